@@ -1,0 +1,43 @@
+"""Assign every patient to one of five folds, once and for good.
+
+Folds are a StratifiedGroupKFold by patient, stratified by the label. Run again with more patients, every old
+assignment stays and new patients go to the smallest folds.
+
+Reads   data/work/NAME/{labels.csv,dataset.json}    scripts/03_make_labels.py
+        data/work/NAME/splits.csv, if it is there
+Writes  data/work/NAME/splits.csv                   image_id, patient, fold, slice_fold
+Next    python task1_classification/01_train.py
+"""
+
+from __future__ import annotations
+
+from hemoct import cli, splits, tables
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse(cli.parser(__doc__), argv, __file__)
+    work = cli.workspace(args)
+    dataset = tables.read_dataset(work)
+    labels = tables.read_labels(work, dataset)
+
+    run = cli.Run(__file__, args, work.work, [work.work / "labels.csv", work.work / "dataset.json"])
+    if run.up_to_date():
+        return
+    with run:
+        if (work.work / "splits.csv").exists():
+            frame = splits.extend(tables.read_splits(work), labels)
+        else:
+            frame = splits.make(labels, dataset.labels, args.seed)
+        run.wrote(tables.write_splits(work, frame))
+    report(frame, labels, dataset.labels)
+
+
+def report(frame, labels, columns) -> None:
+    """Print images, patients and positives per fold."""
+    table = frame.merge(labels[["image_id", *columns]], on="image_id").groupby("fold").agg(
+        images=("image_id", "size"), patients=("patient", "nunique"), **{name: (name, "sum") for name in columns})
+    print(table.to_string())
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)

@@ -1,0 +1,216 @@
+"""What every numbered step has in common: flags, workspace, errors in one line, run records, the up-to-date check."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib.metadata
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hemoct import files
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Flags that say how a step is run, not what it computes: they never make a finished step out of date.
+TRANSIENT_FLAGS = {"root", "skip_if_done", "resume", "overwrite", "command"}
+RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ultralytics", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
+NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
+
+
+class UserError(Exception):
+    """A mistake that a user can mend. Shown as one line that names the file, the problem and the remedy; exit code 2."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; --help lists the flags\n")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """The docstring as it stands, and the default of each flag."""
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Start a step's parser: its docstring is the help text, the flags that every step has are in it."""
+    made = _Parser(description=doc, formatter_class=_Help, allow_abbrev=False)
+    group = made.add_argument_group("every step")
+    group.add_argument("--dataset", default="phe-sich", metavar="NAME", help="data/raw/NAME, data/work/NAME, outputs/NAME")
+    group.add_argument("--root", type=Path, default=REPOSITORY, metavar="DIR", help="folder that holds data/ and outputs/")
+    group.add_argument("--seed", type=int, default=42, help="seed of everything random")
+    group.add_argument("--skip-if-done", action="store_true", help="do nothing when the run record says ok for this call")
+    return made
+
+
+def parse(made: argparse.ArgumentParser, argv: list[str] | None, step: str) -> argparse.Namespace:
+    """Parse flags and remember the command as a person would type it. `step` is the caller's `__file__`."""
+    words = sys.argv[1:] if argv is None else argv
+    made.prog = Path(step).name
+    args = made.parse_args(words)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", args.dataset):
+        made.error(f"--dataset {args.dataset!r} is not a plain name (letters, digits, '.', '_', '-')")
+    args.command = f"python {step_name(step)} {shlex.join(w for w in words if w != '--skip-if-done')}".rstrip()
+    args.root = args.root.expanduser().resolve()
+    return args
+
+
+def step_name(step: str | Path) -> str:
+    """`scripts/05_make_splits.py`, however the step was called."""
+    return "/".join(Path(step).resolve().parts[-2:])
+
+
+def exit_cleanly(main: Callable[[], None]) -> None:
+    """Run a step's `main`: what a user can mend ends in one line and exit code 2, a bug in a traceback and 1."""
+    try:
+        main()
+    except UserError as error:
+        _stop(str(error))
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        _stop(f"cannot write {error.filename or 'the output'}: {error.strerror}; free or choose another disk (--root DIR) "
+              "and run the same command again")
+    except KeyboardInterrupt:
+        _stop("stopped by the keyboard", code=130)
+
+
+def _stop(message: str, code: int = 2) -> NoReturn:
+    print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where the files of one data set lie. The only place that spells out folder names."""
+
+    root: Path
+    dataset: str
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "data" / "raw" / self.dataset
+
+    @property
+    def work(self) -> Path:
+        return self.root / "data" / "work" / self.dataset
+
+    @property
+    def cache(self) -> Path:
+        return self.work / "cache"
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs" / self.dataset
+
+    @property
+    def reference(self) -> Path:
+        return self.root / "outputs" / "reference" / self.dataset
+
+    def task(self, number: int) -> Path:
+        return self.outputs / f"task{number}"
+
+    def need(self, path: Path, made_by: str) -> Path:
+        """Return `path`, or stop with the command that makes it. `made_by`: `scripts/03_make_labels.py`."""
+        if not path.exists():
+            raise UserError(f"{self.show(path)} is missing; make it with: python {made_by} --dataset {self.dataset}")
+        return path
+
+    def show(self, path: Path) -> str:
+        """A path as short as it can be read: relative to the root where it lies below it."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def workspace(args: argparse.Namespace) -> Workspace:
+    return Workspace(args.root, args.dataset)
+
+
+class Run:
+    """The run record of a step, `FOLDER/NN_verb_noun.run.json`, and the check whether it has to run at all.
+
+        run = cli.Run(__file__, args, folder=work.work, inputs=[labels_csv])
+        if run.up_to_date():
+            return
+        with run:
+            run.wrote(tables.write_splits(work, frame))
+    """
+
+    def __init__(self, step: str, args: argparse.Namespace, folder: Path, inputs: Iterable[Path]) -> None:
+        self.path = folder / f"{Path(step).stem}.run.json"
+        self.root = args.root
+        self._skip = args.skip_if_done
+        arguments = {name: _plain(value) for name, value in sorted(vars(args).items()) if name not in TRANSIENT_FLAGS}
+        self.record: dict[str, Any] = {
+            "step": step_name(step),
+            "command": args.command,
+            "status": "unfinished",
+            "arguments": arguments,
+            "inputs": {self._relative(path): files.fingerprint(path) for path in inputs},
+            "outputs": [],
+            "seed": args.seed,
+        }
+
+    def up_to_date(self) -> bool:
+        """True (and one line) under --skip-if-done when an equal run ended well and its outputs are still there."""
+        if not self._skip or not self.path.is_file():
+            return False
+        old = files.read_json(self.path)
+        same = all(old.get(key) == self.record[key] for key in ("arguments", "inputs"))
+        done = same and old.get("status") == "ok" and all((self.root / path).exists() for path in old["outputs"])
+        if done:
+            print(f"up to date: {self._relative(self.path)}")
+        return done
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the record, e.g. the device that was taken."""
+        self.record.update(facts)
+
+    def wrote(self, *paths: Path) -> None:
+        """Name files that this run made."""
+        self.record["outputs"] += [self._relative(path) for path in paths]
+
+    def __enter__(self) -> Run:
+        self._start = time.monotonic()
+        self.record |= {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **_code_version(), "python": platform.python_version()}
+        self.record["packages"] = {name: _version(name) for name in RECORDED_PACKAGES}
+        files.write_json(self.path, self.record)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.record |= {"status": "ok", "wall_s": round(time.monotonic() - self._start, 1)}
+            files.write_json(self.path, self.record)
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _code_version() -> dict[str, Any]:
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain")
+    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if changes is None else bool(changes)}

@@ -1,0 +1,32 @@
+"""The house style of figures: one place that makes them and one that saves them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # figures are files here; no step needs a screen
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from hemoct import files
+
+STYLE = {"figure.dpi": 100, "savefig.dpi": 150, "font.size": 10, "axes.titlesize": 11, "axes.grid": True, "grid.alpha": 0.3}
+
+
+def figure(rows: int = 1, columns: int = 1, width: float = 4.5, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
+    """A figure and its axes in the house style; `width` and `height` in inches are those of one panel."""
+    sns.set_theme(style="ticks", palette="colorblind", rc=STYLE)
+    return plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
+
+
+def save(shown: Figure, path: Path) -> Path:
+    """Write a PNG whole or not at all, and free the figure."""
+    with files.replacing(path) as temporary:
+        shown.savefig(temporary)
+    plt.close(shown)
+    return path

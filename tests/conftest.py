@@ -1,0 +1,57 @@
+"""Fixtures that every test file may use: a workspace, a runner of steps, the real data where they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hemoct import cli
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_step(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Call a step's `main` in this process as the shell would: exit code, stdout, stderr. Words may be paths or numbers."""
+
+    def run(step: str, *words: object) -> Result:
+        spec = importlib.util.spec_from_file_location(Path(step).stem, REPOSITORY / step)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        capfd.readouterr()
+        try:
+            cli.exit_cleanly(lambda: module.main([str(word) for word in words]))
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> cli.Workspace:
+    """An empty workspace named `toy`; pass `--root work.root --dataset toy` to steps."""
+    return cli.Workspace(tmp_path, "toy")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real data; tests that need it are skipped elsewhere. HEMOCT_REAL_DATA names another place."""
+    folder = Path(os.environ.get("HEMOCT_REAL_DATA", REAL_DATA))
+    if not folder.is_dir():
+        pytest.skip("the real data are not on this machine")
+    return folder
