@@ -34,8 +34,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def report(frame, labels, columns) -> None:
     """Print images, patients and positives per fold."""
-    table = frame.merge(labels[["image_id", *columns]], on="image_id").groupby("fold").agg(
-        images=("image_id", "size"), patients=("patient", "nunique"), **{name: (name, "sum") for name in columns})
+    table = (
+        frame.merge(labels[["image_id", *columns]], on="image_id")
+        .groupby("fold")
+        .agg(images=("image_id", "size"), patients=("patient", "nunique"), **{name: (name, "sum") for name in columns})
+    )
     print(table.to_string())
 
 

@@ -75,8 +75,10 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
-        _stop(f"cannot write {error.filename or 'the output'}: {error.strerror}; free or choose another disk (--root DIR) "
-              "and run the same command again")
+        _stop(
+            f"cannot write {error.filename or 'the output'}: {error.strerror}; free or choose another disk (--root DIR) "
+            "and run the same command again"
+        )
     except KeyboardInterrupt:
         _stop("stopped by the keyboard", code=130)
 
@@ -134,11 +136,11 @@ def workspace(args: argparse.Namespace) -> Workspace:
 class Run:
     """The run record of a step, `FOLDER/NN_verb_noun.run.json`, and the check whether it has to run at all.
 
-        run = cli.Run(__file__, args, folder=work.work, inputs=[labels_csv])
-        if run.up_to_date():
-            return
-        with run:
-            run.wrote(tables.write_splits(work, frame))
+    run = cli.Run(__file__, args, folder=work.work, inputs=[labels_csv])
+    if run.up_to_date():
+        return
+    with run:
+        run.wrote(tables.write_splits(work, frame))
     """
 
     def __init__(self, step: str, args: argparse.Namespace, folder: Path, inputs: Iterable[Path]) -> None:

@@ -102,5 +102,7 @@ def stop_if_shared(patients: pd.Series, part: pd.Series) -> None:
     sides = pd.DataFrame({"patient": patients.to_numpy(), "part": part.to_numpy()}).groupby("patient")["part"].nunique()
     shared = sides.index[sides > 1]
     if len(shared):
-        raise UserError(f"splits.csv: {len(shared)} patient(s) on two sides (first: {shared[0]}); "
-                        "delete splits.csv and run scripts/05_make_splits.py again")
+        raise UserError(
+            f"splits.csv: {len(shared)} patient(s) on two sides (first: {shared[0]}); "
+            "delete splits.csv and run scripts/05_make_splits.py again"
+        )

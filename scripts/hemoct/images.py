@@ -1,0 +1,80 @@
+"""Slices as arrays: decode one, cache all of a data set at training size."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.lib.format import open_memmap
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from hemoct import files
+from hemoct.cli import UserError, Workspace
+
+CACHE_VERSION = 1
+WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Decode an image whole: uint8 grey values, shape (height, width). A broken file stops with its name."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be decoded ({error}); replace the file or take it out of the data set") from None
+
+
+def resize(grey: np.ndarray, size: int) -> np.ndarray:
+    """Fit a slice into a square of `size` pixels: aspect ratio kept, black border, antialiased."""
+    return np.asarray(ImageOps.pad(Image.fromarray(grey), (size, size), Image.Resampling.BILINEAR, color=0))
+
+
+def cached(work: Workspace, labels: pd.DataFrame, size: int) -> np.ndarray:
+    """All images of `labels`, in its order, as a read-only uint8 memory map of shape (n, size, size).
+
+    Decoded once; the file is keyed by the images' names, sizes and times, so that changed data make a new one.
+    """
+    paths = [work.raw / name for name in labels["image"]]
+    path = work.cache / f"grey-{size}px-{_key(paths, size)}.npy"
+    if not path.exists():
+        with files.replacing(path) as temporary:
+            store = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size))
+            with ThreadPoolExecutor(WORKERS) as pool:
+                slices = pool.map(lambda source: resize(read_grey(source), size), paths)
+                for row, grey in enumerate(tqdm(slices, total=len(paths), desc=f"cache {size} px", disable=None)):
+                    store[row] = grey
+            store.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def _key(paths: list[Path], size: int) -> str:
+    digest = hashlib.sha256(f"{CACHE_VERSION} {size}".encode())
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def find(paths: list[Path]) -> list[Path]:
+    """Images among `paths`: files as they are, folders searched, sorted by name."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"{path} is neither a file nor a folder")
+    if not found:
+        raise UserError(f"no image ({', '.join(sorted(SUFFIXES))}) in {', '.join(map(str, paths))}")
+    return found
