@@ -61,6 +61,22 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None, step: str) -> a
     return args
 
 
+def experiment_name(made: argparse.ArgumentParser, args: argparse.Namespace, base: str, named: dict[str, Any]) -> str:
+    """Name an experiment by what differs from the defaults: `resnet18-scratch-128px-augment`. --experiment overrides it.
+
+    `named` maps a flag to a format, or to a dictionary of words for some of its values.
+    """
+    if args.experiment:
+        return args.experiment
+    words = [base]
+    for flag, shown in named.items():
+        value = getattr(args, flag)
+        if value != made.get_default(flag):
+            word = shown.get(value, Path(str(value)).stem) if isinstance(shown, dict) else shown.format(value)
+            words.append(re.sub(r"[^A-Za-z0-9._-]+", "_", word))
+    return "-".join(words)
+
+
 def step_name(step: str | Path) -> str:
     """`scripts/05_make_splits.py`, however the step was called."""
     return "/".join(Path(step).resolve().parts[-2:])

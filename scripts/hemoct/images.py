@@ -46,12 +46,23 @@ def cached(work: Workspace, labels: pd.DataFrame, size: int) -> np.ndarray:
     if not path.exists():
         with files.replacing(path) as temporary:
             store = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size))
-            with ThreadPoolExecutor(WORKERS) as pool:
-                slices = pool.map(lambda source: resize(read_grey(source), size), paths)
-                for row, grey in enumerate(tqdm(slices, total=len(paths), desc=f"cache {size} px", disable=None)):
-                    store[row] = grey
+            _decode_into(store, paths, size)
             store.flush()
     return np.load(path, mmap_mode="r")
+
+
+def decode_all(paths: list[Path], size: int) -> np.ndarray:
+    """Decode files into memory at training size: uint8 (n, size, size)."""
+    store = np.empty((len(paths), size, size), dtype=np.uint8)
+    _decode_into(store, paths, size)
+    return store
+
+
+def _decode_into(store: np.ndarray, paths: list[Path], size: int) -> None:
+    with ThreadPoolExecutor(WORKERS) as pool:
+        slices = pool.map(lambda source: resize(read_grey(source), size), paths)
+        for row, grey in enumerate(tqdm(slices, total=len(paths), desc=f"decode to {size} px", disable=None)):
+            store[row] = grey
 
 
 def _key(paths: list[Path], size: int) -> str:
@@ -63,6 +74,16 @@ def _key(paths: list[Path], size: int) -> str:
             raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
         digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def grey_statistics(pixels: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the training slices' grey values in 0..1, from a histogram: one pass, flat memory."""
+    counts = np.zeros(256, dtype=np.int64)
+    for chunk in np.array_split(rows, max(1, len(rows) // 256)):
+        counts += np.bincount(pixels[chunk].reshape(-1), minlength=256)
+    values = np.arange(256) / 255
+    mean = float(counts @ values / counts.sum())
+    return mean, max(float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum())), 1e-3)
 
 
 def find(paths: list[Path]) -> list[Path]:

@@ -1,0 +1,73 @@
+"""Batches of slices on the device, so that it never waits for files.
+
+The cache (hemoct.images) is one uint8 array. When it fits it is copied to the device once and batches are gathered there;
+otherwise worker processes gather them from the memory map ahead of time. On the CPU the page cache is the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from hemoct import device as devices
+
+SHARE_OF_MEMORY = 0.5  # of what is free on the device; the rest is for the model and its activations
+WORKERS = 4
+
+
+class Gather(Dataset):
+    """Rows of a memory map, a whole batch a call; at module level because workers pickle it."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+    def __getitems__(self, rows: list[int]) -> torch.Tensor:
+        return torch.from_numpy(self.pixels[np.asarray(rows)])
+
+
+class Store:
+    """All slices of a data set. `batches` yields float images in 0..1, shape (batch, 1, size, size), on the device."""
+
+    def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
+        self.device = device
+        self.pixels = pixels
+        fits = pixels.nbytes < SHARE_OF_MEMORY * devices.free_memory(device)
+        self.resident = torch.from_numpy(np.array(pixels)).to(device) if fits else None
+
+    def batches(self, rows: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield (positions within `rows`, images) for each batch of `size`, in the order of `rows`."""
+        positions = torch.arange(len(rows)).split(size)
+        for position, pixels in zip(positions, self._gather(rows, size), strict=True):
+            yield position, pixels.to(self.device, non_blocking=True).unsqueeze(1).float().div_(255)
+
+    def _gather(self, rows: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+        chunks = rows.split(size)
+        if self.resident is not None:
+            on_device = rows.to(self.device).split(size)
+            yield from (self.resident[chunk] for chunk in on_device)
+        elif self.device.type == "cpu":
+            yield from (torch.from_numpy(self.pixels[chunk.numpy()]) for chunk in chunks)
+        else:
+            yield from DataLoader(
+                Gather(self.pixels),
+                batch_sampler=[chunk.tolist() for chunk in chunks],
+                collate_fn=_as_is,
+                num_workers=WORKERS,
+                pin_memory=self.device.type == "cuda",
+                prefetch_factor=4,
+            )
+
+
+def draw(truth: torch.Tensor, balance: str, generator: torch.Generator) -> torch.Tensor:
+    """The order of an epoch: a permutation, or with `sampler` as many draws with replacement, each class equally likely."""
+    if balance != "sampler":
+        return torch.randperm(len(truth), generator=generator)
+    group = truth.cpu().argmax(dim=1) if truth.shape[1] > 1 else truth.cpu()[:, 0].long()
+    return torch.multinomial(1 / group.bincount()[group].double(), len(truth), replacement=True, generator=generator)
+
+
+def _as_is(batch: torch.Tensor) -> torch.Tensor:
+    return batch

@@ -1,0 +1,107 @@
+"""Probabilities from trained classifiers: of a fold's own slices, of another data set, of any image files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from hemoct import device as devices
+from hemoct import images, models, slice_data
+from hemoct.batches import Store
+from hemoct.cli import UserError, Workspace
+
+
+@torch.inference_mode()
+def logits(
+    model: nn.Module,
+    spec: models.ClassifierSpec,
+    store: Store,
+    rows: np.ndarray,
+    batch_size: int,
+    dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """Logits of the slices `rows` of a store: float32 (len(rows), classes) on the store's device. `dtype` is that of autocast."""
+    model.eval()
+    found = []
+    with torch.autocast(store.device.type, dtype=dtype, enabled=dtype is not None):
+        for _, batch in store.batches(torch.as_tensor(rows), batch_size):
+            found.append(model((batch - spec.mean) / spec.std).float())
+    return torch.cat(found)
+
+
+def probabilities(found: torch.Tensor, exclusive: bool) -> np.ndarray:
+    """Softmax over exclusive classes, else a sigmoid for each: float64 (n, classes)."""
+    found = found.double().cpu()
+    return (found.softmax(dim=1) if exclusive else found.sigmoid()).numpy()
+
+
+def predict_fold(work: Workspace, folder: Path, args: argparse.Namespace) -> pd.DataFrame:
+    """The rows of predictions.csv for the validation and test slices of one fold, from its best.pt."""
+    device = devices.pick(args.device)
+    model, spec = models.load(folder, device)
+    data = slice_data.load(work, spec.image_size, spec.label, args.limit_patients)
+    if data.splits_sha256 != spec.splits_sha256:
+        raise UserError(f"{work.show(folder)} was trained with another splits.csv; train it again, or restore the old splits.csv")
+    part = data.part_of(spec.fold or 0, spec.protocol, spec.split)
+    rows = np.flatnonzero(part != "train")
+    found = logits(model, spec, Store(data.pixels, device), rows, args.batch_size)
+    start = {"image_id": data.table["image_id"], "patient": data.table["patient"], "fold": spec.fold or 0, "part": part}
+    frame = pd.DataFrame(start).iloc[rows].reset_index(drop=True)
+    return _with_columns(frame, spec.classes, data.targets[rows], probabilities(found, spec.exclusive))
+
+
+def predict_ensemble(work: Workspace, folders: list[Path], args: argparse.Namespace) -> pd.DataFrame:
+    """Every slice of `work` that has a label, with the mean of the models' probabilities: image_id, patient, y_*, p_*."""
+    spec = models.read_spec(folders[0])
+    data = slice_data.load(work, spec.image_size, spec.label, args.limit_patients)
+    if data.classes != spec.classes:
+        raise UserError(f"{work.dataset} has the label(s) {', '.join(data.classes)}, the models know {', '.join(spec.classes)}")
+    mean = _mean(data.pixels, folders, args)
+    return _with_columns(data.table[["image_id", "patient"]].copy(), spec.classes, data.targets, mean)
+
+
+def predict_files(paths: list[Path], folders: list[Path], args: argparse.Namespace) -> pd.DataFrame:
+    """Image files with the mean of the models' probabilities: image, p_*."""
+    spec = models.read_spec(folders[0])
+    pixels = images.decode_all(paths, spec.image_size)
+    frame = pd.DataFrame({"image": [str(path) for path in paths]})
+    return _with_columns(frame, spec.classes, None, _mean(pixels, folders, args))
+
+
+def trained_folds(work: Workspace, experiment: str) -> list[Path]:
+    """The fold folders of an experiment of task 1 that hold a model; stops with the experiments that exist."""
+    folder = work.task(1) / experiment
+    found = sorted(path.parent for path in folder.glob("fold*/best.pt"))
+    if not found:
+        there = sorted({path.parent.parent.name for path in work.task(1).glob("*/fold*/best.pt")})
+        raise UserError(
+            f"{work.show(folder)} holds no trained fold; experiments of {work.dataset}: {', '.join(there) or 'none'}; "
+            "train with task1_classification/01_train.py"
+        )
+    return found
+
+
+def _mean(pixels: np.ndarray, folders: list[Path], args: argparse.Namespace) -> np.ndarray:
+    device = devices.pick(args.device)
+    store = Store(pixels, device)
+    total = 0.0
+    first = models.read_spec(folders[0])
+    for folder in folders:
+        model, spec = models.load(folder, device)
+        if (spec.classes, spec.image_size) != (first.classes, first.image_size):
+            raise UserError(f"{folder} has other classes or another image size than {folders[0]}; keep experiments apart")
+        total = total + probabilities(logits(model, spec, store, np.arange(len(pixels)), args.batch_size), spec.exclusive)
+    return total / len(folders)
+
+
+def _with_columns(frame: pd.DataFrame, classes: list[str], truths: np.ndarray | None, found: np.ndarray) -> pd.DataFrame:
+    for column, name in enumerate(classes):
+        if truths is not None:
+            frame[f"y_{name}"] = truths[:, column].astype(int)
+        frame[f"p_{name}"] = found[:, column]
+    return frame

@@ -1,0 +1,153 @@
+"""Networks that tell classes apart, from timm; what of them is trained; how they are saved and rebuilt."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import timm
+import torch
+from timm.models import group_parameters
+from torch import nn
+
+from hemoct import files
+from hemoct.cli import UserError
+
+
+@dataclass(frozen=True)
+class ClassifierSpec:
+    """model.json: all that rebuilds a classifier and feeds it."""
+
+    backbone: str
+    classes: list[str]
+    """one name: a single logit with sigmoid; several: one logit each"""
+    exclusive: bool
+    """softmax over the classes instead of a sigmoid for each"""
+    image_size: int
+    mean: float
+    std: float
+    """grey values in 0..1 are fed as (value - mean) / std"""
+    protocol: str
+    split: str
+    fold: int | None
+    """None after a refit on all patients"""
+    splits_sha256: str
+    label: str | None = None
+
+
+def build(spec: ClassifierSpec, weights: str = "none") -> nn.Module:
+    """A classifier for one grey channel. `weights`: `none`, `imagenet` (fetched by timm), or a file with a state_dict.
+
+    With ImageNet weights timm sums the first layer over RGB, so that grey input stays one channel.
+    """
+    if not timm.is_model(spec.backbone):
+        near = difflib.get_close_matches(spec.backbone, timm.list_models(), n=3, cutoff=0.4)
+        raise UserError(f"--backbone {spec.backbone} is unknown to timm {timm.__version__}; near it: {', '.join(near) or 'none'}")
+    options = {"in_chans": 1, "num_classes": len(spec.classes)}
+    if timm.models.get_pretrained_cfg(spec.backbone).fixed_input_size:
+        options["img_size"] = spec.image_size
+    try:
+        model = timm.create_model(spec.backbone, pretrained=weights == "imagenet", **options)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        if weights != "imagenet":
+            raise UserError(
+                f"--backbone {spec.backbone} cannot be built for {spec.image_size} px: {_first_line(error)}"
+            ) from None
+        raise UserError(
+            f"--weights imagenet: the weights of {spec.backbone} could not be fetched ({_first_line(error)}); "
+            "connect to the internet, name a local file (--weights FILE), or train from scratch (--weights none)"
+        ) from None
+    if weights not in ("none", "imagenet"):
+        _load_body(model, Path(weights))
+    return model
+
+
+def normalisation(backbone: str, weights: str, mean: float, std: float) -> tuple[float, float]:
+    """Mean and standard deviation of grey values in 0..1: those of the ImageNet weights, else those of the training slices."""
+    if weights != "imagenet" or not timm.is_model(backbone):
+        return mean, std
+    config = timm.models.get_pretrained_cfg(backbone)
+    return sum(config.mean) / 3, sum(config.std) / 3
+
+
+def freeze(model: nn.Module, transfer: str) -> None:
+    """Choose what is trained: `finetune` all layers, `partial` the upper half of the stages and the head, `frozen` the head."""
+    if transfer == "finetune":
+        return
+    stages = group_parameters(model, model.group_matcher(coarse=True))
+    kept = {name for stage in sorted(stages)[len(stages) // 2 :] for name in stages[stage]} if transfer == "partial" else set()
+    head = {id(parameter) for parameter in model.get_classifier().parameters()}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name in kept or id(parameter) in head
+
+
+def train_mode(model: nn.Module) -> None:
+    """Switch to training, but leave frozen normalisation layers with the statistics that they came with."""
+    model.train()
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def save_spec(folder: Path, spec: ClassifierSpec) -> Path:
+    return files.write_json(folder / "model.json", {"task": 1, **asdict(spec)})
+
+
+def read_spec(folder: Path) -> ClassifierSpec:
+    """The spec beside a checkpoint; stops when it is not one of task 1."""
+    path = folder / "model.json"
+    if not path.exists():
+        raise UserError(f"{path} is missing; train with task1_classification/01_train.py")
+    content = files.read_json(path)
+    if content.pop("task", None) != 1:
+        raise UserError(f"{path} describes a model of another task; name an experiment of task 1")
+    return ClassifierSpec(**content)
+
+
+def load(folder: Path, device: torch.device) -> tuple[nn.Module, ClassifierSpec]:
+    """Rebuild the classifier of a fold folder from model.json and best.pt, in evaluation mode on the device."""
+    spec = read_spec(folder)
+    path = folder / "best.pt"
+    if not path.exists():
+        raise UserError(f"{path} is missing; train with task1_classification/01_train.py")
+    model = build(spec)
+    state = read_state(path)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError:
+        raise UserError(f"{path} is a checkpoint of another model than {spec.backbone} in model.json; train again") from None
+    return model.to(device).eval(), spec
+
+
+def read_state(path: Path) -> dict:
+    """Read a checkpoint without running any code that a pickle may hold."""
+    if not path.is_file():
+        raise UserError(f"{path} is not there; give --weights imagenet, none, or a file with a state_dict")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{path} is not a torch checkpoint of plain tensors ({_first_line(error)})") from None
+
+
+def _load_body(model: nn.Module, path: Path) -> None:
+    """Load all but the head from a file: it may have been trained for other classes."""
+    state = read_state(path)
+    own = model.state_dict()
+    head = {name for name, value in own.items() if any(value is p.data for p in model.get_classifier().parameters())}
+    head |= {name for name in own if re.match(r"(fc|head|classifier)\b", name)}
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    missing = set(own) - set(fitting) - head
+    if missing:
+        raise UserError(
+            f"--weights {path} is a checkpoint of another model: {len(missing)} tensors are missing or of another shape "
+            f"(first: {sorted(missing)[0]}); choose the --backbone that it was trained with"
+        )
+    model.load_state_dict(fitting, strict=False)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,110 @@
+"""The slices of a data set with what is to be learned from them: targets, parts of a fold, pixels at training size."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hemoct import files, images, splits, tables
+from hemoct.cli import UserError, Workspace
+
+
+@dataclass
+class SliceData:
+    """Slices with known labels, in one fixed order: row i of `table`, `targets` and `pixels` is the same slice."""
+
+    table: pd.DataFrame
+    """image_id, patient, image ... of labels.csv"""
+    classes: list[str]
+    exclusive: bool
+    targets: np.ndarray
+    """float32 (n, classes), 0 or 1"""
+    pixels: np.ndarray
+    """uint8 (n, size, size), a memory map"""
+    splits_sha256: str
+    _splits: pd.DataFrame
+
+    def part_of(self, fold: int, protocol: str, split: str) -> np.ndarray:
+        """`train`, `val` or `test` for each row; see hemoct.splits."""
+        if split == "given":
+            part = splits.given_parts(self.table, self._splits)
+        else:
+            part = splits.parts(self._splits, fold, protocol)
+        return part.reindex(self.table["image_id"]).to_numpy()
+
+
+def load(work: Workspace, image_size: int, label: str | None, limit_patients: int | None = None) -> SliceData:
+    """Read the tables, choose the targets, decode what is not yet in the cache. Slices with an unknown label are left out."""
+    dataset = tables.read_dataset(work)
+    labels = tables.read_labels(work, dataset)
+    split_table = tables.read_splits(work)
+    _stop_if_unsplit(work, labels, split_table)
+    classes, targets = choose_targets(labels, dataset, label)
+
+    pixels = images.cached(work, labels, image_size)
+    keep = ~np.isnan(targets).any(axis=1)
+    if limit_patients is not None:
+        keep &= labels["patient"].isin(first_patients(split_table, limit_patients)).to_numpy()
+    if not keep.all():
+        print(f"{len(keep) - keep.sum()} of {len(keep)} slices are left out (unknown label or --limit-patients)")
+    pixels = pixels if keep.all() else pixels[keep]
+    digest = files.sha256(work.work / "splits.csv")
+    table = labels[keep].reset_index(drop=True)
+    return SliceData(table, classes, dataset.exclusive, targets[keep].astype(np.float32), pixels, digest, split_table)
+
+
+def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | None) -> tuple[list[str], np.ndarray]:
+    """What task 1 learns: all exclusive classes, or one label. Of several independent labels the default is `any`.
+
+    Returns the class names and a float array (n, classes) with NaN where the label is unknown. `any` is a column of that
+    name if there is one; else 1 where any label is 1, and 0 where all are 0.
+    """
+    values = labels[dataset.labels].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    if label in dataset.labels:
+        return [label], values[:, [dataset.labels.index(label)]]
+    if label is None and (dataset.exclusive or len(dataset.labels) == 1):
+        return list(dataset.labels), values
+    if label not in (None, "any") or dataset.exclusive:
+        raise UserError(f"--label {label} is not a label of {dataset.name}; it has: {', '.join(dataset.labels)}, or any")
+    if "any" in dataset.labels:
+        return ["any"], values[:, [dataset.labels.index("any")]]
+    known_zero = np.where(np.isnan(values), np.nan, 0.0).sum(axis=1)  # NaN as soon as one label is unknown
+    return ["any"], np.where((values == 1).any(axis=1), 1.0, known_zero)[:, None]
+
+
+def first_patients(split_table: pd.DataFrame, n: int) -> set[str]:
+    """`n` patients, taken from the folds in turn, so that each part of a first look has some."""
+    patients = split_table[["patient", "fold"]].drop_duplicates("patient").sort_values(["fold", "patient"])
+    turn = patients.groupby("fold").cumcount()
+    return set(patients.assign(turn=turn).sort_values(["turn", "fold"])["patient"].head(n))
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that choose slices and parts, the same for training in every task."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--fold", default="all", choices=("all", *map(str, range(splits.FOLDS))))
+    group.add_argument(
+        "--protocol", default="patient", choices=("patient", "slice"), help="slice: the naive split, to measure its flattery"
+    )
+    group.add_argument(
+        "--split", default="folds", choices=("folds", "given"), help="given: the split that came with the data, one run"
+    )
+    group.add_argument("--limit-patients", type=int, metavar="N", help="a first look with N patients")
+
+
+def folds(args: argparse.Namespace) -> list[int]:
+    if args.split == "given":
+        return [0]
+    return list(range(splits.FOLDS)) if args.fold == "all" else [int(args.fold)]
+
+
+def _stop_if_unsplit(work: Workspace, labels: pd.DataFrame, split_table: pd.DataFrame) -> None:
+    without = set(labels["image_id"]) - set(split_table["image_id"])
+    if without:
+        raise UserError(
+            f"{work.show(work.work / 'splits.csv')}: {len(without)} image(s) of labels.csv have no fold (first: {min(without)}); "
+            f"run: python scripts/05_make_splits.py --dataset {work.dataset}"
+        )

@@ -1,0 +1,221 @@
+"""The training loop that all tasks share: optimisers, schedules, resume, early stopping, checkpoints, history."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from hemoct import device as devices
+from hemoct import files, models, tables
+from hemoct.cli import UserError
+
+OPTIMIZERS = {
+    "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay),
+    "adam": lambda parameters, lr, decay: torch.optim.Adam(parameters, lr, weight_decay=decay),
+    "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=decay),
+}
+SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
+
+
+def add_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float) -> None:
+    """The training flags, in one vocabulary for all tasks."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=positive_int, default=epochs)
+    group.add_argument("--batch-size", type=positive_int, default=batch_size)
+    group.add_argument("--lr", type=positive_float, default=lr, help="highest learning rate")
+    group.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
+    group.add_argument("--weight-decay", type=float, default=0.01)
+    group.add_argument("--schedule", choices=SCHEDULES, default="onecycle")
+    group.add_argument("--warmup", type=float, default=0.1, help="share of the steps in which the learning rate rises")
+    group.add_argument(
+        "--patience", type=positive_int, default=10, help="epochs without a better validation loss before stopping"
+    )
+    group.add_argument("--precision", choices=("auto", "fp32"), default="auto", help="auto: mixed precision on CUDA")
+    group.add_argument("--resume", action="store_true", help="go on from the last whole epoch")
+
+
+def add_device_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("device")
+    group.add_argument("--device", choices=devices.CHOICES, default="auto", help="auto: CUDA, then MPS, then CPU")
+    group.add_argument(
+        "--threads", type=positive_int, help="CPU threads; two folds side by side with half of them each are faster"
+    )
+
+
+def positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
+def positive_float(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
+class Fit:
+    """One model in training, in one folder.
+
+        fit = train.Fit(model, folder, args, steps_per_epoch, device)
+        for epoch in fit.epochs():
+            fit.log(epoch, train_loss=..., val_loss=...)
+
+    All randomness of an epoch follows from (seed, epoch) alone, so that a resumed training repeats it to the bit on a CPU.
+    """
+
+    def __init__(self, model: nn.Module, folder: Path, args: argparse.Namespace, steps: int, device: torch.device) -> None:
+        self.model = model.to(device, memory_format=devices.memory_format(device, args.image_size))
+        self.folder, self.args, self.device = folder, args, device
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = OPTIMIZERS[args.optimizer](trained, args.lr, args.weight_decay)
+        self.by_step, self.by_loss = _schedule(self.optimizer, args, total=args.epochs * steps)
+        self.dtype = devices.precision(device, args.precision)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
+        self.history: list[dict[str, float]] = []
+        self.generator = torch.Generator()
+        self.device_generator = torch.Generator(device)
+        self._settings = {name: value for name, value in vars(args).items() if name in _SETTINGS}
+        if args.resume:
+            self._resume()
+
+    def epochs(self) -> Iterator[int]:
+        """Count epochs from 1 (or from where --resume goes on) until the last or until patience ends."""
+        for epoch in range(len(self.history) + 1, self.args.epochs + 1):
+            if epoch - self.best_epoch > self.args.patience and self.history:
+                print(f"  no better validation loss for {self.args.patience} epochs: stopped")
+                return
+            for generator in (self.generator, self.device_generator):
+                generator.manual_seed(self.args.seed * 100_003 + epoch)
+            torch.manual_seed(self.args.seed * 100_003 + epoch)  # dropout
+            self._epoch_start = time.monotonic()
+            models.train_mode(self.model)
+            yield epoch
+
+    def step(self, loss: torch.Tensor) -> None:
+        """One optimiser step on a loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.by_step is not None:
+            self.by_step.step()
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch with the lowest validation loss so far (training loss where there is no validation), counted from 1; 0 = none."""
+        losses = [row.get("val_loss", -row["epoch"]) for row in self.history]
+        return 1 + min(range(len(losses)), key=losses.__getitem__) if losses else 0
+
+    def log(self, epoch: int, **numbers: float) -> None:
+        """Close an epoch: one line, best.pt if it is the best (without a val_loss: the last one), last.pt, history.csv."""
+        for name, value in numbers.items():
+            if name.endswith("loss") and not math.isfinite(value):
+                raise UserError(f"{self.folder}: {name} is not finite in epoch {epoch}; lower --lr or add --precision fp32")
+        seconds = time.monotonic() - self._epoch_start
+        lr = self.optimizer.param_groups[0]["lr"]
+        self.history.append({"epoch": epoch, "lr": lr, **numbers, "seconds": round(seconds, 2)})
+        if self.by_loss is not None and "val_loss" in numbers:
+            self.by_loss.step(numbers["val_loss"])
+        if self.best_epoch == epoch:
+            _save(self.folder / "best.pt", _portable(self.model.state_dict()))
+        _save(self.folder / "last.pt", self._state())
+        tables.write_csv(self.folder / "history.csv", pd.DataFrame(self.history))
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+        left = f"  about {_duration(seconds * (self.args.epochs - 1))} to go" if epoch == 1 and self.args.epochs > 1 else ""
+        print(
+            f"  epoch {epoch}/{self.args.epochs}  {shown}  {seconds:.0f} s{'  *' if self.best_epoch == epoch else ''}{left}",
+            flush=True,
+        )
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "settings": self._settings,
+            "history": self.history,
+            "model": _portable(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "by_step": self.by_step.state_dict() if self.by_step else None,
+            "by_loss": self.by_loss.state_dict() if self.by_loss else None,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def _resume(self) -> None:
+        path = self.folder / "last.pt"
+        if not path.exists():
+            print("  nothing to resume: starts from the beginning")
+            return
+        state = models.read_state(path)
+        if set(state) != set(self._state()):
+            raise UserError(f"{path} is no checkpoint to resume from; train without --resume")
+        changed = [
+            f"--{name.replace('_', '-')} {old}" for name, old in state["settings"].items() if self._settings.get(name) != old
+        ]
+        if changed:
+            raise UserError(f"{path} was trained with {', '.join(changed)}; resume with the same flags or train without --resume")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for schedule, saved in ((self.by_step, state["by_step"]), (self.by_loss, state["by_loss"])):
+            if schedule is not None:
+                schedule.load_state_dict(saved)
+        self.scaler.load_state_dict(state["scaler"])
+        self.history = state["history"]
+        print(f"  goes on after epoch {len(self.history)}")
+
+
+def epochs_of_folds(experiment: Path) -> int:
+    """The mean best epoch of the trained folds, for --refit."""
+    histories = [tables.read_csv(path, ["epoch", "val_loss"]) for path in sorted(experiment.glob("fold*/history.csv"))]
+    if not histories:
+        raise UserError(f"--refit needs the folds of {experiment.name} first: train them without --refit")
+    return round(np.mean([history["epoch"][history["val_loss"].idxmin()] for history in histories]))
+
+
+# Flags that change what is trained; a resumed training must repeat them.
+_SETTINGS = {
+    "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size", "augment",
+    "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
+}  # fmt: skip
+
+
+def _schedule(optimizer: torch.optim.Optimizer, args: argparse.Namespace, total: int) -> tuple[Any, Any]:
+    """(schedule stepped after each batch or None, schedule stepped by the validation loss or None)."""
+    rise = max(1, round(args.warmup * total))
+    if args.schedule == "onecycle":
+        return lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=total + 1, pct_start=max(args.warmup, 1 / total)), None
+    if args.schedule == "plateau":
+        # A warm-up multiplied in by LambdaLR would overwrite what the plateau lowered, hence none here.
+        return None, lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=max(1, args.patience // 3))
+    warm = lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=rise)
+    if args.schedule == "constant":
+        return warm, None
+    fall = lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, total - rise))
+    return lr_scheduler.SequentialLR(optimizer, [warm, fall], milestones=[rise]), None
+
+
+def _portable(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state_dict on the CPU in plain memory layout, so that the file does not depend on the device that trained."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+
+
+def _save(path: Path, content: dict) -> None:
+    with files.replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
