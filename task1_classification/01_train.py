@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hemoct import cli, device, images, inference, models, slice_data, tables, train, transforms
-from hemoct.batches import Store, draw
+from hemoct import cli, device, images, models, slice_data, tables, train, transforms
+from hemoct.batches import Store
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,6 +32,9 @@ def main(argv: list[str] | None = None) -> None:
     due = [folder for folder in folders if not runs[folder].up_to_date()]
     if not due:
         return
+    if not args.overwrite:
+        for folder in due:
+            runs[folder].stop_if_other()
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -60,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
                        help="weigh the loss, or draw classes evenly")  # fmt: skip
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
     group.add_argument("--refit", action="store_true", help="one model from all patients, for the mean best epoch of the folds")
+    group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     slice_data.add_flags(parser)
     train.add_flags(parser, epochs=20, batch_size=32, lr=3e-4)
     train.add_device_flags(parser)
@@ -101,39 +105,12 @@ def train_fold(folder: Path, args: argparse.Namespace, data: slice_data.SliceDat
     fit = train.Fit(model, folder, args, steps, store.device)
     models.save_spec(folder, spec)
     for epoch in fit.epochs():
-        numbers = {"train_loss": one_epoch(fit, spec, store, rows["train"], targets, loss_of)}
+        numbers = {"train_loss": train.one_epoch(fit, spec, store, rows["train"], targets, loss_of)}
         if len(rows["val"]):
-            numbers |= validate(fit, spec, store, rows["val"], targets, loss_of)
+            numbers |= train.validate(fit, spec, store, rows["val"], targets, loss_of)
         fit.log(epoch, **numbers)
     print(f"  best epoch {fit.best_epoch}")
     return [folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")]
-
-
-def one_epoch(fit: train.Fit, spec, store: Store, rows: np.ndarray, targets: torch.Tensor, loss_of) -> float:
-    """One pass over the training slices; returns the mean loss."""
-    order = torch.as_tensor(rows)[draw(targets[rows], fit.args.balance, fit.generator)]
-    order = order[: len(order) - (len(order) % fit.args.batch_size == 1)]  # batch normalisation cannot use a single slice
-    strength = transforms.STRENGTHS[fit.args.augment]
-    total = torch.zeros((), device=store.device)  # summed on the device: reading each loss would make the GPU wait
-    for position, batch in store.batches(order, fit.args.batch_size):
-        if strength is not None:
-            batch = transforms.augment(batch, strength, fit.device_generator)
-        with fit.autocast():
-            found = fit.model((batch - spec.mean) / spec.std)
-        loss = loss_of(found.float(), targets[order[position]])
-        fit.step(loss)
-        total += loss.detach() * len(batch)
-    return float(total) / len(order)
-
-
-def validate(fit: train.Fit, spec, store: Store, rows: np.ndarray, targets: torch.Tensor, loss_of) -> dict[str, float]:
-    found = inference.logits(fit.model, spec, store, rows, 4 * fit.args.batch_size, fit.dtype)
-    truth = targets[rows]
-    if spec.exclusive:
-        right = found.argmax(dim=1) == truth.argmax(dim=1)
-    else:
-        right = ((found > 0) == (truth > 0.5)).all(dim=1)
-    return {"val_loss": float(loss_of(found, truth)), "val_accuracy": float(right.float().mean())}
 
 
 def loss_function(truth: torch.Tensor, exclusive: bool, weigh: bool):

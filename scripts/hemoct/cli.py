@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 from hemoct import files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# Flags that say how a step is run, not what it computes: they never make a finished step out of date.
-TRANSIENT_FLAGS = {"root", "skip_if_done", "resume", "overwrite", "command"}
+# Flags that say how or where a step is run, not what it computes: they never make a finished step out of date.
+NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command"}
+NOT_COMPARED = {"fold", "device", "threads", "experiment"}
 RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ultralytics", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
 
@@ -163,7 +164,7 @@ class Run:
         self.path = folder / f"{Path(step).stem}.run.json"
         self.root = args.root
         self._skip = args.skip_if_done
-        arguments = {name: _plain(value) for name, value in sorted(vars(args).items()) if name not in TRANSIENT_FLAGS}
+        arguments = {name: _plain(value) for name, value in sorted(vars(args).items()) if name not in NOT_RECORDED}
         self.record: dict[str, Any] = {
             "step": step_name(step),
             "command": args.command,
@@ -179,11 +180,29 @@ class Run:
         if not self._skip or not self.path.is_file():
             return False
         old = files.read_json(self.path)
-        same = all(old.get(key) == self.record[key] for key in ("arguments", "inputs"))
-        done = same and old.get("status") == "ok" and all((self.root / path).exists() for path in old["outputs"])
+        same = not self._changed(old) and old["inputs"] == self.record["inputs"]
+        done = same and old["status"] == "ok" and all((self.root / path).exists() for path in old["outputs"])
         if done:
             print(f"up to date: {self._relative(self.path)}")
         return done
+
+    def stop_if_other(self) -> None:
+        """Stop rather than write over a finished run that had other flags."""
+        if not self.path.is_file():
+            return
+        old = files.read_json(self.path)
+        changed = self._changed(old)
+        if old["status"] == "ok" and changed:
+            raise UserError(
+                f"{self._relative(self.path.parent)} holds a finished run with other flags ({', '.join(changed)}); "
+                "give another --experiment NAME, or --overwrite to replace it"
+            )
+
+    def _changed(self, old: dict[str, Any]) -> list[str]:
+        """The flags, with their old values, in which an older record differs from this one."""
+        before, now = old["arguments"], self.record["arguments"]
+        names = sorted((before.keys() | now.keys()) - NOT_COMPARED)
+        return [f"--{name.replace('_', '-')} {before.get(name)}" for name in names if before.get(name) != now.get(name)]
 
     def note(self, **facts: Any) -> None:
         """Add facts to the record, e.g. the device that was taken."""

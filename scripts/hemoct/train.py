@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from hemoct import device as devices
-from hemoct import files, models, tables
+from hemoct import files, inference, models, tables, transforms
+from hemoct.batches import Store, draw
 from hemoct.cli import UserError
 
 OPTIMIZERS = {
@@ -24,6 +25,7 @@ OPTIMIZERS = {
     "adam": lambda parameters, lr, decay: torch.optim.Adam(parameters, lr, weight_decay=decay),
     "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=decay),
 }
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
 
 
@@ -185,6 +187,38 @@ def epochs_of_folds(experiment: Path) -> int:
     return round(np.mean([history["epoch"][history["val_loss"].idxmin()] for history in histories]))
 
 
+def one_epoch(
+    fit: Fit, spec: models.ClassifierSpec, store: Store, rows: np.ndarray, targets: torch.Tensor, loss_of: LossFunction
+) -> float:
+    """One pass over the training slices `rows`; `targets` (all slices, classes) lies on the device. Returns the mean loss."""
+    order = torch.as_tensor(rows)[draw(targets[rows], fit.args.balance, fit.generator)]
+    order = order[: len(order) - (len(order) % fit.args.batch_size == 1)]  # batch normalisation cannot use a single slice
+    strength = transforms.STRENGTHS[fit.args.augment]
+    total = torch.zeros((), device=store.device)  # summed on the device: reading each loss would make the GPU wait
+    for position, batch in store.batches(order, fit.args.batch_size):
+        if strength is not None:
+            batch = transforms.augment(batch, strength, fit.device_generator)
+        with fit.autocast():
+            found = fit.model((batch - spec.mean) / spec.std)
+        loss = loss_of(found.float(), targets[order[position]])
+        fit.step(loss)
+        total += loss.detach() * len(batch)
+    return float(total) / len(order)
+
+
+def validate(
+    fit: Fit, spec: models.ClassifierSpec, store: Store, rows: np.ndarray, targets: torch.Tensor, loss_of: LossFunction
+) -> dict[str, float]:
+    """Mean loss and accuracy (argmax, or every label on its side of 0.5) of the slices `rows`."""
+    found = inference.logits(fit.model, spec, store, rows, 4 * fit.args.batch_size, fit.dtype)
+    truth = targets[rows]
+    if spec.exclusive:
+        right = found.argmax(dim=1) == truth.argmax(dim=1)
+    else:
+        right = ((found > 0) == (truth > 0.5)).all(dim=1)
+    return {"val_loss": float(loss_of(found, truth)), "val_accuracy": float(right.float().mean())}
+
+
 # Flags that change what is trained; a resumed training must repeat them.
 _SETTINGS = {
     "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size", "augment",
@@ -197,10 +231,9 @@ def _schedule(optimizer: torch.optim.Optimizer, args: argparse.Namespace, total:
     rise = max(1, round(args.warmup * total))
     if args.schedule == "onecycle":
         return lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=total + 1, pct_start=max(args.warmup, 1 / total)), None
-    if args.schedule == "plateau":
-        # A warm-up multiplied in by LambdaLR would overwrite what the plateau lowered, hence none here.
-        return None, lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=max(1, args.patience // 3))
     warm = lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=rise)
+    if args.schedule == "plateau":  # once warm, LinearLR leaves the rate alone, so that both can act on it
+        return warm, lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=max(1, args.patience // 3))
     if args.schedule == "constant":
         return warm, None
     fall = lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, total - rise))

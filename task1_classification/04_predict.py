@@ -1,0 +1,46 @@
+"""Predict images: the probability of hemorrhage for files or whole folders, with the mean of the fold models.
+
+Reads   outputs/NAME/task1/EXPERIMENT/foldK/{best.pt,model.json}    task1_classification/01_train.py
+        any PNG, JPEG, BMP or TIFF images
+Writes  outputs/NAME/task1/EXPERIMENT/predicted.csv                 image, p_LABEL ... (or --out FILE)
+Next    read the table; it is no diagnosis
+
+    python task1_classification/04_predict.py slices/ one_more.png --experiment resnet18
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hemoct import cli, images, inference, tables, train
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("images", nargs="+", type=Path, help="image files or folders")
+    parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task1")
+    parser.add_argument("--refit", action="store_true", help="the one model of 01_train.py --refit instead of the fold models")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where the table goes")
+    parser.add_argument("--batch-size", type=train.positive_int, default=64)
+    train.add_device_flags(parser)
+    args = cli.parse(parser, argv, __file__)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+    work = cli.workspace(args)
+    experiment = work.task(1) / args.experiment
+    folders = [work.need(experiment / "refit", "task1_classification/01_train.py --refit")] if args.refit else None
+    folders = folders or inference.trained_folds(work, args.experiment)
+    out = args.out or experiment / "predicted.csv"
+
+    run = cli.Run(__file__, args, out.parent, [folder / "best.pt" for folder in folders])
+    with run:
+        frame = inference.predict_files(images.find(args.images), folders, args)
+        run.wrote(tables.write_csv(out, frame))
+    print(f"{work.show(out)}: {len(frame)} images, mean of {len(folders)} model(s)")
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
