@@ -1,0 +1,202 @@
+"""What kind of data set lies in a folder, and where its images, masks and annotations are.
+
+phe-sich   PHE-SICH-CT-IDS: set/imageN, label/labelN, annotation/annotationN
+yolo       images/ with labels/*.txt beside it
+voc        images with VOC XML (LabelImg)
+csv        a table of images and labels
+folders    one folder a class, with or without train/val/test above
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hemoct.images import SUFFIXES
+
+NAMES = ("phe-sich", "voc", "folders", "csv", "yolo")
+SPLIT_FOLDERS = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
+CSV_IMAGE_COLUMNS = ("image", "filename", "image_id")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `recognise` saw: the layout (one of NAMES) and one line for people."""
+
+    layout: str
+    summary: str
+
+
+def recognise(folder: Path) -> Found | None:
+    """Tell the layout of a data set by the names of its files, or None when it looks like none of NAMES."""
+    listing = list_files(folder)
+    for layout, test in TESTS:
+        summary = test(folder, listing)
+        if summary:
+            return Found(layout, summary)
+    return None
+
+
+def list_files(folder: Path) -> list[Path]:
+    """All files below `folder`, relative to it and sorted; links are followed once, hidden files left out."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link back to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        here = Path(place).relative_to(folder)
+        found += [here / name for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def only_images(listing: Iterable[Path]) -> list[Path]:
+    return [path for path in listing if path.suffix.lower() in SUFFIXES]
+
+
+def only_suffix(listing: Iterable[Path], suffix: str) -> list[Path]:
+    return [path for path in listing if path.suffix.lower() == suffix]
+
+
+@dataclass(frozen=True)
+class PheSet:
+    """One image set of PHE-SICH-CT-IDS (SubdatasetC_PNG or SubdatasetB_JPG): relative paths."""
+
+    base: Path
+    images: list[Path]
+    masks: list[Path]
+    annotations: list[Path]
+
+    @property
+    def kind(self) -> str:
+        return "png" if self.images[0].suffix.lower() == ".png" else "jpg"
+
+
+def phe_sets(listing: list[Path]) -> dict[str, PheSet]:
+    """The image sets of a PHE-SICH-CT-IDS download by kind (`png`, `jpg`), at whatever depth they lie."""
+    parts: dict[Path, dict[str, list[Path]]] = {}
+    roles = {"set": "image", "label": "label", "annotation": "annotation"}
+    for path in listing:
+        if len(path.parts) < 3:
+            continue
+        role, folder = path.parts[-3:-1]
+        if role in roles and folder.startswith(roles[role]):
+            parts.setdefault(path.parents[2], {}).setdefault(role, []).append(path)
+    sets = [
+        PheSet(
+            base, only_images(kept["set"]), only_images(kept.get("label", [])), only_suffix(kept.get("annotation", []), ".xml")
+        )
+        for base, kept in parts.items()
+        if only_images(kept.get("set", []))
+    ]
+    return {one.kind: one for one in sets}
+
+
+def class_folders(images: Iterable[Path]) -> dict[Path, tuple[str, str]]:
+    """(class, given split or "") of each image in class folders; class "" for an image that lies in none.
+
+    Folders that all images share (`chest_xray/chest_xray/train/...`) say nothing and are skipped.
+    """
+    parts = {path: path.parts[:-1] for path in images}
+    while parts and all(len(each) > 1 for each in parts.values()):
+        first = {each[0] for each in parts.values()}
+        if len(first) > 1 or first.pop().lower() in SPLIT_FOLDERS:
+            break
+        parts = {path: each[1:] for path, each in parts.items()}
+    classes = {}
+    for path, each in parts.items():
+        split = SPLIT_FOLDERS.get(each[0].lower(), "") if each else ""
+        rest = each[1:] if split else each
+        classes[path] = (rest[0] if rest else "", split)
+    return classes
+
+
+def yolo_label_path(image: Path) -> Path | None:
+    """Where YOLO keeps the boxes of an image: the last folder `images` becomes `labels`; None outside `images`."""
+    parts = list(image.with_suffix(".txt").parts)
+    if "images" not in parts[:-1]:
+        return None
+    last = len(parts) - 2 - parts[:-1][::-1].index("images")
+    return Path(*parts[:last], "labels", *parts[last + 1 :])
+
+
+def _is_phe_sich(_: Path, listing: list[Path]) -> str:
+    return "; ".join(
+        f"PHE-SICH-CT-IDS, {kind.upper()} set: {len(one.images)} slices of {len({path.parent for path in one.images})} patients, "
+        f"{len(one.masks)} masks, {len(one.annotations)} annotations"
+        for kind, one in sorted(phe_sets(listing).items(), reverse=True)
+    )
+
+
+def _is_yolo(_: Path, listing: list[Path]) -> str:
+    there = set(listing)
+    images = [path for path in only_images(listing) if yolo_label_path(path)]
+    labelled = sum(yolo_label_path(path) in there for path in images)
+    return f"YOLO folder: {len(images)} images, {labelled} with a label file" if labelled else ""
+
+
+def _is_voc(folder: Path, listing: list[Path]) -> str:
+    images, found = only_images(listing), only_suffix(listing, ".xml")
+    if not images or not any(_mentions_annotation(folder / path) for path in found):
+        return ""
+    return f"VOC folder: {len(images)} images, {len(found)} annotations"
+
+
+def _mentions_annotation(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return b"<annotation" in stream.read(4096)
+
+
+def _is_csv(folder: Path, listing: list[Path]) -> str:
+    named = [path for path in top_tables(listing) if set(CSV_IMAGE_COLUMNS) & _header(folder / path)]
+    return _csv_summary(named, listing)
+
+
+def _is_any_csv(_: Path, listing: list[Path]) -> str:
+    return _csv_summary(top_tables(listing), listing)
+
+
+def top_tables(listing: list[Path]) -> list[Path]:
+    """The CSV files that lie directly in the data set's folder."""
+    return [path for path in only_suffix(listing, ".csv") if len(path.parts) == 1]
+
+
+def _csv_summary(tables: list[Path], listing: list[Path]) -> str:
+    images = only_images(listing)
+    return f"table of labels: {', '.join(map(str, tables))}; {len(images)} images" if tables and images else ""
+
+
+def _header(path: Path) -> set[str]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+        return set(next(csv.reader(stream), []))
+
+
+def _is_folders(_: Path, listing: list[Path]) -> str:
+    found = class_folders(only_images(listing))
+    classes = sorted({name for name, _ in found.values()} - {""})
+    if len(classes) < 2:
+        return ""
+    splits = sorted({split for _, split in found.values()} - {""})
+    shown = ", ".join(classes[:6]) + (" ..." if len(classes) > 6 else "")
+    return f"class folders: {len(found)} images, {len(classes)} classes ({shown})" + (f"; {', '.join(splits)}" if splits else "")
+
+
+# The first that fits is taken: from the most particular to the most general.
+TESTS: list[tuple[str, Callable[[Path, list[Path]], str]]] = [
+    ("phe-sich", _is_phe_sich),
+    ("yolo", _is_yolo),
+    ("voc", _is_voc),
+    ("csv", _is_csv),
+    ("folders", _is_folders),
+    ("csv", _is_any_csv),
+]
