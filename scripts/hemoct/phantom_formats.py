@@ -1,0 +1,220 @@
+"""Write phantom slices as files: the folders and defects of PHE-SICH-CT-IDS, a CT series in DICOM, volumes in NIfTI.
+
+The defects are those that every user of the real data meets. Image arrays have the forehead at the left edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from openpyxl import Workbook
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+FIELD_OF_VIEW_MM = 230
+HEAD_HEIGHT_MM = 150
+INTERCEPT = -1024
+SHORT_NAME_PATIENT = 13
+
+XML_HEAD = """<?xml version='1.0' encoding='us-ascii'?>
+<annotation>
+<folder>{folder}</folder>
+<filename>{filename}</filename>
+<path>C:\\Users\\reader\\Desktop\\png\\set\\{folder}\\{index}.png</path>
+<source>
+    <database>Unknown</database>
+</source>
+{size}
+<segmented>0</segmented>
+{object}</annotation>
+"""
+XML_SIZE = """<size>
+    <width>{size}</width>
+    <height>{size}</height>
+    <depth>3</depth>
+</size>
+"""
+XML_OBJECT = """    <object>
+    <name>a</name>
+    <pose>Unspecified</pose>
+    <truncated>0</truncated>
+    <difficult>0</difficult>
+    <bndbox>
+        <xmin>{0}</xmin>
+        <ymin>{1}</ymin>
+        <xmax>{2}</xmax>
+        <ymax>{3}</ymax>
+    </bndbox>
+</object>
+"""
+
+
+@dataclass(frozen=True)
+class Defects:
+    """Which patient has which defect of the real data (patient 13 has short XML names besides)."""
+
+    slice_jump: int
+    """the last slice number jumps by 40"""
+    wrong_filename: int
+    """<filename> is M.png"""
+    no_masks: int
+    missing_mask: int
+    single_pixel: int
+    """a mask of one pixel without a box"""
+    black_end: frozenset[int]
+    """the last slice is all black, and so identical across these patients"""
+    dark_start: frozenset[int]
+    """the first slice shows nothing but the head holder"""
+
+
+def choose_defects(numbers: Sequence[int]) -> Defects:
+    """Spread the defects over the patients; at least six are needed."""
+    return Defects(*numbers[:5], black_end=frozenset(numbers[::3]), dark_start=frozenset(numbers[1::6]))
+
+
+def box_around(region: np.ndarray, margin: int) -> tuple[int, int, int, int] | None:
+    """xmin, ymin, xmax, ymax of a bool image in zero-based pixels, xmax and ymax exclusive; None when it is empty."""
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    if not len(rows):
+        return None
+    height, width = region.shape
+    return (
+        max(0, int(columns[0]) - margin),
+        max(0, int(rows[0]) - margin),
+        min(width, int(columns[-1]) + 1 + margin),
+        min(height, int(rows[-1]) + 1 + margin),
+    )
+
+
+def write_patient(
+    folder: Path, number: int, grey: np.ndarray, bleeding: np.ndarray, edema: np.ndarray, defects: Defects, boxes: int
+) -> int:
+    """Write one patient's slices, masks (edema alone) and VOC files (box = hematoma + edema).
+
+    `grey` uint8, `bleeding` and `edema` bool, all (slices, size, size). `boxes` is the number of boxes with a mask written so
+    far; returns it increased. One in 16 (6 %, as in the real data) of them gets an empty mask.
+    """
+    base = folder / "SubdatasetC_PNG"
+    images, masks, notes = (base / kind / f"{name}{number}" for kind, name in KINDS)
+    for made in (images, notes) if number == defects.no_masks else (images, masks, notes):
+        made.mkdir(parents=True)
+    last = len(grey) - 1
+    for index in range(len(grey)):
+        shown, mask = _spoil(number, index, last, grey[index], edema[index], defects)
+        box = box_around(bleeding[index] | edema[index], margin=max(1, grey.shape[-1] // 128))
+        label = index + 40 if number == defects.slice_jump and index == last else index
+        name = f"{number:04d}_{label:02d}"
+        Image.fromarray(shown).save(images / f"{name}.png")
+        if masks.is_dir() and not (number == defects.missing_mask and index == 1):
+            boxes += box is not None
+            empty = box is not None and boxes % 16 == 4
+            Image.fromarray(np.uint8(255) * (mask & (not empty))).save(masks / f"{name}.png")
+        _write_xml(notes, number, label, box, grey.shape[-1], defects)
+    return boxes
+
+
+KINDS = (("set", "image"), ("label", "label"), ("annotation", "annotation"))
+
+
+def _spoil(
+    number: int, index: int, last: int, grey: np.ndarray, edema: np.ndarray, defects: Defects
+) -> tuple[np.ndarray, np.ndarray]:
+    """One slice and its mask with the patient's defects in them."""
+    shown, mask = grey.copy(), edema.copy()
+    if index == last and number in defects.black_end:
+        shown[:] = 0
+    if index == 0 and number in defects.dark_start:
+        shown[:, : int(0.85 * shown.shape[1])] = 0
+    if index == 1 and number == defects.single_pixel:
+        mask[:] = False
+        mask[tuple(size // 2 for size in mask.shape)] = True
+    return shown, mask
+
+
+def _write_xml(folder: Path, number: int, label: int, box: tuple[int, ...] | None, size: int, defects: Defects) -> None:
+    stem = f"{number:03d}_{label:02d}" if number == SHORT_NAME_PATIENT else f"{number:04d}_{label:02d}"
+    wrong = number == defects.wrong_filename
+    text = XML_HEAD.format(
+        folder=f"image{number}" if wrong else "VOC2007",
+        filename=f"{label}.png" if wrong else f"{stem}.jpg",
+        index=label,
+        size=XML_SIZE.format(size=size) if box else "",
+        object=XML_OBJECT.format(*box) if box else "",
+    )
+    (folder / f"{stem}.xml").write_text(text, encoding="ascii", newline="\r\n")
+
+
+def write_medinfo(folder: Path, numbers: Sequence[int], left: Sequence[bool], seed: int) -> None:
+    """MedInfo.xlsx: number, sex, age and the side of the bleeding, one row per patient; some ages are not known."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng((seed, 0))
+    book = Workbook()
+    book.active.append(["number", "sex", "age", "side"])
+    for place, (number, is_left) in enumerate(zip(numbers, left, strict=True)):
+        age = int(np.clip(rng.normal(61, 12), 24, 92))
+        sex = "male" if rng.random() < 0.62 else "female"
+        book.active.append([number, sex, None if place % 11 == 7 else age, "left" if is_left else "right"])
+    book.save(folder / "MedInfo.xlsx")
+
+
+def _upright(volume: np.ndarray) -> np.ndarray:
+    """Turn slices so that the forehead is at the top and the patient's left at the right edge, the usual view in radiology."""
+    return np.rot90(volume, -1, axes=(1, 2))
+
+
+def _spacing_mm(volume: np.ndarray) -> tuple[float, float]:
+    """Pixel spacing and slice spacing."""
+    return FIELD_OF_VIEW_MM / volume.shape[-1], HEAD_HEIGHT_MM / (len(volume) - 1)
+
+
+def write_dicom(folder: Path, number: int, hu: np.ndarray) -> None:
+    """dicom/NN.dcm, one CT series, base to vertex. `hu`: (slices, size, size). Stored value = HU + 1024, slope 1."""
+    (folder / "dicom").mkdir(parents=True)
+    pixel, thickness = _spacing_mm(hu)
+    for index, plane in enumerate(_upright(hu)):
+        made = _dicom_slice(number, index, plane)
+        made.PixelSpacing = [pixel, pixel]
+        made.SliceThickness = thickness
+        made.ImagePositionPatient = [-FIELD_OF_VIEW_MM / 2, -FIELD_OF_VIEW_MM / 2, round(index * thickness, 4)]
+        made.save_as(folder / "dicom" / f"{index + 1:02d}.dcm", enforce_file_format=True)
+
+
+def _dicom_slice(number: int, index: int, plane: np.ndarray) -> FileDataset:
+    def uid(*words: object) -> str:
+        return generate_uid(entropy_srcs=["phantom", str(number), *map(str, words)])
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = uid("image", index)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    made.StudyInstanceUID, made.SeriesInstanceUID = uid("study"), uid("series")
+    made.FrameOfReferenceUID = uid("frame")
+    made.Modality, made.PatientID, made.PatientName = "CT", f"{number:04d}", f"Phantom^{number:04d}"
+    made.SeriesNumber, made.InstanceNumber = 1, index + 1
+    made.SeriesDescription = "Drawn head, no patient"
+    made.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    made.Rows, made.Columns = plane.shape
+    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 16, 15, 1
+    made.RescaleIntercept, made.RescaleSlope, made.RescaleType = INTERCEPT, 1, "HU"
+    made.WindowCenter, made.WindowWidth = 40, 80
+    made.PixelData = (plane.round() - INTERCEPT).astype("<i2").tobytes()
+    return made
+
+
+def write_nifti(folder: Path, number: int, hu: np.ndarray, edema: np.ndarray) -> None:
+    """nifti/NNNN.nii.gz (int16 HU) and nifti/NNNN_edema.nii.gz (uint8 0/1) from (slices, size, size); RAS+ affine in mm."""
+    (folder / "nifti").mkdir(parents=True, exist_ok=True)
+    pixel, thickness = _spacing_mm(hu)
+    # Upright columns run to the patient's left and rows to the back: both are against the RAS+ axes.
+    affine = np.diag([-pixel, -pixel, thickness, 1.0])
+    affine[:2, 3] = FIELD_OF_VIEW_MM / 2
+    for name, volume in ((f"{number:04d}", hu.round().astype(np.int16)), (f"{number:04d}_edema", edema.astype(np.uint8))):
+        nib.save(nib.Nifti1Image(_upright(volume).transpose(2, 1, 0), affine), folder / "nifti" / f"{name}.nii.gz")
