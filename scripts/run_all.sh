@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Run every step of the chain on one data set, in order. Steps that are up to date are skipped.
+#
+#   bash scripts/run_all.sh --dataset NAME [--root DIR] [--from-step N] [--force] [--list]
+#
+#   --dataset NAME   data/raw/NAME must be there (python scripts/01_get_data.py); "demo" is drawn
+#   --root DIR       folder that holds data/ and outputs/ (default: the repository)
+#   --from-step N    begin with step N of the list
+#   --force          run also what is up to date
+#   --list           print the numbered steps and stop
+set -euo pipefail
+# shellcheck source=scripts/setup.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+
+dataset="" root="" from_step=1 skip="--skip-if-done" list=""
+while [ $# -gt 0 ]; do
+    case $1 in
+    --dataset | --root | --from-step) [ $# -ge 2 ] || stop "$1 needs a value" ;;
+    esac
+    case $1 in
+    --dataset) dataset=$2 && shift ;;
+    --root) root=$(cd -- "$2" 2>/dev/null && pwd) || stop "--root $2 is no folder" && shift ;;
+    --from-step) from_step=$2 && shift ;;
+    --force) skip="" ;;
+    --list) list=yes ;;
+    --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" && exit ;;
+    *) stop "unknown flag $1; --help lists the flags" ;;
+    esac
+    shift
+done
+[ -n "$dataset" ] || stop "say which data: --dataset NAME"
+
+# The demonstration trains small enough for two CPU cores; other data take the defaults of each step.
+get="" train=""
+if [ "$dataset" = demo ]; then
+    get="scripts/01_get_data.py --demo"
+    train="--weights none --image-size 64 --epochs 3 --lr 1e-3"
+fi
+
+steps=(
+    ${get:+"$get"}
+    "scripts/02_merge_annotations.py"
+    "scripts/03_make_labels.py"
+    "scripts/04_check_data.py"
+    "scripts/05_make_splits.py"
+    "task1_classification/01_train.py $train"
+    "task1_classification/01_train.py $train --augment affine"
+    "task1_classification/02_evaluate.py"
+    "task1_classification/03_compare.py"
+    "scripts/90_make_report.py"
+)
+place=(--dataset "$dataset" ${root:+--root "$root"})
+
+shown() { # shown SCRIPT FLAG...: the command as a person would type it
+    printf 'python'
+    printf ' %q' "$@"
+    echo
+}
+
+go_on() { # go_on STEP STATUS: how to continue once the cause is mended
+    local change_folder=""
+    [ "$PWD" = "$started_in" ] || printf -v change_folder 'cd %q && ' "$PWD"
+    {
+        printf '\nStep %s stopped with exit code %s. When the cause is mended, go on with:\n' "$1" "$2"
+        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1")"
+    } >&2
+    exit "$2"
+}
+
+if ! [[ $from_step =~ ^[1-9][0-9]?$ ]] || [ "$from_step" -gt ${#steps[@]} ]; then
+    stop "--from-step $from_step is not one of the steps 1 to ${#steps[@]}; --list shows them"
+fi
+if [ -z "$list$get" ] && [ ! -e "${root:-$repository}/data/raw/$dataset" ]; then
+    stop "data/raw/$dataset is missing; register your copy: python scripts/01_get_data.py --from DIR ${place[*]}"
+fi
+
+use_environment
+started_in=$PWD
+cd -- "$repository"
+for ((number = 1; number <= ${#steps[@]}; number++)); do
+    read -ra words <<<"${steps[number - 1]}"
+    command=("${words[@]}" "${place[@]}")
+    if [ -n "$list" ]; then
+        printf '%2d  %s\n' "$number" "$(shown "${command[@]}")"
+    elif [ "$number" -ge "$from_step" ]; then
+        printf '\n[%d/%d] %s\n' "$number" ${#steps[@]} "$(shown "${command[@]}")"
+        python "${command[@]}" $skip || go_on "$number" $?
+    fi
+done
+[ -n "$list" ] || printf '\nDone. Look at %s first; all results lie beside it.\n' "${root:-$repository}/outputs/$dataset/report.html"

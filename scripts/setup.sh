@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# Sourced by demo.sh, test.sh and run_all.sh, so that the three agree on one Python environment: the active one
+# (VIRTUAL_ENV or CONDA_PREFIX), or else .venv in the repository.
+
+repository=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+stop() {
+    echo "${0##*/}: $*" >&2
+    exit 2
+}
+
+fits() { # fits PYTHON: it runs, and it is a version that the pinned packages were tried with
+    "$1" -c 'import sys; raise SystemExit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null
+}
+
+find_python() {
+    local candidate
+    for candidate in python3.12 python3.11 python3 python; do
+        if fits "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    stop "needs Python 3.11 or 3.12, and neither is on the PATH; install one of them and run the same command again"
+}
+
+make_environment() {
+    local python
+    python=$(find_python)
+    echo "Making .venv with $python"
+    "$python" -m venv --clear "$repository/.venv" ||
+        stop "$python cannot make .venv; on Debian or Ubuntu: sudo apt install ${python}-venv"
+}
+
+use_environment() { # put the environment's programs first on the PATH
+    environment=${VIRTUAL_ENV:-${CONDA_PREFIX:-$repository/.venv}}
+    export PATH="$environment/bin:$PATH"
+}
+
+set_up() { # make the environment where there is none; install only when requirements changed since the last time
+    local wanted stamp
+    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && ! "$repository/.venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        make_environment
+    fi
+    use_environment
+    fits python || stop "$environment has no Python 3.11 or 3.12; deactivate or delete it and run the same command again"
+
+    stamp=$environment/hemoct-requirements.sha256
+    # The path belongs to it: two copies of the repository may share an environment, but not the editable install.
+    wanted=$(python -c 'import hashlib, pathlib, sys; folder = pathlib.Path(sys.argv[1])
+parts = [(folder / name).read_bytes() for name in ("requirements.txt", "pyproject.toml")] + [sys.argv[1].encode()]
+print(hashlib.sha256(b"\0".join(parts)).hexdigest())' "$repository")
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+        echo "Installing requirements.txt into $environment (some minutes the first time)"
+        (cd -- "$repository" && python -m pip install --disable-pip-version-check -r requirements.txt) ||
+            stop "the installation failed; read the message above, then run the same command again"
+        echo "$wanted" >"$stamp"
+    fi
+}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Set everything up and run the tests; no network is used after the installation. Further flags go to pytest (-k train ...).
+set -euo pipefail
+# shellcheck source=scripts/setup.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
+
+set_up
+export HF_HUB_OFFLINE=1 YOLO_OFFLINE=1 YOLO_AUTOINSTALL=0
+export OMP_NUM_THREADS=1 # two workers side by side: more threads than cores make both slower
+cd -- "$repository"
+python -m pytest -n 2 --dist loadfile tests "$@"

@@ -1,0 +1,173 @@
+"""run_all.sh and demo.sh with a `python` that only logs: order, skipping, where to go on, when to install."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# Answers `python -c` like the real one (version, hash of the requirements); everything else is written down, not run.
+STUB = """#!/usr/bin/env bash
+if [ "$1" = -c ]; then exec "{python}" "$@"; fi
+echo "$*" >>"{log}"
+case "$*" in *"$FAIL_AT"*) exit 7 ;; esac
+"""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the shell scripts in a folder with a space, and an active environment whose `python` only logs."""
+
+    folder: Path
+    environment: Path
+
+    def bash(self, script: str, *flags: str, fail_at: str = "nothing", cwd: Path | None = None) -> subprocess.CompletedProcess:
+        settings = os.environ | {"VIRTUAL_ENV": str(self.environment), "FAIL_AT": fail_at}
+        words = ["bash", str(self.folder / "scripts" / script), *flags]
+        return subprocess.run(words, env=settings, cwd=cwd or self.folder, capture_output=True, text=True)
+
+    @property
+    def log(self) -> list[str]:
+        """The words of each call since the last look."""
+        path = self.environment / "calls.log"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    made = Copy(tmp_path / "my repo", tmp_path / "my environment")
+    (made.folder / "scripts").mkdir(parents=True)
+    for path in (REPOSITORY / "scripts").glob("*.sh"):
+        shutil.copy(path, made.folder / "scripts")
+    for name in ("requirements.txt", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, made.folder)
+    python = made.environment / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(STUB.format(python=sys.executable, log=made.environment / "calls.log"))
+    python.chmod(0o755)
+    return made
+
+
+def listed(copy: Copy, dataset: str) -> list[str]:
+    """The commands of --list without their numbers and `python`."""
+    done = copy.bash("run_all.sh", "--dataset", dataset, "--list")
+    assert done.returncode == 0, done.stderr
+    numbers, commands = zip(*(line.strip().split("  python ") for line in done.stdout.splitlines()), strict=True)
+    assert [int(number) for number in numbers] == list(range(1, len(commands) + 1))
+    return list(commands)
+
+
+def test_listed_steps_exist_and_follow_the_order_of_the_chain(copy: Copy) -> None:
+    scripts = [command.split()[0] for command in listed(copy, "demo")]
+    assert [script for script in scripts if not (REPOSITORY / script).is_file()] == []
+    assert scripts[0] == "scripts/01_get_data.py" and scripts[-1] == "scripts/90_make_report.py"
+    numbered = list(dict.fromkeys(scripts))
+    assert numbered[:-1] == sorted(numbered[:-1]), "data steps, then the tasks, each by its numbers"
+
+
+def test_steps_run_in_order_and_skip_what_is_up_to_date(copy: Copy) -> None:
+    done = copy.bash("run_all.sh", "--dataset", "demo")
+    assert done.returncode == 0, done.stderr
+    commands = listed(copy, "demo")
+    assert copy.log == [f"{command} --skip-if-done" for command in commands]
+    for command in commands:
+        assert f"python {command}\n" in done.stdout, "echoed as a person would type it"
+
+
+def test_force_runs_everything_again(copy: Copy) -> None:
+    copy.bash("run_all.sh", "--dataset", "demo", "--force")
+    assert copy.log == listed(copy, "demo")
+
+
+def test_stops_at_the_first_failure_with_the_command_to_go_on_from(copy: Copy) -> None:
+    failed = copy.bash("run_all.sh", "--dataset", "demo", fail_at="04_check_data")
+    assert failed.returncode == 7
+    assert len(copy.log) == 4
+    hint = failed.stderr.splitlines()[-1].strip()
+    assert hint == "bash scripts/run_all.sh --dataset demo --from-step 4"
+
+    copy.bash("run_all.sh", *hint.split()[2:])
+    assert copy.log == [f"{command} --skip-if-done" for command in listed(copy, "demo")[3:]]
+
+
+def test_from_elsewhere_the_command_to_go_on_works_as_it_stands(copy: Copy, tmp_path: Path) -> None:
+    (tmp_path / "other place" / "data" / "raw" / "mine").mkdir(parents=True)
+    flags = ["--dataset", "mine", "--root", "other place"]
+    failed = copy.bash("run_all.sh", *flags, fail_at="05_make_splits", cwd=tmp_path)
+    hint = failed.stderr.splitlines()[-1].strip()
+    assert len(copy.log) == 4
+    settings = os.environ | {"VIRTUAL_ENV": str(copy.environment), "FAIL_AT": "nothing"}
+    subprocess.run(["bash", "-c", hint], env=settings, cwd="/", check=True, capture_output=True)
+    again = copy.log
+    assert again[0].startswith("scripts/05_make_splits.py")
+    assert f"--root {tmp_path / 'other place'}" in again[0]
+
+
+def test_other_data_train_with_the_defaults_of_the_step(copy: Copy) -> None:
+    training = [command for command in listed(copy, "mine") if "01_train" in command]
+    assert training[0] == "task1_classification/01_train.py --dataset mine"
+    assert len(training) == 2 and "--augment affine" in training[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ([], "--dataset NAME"),
+        (["--dataset"], "--dataset needs a value"),
+        (["--dataset", "mine"], "python scripts/01_get_data.py --from DIR --dataset mine"),
+        (["--dataset", "demo", "--from-step", "99"], "--from-step 99"),
+        (["--dataset", "demo", "--from-step", "two"], "--from-step two"),
+        (["--dataset", "demo", "--root", "nowhere"], "--root nowhere"),
+        (["--dataset", "demo", "--forse"], "unknown flag --forse"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(copy: Copy, flags: list[str], problem: str) -> None:
+    done = copy.bash("run_all.sh", *flags)
+    assert done.returncode == 2
+    assert problem in done.stderr and done.stderr.count("\n") == 1
+    assert copy.log == []
+
+
+def test_demo_installs_only_when_the_requirements_changed(copy: Copy) -> None:
+    def installations() -> int:
+        done = copy.bash("demo.sh")
+        assert done.returncode == 0, done.stderr
+        assert "outputs/demo/report.html" in done.stdout
+        return sum("pip install" in call for call in copy.log)
+
+    assert [installations(), installations()] == [1, 0]
+    with (copy.folder / "requirements.txt").open("a") as stream:
+        stream.write("# one more line\n")
+    assert [installations(), installations()] == [1, 0]
+
+
+def test_a_failed_installation_is_tried_again(copy: Copy) -> None:
+    failed = copy.bash("test.sh", fail_at="pip install")
+    assert failed.returncode == 2 and "installation failed" in failed.stderr
+    assert copy.bash("test.sh", "-k", "train").returncode == 0
+    calls = copy.log
+    assert sum("pip install" in call for call in calls) == 2
+    assert calls[-1].startswith("-m pytest") and calls[-1].endswith("tests -k train")
+
+
+def test_without_a_fitting_python_one_line_says_so(copy: Copy, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "dirname", "cat"):
+        (tools / name).symlink_to(shutil.which(name))
+    for name in ("python3.12", "python3.11", "python3"):
+        (tools / name).write_text("#!/bin/sh\nexit 1\n")
+        (tools / name).chmod(0o755)
+    done = subprocess.run(
+        [tools / "bash", copy.folder / "scripts/demo.sh"], env={"PATH": str(tools)}, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "needs Python 3.11 or 3.12" in done.stderr and done.stderr.count("\n") == 1
