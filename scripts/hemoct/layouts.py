@@ -11,18 +11,25 @@ from __future__ import annotations
 
 import csv
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from hemoct.annotations import AnnotationError
+from hemoct.cli import UserError
 from hemoct.images import SUFFIXES
 
 NAMES = ("phe-sich", "voc", "folders", "csv", "yolo")
+WITH_XML = {"phe-sich", "voc"}
 SPLIT_FOLDERS = {
     **{"train": "train", "training": "train"},
     **{"val": "val", "valid": "val", "validation": "val"},
     **{"test": "test", "testing": "test"},
 }
+IMAGE_FOLDERS = {"jpegimages", "images"}
+ROLE_FOLDERS = IMAGE_FOLDERS | {"annotations", "annotation", "xml", "labels"}
 CSV_IMAGE_COLUMNS = ("image", "filename", "image_id")
 
 
@@ -36,12 +43,28 @@ class Found:
 
 def recognise(folder: Path) -> Found | None:
     """Tell the layout of a data set by the names of its files, or None when it looks like none of NAMES."""
-    listing = list_files(folder)
+    return _recognise(folder, list_files(folder))
+
+
+def _recognise(folder: Path, listing: list[Path]) -> Found | None:
     for layout, test in TESTS:
         summary = test(folder, listing)
         if summary:
             return Found(layout, summary)
     return None
+
+
+def choose(folder: Path, listing: list[Path], wanted: str) -> str:
+    """The layout that a user named, or under `auto` the one recognised (and printed)."""
+    if wanted != "auto":
+        return wanted
+    found = _recognise(folder, listing)
+    if found is None:
+        raise UserError(
+            f"{folder} is no data set that is known here ({', '.join(NAMES)}); check the folder, or name its layout with --layout"
+        )
+    print(f"layout {found.layout}: {found.summary}")
+    return found.layout
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -100,6 +123,104 @@ def phe_sets(listing: list[Path]) -> dict[str, PheSet]:
         if only_images(kept.get("set", []))
     ]
     return {one.kind: one for one in sets}
+
+
+def choose_phe_set(listing: list[Path], wanted: str | None) -> PheSet:
+    """The PNG or the JPG set; without a wish the PNG set, where there is one (JPEG blurs edges)."""
+    sets = phe_sets(listing)
+    kind = wanted or ("png" if "png" in sets else "jpg")
+    if kind not in sets:
+        there = f"only --image-set {', '.join(sets)}" if sets else "no set/imageN/*.png or *.jpg"
+        raise UserError(f"the data set has {there}; look at what scripts/01_get_data.py says about it")
+    return sets[kind]
+
+
+def phe_id(path: Path) -> str | None:
+    """`0013_05` for `0013_05.png`, `013_05.xml` or `annotation13/5.xml`; None for a name without numbers."""
+    found = re.fullmatch(r"(?:([0-9]{1,6})_)?([0-9]{1,4})", path.stem)
+    if not found:
+        return None
+    patient = found[1] or "".join(re.findall(r"[0-9]+$", path.parent.name))
+    return f"{int(patient):04d}_{int(found[2]):02d}" if patient else None
+
+
+def image_ids(images: list[Path]) -> list[str]:
+    """One identifier per image: the file's stem; relative paths with `/` as `__` where two stems are the same."""
+    ids = [path.stem for path in images]
+    if len(set(ids)) < len(ids):
+        ids = ["__".join(path.with_suffix("").parts) for path in images]
+    _refuse_twins(images, ids)
+    return ids
+
+
+def phe_ids(images: list[Path]) -> list[str]:
+    ids = [phe_id(path) or "" for path in images]
+    nameless = [path for path, name in zip(images, ids, strict=True) if not name]
+    if nameless:
+        raise UserError(f"{len(nameless)} image(s) are not named NNNN_MM (first: {nameless[0]}); rename them or take them out")
+    _refuse_twins(images, ids)
+    return ids
+
+
+def _refuse_twins(images: list[Path], ids: list[str]) -> None:
+    name, count = Counter(ids).most_common(1)[0] if ids else ("", 0)
+    if count > 1:
+        twins = [str(path) for path, other in zip(images, ids, strict=True) if other == name]
+        raise UserError(f"{' and '.join(twins)} have the same identifier {name}; rename or remove one of them")
+
+
+@dataclass
+class Annotated:
+    """Images by identifier, the XML files beside them, and which belongs to which. All paths relative."""
+
+    images: dict[str, Path]
+    files: list[Path]
+    numbered: bool
+    """names are patient and slice numbers (PHE-SICH): 013_05 is 0013_05"""
+    _by_stem: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for image_id, path in self.images.items():
+            self._by_stem.setdefault(path.stem, []).append(image_id)
+
+    def image_of(self, xml: Path, filename: str) -> str:
+        """The identifier of the image that an XML belongs to; raises AnnotationError when that cannot be told.
+
+        The XML's own name decides before its <filename>, which tools leave behind when files are renamed.
+        """
+        if self.numbered:
+            image_id = phe_id(xml)
+            if image_id in self.images:
+                return image_id
+            raise AnnotationError("no image that matches")
+        for stem in (xml.stem, Path(filename.replace("\\", "/")).stem):
+            fitting = self._by_stem.get(stem, [])
+            near = [name for name in fitting if _place(self.images[name]) == _place(xml)] if len(fitting) > 1 else fitting
+            if len(near) == 1:
+                return near[0]
+            if fitting:
+                raise AnnotationError(f"{len(fitting)} images match: {', '.join(str(self.images[name]) for name in fitting[:3])}")
+        raise AnnotationError("no image that matches")
+
+
+def _place(path: Path) -> tuple[str, ...]:
+    """The folders of a file without those that only say what kind of file it is."""
+    return tuple(part for part in path.parent.parts if part.lower() not in ROLE_FOLDERS)
+
+
+def annotated(listing: list[Path], layout: str, image_set: str | None) -> Annotated:
+    """The images and XML files of a `phe-sich` or `voc` data set."""
+    if layout == "phe-sich":
+        chosen = choose_phe_set(listing, image_set)
+        return Annotated(dict(zip(phe_ids(chosen.images), chosen.images, strict=True)), chosen.annotations, numbered=True)
+    images = voc_images(listing)
+    return Annotated(dict(zip(image_ids(images), images, strict=True)), only_suffix(listing, ".xml"), numbered=False)
+
+
+def voc_images(listing: list[Path]) -> list[Path]:
+    """Images in JPEGImages/ or images/ where there is such a folder (others are masks then), else all."""
+    images = only_images(listing)
+    return [path for path in images if IMAGE_FOLDERS & {part.lower() for part in path.parts[:-1]}] or images
 
 
 def class_folders(images: Iterable[Path]) -> dict[Path, tuple[str, str]]:
