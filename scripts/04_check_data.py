@@ -1,0 +1,91 @@
+"""Check a data set and show how it looks: every problem listed, the fatal ones named, the first figures drawn.
+
+In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding; the boxes enclose bleeding and edema.
+Ends with exit code 2 when a problem is fatal; the files are written all the same.
+
+Reads   data/raw/NAME                                           scripts/01_get_data.py
+        data/work/NAME/{labels,boxes,patients}.csv, dataset.json   scripts/03_make_labels.py
+        data/work/NAME/repairs.csv, if it is there              scripts/02_merge_annotations.py
+Writes  data/work/NAME/audit.json    counts, severity and examples of each check; statistics; the ceiling of masks
+        data/work/NAME/audit.csv     image_id, patient, check, fatal, detail: one row per problem
+        data/work/NAME/figures/      class_balance slices_per_patient patients lesion_size lesion_position image_size,
+                                     contact_sheet_CLASS, mean_variance
+Next    python scripts/05_make_splits.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hemoct import audit, cli, files, plots, plots_data, tables
+
+INPUTS = ("labels.csv", "boxes.csv", "dataset.json", "patients.csv", "repairs.csv")
+FIGURES = {
+    "class_balance": plots_data.class_balance,
+    "slices_per_patient": plots_data.slices_per_patient,
+    "patients": plots_data.patients,
+    "lesion_size": plots_data.lesion_size,
+    "lesion_position": plots_data.lesion_position,
+    "image_size": plots_data.image_size,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse(cli.parser(__doc__), argv, __file__)
+    work = cli.workspace(args)
+    raw = work.need(work.raw, "scripts/01_get_data.py")
+    study = audit.read_study(work)
+
+    run = cli.Run(__file__, args, work.work, [raw, *(work.work / name for name in INPUTS)])
+    if run.up_to_date():
+        return
+    with run:
+        seen = audit.survey(study)
+        found = audit.check(study, seen)
+        summary = audit.summarise(study, seen, found)
+        run.wrote(files.write_json(work.work / "audit.json", summary))
+        run.wrote(tables.write_csv(work.work / "audit.csv", found))
+        run.wrote(*draw(study, seen, args.seed))
+        report(summary)
+        if summary["fatal"]:  # inside the run, so that its record never says ok
+            raise cli.UserError(
+                f"{work.show(work.work / 'audit.csv')} lists {summary['fatal']} fatal problem(s); "
+                "mend the source data and run scripts/03_make_labels.py and this step again"
+            )
+
+
+def draw(study: audit.Study, seen: audit.Survey, seed: int) -> list[Path]:
+    """Draw what has content; return the files."""
+    drawings = {name: lambda figure=figure: figure(study, seen) for name, figure in FIGURES.items()}
+    drawings |= plots_data.label_figures(study, seen, seed)
+    folder = study.work.work / "figures"
+    made = []
+    for name, drawing in drawings.items():
+        figure = drawing()
+        if figure is not None:
+            made.append(plots.save(figure, folder / f"{name}.png"))
+    return made
+
+
+def report(summary: dict[str, Any]) -> None:
+    """Print the size of the data set, one line per check that found something, and the ceiling of masks."""
+    patients = "no patient identifiers" if summary["patients"] is None else f"{summary['patients']} patients"
+    positives = ", ".join(f"{n} {label}" for label, n in summary["positives"].items())
+    print(f"{summary['dataset']}: {summary['images']} images, {patients}; {positives}")
+    for name, check in summary["checks"].items():
+        if check["count"]:
+            severity = "FATAL" if check["fatal"] else "     "
+            print(f"{check['count']:6d} {severity} {name}: {check['explanation']}; first: {check['examples'][0]}")
+    print(f"   nothing found by: {', '.join(name for name, check in summary['checks'].items() if not check['count'])}")
+    ceiling = summary["ceiling"]
+    if ceiling["value"] is not None:
+        print(
+            f"ceiling: {ceiling['value']:.1%} = {ceiling['explanation']} ({ceiling['without_mask_file']} without mask left out)"
+        )
+    if summary["labels_mean"]:
+        print(f"labels: {summary['labels_mean']}")
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
