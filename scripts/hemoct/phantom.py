@@ -22,6 +22,7 @@ VERSION = 1
 """raised whenever the same arguments would draw other pixels"""
 FEWEST_PATIENTS = 6  # one for each defect below
 FEWEST_SLICES = 4
+SMALLEST_SIZE = 64  # below that the thin rim of edema falls between the pixels
 HEAD_HOLDER_HU, BONE_HU, AIR_HU = 700, 900, -1000
 WHITE_HU, GREY_HU, EDEMA_HU, CSF_HU = 29, 36, 20, 7
 NOISE_HU = 3.2
@@ -262,10 +263,12 @@ def patient_numbers(patients: int) -> list[int]:
 def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int = 256, seed: int = 42) -> None:
     """Draw the whole data set below `folder`: PNG set, MedInfo.xlsx, types/, dicom/, nifti/. The same call, the same bytes.
 
-    Raises ValueError below 6 patients or 4 slices: fewer cannot hold the defects of the real data.
+    Raises ValueError below 6 patients, 4 slices or 64 pixels: less cannot hold the defects of the real data.
     """
-    if patients < FEWEST_PATIENTS or slices < FEWEST_SLICES:
-        raise ValueError(f"a data set needs at least {FEWEST_PATIENTS} patients and {FEWEST_SLICES} slices each")
+    if patients < FEWEST_PATIENTS or slices < FEWEST_SLICES or size < SMALLEST_SIZE:
+        raise ValueError(
+            f"a data set needs at least {FEWEST_PATIENTS} patients, {FEWEST_SLICES} slices each and {SMALLEST_SIZE} pixels a side"
+        )
     numbers = patient_numbers(patients)
     defects = phantom_formats.choose_defects(numbers)
     levels = np.linspace(0, 1, slices)

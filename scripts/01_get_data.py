@@ -1,0 +1,152 @@
+"""Put a data set where every later step finds it: drawn, registered or downloaded.
+
+--demo draws head-CT slices with the layout and the defects of PHE-SICH-CT-IDS (NAME is then `demo` unless given).
+--from DIR registers a copy that you have; nothing is copied, data/raw/NAME becomes a link to it.
+--figshare downloads PHE-SICH-CT-IDS (CC BY 4.0); a download that was stopped goes on where it was.
+What lies in data/raw/NAME is never overwritten.
+
+In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding; the boxes enclose both.
+
+Reads   DIR, or figshare's public API, or nothing
+Writes  data/raw/NAME                             the data set, or a link to it
+        data/work/NAME/01_get_data.run.json
+Next    python scripts/02_merge_annotations.py    PHE-SICH-CT-IDS and other VOC sets
+        python scripts/03_make_labels.py          every other layout
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from hemoct import cli, figshare, files, layouts, phantom
+
+ORIGIN = "hemoct_origin.json"  # lies in a drawn or downloaded set and tells it from any other
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    work = cli.workspace(args)
+    origin = origin_of(args)
+    run = cli.Run(__file__, args, work.work, [])
+    if run.up_to_date():
+        return
+    there = is_there(work, origin)
+    with run:
+        if not there and args.source:
+            register(Path(origin["registered"]), work)
+        elif not there and args.demo:
+            draw(origin, work)
+        elif not there:
+            download(origin, args.api, work)
+        run.wrote(work.raw)
+    report(work)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    made = cli.parser(__doc__)
+    source = made.add_mutually_exclusive_group(required=True)
+    source.add_argument("--demo", action="store_true", help="draw a phantom data set; no real pixels")
+    source.add_argument("--from", dest="source", type=Path, metavar="DIR", help="register an existing copy")
+    source.add_argument("--figshare", action="store_true", help="download PHE-SICH-CT-IDS")
+    made.add_argument("--patients", type=int, default=24, help="--demo: how many to draw")
+    made.add_argument("--slices", type=int, default=12, help="--demo: slices per patient")
+    made.add_argument("--size", type=int, default=256, help="--demo: side of a slice in pixels")
+    made.add_argument("--api", default=figshare.API, metavar="URL", help="--figshare: address of the API, for tests and mirrors")
+    if "--demo" in (sys.argv[1:] if argv is None else argv):
+        made.set_defaults(dataset="demo")
+    args = cli.parse(made, argv, __file__)
+    leasts = {"patients": phantom.FEWEST_PATIENTS, "slices": phantom.FEWEST_SLICES, "size": phantom.SMALLEST_SIZE, "seed": 0}
+    for name, least in leasts.items():
+        if getattr(args, name) < least:
+            made.error(f"--{name} {getattr(args, name)} is too small, {least} is the least")
+    return args
+
+
+def origin_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Where the data come from, as far as it can be said before they are there; a bad --from stops here."""
+    if args.demo:
+        drawing = {"patients": args.patients, "slices": args.slices, "size": args.size, "seed": args.seed}
+        return {"drawn": phantom.VERSION, **drawing}
+    if args.figshare:
+        return {"figshare": figshare.PHE_SICH}
+    folder = args.source.expanduser().resolve()
+    if not folder.is_dir():
+        raise cli.UserError(f"--from {args.source}: no such folder; name the folder that holds the data set")
+    if layouts.recognise(folder) is None:
+        known = ", ".join(layouts.NAMES)
+        raise cli.UserError(f"--from {args.source}: no data set in a layout that is known ({known}); name its top folder")
+    return {"registered": str(folder)}
+
+
+def is_there(work: cli.Workspace, origin: dict[str, Any]) -> bool:
+    """Whether data/raw/NAME holds just this already. Anything else there stops the step: raw data are never overwritten."""
+    if not os.path.lexists(work.raw):
+        return False
+    if "registered" in origin:
+        same = work.raw.resolve() == Path(origin["registered"])
+    else:
+        mark = work.raw / ORIGIN
+        same = mark.is_file() and files.read_json(mark).items() >= origin.items()
+    if not same:
+        raise cli.UserError(
+            f"{work.raw} is there already and holds something else; take it away or choose another --dataset NAME"
+        )
+    return True
+
+
+def register(folder: Path, work: cli.Workspace) -> None:
+    """Make data/raw/NAME a link to the folder."""
+    work.raw.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        work.raw.symlink_to(folder, target_is_directory=True)
+    except (OSError, NotImplementedError) as error:
+        # A disk without links answers EPERM, which elsewhere means that nothing can be written.
+        if getattr(error, "errno", None) in cli.NOT_WRITABLE - {errno.EPERM}:
+            raise
+        raise cli.UserError(f"{work.raw}: this disk has no symbolic links ({error}); copy {folder} there by hand") from None
+
+
+def draw(origin: dict[str, Any], work: cli.Workspace) -> None:
+    """Draw into a temporary folder, rename it when whole."""
+    drawing = work.raw.with_name(f".drawing-{work.dataset}")
+    shutil.rmtree(drawing, ignore_errors=True)  # of a run that was killed
+    try:
+        phantom.draw_dataset(drawing, **{name: value for name, value in origin.items() if name != "drawn"})
+        files.write_json(drawing / ORIGIN, origin)
+        os.rename(drawing, work.raw)
+    finally:
+        shutil.rmtree(drawing, ignore_errors=True)
+
+
+def download(origin: dict[str, Any], api: str, work: cli.Workspace) -> None:
+    """Download and unpack beside data/raw/NAME, rename when whole; what was downloaded stays until then."""
+    article = figshare.read_article(origin["figshare"], api)
+    size = sum(item.size for item in article.items) / 1e9
+    print(f"{article.title}, version {article.version}, {article.licence}: {len(article.items)} files, {size:.2f} GB")
+    parts = work.raw.with_name(f".download-{work.dataset}")
+    unpacked = parts / "unpacked"
+    figshare.unpack(figshare.download(article, parts / "files"), unpacked)
+    if layouts.recognise(unpacked) is None:
+        raise cli.UserError(f"{unpacked}: downloaded, but in no layout that is known ({', '.join(layouts.NAMES)}); look into it")
+    checksums = {item.name: item.md5 for item in article.items}
+    files.write_json(unpacked / ORIGIN, {**origin, "version": article.version, "licence": article.licence, "md5": checksums})
+    os.rename(unpacked, work.raw)
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def report(work: cli.Workspace) -> None:
+    """Say what was found and what comes next."""
+    found = layouts.recognise(work.raw)
+    print(f"{work.show(work.raw)}: {found.summary}")
+    step = "02_merge_annotations" if found.layout in ("phe-sich", "voc") else "03_make_labels"
+    print(f"Next: python scripts/{step}.py --dataset {work.dataset}")
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
