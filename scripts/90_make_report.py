@@ -1,0 +1,29 @@
+"""Join the tables and figures that exist into one page, each with the command that made it.
+
+Reads   data/work/NAME/{dataset,audit}.json, splits.csv, figures/    scripts/03_make_labels.py to 05_make_splits.py
+        outputs/NAME/taskN/EXPERIMENT/                               the evaluations of each task
+Writes  outputs/NAME/report.html                                     one file, figures inside
+        outputs/NAME/report.md                                       figures linked
+Next    open the report; python scripts/91_publish_results.py keeps results in git
+"""
+
+from __future__ import annotations
+
+from hemoct import cli, report
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse(cli.parser(__doc__), argv, __file__)
+    work = cli.workspace(args)
+    parts = report.collect(work)
+
+    run = cli.Run(__file__, args, work.outputs, (path for part in parts for path in part.sources))
+    if run.up_to_date():
+        return
+    with run:
+        run.wrote(*report.write(work, parts))
+    print(f"{work.show(work.outputs / 'report.html')}: {', '.join(part.title for part in parts)}")
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)

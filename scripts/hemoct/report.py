@@ -1,0 +1,307 @@
+"""The report of one data set: which files make which section, and how a page is made of them.
+
+SECTIONS is the table of contents. What is missing is left out; a new task adds its `Section`s and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+
+from hemoct import cli, files, tables
+
+# What the labels of a layout mean: the reader of any number must know it.
+LABELS_MEAN = {
+    "phe-sich": "The masks outline the perihematomal edema (PHE), the dark rim around the bleeding, not the bleeding itself. "
+    "The boxes enclose bleeding and edema; a slice is positive when it has a box. There are no labels for a hemorrhage's type. "
+    "'Hemorrhage from masks' is therefore a proxy, and slices with a box but an empty mask can never be found by it.",
+}
+METRIC_NAMES = {
+    "f1": "F1", "auroc": "AUROC", "ap": "AP", "mcc": "MCC", "ece": "ECE", "fpr": "False positive rate",
+    "ece_calibrated": "ECE after temperature scaling", "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
+}  # fmt: skip
+RESULT_METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are text, ready to be shown."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One kind of content: every folder that matches `folder` and has any of the files becomes a part of the report."""
+
+    title: str
+    """`{folder}` is the matching folder, from the first `*` of the pattern on"""
+    folder: str
+    """pattern below the root; `{name}` is the data set"""
+    records: tuple[str, ...]
+    """patterns of the run records whose commands made the files"""
+    tables: tuple[tuple[str, Callable[[Path], Table], str], ...] = ()
+    """(file, reader, caption); the empty file name hands the folder itself to the reader"""
+    figures: tuple[tuple[str, str], ...] = ()
+    """(file or pattern, caption); a figure is shown once, by the first line that names it"""
+
+
+@dataclass
+class Part:
+    """A section filled with what was found."""
+
+    title: str
+    commands: list[tuple[str, str]] = field(default_factory=list)
+    """(command, how it ran)"""
+    tables: list[tuple[str, Table]] = field(default_factory=list)
+    figures: list[tuple[str, Path]] = field(default_factory=list)
+    sources: list[Path] = field(default_factory=list)
+    """files that the part was made from"""
+
+
+# ---- readers: a file becomes a table
+
+
+def dataset_facts(path: Path) -> Table:
+    """dataset.json in words."""
+    facts = {name: value for name, value in files.read_json(path).items() if value not in (None, [], {}, False)}
+    counts = facts.pop("counts", {})
+    rows = [[name.replace("_", " "), _words(value)] for name, value in (facts | counts).items()]
+    return Table(["", ""], rows)
+
+
+def audit_facts(path: Path) -> Table:
+    """The head of audit.json: how much there is, and how far masks alone can go."""
+    audit = files.read_json(path)
+    rows = [["images", _words(audit["images"])], ["patients", _words(audit["patients"] or "not known")]]
+    rows += [[f"positive: {label}", _words(n)] for label, n in audit["positives"].items()]
+    ceiling = audit["ceiling"]
+    if ceiling["value"] is not None:
+        scored = ceiling["boxed_slices"] - ceiling["without_mask_file"]
+        found = f"{ceiling['value']:.3f} ({ceiling['with_mask_pixels']} of {scored} slices)"
+        rows.append(["ceiling: " + ceiling["explanation"], found])
+    return Table(["", ""], rows)
+
+
+def audit_checks(path: Path) -> Table:
+    """The checks of audit.json that found something, the fatal ones first."""
+    found = [(name, check) for name, check in files.read_json(path)["checks"].items() if check["count"]]
+    found.sort(key=lambda entry: not entry[1]["fatal"])
+    rows = [
+        [name.replace("_", " "), _words(check["count"]), "fatal" if check["fatal"] else "to know", check["explanation"],
+         (check["examples"] or [""])[0]]
+        for name, check in found
+    ]  # fmt: skip
+    return Table(["check", "found", "severity", "meaning", "first example"], rows)
+
+
+def fold_sizes(path: Path) -> Table:
+    """splits.csv counted: images, patients and positives in each fold."""
+    dataset = tables.Dataset(**files.read_json(path.parent / "dataset.json"))
+    labels = tables.read_csv(path.parent / "labels.csv", ["image_id", *dataset.labels])
+    frame = tables.read_csv(path, tables.SPLIT_COLUMNS).merge(labels[["image_id", *dataset.labels]], on="image_id")
+    counts = {"images": ("image_id", "size"), "patients": ("patient", "nunique")}
+    counts |= {f"positive: {label}": (label, "sum") for label in dataset.labels}
+    return _from_frame(frame.groupby("fold", as_index=False).agg(**counts).astype(int))
+
+
+def csv_table(path: Path) -> Table:
+    return _from_frame(pd.read_csv(path))
+
+
+def metrics_table(path: Path) -> Table:
+    """Every metric of a metrics.json, with its interval or the reason why it has no value."""
+    content = files.read_json(path)
+    rows = [[metric_name(key), metric(entry), entry.get("reason") or ""] for key, entry in content["metrics"].items()]
+    return Table(["metric", "value (95 % interval)", "note"], [*rows, ["slices", _words(content["n"]), ""]])
+
+
+def results_table(task: Path) -> Table:
+    """The experiments of a task folder that have been evaluated, one row each, with the metrics that people compare."""
+    columns = ["experiment", "protocol", "slices", "patients", *(metric_name(key) for key in RESULT_METRICS)]
+    rows = []
+    for path in sorted(task.glob("*/metrics.json")):
+        content = files.read_json(path)
+        entries = [content["metrics"].get(key, {"value": None}) for key in RESULT_METRICS]
+        rows.append([path.parent.name, content.get("protocol") or "", _words(content["n"]), _words(content["patients"]),
+                     *map(metric, entries)])  # fmt: skip
+    return Table(columns, rows)
+
+
+def metric(entry: dict[str, Any]) -> str:
+    """`0.912 (0.884-0.935)`; `n/a` where the metric is undefined."""
+    if entry["value"] is None:
+        return "n/a"
+    low, high = entry.get("ci95") or (None, None)
+    return f"{entry['value']:.3f}" + ("" if low is None or high is None else f" ({low:.3f}-{high:.3f})")
+
+
+def metric_name(key: str) -> str:
+    return METRIC_NAMES.get(key, key.replace("_", " ").capitalize())
+
+
+def _from_frame(frame: pd.DataFrame) -> Table:
+    rows = [["" if pd.isna(value) else _words(value) for value in row] for row in frame.itertuples(index=False)]
+    return Table([str(name).replace("_", " ") for name in frame.columns], rows)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+
+
+# ---- the table of contents
+
+EVALUATION_FIGURES = (
+    ("confusion_matrix.png", "Confusion matrix over the test slices of all folds, each fold at its own validation threshold."),
+    ("roc.png", "ROC, one line a fold; the thresholds were chosen on validation."),
+    ("pr.png", "Precision and recall, one line a fold."),
+    ("calibration.png", "Calibration in 15 bins of equal size, before and after temperature scaling on validation."),
+    ("loss_curves.png", "Training and validation loss of each fold, with the epoch that was kept."),
+    ("worst_mistakes.png", "The most confident mistakes on test slices."),
+    ("*.png", ""),
+)
+EVALUATION_TABLES = (
+    ("metrics.json", metrics_table, "Metrics on test slices; 95 % bootstrap interval over patients."),
+    ("operating_points.csv", csv_table, "Operating points: thresholds chosen on validation, rates achieved on test."),
+)
+SECTIONS = (
+    Section(
+        "Data", "data/work/{name}", ("0[1-4]_*.run.json",),
+        tables=(
+            ("dataset.json", dataset_facts, "The data set as scripts/03_make_labels.py read it."),
+            ("audit.json", audit_facts, "What the check counted."),
+            ("audit.json", audit_checks, "What the check found; checks without a finding are left out. All cases: audit.csv."),
+        ),
+        figures=(
+            ("figures/class_balance.png", "Positive and negative images."),
+            ("figures/slices_per_patient.png", "Slices of each patient."),
+            ("figures/patients.png", "What is known about the patients."),
+            ("figures/lesion_size.png", "Lesion sizes."),
+            ("figures/lesion_position.png", "Where lesions lie."),
+            ("figures/image_size.png", "Image sizes."),
+            ("figures/mean_variance*.png", "Mean and variance image of each class, and the difference of the means."),
+            ("figures/contact_sheet*.png", "A sample of different patients."),
+            ("figures/*.png", ""),
+        ),
+    ),
+    Section(
+        "Folds", "data/work/{name}", ("05_*.run.json",),
+        tables=(("splits.csv", fold_sizes, "Folds by patient: for fold K, test is K, validation is the next, the rest trains."),),
+    ),
+    Section(
+        "Task 1: all experiments", "outputs/{name}/task1", (),
+        tables=(("", results_table, "Metrics on test slices; 95 % bootstrap interval over patients."),),
+    ),
+    Section(
+        "Task 1: differences between experiments", "outputs/{name}/task1/comparison", ("*.run.json",),
+        tables=(("comparison.csv", csv_table, "Paired by slice, the same resampled patients for both."),),
+        figures=(("comparison.png", "Value and 95 % interval of each metric."), ("*.png", "")),
+    ),
+    Section(
+        "Task 1: {folder}", "outputs/{name}/task1/*", ("fold*/01_train.run.json", "*.run.json"),
+        EVALUATION_TABLES, EVALUATION_FIGURES,
+    ),
+    Section("Task 1: {folder}", "outputs/{name}/task1/*/on-*", ("*.run.json",), EVALUATION_TABLES, EVALUATION_FIGURES),
+)  # fmt: skip
+
+
+# ---- from sections to pages
+
+
+def collect(work: cli.Workspace, sections: Iterable[Section] = SECTIONS) -> list[Part]:
+    """The parts of `sections` for which files exist. Raises UserError when there are none."""
+    parts, named = [], set()
+    for section in sections:
+        pattern = section.folder.format(name=work.dataset)
+        above = work.root / pattern.split("*")[0]
+        for folder in sorted(work.root.glob(pattern)):
+            part = Part(section.title.format(folder=folder.relative_to(above)))
+            _fill(part, section, folder, named)
+            if part.tables or part.figures:
+                parts.append(part)
+    if not parts:
+        raise cli.UserError(
+            f"{work.show(work.work)} and {work.show(work.outputs)} hold nothing to report; "
+            f"begin with: python scripts/03_make_labels.py --dataset {work.dataset}"
+        )
+    return parts
+
+
+def _fill(part: Part, section: Section, folder: Path, named: set[Path]) -> None:
+    for file, reader, caption in section.tables:
+        path = folder / file
+        table = reader(path) if path.exists() else None
+        if table and table.rows:
+            part.tables.append((caption, table))
+            part.sources += [path] if file else sorted(path.glob("*/metrics.json"))
+    for pattern, caption in section.figures:
+        for path in sorted(set(folder.glob(pattern)) - named):
+            named.add(path)
+            part.figures.append((caption or path.stem.replace("_", " ").capitalize() + ".", path))
+            part.sources.append(path)
+    records = [path for pattern in section.records for path in sorted(folder.glob(pattern))]
+    part.commands = commands([files.read_json(path) for path in records])
+    part.sources += records
+
+
+def commands(records: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
+    """(command, how it ran) of run records, each command once: the folds of one training share it, their times add up."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        runs.setdefault(record["command"], []).append(record)
+    return [(command, _how(same)) for command, same in runs.items()]
+
+
+def _how(records: list[dict[str, Any]]) -> str:
+    facts = [commit_of(records[0])]
+    facts += sorted({record["device"] for record in records if record.get("device")})
+    facts.append(_duration(sum(record.get("wall_s", 0) for record in records)))
+    if any(record["status"] != "ok" for record in records):
+        facts.append("did not end")
+    return ", ".join(facts)
+
+
+def commit_of(record: dict[str, Any]) -> str:
+    commit = record.get("git_commit")
+    return "commit " + (commit[:9] if commit else "unknown") + (" with uncommitted changes" if record.get("git_dirty") else "")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def write(work: cli.Workspace, parts: list[Part]) -> list[Path]:
+    """Write report.html (figures inside) and report.md (figures linked) to outputs/NAME."""
+    dataset = work.work / "dataset.json"
+    layout = files.read_json(dataset)["layout"] if dataset.is_file() else None
+    folder = Path(__file__).parent / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=lambda name: name == "report.html",
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["inside"] = lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    environment.filters["link"] = lambda path: quote(Path(os.path.relpath(path, work.outputs)).as_posix())
+    return [
+        files.write_text(
+            work.outputs / name,
+            environment.get_template(name).render(name=work.dataset, labels_mean=LABELS_MEAN.get(layout, ""), parts=parts),
+        )
+        for name in ("report.html", "report.md")
+    ]

@@ -1,0 +1,61 @@
+"""Results of task 1 as the evaluation leaves them, written by hand: for what reads results, not for what makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hemoct import cli, files
+
+FIGURES = ("confusion_matrix", "roc", "pr", "calibration", "loss_curves", "worst_mistakes")
+KEYS = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")
+
+
+def record(step: str, work: cli.Workspace, **more: Any) -> dict[str, Any]:
+    return {
+        "step": step,
+        "command": f"python {step} --dataset {work.dataset} --root {work.root}",
+        "status": "ok",
+        "arguments": {"dataset": work.dataset, "weights": str(work.root / "data/weights.pt"), "device": "auto"},
+        "inputs": {"data/work/toy/splits.csv": "abc", "/home/somebody/elsewhere/weights.pt": "def"},
+        "outputs": [],
+        "git_commit": "0123456789abcdef",
+        "git_dirty": False,
+        "wall_s": 60.0,
+        **more,
+    }
+
+
+def make(work: cli.Workspace, experiment: str, accuracy: float = 0.9, protocol: str = "patient") -> Path:
+    """One evaluated experiment of two folds; returns its folder."""
+    folder = work.task(1) / experiment
+    values = {key: {"value": accuracy, "ci95": [accuracy - 0.05, accuracy + 0.05], "reason": None} for key in KEYS}
+    values["mcc"] = {"value": None, "ci95": None, "reason": "no negative slice"}
+    files.write_json(folder / "metrics.json", {"protocol": protocol, "n": 40, "patients": 10, "folds": [], "metrics": values})
+    files.write_text(folder / "operating_points.csv", "rule,sensitivity,specificity\nmax F1 on val,0.91,0.87654321\n")
+    files.write_text(folder / "classification_report.txt", "a report\n")
+    files.write_text(folder / "per_patient.csv", "patient,slices\n0001,4\n")
+    files.write_text(folder / "predictions.csv", "image_id,patient,fold,part,y_hemorrhage,p_hemorrhage\na,0001,0,test,1,0.9\n")
+    files.write_json(folder / "02_evaluate.run.json", record("task1_classification/02_evaluate.py", work))
+    for name in FIGURES:
+        Image.fromarray(np.zeros((8, 12), dtype=np.uint8)).save(folder / f"{name}.png")
+    for fold in (0, 1):
+        place = folder / f"fold{fold}"
+        training = record("task1_classification/01_train.py", work, device="cpu", wall_s=100.0)
+        files.write_json(place / "01_train.run.json", training)
+        files.write_text(place / "history.csv", "epoch,val_loss\n1,0.5\n")
+        files.write_text(place / "best.pt", "weights")
+    return folder
+
+
+def compare(work: cli.Workspace) -> Path:
+    """The folder of a comparison."""
+    folder = work.task(1) / "comparison"
+    files.write_text(folder / "comparison.csv", "experiment,metric,value\nresnet18,auroc,0.9\n")
+    files.write_text(folder / "comparison.md", "| experiment |\n")
+    files.write_json(folder / "03_compare.run.json", record("task1_classification/03_compare.py", work))
+    Image.fromarray(np.zeros((8, 12), dtype=np.uint8)).save(folder / "comparison.png")
+    return folder

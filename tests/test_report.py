@@ -1,0 +1,118 @@
+"""The report: what is in it, what is left out, and that it stands alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from urllib.parse import unquote
+
+import evaluated
+import pytest
+import toy
+
+from hemoct import cli, files, report
+
+STEP = "scripts/90_make_report.py"
+
+
+@pytest.fixture
+def call(work: cli.Workspace, run_step):
+    return lambda *words: run_step(STEP, "--root", work.root, "--dataset", "toy", *words)
+
+
+def pages(work: cli.Workspace) -> tuple[str, str]:
+    return tuple((work.outputs / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+
+
+def test_joins_tables_figures_and_commands(work: cli.Workspace, call) -> None:
+    toy.make(work)
+    evaluated.make(work, "resnet18", accuracy=0.9)
+    evaluated.make(work, "resnet18-slice", accuracy=0.95, protocol="slice")
+    evaluated.compare(work)
+    assert call().code == 0
+    for page in pages(work):
+        titles = ["Data", "Folds", "Task 1: all experiments", "Task 1: differences between experiments",
+                  "Task 1: resnet18", "Task 1: resnet18-slice"]  # fmt: skip
+        assert re.findall(r"(?:<h2>|^## )(.*?)(?:</h2>|$)", page, flags=re.MULTILINE) == titles
+        assert "0.900 (0.850-0.950)" in page and "0.950 (0.900-1.000)" in page
+        assert "no negative slice" in page, "an undefined metric says why"
+        assert "0.877" in page, "operating points are rounded"
+        assert page.count("python task1_classification/01_train.py --dataset toy") == 2, "the folds share one command"
+        assert "commit 012345678, cpu, 3 min" in page, "the times of the folds add up"
+
+
+def test_html_stands_alone_and_markdown_links_what_exists(work: cli.Workspace, call) -> None:
+    toy.make(work)
+    evaluated.make(work, "resnet18")
+    call()
+    html, markdown = pages(work)
+    sources = re.findall(r'src="(.*?)"', html)
+    assert len(sources) == len(evaluated.FIGURES)
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "http" not in html and str(work.root) not in html.replace(f"--root {work.root}", "")
+    links = re.findall(r"!\[.*?\]\((.*?)\)", markdown)
+    assert len(links) == len(evaluated.FIGURES)
+    assert all((work.outputs / unquote(link)).is_file() for link in links)
+
+
+def test_missing_parts_are_left_out(work: cli.Workspace, call) -> None:
+    toy.make(work)
+    assert call().code == 0
+    html, _ = pages(work)
+    assert "Folds" in html and "Task 1" not in html
+
+
+def test_results_without_the_data_make_a_report(work: cli.Workspace, call) -> None:
+    evaluated.make(work, "resnet18")
+    assert call().code == 0
+    assert "Folds" not in pages(work)[0]
+
+
+def test_an_empty_workspace_is_one_line(call) -> None:
+    result = call()
+    assert result.code == 2
+    assert "03_make_labels.py --dataset toy" in result.err and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("layout", "said"), [("phe-sich", True), ("csv", False)])
+def test_says_that_masks_are_edema_where_they_are(work: cli.Workspace, call, layout: str, said: bool) -> None:
+    toy.make(work)
+    path = work.work / "dataset.json"
+    files.write_json(path, files.read_json(path) | {"layout": layout})
+    call()
+    for page in pages(work):
+        assert ("not the bleeding itself" in page) == said
+
+
+def test_names_are_text_and_no_markup(work: cli.Workspace, call) -> None:
+    toy.make(work, labels=("<b>|x",))
+    call()
+    html, markdown = pages(work)
+    assert "&lt;b&gt;|x" in html and "<b>|x" not in html
+    assert "<b>\\|x" in markdown
+
+
+def test_up_to_date_until_a_result_changes(work: cli.Workspace, call) -> None:
+    toy.make(work)
+    folder = evaluated.make(work, "resnet18")
+    call()
+    assert "up to date" in call("--skip-if-done").out
+    metrics = files.read_json(folder / "metrics.json")
+    metrics["metrics"]["accuracy"]["value"] = 0.123
+    files.write_json(folder / "metrics.json", metrics)
+    assert "up to date" not in call("--skip-if-done").out
+    assert "0.123" in pages(work)[0]
+
+
+def test_a_section_more_is_all_that_a_task_needs(work: cli.Workspace) -> None:
+    files.write_text(work.task(2) / "yolov8n" / "boxes.csv", "class,n\na,3\n")
+    section = report.Section("Task 2: {folder}", "outputs/{name}/task2/*", (), ((("boxes.csv"), report.csv_table, "Boxes."),))
+    (part,) = report.collect(work, [section])
+    assert part.title == "Task 2: yolov8n"
+    assert part.tables[0][1].rows == [["a", "3"]]
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys, hemoct.report; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
