@@ -40,6 +40,8 @@ class Dataset:
     """[width, height] in pixels when all images agree"""
     licence: str | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    patient_source: str = ""
+    """where `patient` comes from: "folder", "regex ...", "column ...", "none: each image is its own group"; "" = not told"""
 
 
 def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
@@ -107,7 +109,7 @@ def _check_labels(frame: pd.DataFrame, dataset: Dataset, source: str) -> None:
         values = pd.to_numeric(frame[column], errors="coerce")
         wrong = frame.loc[(values.isna() & frame[column].notna()) | ~(values.isna() | values.isin([0, 1])), column]
         if len(wrong):
-            problems.append(f"label {column} is {wrong.iloc[0]!r} where 0, 1 or empty is allowed ({len(wrong)} rows)")
+            problems.append(f"label {column} is {wrong.iloc[0]} where 0, 1 or empty is allowed ({len(wrong)} rows)")
     if dataset.exclusive and not problems:
         sums = frame[dataset.labels].astype("Float64").sum(axis=1, skipna=False)
         if (sums.dropna() != 1).any():
@@ -132,6 +134,15 @@ def read_patients(work: Workspace) -> pd.DataFrame | None:
     """patients.csv (`patient`, then whatever is known), or None where nothing is known."""
     path = work.work / "patients.csv"
     return read_csv(path, ["patient"]) if path.exists() else None
+
+
+def write_patients(work: Workspace, frame: pd.DataFrame | None) -> Path | None:
+    """Write patients.csv; None (nothing is known) takes away one of an earlier run."""
+    path = work.work / "patients.csv"
+    if frame is None:
+        path.unlink(missing_ok=True)
+        return None
+    return write_csv(path, frame)
 
 
 def write_splits(work: Workspace, frame: pd.DataFrame) -> Path:

@@ -1,0 +1,93 @@
+"""Write the tables that all later steps read, from any layout of data.
+
+phe-sich   PHE-SICH-CT-IDS: a slice is positive when its annotation has a box (bleeding and edema); masks are edema alone
+voc        a folder of VOC XML (LabelImg): one label per object name
+folders    one folder per class, train/val/test above them kept as given_split
+csv        a table with one row per image and any label columns; empty or -1 = unknown
+yolo       images/ and labels/*.txt with data.yaml: one label per class
+
+The patient is found by a rule (--patient-regex), in a column (--patient-column), or each image is its own patient.
+
+Reads   data/raw/NAME                           scripts/01_get_data.py
+        data/work/NAME/merged_annotation/       scripts/02_merge_annotations.py (phe-sich, voc)
+Writes  data/work/NAME/{labels,boxes}.csv       image_id, patient, slice, image, mask, annotation, labels ...; boxes in pixels
+        data/work/NAME/dataset.json             layout, labels, classes, counts
+        data/work/NAME/patients.csv             what is known per patient, if anything is
+Next    python scripts/04_check_data.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+
+from hemoct import cli, label_sources, layouts, tables
+from hemoct.label_tables import NO_PATIENTS, Options, Tables
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    work = cli.workspace(args)
+    raw = work.need(work.raw, "scripts/01_get_data.py")
+
+    run = cli.Run(__file__, args, work.work, [raw, work.work / "merged_annotation"])
+    if run.up_to_date():
+        return
+    with run:
+        listing = layouts.list_files(raw)
+        layout = layouts.choose(raw, listing, args.layout)
+        made = label_sources.READERS[layout].read(work, listing, options_for(layout, args))
+        run.wrote(tables.write_labels(work, made.labels, made.dataset))
+        run.wrote(tables.write_boxes(work, made.boxes))
+        patients = tables.write_patients(work, made.patients)
+        if patients:
+            run.wrote(patients)
+        run.wrote(tables.write_dataset(work, made.dataset))
+    report(made)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto recognises it")
+    parser.add_argument("--image-set", choices=("png", "jpg"), help="phe-sich: which set; default: png where it is there")
+    parser.add_argument("--patient-regex", metavar="RULE", help="searched in the file's stem, first group = patient: '^(\\d+)_'")
+    table = parser.add_argument_group("layout csv")
+    table.add_argument("--csv", metavar="FILE", help="the table, relative to data/raw/NAME; default: the only one there")
+    table.add_argument("--image-column", metavar="COLUMN", help="default: " + ", ".join(layouts.CSV_IMAGE_COLUMNS))
+    table.add_argument("--patient-column", metavar="COLUMN", help="default: patient, where there is such a column")
+    table.add_argument("--labels", type=names, metavar="A,B", help="label columns (csv), class names by id (yolo)")
+    table.add_argument("--exclusive", action="store_true", help="the labels are one-hot classes: softmax")
+    table.add_argument("--skip-missing", action="store_true", help="leave out rows whose image is not there")
+    return cli.parse(parser, argv, __file__)
+
+
+def names(text: str) -> list[str]:
+    """`A,B` as a list."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def options_for(layout: str, args: argparse.Namespace) -> Options:
+    """The flags as Options; a flag that this layout has no use for is a mistake, not to be passed over."""
+    options = Options(**{each.name: getattr(args, each.name) for each in fields(Options)})
+    takes = label_sources.READERS[layout].takes
+    for each in fields(Options):
+        if getattr(options, each.name) != each.default and each.name not in takes:
+            flag = each.name.replace("_", "-")
+            raise cli.UserError(f"--{flag} means nothing for layout {layout}; leave it out, or choose another --layout")
+    return options
+
+
+def report(made: Tables) -> None:
+    """Print what the tables hold, and what a person must know before trusting them."""
+    print(", ".join(f"{count} {name}" for name, count in made.dataset.counts.items()))
+    print(f"patients from {made.dataset.patient_source}")
+    if made.dataset.patient_source == NO_PATIENTS:
+        print("  two images of one person may fall into two folds; --patient-regex or --patient-column prevents that")
+    if made.dataset.counts["unknown"]:
+        print(
+            f"  {made.dataset.counts['unknown']} images have an unknown label; an image counts as negative only when it says so"
+        )
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)

@@ -1,0 +1,174 @@
+"""Labels from a CSV: one row per image, one column per label (1, 0; empty or -1 = unknown)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from hemoct import layouts, tables
+from hemoct.cli import UserError, Workspace
+from hemoct.label_tables import NO_PATIENTS, Options, Tables, boxes_frame, image_rows, slice_number
+
+UNKNOWN = {"", "-1", "nan", "na", "none", "null"}
+PATIENT_FACTS = ("age", "sex", "gender", "side")
+NUMBER_COLUMNS = ("slice", "spacing_row", "spacing_col", "spacing_z", "position")
+NO_LABELS = {*tables.IMAGE_COLUMNS, *tables.OPTIONAL_COLUMNS, *layouts.CSV_IMAGE_COLUMNS, *PATIENT_FACTS}
+NO_LABELS |= {"patient_id", "patientid", "study", "series", "path", "file", "split", "fold", "age", "index", ""}
+
+
+def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
+    """Read the table; every row's image must be in data/raw/NAME or its images/ (or --skip-missing leaves it out)."""
+    source = _choose_table(work.raw, listing, options.csv)
+    table = _read_text(source)
+    image_column = _choose_column(source, table, options.image_column, layouts.CSV_IMAGE_COLUMNS, "image")
+    labels = _choose_labels(source, table, image_column, options)
+    table[labels] = pd.DataFrame({name: _truth(source, table[name]) for name in labels})
+    table["_path"] = _find_files(work.raw, source, table[image_column], layouts.only_images(listing), "images", options)
+    table = _without_repeats(source, table[table["_path"] != ""], [image_column, *labels])
+
+    images = [Path(name) for name in table["_path"]]
+    frame, patient_source = image_rows(images, layouts.image_ids(images), options.patient_regex)
+    patient_source = _patients_from_column(source, table, frame, options) or patient_source
+    frame[labels] = table[labels].to_numpy()
+    if "mask" in table:
+        frame["mask"] = _find_files(work.raw, source, table["mask"], layouts.only_images(listing), "masks", options)
+    _pass_on(source, table, frame)
+    dataset = tables.Dataset(work.dataset, "csv", labels, exclusive=options.exclusive, patient_source=patient_source)
+    return Tables(frame, boxes_frame({}), dataset, _patient_facts(table, frame, patient_source))
+
+
+def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
+    there = layouts.top_tables(listing)
+    if named is None and len(there) != 1:
+        what = f"several CSV files ({', '.join(map(str, there))})" if there else "no CSV file"
+        raise UserError(f"{raw} has {what}; name one with --csv FILE")
+    source = raw / (named or there[0])
+    if not source.is_file():
+        raise UserError(f"{source} is missing; --csv names a file in {raw}")
+    return source
+
+
+def _read_text(source: Path) -> pd.DataFrame:
+    """Every cell as text without blanks around it: nothing is guessed, so patient 0013 stays 0013."""
+    try:
+        table = pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(f"{source} cannot be read as CSV ({error}); save it as comma-separated UTF-8") from None
+    if table.empty:
+        raise UserError(f"{source} has no rows; fill it in or name another with --csv")
+    table = table.fillna("").apply(lambda column: column.str.strip())
+    return table.rename(columns={"split": "given_split"} if "given_split" not in table else {})
+
+
+def _choose_column(source: Path, table: pd.DataFrame, named: str | None, usual: Iterable[str], flag: str) -> str:
+    there = [name for name in ([named] if named else usual) if name in table]
+    if not there:
+        wanted = named or " / ".join(usual)
+        raise UserError(f"{source} has no column {wanted}; it has {', '.join(table.columns)}; use --{flag}-column")
+    return there[0]
+
+
+def _choose_labels(source: Path, table: pd.DataFrame, image_column: str, options: Options) -> list[str]:
+    absent = [name for name in options.labels or [] if name not in table]
+    if absent:
+        raise UserError(f"{source} has no column {absent[0]}; it has {', '.join(table.columns)}; correct --labels")
+    other = {image_column, options.patient_column}
+    labels = options.labels or [
+        name for name in table.columns if name not in other and name.lower() not in NO_LABELS and not name.startswith("Unnamed:")
+    ]
+    if not labels:
+        raise UserError(f"{source} has no label column; it has {', '.join(table.columns)}; name them with --labels A,B")
+    return labels
+
+
+def _truth(source: Path, cells: pd.Series) -> pd.Series:
+    """1, 0 or NA from text; anything else stops with column, row (the file's line) and value."""
+    numbers = pd.to_numeric(cells.where(~cells.str.lower().isin(UNKNOWN), None), errors="coerce")
+    wrong = cells[~(cells.str.lower().isin(UNKNOWN) | numbers.isin([0, 1, -1]))]
+    if len(wrong):
+        raise UserError(
+            f"{source}: column {cells.name}, row {wrong.index[0] + 2} is {wrong.iloc[0]!r} where 1, 0, -1 or empty is allowed "
+            f"({len(wrong)} rows); correct it, or name the label columns with --labels"
+        )
+    return numbers.where(numbers >= 0).astype("Int64")
+
+
+def _find_files(raw: Path, source: Path, names: pd.Series, there: list[Path], folder: str, options: Options) -> list[str]:
+    """Paths relative to `raw` of the files a column names, with or without suffix, in `raw` or raw/`folder`."""
+    index: dict[str, str] = {}
+    for path in there:
+        within = path.relative_to(folder) if path.parts[0] == folder else path
+        for key in (path, path.with_suffix(""), within, within.with_suffix("")):
+            index.setdefault(key.as_posix(), path.as_posix())
+    found = [index.get(name.replace("\\", "/").removeprefix("./"), "") for name in names]
+    missing = [name for name, path in zip(names, found, strict=True) if not path and (name or folder == "images")]
+    if missing and not options.skip_missing:
+        raise UserError(
+            f"{source}: {len(missing)} of {len(names)} {folder} are not in {raw} or {folder}/ "
+            f"(first: {', '.join(missing[:3])}); add them, or go on without them with --skip-missing"
+        )
+    if missing:
+        print(f"{len(missing)} of {len(names)} {folder} not found and left out (first: {', '.join(missing[:3])})")
+    return found
+
+
+def _without_repeats(source: Path, table: pd.DataFrame, compared: list[str]) -> pd.DataFrame:
+    """One row per image. The same image twice is harmless only with the same labels."""
+    if table.empty:
+        raise UserError(f"{source}: none of its images was found; check --image-column")
+    labels = compared[1:]
+    different = table.drop_duplicates(["_path", *labels])
+    twice = different["_path"][different["_path"].duplicated()]
+    if len(twice):
+        raise UserError(
+            f"{source}: {twice.nunique()} image(s) twice with different labels (first: {twice.iloc[0]}); keep one row"
+        )
+    return table.drop_duplicates("_path").reset_index(drop=True)
+
+
+def _patients_from_column(source: Path, table: pd.DataFrame, frame: pd.DataFrame, options: Options) -> str:
+    """Fill in patient and slice from --patient-column, or from a column `patient` when there is no rule; "" if neither."""
+    if options.patient_column and options.patient_regex:
+        raise UserError("--patient-column and --patient-regex both name the patient; give one of them")
+    column = options.patient_column or ("patient" if "patient" in table and not options.patient_regex else None)
+    if column is None:
+        return ""
+    column = _choose_column(source, table, column, (), "patient")
+    empty = frame["image_id"][(table[column] == "").to_numpy()]
+    if len(empty):
+        raise UserError(f"{source}: column {column} is empty for {len(empty)} image(s) (first: {empty.iloc[0]}); fill it in")
+    frame["patient"] = table[column].to_numpy()
+    frame["slice"] = [slice_number(name) for name in frame["image_id"]]
+    return f"column {column}"
+
+
+def _pass_on(source: Path, table: pd.DataFrame, frame: pd.DataFrame) -> None:
+    """Copy `slice` and the optional columns; numbers must be numbers, splits train, val or test."""
+    for name in ("slice", *tables.OPTIONAL_COLUMNS):
+        if name not in table:
+            continue
+        cells = table[name]
+        if name in NUMBER_COLUMNS:
+            values = pd.to_numeric(cells.where(cells != "", None), errors="coerce")
+            wrong = cells[values.isna() & (cells != "")]
+        elif name == "given_split":
+            values = cells.str.lower().map(layouts.SPLIT_FOLDERS).fillna("")
+            wrong = cells[(values == "") & (cells != "")]
+        else:
+            values, wrong = cells, cells[:0]
+        if len(wrong):
+            raise UserError(
+                f"{source}: column {name} is {wrong.iloc[0]!r} ({len(wrong)} rows); correct it or take the column out"
+            )
+        frame[name] = values.to_numpy()
+
+
+def _patient_facts(table: pd.DataFrame, frame: pd.DataFrame, patient_source: str) -> pd.DataFrame | None:
+    """Age, sex and side per patient, the first that is told; None when no such column or no patient is known."""
+    facts = [name for name in table.columns if name.lower() in PATIENT_FACTS]
+    if not facts or patient_source == NO_PATIENTS:
+        return None
+    known = table[facts].where(table[facts] != "", None).rename(columns=lambda name: name.lower().replace("gender", "sex"))
+    return known.groupby(frame["patient"].to_numpy()).first().rename_axis("patient").reset_index()

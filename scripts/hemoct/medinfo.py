@@ -1,0 +1,64 @@
+"""MedInfo.xlsx of PHE-SICH-CT-IDS: what is known per patient (side, age, sex ...)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from zipfile import BadZipFile
+
+import pandas as pd
+
+from hemoct.cli import UserError
+
+# The first column whose name holds one of the words; order matters little, names do not overlap.
+KNOWN_COLUMNS = {"age": ("age",), "sex": ("sex", "gender"), "side": ("side", "hemisphere", "laterality")}
+
+
+def read(raw: Path, listing: list[Path], patients: list[str]) -> pd.DataFrame | None:
+    """One row per known patient (four-digit text) with the sheet's other columns; None without MedInfo.xlsx."""
+    found = [path for path in listing if path.name.lower() == "medinfo.xlsx"]
+    if not found:
+        return None
+    path = raw / found[0]
+    try:
+        sheet = pd.read_excel(path, dtype=str)
+    except (BadZipFile, ValueError, KeyError) as error:
+        raise UserError(f"{path} is no Excel sheet that can be read ({error}); save it again as .xlsx or remove it") from None
+    column = patient_column(sheet, patients)
+    if column is None:
+        raise UserError(f"{path} has no column with the patients' numbers; add one, or remove the file")
+    table = sheet.drop(columns=column).rename(columns=column_names(sheet.columns.drop(column)))
+    table.insert(0, "patient", sheet[column].map(_number))
+    return table[table["patient"].isin(patients)].drop_duplicates("patient").sort_values("patient").reset_index(drop=True)
+
+
+def patient_column(sheet: pd.DataFrame, patients: list[str]) -> str | None:
+    """The column that names the most known patients, at least half of them, each at most once."""
+    known = set(patients)
+    hits = {}
+    for column in sheet.columns:
+        numbers = sheet[column].map(_number)
+        matched = numbers[numbers.isin(known)]
+        if matched.is_unique and len(matched) * 2 >= len(known):
+            hits[column] = len(matched)
+    return max(hits, key=hits.get) if hits else None
+
+
+def _number(value: object) -> str:
+    """`0013` from 13, "13.0", "image13" or "013"; "" for what holds no single number."""
+    found = re.fullmatch(r"\D*?([0-9]{1,6})(?:\.0)?", str(value).strip())
+    return f"{int(found[1]):04d}" if found else ""
+
+
+def column_names(columns: pd.Index) -> dict[str, str]:
+    """`age`, `sex`, `side` where a column's name says so, else its name in snake_case; each name once."""
+    names: dict[str, str] = {}
+    for column in columns:
+        words = re.findall(r"\w+", str(column).lower())
+        plain = "_".join(words) or "column"
+        meant = [name for name, signs in KNOWN_COLUMNS.items() if set(signs) & set(re.split(r"[_\W]+", plain))]
+        name = meant[0] if meant else plain
+        while name in {*names.values(), "patient"}:
+            name += "_"
+        names[column] = name
+    return names
