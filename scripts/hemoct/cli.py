@@ -57,9 +57,21 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None, step: str) -> a
     args = made.parse_args(words)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", args.dataset):
         made.error(f"--dataset {args.dataset!r} is not a plain name (letters, digits, '.', '_', '-')")
-    args.command = f"python {step_name(step)} {shlex.join(w for w in words if w != '--skip-if-done')}".rstrip()
+    args.command = f"python {step_name(step)} {shlex.join(_portable(words))}".rstrip()
     args.root = args.root.expanduser().resolve()
     return args
+
+
+def _portable(words: list[str]) -> list[str]:
+    """The words of a command less those that hold only for this call or this machine."""
+    kept = []
+    following = iter(words)
+    for word in following:
+        if word == "--root":
+            next(following)
+        elif word != "--skip-if-done" and not word.startswith("--root="):
+            kept.append(word)
+    return kept
 
 
 def experiment_name(made: argparse.ArgumentParser, args: argparse.Namespace, base: str, named: dict[str, Any]) -> str:

@@ -1,0 +1,114 @@
+"""Flags, errors in one line, run records and the up-to-date check."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+
+from hemoct import cli, files
+
+
+def parsed(words: list[str], *flags: str):
+    parser = cli.parser("A step.")
+    for flag in flags:
+        parser.add_argument(flag, type=int, default=1)
+    return cli.parse(parser, words, "/x/scripts/07_do_it.py")
+
+
+@pytest.mark.parametrize("words", [["--unknown"], ["--see", "7"], ["--dataset", "../evil"], ["--seed", "x"]])
+def test_bad_flags_are_one_line_and_exit_code_2(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parsed(words)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_command_is_as_a_person_would_type_it():
+    assert parsed(["--dataset", "a", "--skip-if-done", "--root", "/tmp"]).command == "python scripts/07_do_it.py --dataset a"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_cannot_be_written_to_is_one_line(number, capsys):
+    def main():
+        raise OSError(number, "nothing written", "/full/file.csv")
+
+    with pytest.raises(SystemExit) as stop:
+        cli.exit_cleanly(main)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "/full/file.csv" in error
+
+
+def test_a_bug_stays_a_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.exit_cleanly(lambda: 1 / 0)
+    with pytest.raises(OSError, match="elsewhere"):
+        cli.exit_cleanly(lambda: (_ for _ in ()).throw(OSError(errno.EIO, "elsewhere")))
+
+
+def test_a_run_is_up_to_date_only_for_the_same_flags_inputs_and_outputs(tmp_path):
+    source, result = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("a")
+    words = ["--root", str(tmp_path), "--skip-if-done"]
+
+    def run(*extra: str) -> cli.Run:
+        return cli.Run("scripts/07_do_it.py", parsed([*words, *extra], "--size"), tmp_path, [source])
+
+    first = run()
+    assert not first.up_to_date()
+    with first:
+        assert json.loads(first.path.read_text())["status"] == "unfinished"
+        first.wrote(files.write_text(result, "b"))
+    assert json.loads(first.path.read_text())["status"] == "ok"
+    assert run().up_to_date()
+    assert not run("--size", "2").up_to_date()
+    result.unlink()
+    assert not run().up_to_date()
+    result.write_text("b")
+    source.write_text("changed")
+    assert not run().up_to_date()
+
+
+def test_a_failed_run_stays_unfinished(tmp_path):
+    run = cli.Run("scripts/07_do_it.py", parsed(["--root", str(tmp_path), "--skip-if-done"]), tmp_path, [])
+    with pytest.raises(cli.UserError), run:
+        raise cli.UserError("no")
+    assert json.loads(run.path.read_text())["status"] == "unfinished"
+    assert not run.up_to_date()
+
+
+def test_a_finished_run_with_other_flags_is_not_written_over(tmp_path):
+    def run(*words: str) -> cli.Run:
+        return cli.Run("scripts/07_do_it.py", parsed(["--root", str(tmp_path), *words], "--size"), tmp_path, [])
+
+    with run():
+        pass
+    run().stop_if_other()
+    with pytest.raises(cli.UserError, match="--size 1"):
+        run("--size", "2").stop_if_other()
+
+
+def test_replacing_leaves_the_old_file_when_writing_fails(tmp_path):
+    target = tmp_path / "table.csv"
+    target.write_text("old")
+    with pytest.raises(OSError, match="full"), files.replacing(target) as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "full")
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_experiments_are_named_by_what_differs():
+    parser = cli.parser("A step.")
+    parser.add_argument("--lr", type=float, default=0.1)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--experiment")
+    named = {"weights": {"none": "scratch"}, "lr": "lr{:g}"}
+
+    def name(*words: str) -> str:
+        return cli.experiment_name(parser, cli.parse(parser, list(words), __file__), "net", named)
+
+    assert name() == "net"
+    assert name("--weights", "none", "--lr", "0.5") == "net-scratch-lr0.5"
+    assert name("--weights", "/some/my model.pt") == "net-my_model"
+    assert name("--lr", "0.5", "--experiment", "mine") == "mine"
