@@ -268,7 +268,7 @@ def _check_masks(study: Study, seen: pd.DataFrame) -> Iterator[pd.DataFrame]:
     sizes = [seen[name].map("{:.0f}".format) for name in ("width", "height", "mask_width", "mask_height")]
     text = "image " + sizes[0] + " x " + sizes[1] + ", mask " + sizes[2] + " x " + sizes[3] + " px"
     yield _found("mask_size", seen[has_mask & (seen["image_state"] == "") & differs], text)
-    pixels = seen["mask_pixels"].map("{:.0f} mask pixels".format)
+    pixels = seen["mask_pixels"].map("{:.0f} px of mask".format)
     yield _found("tiny_mask", seen[(seen["mask_pixels"] > 0) & (seen["mask_pixels"] < TINY_MASK)], pixels)
     if has_box.any():
         yield _found("box_without_mask", seen[has_mask & has_box & (seen["mask_pixels"] == 0)], pixels)

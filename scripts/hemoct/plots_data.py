@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hemoct import audit, images, plots
 from hemoct.audit import SIZE, Study, Survey
@@ -94,6 +94,7 @@ def slices_per_patient(study: Study, seen: Survey) -> Figure | None:
     axis.axhline(np.median(base), color="black", linestyle=":", label=f"median {np.median(base):g}")
     axis.set(title=f"Images of each of {len(stacks)} patients", ylabel="images", xlim=(-0.5, len(stacks) - 0.5))
     axis.set_xlabel("patients, most images first")
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     return figure
 
@@ -157,7 +158,7 @@ def lesion_position(study: Study, seen: Survey) -> Figure | None:
     covers = [(kind, n, cover) for kind, n, cover in covers if cover.any()]
     if not covers:
         return None
-    figure, axes = plots.figure(1, len(covers), height=3.8, squeeze=False)
+    figure, axes = _maps(1, len(covers))
     for axis, (kind, n, cover) in zip(axes[0], covers, strict=True):
         _map(figure, axis, cover, f"Where {n} {kind} lie", f"{kind} that cover the pixel", cmap="magma")
     figure.supxlabel(study.mask_note, fontsize=8)
@@ -238,9 +239,11 @@ def _draw_slice(axis: Axes, study: Study, image: pd.Series) -> None:
     if image["mask_state"] == "" and image["mask_pixels"] > 0:
         inside = images.read_grey(study.work.raw / image["mask"]) >= audit.MASK_THRESHOLD
         axis.contour(inside, [0.5], colors=MASK_COLOUR, linewidths=0.7)
-    for box in study.boxes[study.boxes["image_id"] == image["image_id"]].itertuples():
-        corner, width, height = (box.xmin, box.ymin), box.xmax - box.xmin, box.ymax - box.ymin
+    for _, box in study.boxes[study.boxes["image_id"] == image["image_id"]].iterrows():
+        corner, width, height = (box["xmin"], box["ymin"]), box["xmax"] - box["xmin"], box["ymax"] - box["ymin"]
         axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=BOX_COLOUR, linewidth=1))
+        if len(study.dataset.classes) > 1:
+            axis.text(*corner, box["class"], color=BOX_COLOUR, fontsize=5, verticalalignment="bottom")
     short = image["image_id"] if len(image["image_id"]) <= 24 else f"...{image['image_id'][-22:]}"
     axis.set_title(short, fontsize=7, pad=2)
     axis.set_axis_off()
@@ -253,7 +256,7 @@ def mean_variance(seen: Survey, label: int, negative: str, positive: str) -> Fig
     count = seen.count[label][:, None, None]
     mean = seen.total[label] / count
     variance = seen.squares[label] / count - mean**2
-    figure, axes = plots.figure(2, 3, width=4.2, height=3.5)
+    figure, axes = _maps(2, 3)
     bright, wide = mean.max(), variance.max()
     for row, name in enumerate((negative, positive)):
         n = seen.count[label, row]
@@ -267,10 +270,17 @@ def mean_variance(seen: Survey, label: int, negative: str, positive: str) -> Fig
     return figure
 
 
+def _maps(rows: int, columns: int) -> tuple[Figure, Any]:
+    """Panels for square images, each with a colour bar of its own height."""
+    figure, axes = plots.figure(rows, columns, width=4.2, height=3.6, squeeze=False)
+    figure.set_layout_engine("compressed")
+    return figure, axes
+
+
 def _map(figure: Figure, axis: Axes, values: np.ndarray, title: str, unit: str, **shown: Any) -> None:
     """One image with its colour bar; axes in pixels of the padded SIZE x SIZE image."""
     drawn = axis.imshow(values, **shown)
-    figure.colorbar(drawn, ax=axis, label=unit, fraction=0.046, pad=0.04)  # as high as a square image
+    figure.colorbar(drawn, ax=axis, label=unit)
     axis.set(title=title, xlabel=f"x (px of {SIZE})", ylabel=f"y (px of {SIZE})")
     axis.grid(False)
 
