@@ -1,0 +1,208 @@
+"""Metrics of classifiers, written once for the value and for all its bootstrap resamples; thresholds and calibration.
+
+Every metric takes `(y, score or decision, weights)`. `weights` has shape (R, n): how often each case counts in each of R
+resamples, so that `ones(n)` gives the value and `bootstrap.weights` its interval. All return float64 (R,), NaN where undefined.
+A case is called positive when its score is at or above the threshold.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+BINS = 15
+CHUNK = 2_000_000  # elements of `weights` that are float64 at one time: 16 MB
+SMALLEST = 1e-7  # probabilities are kept this far from 0 and 1 before a logarithm
+
+
+def ones(n: int) -> np.ndarray:
+    """The weights of the sample as it is: (1, n)."""
+    return np.ones((1, n))
+
+
+def _in_chunks(measure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """Feed a metric a few resamples at a time, as float64, so that memory does not grow with their number."""
+
+    @functools.wraps(measure)
+    def chunked(y: np.ndarray, score: np.ndarray, weights: np.ndarray, **options: int) -> np.ndarray:
+        rows = max(1, CHUNK // max(1, len(y)))
+        chunks = (weights[start : start + rows].astype(float) for start in range(0, len(weights), rows))
+        return np.concatenate([measure(np.asarray(y), np.asarray(score), chunk, **options) for chunk in chunks])
+
+    return chunked
+
+
+@_in_chunks
+def confusion(y: np.ndarray, decision: np.ndarray, weights: np.ndarray, classes: int = 2) -> np.ndarray:
+    """Confusion matrices, float64 (R, classes, classes): truth in rows, decision in columns. Both are class numbers (n,)."""
+    cell = y.astype(int) * classes + decision.astype(int)
+    return (weights @ (cell[:, None] == np.arange(classes**2)).astype(float)).reshape(-1, classes, classes)
+
+
+def of_confusion(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """All metrics of binary confusion matrices (R, 2, 2); class 1 is the positive one.
+
+    Undefined, hence NaN: precision when nothing is called positive, recall without positives, specificity and fpr without
+    negatives, balanced accuracy without either, MCC when a row or a column of the matrix is empty.
+    """
+    (tn, fp), (fn, tp) = matrix[:, 0].T, matrix[:, 1].T
+    recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
+    return {
+        "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
+        "precision": _ratio(tp, tp + fp),
+        "recall": recall,
+        "specificity": specificity,
+        "fpr": 1 - specificity,
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "balanced_accuracy": (recall + specificity) / 2,
+        "mcc": _ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))),
+    }
+
+
+def one_versus_rest(matrix: np.ndarray, number: int) -> np.ndarray:
+    """Binary confusion matrices (R, 2, 2) of class `number` against all others, from (R, K, K)."""
+    tp = matrix[:, number, number]
+    fn, fp = matrix[:, number].sum(axis=1) - tp, matrix[:, :, number].sum(axis=1) - tp
+    tn = matrix.sum(axis=(1, 2)) - tp - fn - fp
+    return np.stack([tn, fp, fn, tp], axis=1).reshape(-1, 2, 2)
+
+
+def of_many_classes(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """Accuracy, balanced accuracy, macro F1 and MCC (Gorodkin 2004) of confusion matrices (R, K, K).
+
+    The means over classes are undefined (NaN) when one of the classes has no case.
+    """
+    truth, called, right = matrix.sum(axis=2), matrix.sum(axis=1), np.einsum("rkk->rk", matrix)
+    total = truth.sum(axis=1)
+    covariance = right.sum(axis=1) * total - (truth * called).sum(axis=1)
+    spread = (total**2 - (truth**2).sum(axis=1)) * (total**2 - (called**2).sum(axis=1))
+    recall = _ratio(right, truth)
+    return {
+        "accuracy": _ratio(right.sum(axis=1), total),
+        "balanced_accuracy": recall.mean(axis=1),
+        "mcc": _ratio(covariance, np.sqrt(spread)),
+        "f1_macro": np.where(np.isnan(recall), np.nan, _ratio(2 * right, truth + called)).mean(axis=1),
+    }
+
+
+@_in_chunks
+def auroc(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting one half."""
+    positive, negative = _at_each_score(y, score, weights)
+    below = np.cumsum(negative, axis=1) - negative
+    return _ratio((positive * (below + negative / 2)).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+
+
+@_in_chunks
+def average_precision(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean precision over the recall gained at each distinct score, not interpolated (as scikit-learn). NaN for one class."""
+    positive, negative = _at_each_score(y, -score, weights)  # from the highest score down
+    tp, fp = np.cumsum(positive, axis=1), np.cumsum(negative, axis=1)
+    precision = np.divide(tp, tp + fp, out=np.zeros_like(tp), where=tp + fp > 0)
+    found = (positive * precision).sum(axis=1)
+    return np.where(negative.sum(axis=1) > 0, _ratio(found, positive.sum(axis=1)), np.nan)
+
+
+@_in_chunks
+def brier(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean squared error of probabilities (n,); for a matrix (n, K) with class numbers `y`, summed over the classes."""
+    error = (p - y) ** 2 if p.ndim == 1 else ((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1)
+    return _ratio(weights @ error, weights.sum(axis=1))
+
+
+@_in_chunks
+def ece(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Expected calibration error over 15 equal-mass bins. `y` is 0 or 1 (n,), `p` its probability (n,).
+
+    The bins are those of the sample, also for resamples. Noise in a bin only ever adds to this error, so that a bootstrap
+    interval lies high: the value is often near its lower end.
+    """
+    members = (equal_mass_bins(p)[:, None] == np.arange(BINS)).astype(float)
+    return _ratio(np.abs(weights @ (members * (y - p)[:, None])).sum(axis=1), weights.sum(axis=1))
+
+
+def equal_mass_bins(p: np.ndarray) -> np.ndarray:
+    """The bin, 0 to 14, of each probability; bins hold equally many cases, but equal probabilities share one."""
+    if not len(p):
+        return np.zeros(0, dtype=int)
+    return np.searchsorted(np.quantile(p, np.arange(1, BINS) / BINS), p, side="right")
+
+
+def reliability(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean probability, observed share and number of cases of each bin that is not empty."""
+    bins, place, counts = np.unique(equal_mass_bins(p), return_inverse=True, return_counts=True)
+    mean = [np.bincount(place, weights=values, minlength=len(bins)) / counts for values in (p, y)]
+    return mean[0], mean[1], counts
+
+
+def temperature(y: np.ndarray, p: np.ndarray) -> float:
+    """The T that minimises the mean log loss of `scaled(p, T)` (Guo et al. 2017), within 0.05 and 20; fit it on validation."""
+    logs = _log(p)
+
+    def log_loss(log_t: float) -> float:
+        return -log_softmax(logs / np.exp(log_t), axis=1)[np.arange(len(y)), y.astype(int)].mean()
+
+    return float(np.exp(minimize_scalar(log_loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+
+
+def scaled(p: np.ndarray, t: float) -> np.ndarray:
+    """Probabilities after temperature scaling: sigmoid(logit(p) / T) for (n,), softmax(log(p) / T) for (n, K)."""
+    found = softmax(_log(p) / t, axis=1)
+    return found[:, 1] if p.ndim == 1 else found
+
+
+def _log(p: np.ndarray) -> np.ndarray:
+    both = np.column_stack([1 - p, p]) if p.ndim == 1 else p
+    return np.log(np.clip(both, SMALLEST, 1 - SMALLEST))
+
+
+def sweep(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every threshold that decides differently, ascending, with its true and false positives.
+
+    The lowest score (all are called positive), the midpoints between neighbouring scores, and one just above the highest.
+    """
+    positive, negative = (counts[0] for counts in _at_each_score(y, score, ones(len(y))))
+    scores = np.unique(score)
+    midpoints = (scores[:-1] + scores[1:]) / 2
+    midpoints = np.where(midpoints > scores[:-1], midpoints, scores[1:])  # neighbours that leave no number between them
+    thresholds = np.concatenate([scores[:1], midpoints, scores[-1:] + 1e-6])
+    tp, fp = (np.append(np.cumsum(counts[::-1])[::-1], 0) for counts in (positive, negative))
+    return thresholds, tp, fp
+
+
+def max_f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
+    """The threshold with the highest F1; of several the lowest, for a missed bleeding costs more than a false alarm.
+
+    Needs at least one positive.
+    """
+    thresholds, tp, fp = sweep(y, score)
+    return float(thresholds[np.argmax(2 * tp / (tp + fp + y.sum()))])
+
+
+def sensitivity_threshold(y: np.ndarray, score: np.ndarray, target: float) -> float:
+    """The highest threshold with a sensitivity of at least `target`. Needs at least one positive."""
+    thresholds, tp, _ = sweep(y, score)
+    return float(thresholds[tp / y.sum() >= target][-1])
+
+
+def specificity_threshold(y: np.ndarray, score: np.ndarray, target: float) -> float:
+    """The lowest threshold with a specificity of at least `target`. Needs at least one negative."""
+    thresholds, _, fp = sweep(y, score)
+    return float(thresholds[1 - fp / (len(y) - y.sum()) >= target][0])
+
+
+def _at_each_score(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of positives and of negatives at each distinct score, ascending: two (R, distinct scores)."""
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)
+    ordered = weights[:, order]
+    positive = np.add.reduceat(ordered * y[order], starts, axis=1)
+    return positive, np.add.reduceat(ordered, starts, axis=1) - positive
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)
