@@ -17,6 +17,7 @@ from PIL import Image
 
 from hemoct.cli import UserError
 
+ROUNDING = 1e-4  # tools write 1.000001 for the image's border
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 Size = tuple[int, int, int]
 
@@ -202,6 +203,6 @@ def _yolo_boxes(path: Path, lines: list[str], classes: list[str], width: int, he
             raise UserError(f"{where} is {line.strip()[:60]!r} where 'class cx cy w h' is expected; correct the line") from None
         if not 0 <= index < len(classes):
             raise UserError(f"{where} has class {index}, but there are {len(classes)} classes; correct it or data.yaml's names")
-        if not all(0 <= value <= 1 for value in (cx, cy, w, h)):
+        if not all(-ROUNDING <= value <= 1 + ROUNDING for value in (cx, cy, w, h)):
             raise UserError(f"{where} has a number outside 0..1; YOLO coordinates are relative to the image's size")
         yield Box(classes[index], (cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)

@@ -15,7 +15,7 @@ UNKNOWN = {"", "-1", "nan", "na", "none", "null"}
 PATIENT_FACTS = ("age", "sex", "gender", "side")
 NUMBER_COLUMNS = ("slice", "spacing_row", "spacing_col", "spacing_z", "position")
 NO_LABELS = {*tables.IMAGE_COLUMNS, *tables.OPTIONAL_COLUMNS, *layouts.CSV_IMAGE_COLUMNS, *PATIENT_FACTS}
-NO_LABELS |= {"patient_id", "patientid", "study", "series", "path", "file", "split", "fold", "age", "index", ""}
+NO_LABELS |= {"patient_id", "patientid", "study", "series", "path", "file", "split", "fold", "index", ""}
 
 
 def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
@@ -98,7 +98,7 @@ def _truth(source: Path, cells: pd.Series) -> pd.Series:
 def _find_files(raw: Path, source: Path, names: pd.Series, there: list[Path], folder: str, options: Options) -> list[str]:
     """Paths relative to `raw` of the files a column names, with or without suffix, in `raw` or raw/`folder`."""
     index: dict[str, str] = {}
-    for path in there:
+    for path in sorted(there, key=lambda path: path.parts[0] != folder):
         within = path.relative_to(folder) if path.parts[0] == folder else path
         for key in (path, path.with_suffix(""), within, within.with_suffix("")):
             index.setdefault(key.as_posix(), path.as_posix())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from hemoct import annotations, label_csv, layouts, medinfo, tables
@@ -58,7 +59,7 @@ def read_voc(work: Workspace, listing: list[Path], options: Options) -> Tables:
     return _finished(work, Tables(frame, boxes_frame(boxes), dataset))
 
 
-def _merged(work: Workspace, frame) -> dict[str, list[Box]]:
+def _merged(work: Workspace, frame: pd.DataFrame) -> dict[str, list[Box]]:
     """Boxes of each annotated image from step 02's folder; fills in the column `annotation` (the source file)."""
     folder = work.need(work.work / "merged_annotation", "scripts/02_merge_annotations.py")
     found = {}
@@ -142,7 +143,7 @@ def _split_folder(path: Path) -> str:
     return given[-1] if given else ""
 
 
-def _keep_given_split(frame, splits: list[str]) -> None:
+def _keep_given_split(frame: pd.DataFrame, splits: list[str]) -> None:
     if any(splits):
         frame["given_split"] = splits
 

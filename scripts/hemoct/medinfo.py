@@ -10,7 +10,6 @@ import pandas as pd
 
 from hemoct.cli import UserError
 
-# The first column whose name holds one of the words; order matters little, names do not overlap.
 KNOWN_COLUMNS = {"age": ("age",), "sex": ("sex", "gender"), "side": ("side", "hemisphere", "laterality")}
 
 
@@ -33,14 +32,13 @@ def read(raw: Path, listing: list[Path], patients: list[str]) -> pd.DataFrame | 
 
 
 def patient_column(sheet: pd.DataFrame, patients: list[str]) -> str | None:
-    """The column that names the most known patients, at least half of them, each at most once."""
+    """The column that names the most known patients, and at least half of them. (An age is a patient's number now and then.)"""
     known = set(patients)
     hits = {}
     for column in sheet.columns:
-        numbers = sheet[column].map(_number)
-        matched = numbers[numbers.isin(known)]
-        if matched.is_unique and len(matched) * 2 >= len(known):
-            hits[column] = len(matched)
+        named = len(known & set(sheet[column].map(_number)))
+        if named * 2 >= len(known):
+            hits[column] = named
     return max(hits, key=hits.get) if hits else None
 
 
