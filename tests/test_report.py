@@ -22,7 +22,8 @@ def call(work: cli.Workspace, run_step):
 
 
 def pages(work: cli.Workspace) -> tuple[str, str]:
-    return tuple((work.outputs / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    html, markdown = ((work.outputs / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    return html.replace("\N{NON-BREAKING HYPHEN}", "-"), markdown
 
 
 def test_joins_tables_figures_and_commands(work: cli.Workspace, call) -> None:

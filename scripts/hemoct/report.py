@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 import jinja2
 import pandas as pd
+from PIL import Image
 
 from hemoct import cli, files, tables
 
@@ -28,6 +30,7 @@ METRIC_NAMES = {
     "f1": "F1", "auroc": "AUROC", "ap": "AP", "mcc": "MCC", "ece": "ECE", "fpr": "False positive rate",
     "ece_calibrated": "ECE after temperature scaling", "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
 }  # fmt: skip
+WIDE = 1000  # px; figures with more than one panel are wider and get a row of their own
 RESULT_METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")
 
 
@@ -83,17 +86,14 @@ def dataset_facts(path: Path) -> Table:
     return Table(["", ""], rows)
 
 
-def audit_facts(path: Path) -> Table:
-    """The head of audit.json: how much there is, and how far masks alone can go."""
-    audit = files.read_json(path)
-    rows = [["images", _words(audit["images"])], ["patients", _words(audit["patients"] or "not known")]]
-    rows += [[f"positive: {label}", _words(n)] for label, n in audit["positives"].items()]
-    ceiling = audit["ceiling"]
-    if ceiling["value"] is not None:
-        scored = ceiling["boxed_slices"] - ceiling["without_mask_file"]
-        found = f"{ceiling['value']:.3f} ({ceiling['with_mask_pixels']} of {scored} slices)"
-        rows.append(["ceiling: " + ceiling["explanation"], found])
-    return Table(["", ""], rows)
+def mask_ceiling(path: Path) -> Table:
+    """audit.json: how many slices with a box 'any mask pixel' can find at best; no row without boxes and masks."""
+    ceiling = files.read_json(path)["ceiling"]
+    if ceiling["value"] is None:
+        return Table([], [])
+    scored = ceiling["boxed_slices"] - ceiling["without_mask_file"]
+    found = f"{ceiling['value']:.3f} ({ceiling['with_mask_pixels']} of {scored})"
+    return Table(["", ""], [[ceiling["explanation"], found]])
 
 
 def audit_checks(path: Path) -> Table:
@@ -186,7 +186,7 @@ SECTIONS = (
         "Data", "data/work/{name}", ("0[1-4]_*.run.json",),
         tables=(
             ("dataset.json", dataset_facts, "The data set as scripts/03_make_labels.py read it."),
-            ("audit.json", audit_facts, "What the check counted."),
+            ("audit.json", mask_ceiling, "The ceiling of 'a slice is positive when its mask has any pixel'."),
             ("audit.json", audit_checks, "What the check found; checks without a finding are left out. All cases: audit.csv."),
         ),
         figures=(
@@ -197,7 +197,6 @@ SECTIONS = (
             ("figures/lesion_position.png", "Where lesions lie."),
             ("figures/image_size.png", "Image sizes."),
             ("figures/mean_variance*.png", "Mean and variance image of each class, and the difference of the means."),
-            ("figures/contact_sheet*.png", "A sample of different patients."),
             ("figures/*.png", ""),
         ),
     ),
@@ -296,6 +295,8 @@ def write(work: cli.Workspace, parts: list[Part]) -> list[Path]:
         loader=jinja2.FileSystemLoader(folder), autoescape=lambda name: name == "report.html",
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
+    environment.filters["wide"] = lambda path: Image.open(path).width > WIDE
+    environment.filters["unbroken"] = lambda cell: re.sub(r"(?<=\d)-(?=\d)", "\N{NON-BREAKING HYPHEN}", cell)
     environment.filters["inside"] = lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
     environment.filters["link"] = lambda path: quote(Path(os.path.relpath(path, work.outputs)).as_posix())
     return [

@@ -1,0 +1,135 @@
+"""The results that git keeps, outputs/reference/NAME/taskN, and the README's tables that are written from them.
+
+Small files only: no weights, no images of patients, no path of a machine.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hemoct import cli, files, report
+
+LIMIT = 1_500_000  # bytes an experiment
+# What is kept of an experiment, and of the comparison of experiments, by task.
+KEPT = {
+    1: (
+        "metrics.json", "predictions.csv", "classification_report.txt", "operating_points.csv", "per_patient.csv",
+        "confusion_matrix.png", "roc.png", "calibration.png", "loss_curves.png",
+        "02_evaluate.run.json", "fold*/01_train.run.json", "fold*/history.csv",
+    ),
+}  # fmt: skip
+COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "03_compare.run.json")
+MARKED = re.compile(r"(<!-- results: (?P<dataset>\S+)/task(?P<task>\d+) -->\n).*?(<!-- end results -->)", re.DOTALL)
+
+
+def evaluated(work: cli.Workspace, task: int) -> list[str]:
+    """The experiments of a task that have a metrics.json. Raises UserError when there is none."""
+    found = sorted(path.parent.name for path in work.task(task).glob("*/metrics.json"))
+    if not found:
+        raise cli.UserError(
+            f"{work.show(work.task(task))} has no evaluated experiment; run the evaluation of task {task} "
+            f"(02_evaluate.py --dataset {work.dataset}) first"
+        )
+    return found
+
+
+def publish(work: cli.Workspace, task: int, experiment: str) -> Path:
+    """Copy the small results of one experiment to the reference folder, replacing what was there; returns the new folder.
+
+    Raises UserError when the experiment is not evaluated, a run of it did not end, or it is larger than LIMIT.
+    """
+    source = work.task(task) / experiment
+    if not (source / "metrics.json").is_file():
+        have = ", ".join(evaluated(work, task))
+        raise cli.UserError(f"{work.show(source)} has no metrics.json; evaluated experiments are: {have}")
+    kept = _matching(source, KEPT[task])
+    for path in kept:
+        if path.name.endswith(".run.json") and files.read_json(path)["status"] != "ok":
+            raise cli.UserError(f"{work.show(path)} says that the run did not end; run its command again before publishing")
+    size = sum(path.stat().st_size for path in kept)
+    if size > LIMIT:
+        largest = max(kept, key=lambda path: path.stat().st_size)
+        raise cli.UserError(
+            f"{work.show(source)} has {size / 1e6:.1f} MB to keep in git where {LIMIT / 1e6:.1f} MB is the limit; "
+            f"make {largest.relative_to(source)} ({largest.stat().st_size / 1e6:.1f} MB) smaller"
+        )
+    return _copy(work, source, kept, work.reference / f"task{task}" / experiment)
+
+
+def publish_comparison(work: cli.Workspace, task: int) -> Path | None:
+    """The same for the comparison of experiments; None where there is none."""
+    source = work.task(task) / "comparison"
+    kept = _matching(source, COMPARISON)
+    return _copy(work, source, kept, work.reference / f"task{task}" / "comparison") if kept else None
+
+
+def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+
+
+def _copy(work: cli.Workspace, source: Path, kept: list[Path], target: Path) -> Path:
+    """Copy whole or not at all: the old folder goes when the new one is complete."""
+    temporary = target.with_name(f".tmp-{target.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for path in kept:
+        copied = temporary / path.relative_to(source)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        if path.name.endswith(".run.json"):
+            files.write_json(copied, portable(files.read_json(path), work.root))
+        else:
+            shutil.copyfile(path, copied)
+    shutil.rmtree(target, ignore_errors=True)
+    return temporary.rename(target)
+
+
+def portable(record: Any, root: Path) -> Any:
+    """A run record without a machine's paths: relative to `root`, the bare name elsewhere, no --root."""
+    if isinstance(record, dict):
+        plain = {_portable(key, root): portable(value, root) for key, value in record.items()}
+        return plain | {"command": _portable_command(record["command"], root)} if "command" in record else plain
+    if isinstance(record, list):
+        return [portable(value, root) for value in record]
+    return _portable(record, root) if isinstance(record, str) else record
+
+
+def _portable(text: str, root: Path) -> str:
+    path = Path(text)
+    if not path.is_absolute():
+        return text
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+
+
+def _portable_command(command: str, root: Path) -> str:
+    words = [part for word in shlex.split(command) for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    kept = [word for before, word in zip(["", *words], words, strict=False) if "--root" not in (before, word)]
+    return shlex.join(_portable(word, root) for word in kept)
+
+
+# ---- the README's tables
+
+
+def update_readme(text: str, outputs: Path) -> str:
+    """`text` with each block between result markers made anew from `outputs`/reference. Raises UserError for a marker alone."""
+    starts, whole = text.count("<!-- results: "), len(MARKED.findall(text))
+    if starts != whole or text.count("<!-- end results -->") != whole:
+        raise cli.UserError("README.md: a '<!-- results: NAME/taskN -->' has no '<!-- end results -->' or the reverse; add it")
+    return MARKED.sub(lambda found: found[1] + _block(outputs, found["dataset"], found["task"]) + found[4], text)
+
+
+def _block(outputs: Path, dataset: str, task: str) -> str:
+    folder = outputs / "reference" / dataset / f"task{task}"
+    table = report.results_table(folder)
+    if not table.rows:
+        return "No results yet.\n"
+    records = [
+        files.read_json(path)
+        for row in table.rows
+        for path in [*sorted(folder.glob(f"{row[0]}/fold*/*.run.json")), *sorted(folder.glob(f"{row[0]}/*.run.json"))]
+    ]
+    made = [f"* `{command}` ({how})" for command, how in report.commands(records)]
+    where = f"All files: [outputs/reference/{dataset}/task{task}](outputs/reference/{dataset}/task{task}). Made by"
+    return "\n".join([table.markdown(), "", where, "", *made, ""])
