@@ -25,7 +25,7 @@ FEWEST_SLICES = 4
 SMALLEST_SIZE = 64  # below that the thin rim of edema falls between the pixels
 HEAD_HOLDER_HU, BONE_HU, AIR_HU = 700, 900, -1000
 WHITE_HU, GREY_HU, EDEMA_HU, CSF_HU = 29, 36, 20, 7
-NOISE_HU = 3.2
+NOISE_HU = 2.4
 TYPES = ("IVH", "IPH", "SAH")
 TYPE_CYCLE = (("IPH",), ("IVH",), ("IPH", "IVH"), ("SAH",), (), ("IPH", "SAH"))  # SAH is the rare one: see _types_of
 TYPE_LEVELS = (0.40, 0.46, 0.52, 0.58, 0.64)  # where ventricles and sulci can both be seen
@@ -93,15 +93,15 @@ def make_head(key: tuple[int, ...], slices: int) -> Head:
         rim=rng.uniform(0.05, 0.11),
         hu=rng.uniform(42, 48) if hard else rng.uniform(54, 72),
     )
-    length = rng.uniform(0.55, 0.64)
+    length = rng.uniform(0.58, 0.67)
     return Head(
         rng_key=key,
         centre=(rng.uniform(-0.06, 0.06), rng.uniform(-0.12, 0)),
         length=length,
-        breadth=length * rng.uniform(0.76, 0.86),
+        breadth=length * rng.uniform(0.78, 0.89),
         tilt=rng.normal(0, 0.12),
         ventricles=rng.uniform(0.7, 1.35),
-        atrophy=rng.uniform(0.06, 0.18),
+        atrophy=rng.uniform(0.10, 0.24),
         calcified=rng.random() < 0.4,
         thin_holder=rng.random() < 0.4,
         lesion=lesion,
@@ -148,13 +148,18 @@ def _draw_slice(
     rho = np.hypot(u, v)
     inside = 1 - wall / (head.breadth * shrink)
 
-    hu[(rho > 1.1) & (rho < 1.135 + 0.02 * bones)] = 15  # skin; the fat below it is black in this window
+    hu[abs(rho - 1.1 - 0.012 * blob) < 0.013] = 40  # skin; the fat below it is black in this window
     hu[rho < 1] = BONE_HU
     brain = rho < inside
     hu[brain] = _tissue(head, level, u / inside, v / inside, rho / inside, gyri, bones)[brain]
     bleeding, edema = _paint_lesion(head, level, u / inside, v / inside, brain, (gyri, blob, rim), hu)
-    hu = ndimage.gaussian_filter(hu.clip(AIR_HU, 250), 0.0022 * size)  # partial volume
-    return hu, bleeding, edema
+    return _partial_volume(hu), bleeding, edema
+
+
+def _partial_volume(hu: np.ndarray) -> np.ndarray:
+    """Blur the borders of tissues; bone and air, far outside the window, would swallow thin things and keep their own HU."""
+    blurred = ndimage.gaussian_filter(hu.clip(-30, 250), 0.003 * len(hu))
+    return np.where((hu > 250) | ((hu == AIR_HU) & (blurred < 0)), hu, blurred)
 
 
 def _holder(head: Head, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -196,8 +201,8 @@ def ventricles(head: Head, level: float, u: np.ndarray, v: np.ndarray) -> np.nda
     wide, side = head.ventricles, abs(v)
     space = np.zeros(u.shape, bool)
     if 0.38 < level < 0.56:
-        space |= _ellipse(u + 0.36, side - 0.13, 0.17, 0.045 * wide, -0.45)  # frontal horns
-        space |= _ellipse(u - 0.40, side - 0.28, 0.17, 0.055 * wide, 0.35)  # atria, occipital horns
+        space |= _ellipse(u + 0.36, side - 0.13, 0.19, 0.05 * wide, -0.45)  # frontal horns
+        space |= _ellipse(u - 0.40, side - 0.28, 0.20, 0.06 * wide, 0.35)  # atria, occipital horns
         space |= _ellipse(u - 0.02, v, 0.15, 0.018 * wide)  # third ventricle
     if 0.50 < level < 0.70:
         space |= _ellipse(u - 0.02, side - 0.10 - 0.12 * u**2, 0.42, 0.05 * wide)  # bodies
@@ -244,7 +249,7 @@ def _paint_lesion(
     if lesion is None or abs(level - lesion.level) >= lesion.half_height:
         return nothing, nothing
     radius = lesion.radius * np.sqrt(1 - ((level - lesion.level) / lesion.half_height) ** 2)
-    distance = np.hypot(u - lesion.along, v - lesion.across) + radius * (0.22 * blob + 0.16 * gyri)
+    distance = np.hypot(u - lesion.along, v - lesion.across) + radius * (0.20 * blob + 0.27 * gyri)
     tissue = brain & ~ventricles(head, level, u, v)
     bleeding = tissue & (distance < radius)
     edema = tissue & ~bleeding & (distance < radius + lesion.rim * (1 + 0.5 * rim).clip(0.2, 1.6))
