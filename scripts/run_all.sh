@@ -3,7 +3,7 @@
 #
 #   bash scripts/run_all.sh --dataset NAME [--root DIR] [--from-step N] [--force] [--list]
 #
-#   --dataset NAME   data/raw/NAME must be there (python scripts/01_get_data.py); "demo" is drawn
+#   --dataset NAME   data/raw/NAME must be there: step 1 is yours, but "demo" is drawn
 #   --root DIR       folder that holds data/ and outputs/ (default: the repository)
 #   --from-step N    begin with step N of the list
 #   --force          run also what is up to date
@@ -12,7 +12,7 @@ set -euo pipefail
 # shellcheck source=scripts/setup.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
-dataset="" root="" from_step=1 skip="--skip-if-done" list=""
+dataset="" root="" from_step="" skip="--skip-if-done" list=""
 while [ $# -gt 0 ]; do
     case $1 in
     --dataset | --root | --from-step) [ $# -ge 2 ] || stop "$1 needs a value" ;;
@@ -31,14 +31,15 @@ done
 [ -n "$dataset" ] || stop "say which data: --dataset NAME"
 
 # The demonstration trains small enough for two CPU cores; other data take the defaults of each step.
-get="" train=""
+first=2 get="--from DIR" train=""
 if [ "$dataset" = demo ]; then
-    get="scripts/01_get_data.py --demo"
+    first=1
+    get="--demo"
     train="--weights none --image-size 64 --epochs 3 --lr 1e-3"
 fi
 
 steps=(
-    ${get:+"$get"}
+    "scripts/01_get_data.py $get"
     "scripts/02_merge_annotations.py"
     "scripts/03_make_labels.py"
     "scripts/04_check_data.py"
@@ -67,10 +68,11 @@ go_on() { # go_on STEP STATUS: how to continue once the cause is mended
     exit "$2"
 }
 
+from_step=${from_step:-$first}
 if ! [[ $from_step =~ ^[1-9][0-9]?$ ]] || [ "$from_step" -gt ${#steps[@]} ]; then
     stop "--from-step $from_step is not one of the steps 1 to ${#steps[@]}; --list shows them"
 fi
-if [ -z "$list$get" ] && [ ! -e "${root:-$repository}/data/raw/$dataset" ]; then
+if [ "$first" -gt 1 ] && [ -z "$list" ] && [ ! -e "${root:-$repository}/data/raw/$dataset" ]; then
     stop "data/raw/$dataset is missing; register your copy: python scripts/01_get_data.py --from DIR ${place[*]}"
 fi
 
@@ -82,7 +84,7 @@ for ((number = 1; number <= ${#steps[@]}; number++)); do
     command=("${words[@]}" "${place[@]}")
     if [ -n "$list" ]; then
         printf '%2d  %s\n' "$number" "$(shown "${command[@]}")"
-    elif [ "$number" -ge "$from_step" ]; then
+    elif [ "$number" -ge "$from_step" ] && [ "$number" -ge "$first" ]; then
         printf '\n[%d/%d] %s\n' "$number" ${#steps[@]} "$(shown "${command[@]}")"
         python "${command[@]}" $skip || go_on "$number" $?
     fi

@@ -100,7 +100,7 @@ def test_stops_at_the_first_failure_with_the_command_to_go_on_from(copy: Copy) -
 
 def test_from_elsewhere_the_command_to_go_on_works_as_it_stands(copy: Copy, tmp_path: Path) -> None:
     (tmp_path / "other place" / "data" / "raw" / "mine").mkdir(parents=True)
-    flags = ["--dataset", "mine", "--root", "other place"]
+    flags = ["--dataset", "mine", "--root", "other place"]  # step 1, getting the data, is the user's
     failed = copy.bash("run_all.sh", *flags, fail_at="05_make_splits", cwd=tmp_path)
     hint = failed.stderr.splitlines()[-1].strip()
     assert len(copy.log) == 4
