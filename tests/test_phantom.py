@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +14,7 @@ import pytest
 from lxml import etree
 from PIL import Image
 
-from hemoct import layouts, phantom
+from hemoct import layouts, phantom, phantom_formats
 
 PATIENTS, SLICES, SIZE = 7, 6, 64
 
@@ -75,13 +76,13 @@ def test_size_is_given_only_with_a_lesion(drawn: Path) -> None:
 
 def test_mask_is_the_dark_edema_and_the_box_holds_the_bright_bleeding_too() -> None:
     head = phantom.make_head((1, 2), 7)
-    head = phantom.replace(head, lesion=phantom.replace(head.lesion, radius=0.25, hu=65, rim=0.1))
+    head = replace(head, lesion=replace(head.lesion, radius=0.25, hu=65, rim=0.1))
     volume = phantom.draw_volume(head, np.array([head.lesion.level]), 128)
     assert volume.hu.shape == volume.edema.shape == (1, 128, 128)
     assert volume.hu[volume.edema].mean() < 30 < 55 < volume.hu[volume.bleeding].mean()
     assert not (volume.edema & volume.bleeding).any()
     rows, columns = np.nonzero(volume.edema[0] | volume.bleeding[0])
-    box = phantom.phantom_formats.box_around(volume.edema[0] | volume.bleeding[0], margin=0)
+    box = phantom_formats.box_around(volume.edema[0] | volume.bleeding[0], margin=0)
     assert box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 

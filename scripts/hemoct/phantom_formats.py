@@ -20,6 +20,7 @@ FIELD_OF_VIEW_MM = 230
 HEAD_HEIGHT_MM = 150
 INTERCEPT = -1024
 SHORT_NAME_PATIENT = 13
+FOLDERS = (("set", "image"), ("label", "label"), ("annotation", "annotation"))
 
 XML_HEAD = """<?xml version='1.0' encoding='us-ascii'?>
 <annotation>
@@ -100,7 +101,7 @@ def write_patient(
     far; returns it increased. One in 16 (6 %, as in the real data) of them gets an empty mask.
     """
     base = folder / "SubdatasetC_PNG"
-    images, masks, notes = (base / kind / f"{name}{number}" for kind, name in KINDS)
+    images, masks, notes = (base / kind / f"{name}{number}" for kind, name in FOLDERS)
     for made in (images, notes) if number == defects.no_masks else (images, masks, notes):
         made.mkdir(parents=True)
     last = len(grey) - 1
@@ -116,9 +117,6 @@ def write_patient(
             Image.fromarray(np.uint8(255) * (mask & (not empty))).save(masks / f"{name}.png")
         _write_xml(notes, number, label, box, grey.shape[-1], defects)
     return boxes
-
-
-KINDS = (("set", "image"), ("label", "label"), ("annotation", "annotation"))
 
 
 def _spoil(
