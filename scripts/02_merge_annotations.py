@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
             return
         folder = work.work / "merged_annotation"
         with files.replacing_folder(folder) as temporary:
-            repairs = merge(raw, layouts.annotated(listing, layout, args.image_set), temporary)
+            repairs = merge(raw, layouts.annotated(raw, listing, layout, args.image_set), temporary)
             made = len(list(temporary.iterdir()))
             if not made:
                 first = f" (first: {repairs[0].file}: {repairs[0].problem})" if repairs else ""

@@ -41,6 +41,7 @@ def test_each_layout_is_recognised(tmp_path: Path):
 def test_what_is_no_data_set_is_not_recognised(tmp_path: Path):
     assert layouts.recognise(touch(tmp_path / "text", "README.md", "scan.dcm")) is None
     assert layouts.recognise(touch(tmp_path / "images", "a.png", "b.png")) is None
+    assert layouts.recognise(touch(tmp_path / "roles", "images/a.png", "masks/a.png")) is None
     assert layouts.recognise(touch(tmp_path / "other_xml", "a.png", "a.xml", text="<html/>")) is None
     with pytest.raises(UserError, match="no data set that is known here"):
         layouts.choose(tmp_path / "text", [], "auto")
@@ -89,7 +90,7 @@ def test_equal_stems_take_their_folders_and_equal_paths_stop():
 
 
 def voc_of(*images: str) -> layouts.Annotated:
-    return layouts.annotated([*map(Path, images), Path("Annotations/a.xml")], "voc", None)
+    return layouts.annotated(Path("raw"), [*map(Path, images), Path("Annotations/a.xml")], "voc", None)
 
 
 def test_an_xml_finds_its_image_by_name_then_by_filename():
@@ -113,10 +114,10 @@ def test_the_jpg_set_is_a_wish(tmp_path: Path):
         (tmp_path / kind / "set" / "image1").mkdir(parents=True)
         Image.new("L", (4, 4)).save(tmp_path / kind / "set" / "image1" / f"0001_00.{suffix}")
     listing = layouts.list_files(tmp_path)
-    assert layouts.choose_phe_set(listing, None).kind == "png"
-    assert layouts.choose_phe_set(listing, "jpg").base == Path("SubdatasetB_JPG")
+    assert layouts.choose_phe_set(tmp_path, listing, None).kind == "png"
+    assert layouts.choose_phe_set(tmp_path, listing, "jpg").base == Path("SubdatasetB_JPG")
     with pytest.raises(UserError, match="only --image-set jpg"):
-        layouts.choose_phe_set([path for path in listing if path.suffix == ".jpg"], "png")
+        layouts.choose_phe_set(tmp_path, [path for path in listing if path.suffix == ".jpg"], "png")
 
 
 def test_real_folders_are_recognised(real_data: Path):

@@ -28,7 +28,7 @@ class Reader:
 
 def read_phe_sich(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """PHE-SICH-CT-IDS. `hemorrhage` = the merged annotation has a box (bleeding and edema); masks are edema alone."""
-    chosen = layouts.choose_phe_set(listing, options.image_set)
+    chosen = layouts.choose_phe_set(work.raw, listing, options.image_set)
     ids = layouts.phe_ids(chosen.images)
     frame, _ = image_rows(chosen.images, ids, regex=None)
     frame["patient"] = [name.split("_")[0] for name in ids]

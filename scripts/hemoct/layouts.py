@@ -29,7 +29,7 @@ SPLIT_FOLDERS = {
     **{"test": "test", "testing": "test"},
 }
 IMAGE_FOLDERS = {"jpegimages", "images"}
-ROLE_FOLDERS = IMAGE_FOLDERS | {"annotations", "annotation", "xml", "labels"}
+ROLE_FOLDERS = IMAGE_FOLDERS | {"annotations", "annotation", "xml", "labels", "label", "masks"}
 CSV_IMAGE_COLUMNS = ("image", "filename", "image_id")
 
 
@@ -125,13 +125,13 @@ def phe_sets(listing: list[Path]) -> dict[str, PheSet]:
     return {one.kind: one for one in sets}
 
 
-def choose_phe_set(listing: list[Path], wanted: str | None) -> PheSet:
+def choose_phe_set(raw: Path, listing: list[Path], wanted: str | None) -> PheSet:
     """The PNG or the JPG set; without a wish the PNG set, where there is one (JPEG blurs edges)."""
     sets = phe_sets(listing)
     kind = wanted or ("png" if "png" in sets else "jpg")
     if kind not in sets:
         there = f"only --image-set {', '.join(sets)}" if sets else "no set/imageN/*.png or *.jpg"
-        raise UserError(f"the data set has {there}; look at what scripts/01_get_data.py says about it")
+        raise UserError(f"{raw} has {there}; look into it, or choose another --layout")
     return sets[kind]
 
 
@@ -208,10 +208,10 @@ def _place(path: Path) -> tuple[str, ...]:
     return tuple(part for part in path.parent.parts if part.lower() not in ROLE_FOLDERS)
 
 
-def annotated(listing: list[Path], layout: str, image_set: str | None) -> Annotated:
-    """The images and XML files of a `phe-sich` or `voc` data set."""
+def annotated(raw: Path, listing: list[Path], layout: str, image_set: str | None) -> Annotated:
+    """The images and XML files of a `phe-sich` or `voc` data set in `raw`."""
     if layout == "phe-sich":
-        chosen = choose_phe_set(listing, image_set)
+        chosen = choose_phe_set(raw, listing, image_set)
         return Annotated(dict(zip(phe_ids(chosen.images), chosen.images, strict=True)), chosen.annotations, numbered=True)
     images = voc_images(listing)
     return Annotated(dict(zip(image_ids(images), images, strict=True)), only_suffix(listing, ".xml"), numbered=False)
@@ -304,7 +304,7 @@ def _header(path: Path) -> set[str]:
 
 def _is_folders(_: Path, listing: list[Path]) -> str:
     found = class_folders(only_images(listing))
-    classes = sorted({name for name, _ in found.values()} - {""})
+    classes = sorted(name for name in {name for name, _ in found.values()} if name and name.lower() not in ROLE_FOLDERS)
     if len(classes) < 2:
         return ""
     splits = sorted({split for _, split in found.values()} - {""})
