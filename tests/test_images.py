@@ -1,0 +1,110 @@
+"""Decoding and the cache: order, content key, broken files; batches equal the cache; the choice of targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import toy
+from PIL import Image
+
+from hemoct import images, slice_data, tables
+from hemoct.batches import Store, draw
+from hemoct.cli import UserError
+
+
+def test_the_cache_holds_the_slices_in_the_order_of_the_labels(work):
+    toy.make(work, size=32)
+    labels = tables.read_labels(work, tables.read_dataset(work))
+    pixels = images.cached(work, labels, 32)
+    assert pixels.dtype == np.uint8 and pixels.shape == (len(labels), 32, 32)
+    for row in (0, 7, len(labels) - 1):
+        assert (pixels[row] == np.asarray(Image.open(work.raw / labels["image"].iloc[row]))).all()
+
+
+def test_the_cache_is_made_once_and_anew_when_an_image_changes(work, monkeypatch):
+    toy.make(work)
+    labels = tables.read_labels(work, tables.read_dataset(work))
+    images.cached(work, labels, 16)
+    made = list(work.cache.iterdir())
+    with monkeypatch.context() as context:
+        context.setattr(images, "read_grey", lambda path: pytest.fail("decoded again"))
+        images.cached(work, labels, 16)
+    Image.fromarray(np.full((40, 40), 9, np.uint8)).save(work.raw / labels["image"].iloc[0])
+    assert (images.cached(work, labels, 16)[0] == 9).all()
+    assert len(list(work.cache.iterdir())) == 2 and made[0].exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", None])
+def test_a_broken_image_is_named(tmp_path, content):
+    path = tmp_path / "broken.png"
+    if content is None:  # truncated
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(path)
+        content = path.read_bytes()[:-500]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"broken\.png"):
+        images.read_grey(path)
+
+
+def test_colour_becomes_grey_and_other_extensions_are_read_by_content(tmp_path):
+    colour = np.zeros((8, 8, 3), np.uint8)
+    colour[..., 1] = 200
+    Image.fromarray(colour).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert images.read_grey(tmp_path / "a.jpg").shape == (8, 8)
+
+
+def test_grey_statistics_are_those_of_the_chosen_rows():
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 9, 9), np.uint8)
+    rows = np.arange(5, 40)
+    mean, std = images.grey_statistics(pixels, rows)
+    assert mean == pytest.approx((pixels[rows] / 255).mean()) and std == pytest.approx((pixels[rows] / 255).std())
+
+
+def test_batches_cover_the_rows_in_order():
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 5, 5), np.uint8)
+    rows = torch.randperm(23)[:17]
+    store = Store(pixels, torch.device("cpu"))
+    found = list(store.batches(rows, 4))
+    assert torch.cat([position for position, _ in found]).tolist() == list(range(17))
+    stacked = torch.cat([batch for _, batch in found])
+    torch.testing.assert_close(stacked[:, 0], torch.from_numpy(pixels)[rows].float() / 255)
+
+
+def test_a_store_on_the_device_gives_the_same_batches(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 5, 5), np.uint8)
+    lazy = Store(pixels, torch.device("cpu"))
+    monkeypatch.setattr("hemoct.device.free_memory", lambda device: 10**9)
+    resident = Store(pixels, torch.device("cpu"))
+    assert resident.resident is not None and lazy.resident is None
+    rows = torch.arange(22, -1, -1)
+    for (_, a), (_, b) in zip(lazy.batches(rows, 6), resident.batches(rows, 6), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_balanced_drawing_meets_each_class_alike():
+    truth = torch.zeros(1000, 1)
+    truth[:50] = 1
+    generator = torch.Generator().manual_seed(0)
+    assert 0.4 < truth[draw(truth, "sampler", generator)].mean() < 0.6
+    order = draw(truth, "none", generator)
+    assert sorted(order.tolist()) == list(range(1000)) and order.tolist() != list(range(1000))
+
+
+def test_the_target_of_several_labels_is_any_of_them():
+    labels = pd.DataFrame({"EDH": [1, 0, 0, None], "SAH": [None, 0, None, 1]}).astype("Int64")
+    dataset = tables.Dataset("d", "csv", ["EDH", "SAH"])
+    classes, target = slice_data.choose_targets(labels, dataset, None)
+    assert classes == ["any"]
+    np.testing.assert_array_equal(target[:, 0], [1, 0, np.nan, 1])
+    assert slice_data.choose_targets(labels, dataset, "SAH")[0] == ["SAH"]
+    with pytest.raises(UserError, match="EDH, SAH"):
+        slice_data.choose_targets(labels, dataset, "IVH")
+
+
+def test_a_first_look_takes_patients_from_every_fold(work):
+    toy.make(work, patients=20)
+    split = tables.read_splits(work)
+    chosen = slice_data.first_patients(split, 7)
+    assert len(chosen) == 7 and split[split["patient"].isin(chosen)]["fold"].nunique() == 5

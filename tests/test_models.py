@@ -1,0 +1,80 @@
+"""Classifiers: every family of backbones with one grey channel, what is frozen, what a spec keeps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hemoct import models
+from hemoct.cli import UserError
+from hemoct.models import ClassifierSpec
+
+
+def spec(backbone: str = "test_resnet", classes: tuple[str, ...] = ("a",), size: int = 64) -> ClassifierSpec:
+    return ClassifierSpec(backbone, list(classes), False, size, 0.2, 0.3, "patient", "folds", 0, "x")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size"),
+    [("resnet18", 64), ("efficientnet_b0", 64), ("vgg11_bn", 64), ("densenet121", 64), ("inception_v3", 128),
+     ("swin_tiny_patch4_window7_224", 64), ("vit_tiny_patch16_224", 64)],
+)  # fmt: skip
+def test_families_take_one_grey_channel_at_any_size(backbone, size):
+    model = models.build(spec(backbone, ("a", "b", "c"), size)).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(2, 1, size, size)).shape == (2, 3)
+
+
+def test_frozen_trains_the_head_only_and_partial_the_upper_half():
+    def trained(transfer: str) -> list[str]:
+        model = models.build(spec("resnet18"))
+        models.freeze(model, transfer)
+        return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+    assert trained("frozen") == ["fc.weight", "fc.bias"]
+    assert {name.split(".")[0] for name in trained("partial")} == {"layer3", "layer4", "fc"}
+    assert len(trained("finetune")) == len(list(models.build(spec("resnet18")).parameters()))
+
+
+@pytest.mark.parametrize("backbone", ["vgg11_bn", "densenet121", "efficientnet_b0", "swin_tiny_patch4_window7_224"])
+def test_partial_leaves_the_first_layer_and_trains_the_head_in_every_family(backbone):
+    model = models.build(spec(backbone))
+    models.freeze(model, "partial")
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    head = [parameter.requires_grad for parameter in model.get_classifier().parameters()]
+    assert not flags[0] and all(head) and head
+
+
+def test_frozen_normalisation_keeps_its_statistics():
+    model = models.build(spec("resnet18"))
+    models.freeze(model, "frozen")
+    models.train_mode(model)
+    before = model.bn1.running_mean.clone()
+    model(torch.rand(4, 1, 64, 64))
+    assert torch.equal(before, model.bn1.running_mean) and model.training
+
+
+def test_a_saved_model_comes_back_equal(tmp_path):
+    model = models.build(spec()).eval()
+    torch.save(model.state_dict(), tmp_path / "best.pt")
+    models.save_spec(tmp_path, spec())
+    back, read = models.load(tmp_path, torch.device("cpu"))
+    x = torch.rand(2, 1, 64, 64)
+    assert read == spec() and torch.equal(model(x), back(x))
+
+
+def test_a_pickle_with_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "touched"), "w"))
+
+    torch.save({"a": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(UserError, match=r"evil\.pt"):
+        models.read_state(tmp_path / "evil.pt")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_grey_input_is_normalised_like_the_weights_or_the_training_data():
+    assert models.normalisation("resnet18", "none", 0.1, 0.2) == (0.1, 0.2)
+    mean, std = models.normalisation("resnet18", "imagenet", 0.1, 0.2)
+    assert mean == pytest.approx(0.449, abs=1e-3) and std == pytest.approx(0.226, abs=1e-3)
