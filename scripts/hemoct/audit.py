@@ -83,7 +83,7 @@ class Study:
     @property
     def has_patients(self) -> bool:
         """False when each image is its own group because nothing names the patient."""
-        source = getattr(self.dataset, "patient_source", None)
+        source = self.dataset.patient_source
         return not source.startswith("none") if source else bool((self.labels["patient"] != self.labels["image_id"]).any())
 
     @property
@@ -198,7 +198,7 @@ def check(study: Study, seen: Survey) -> pd.DataFrame:
         *_check_boxes(study, seen.images),
         *_check_masks(study, seen.images),
         *_check_copies(study, seen.images),
-        *_check_slices(seen.images),
+        *(_check_slices(seen.images) if study.has_patients else ()),
         *_check_labels(study),
     ]
     order = {name: position for position, name in enumerate(CHECKS)}
@@ -207,7 +207,9 @@ def check(study: Study, seen: Survey) -> pd.DataFrame:
 
 
 def _found(check: str, rows: pd.DataFrame, detail: str | pd.Series) -> pd.DataFrame:
-    """Rows of audit.csv from rows that have image_id and patient."""
+    """Rows of audit.csv from rows that have image_id and patient; `detail` may hold a text for more rows than these."""
+    if isinstance(detail, pd.Series):
+        detail = detail.loc[rows.index]  # pandas would lengthen an empty frame to fit it
     made = rows.reindex(columns=["image_id", "patient"]).assign(check=check, fatal=CHECKS[check].fatal, detail=detail)
     return made[AUDIT_COLUMNS]
 
@@ -232,6 +234,8 @@ def _check_files(seen: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 def _check_image_size(seen: pd.DataFrame) -> Iterator[pd.DataFrame]:
     readable = seen[seen["image_state"] == ""]
+    if readable.empty:
+        return
     size = readable["width"].map("{:.0f}".format) + " x " + readable["height"].map("{:.0f}".format)
     counts = size.value_counts()
     if len(counts) < 2:
@@ -319,6 +323,8 @@ def _same_name(patients: list[str]) -> dict[tuple[str, str], str]:
 
 def _check_slices(seen: pd.DataFrame) -> Iterator[pd.DataFrame]:
     rows = seen.dropna(subset="slice").sort_values(["patient", "slice", "image_id"])
+    if rows.empty:
+        return
     number = rows["slice"].astype(int)
     before = number.groupby(rows["patient"]).shift()
     images_of_patient = rows.groupby("patient")["slice"].transform("size").astype(str)
@@ -335,11 +341,11 @@ def _check_labels(study: Study) -> Iterator[pd.DataFrame]:
     which = unknown.apply(lambda row: ", ".join(row.index[row]), axis=1)
     yield _found("unknown_label", labels[unknown.any(axis=1)], which)
     if not study.has_patients:
-        why = getattr(study.dataset, "patient_source", None) or "each image is its own group"
+        why = study.dataset.patient_source or "each image is its own group"
         yield _whole_set("no_patient", why)
     elif not study.dataset.exclusive:  # of exclusive classes none is the negative one
-        positive = (labels[names] == 1).any(axis=1).fillna(False)
-        negative = (labels[names] == 0).all(axis=1).fillna(False)
+        positive = (labels[names] == 1).fillna(False).any(axis=1)
+        negative = (labels[names] == 0).fillna(False).all(axis=1)
         by_patient = pd.DataFrame({"patient": labels["patient"], "n": 1, "positive": positive, "negative": negative})
         totals = by_patient.groupby("patient", as_index=False).sum()
         totals = totals[totals["n"] > 1].assign(image_id="")
@@ -357,13 +363,13 @@ def summarise(study: Study, seen: Survey, found: pd.DataFrame) -> dict[str, Any]
     return {
         "dataset": dataset.name,
         "layout": dataset.layout,
-        "patient_source": getattr(dataset, "patient_source", None),
+        "patient_source": dataset.patient_source or None,
         "labels_mean": study.mask_note or None,
         "images": len(labels),
         "patients": labels["patient"].nunique() if study.has_patients else None,
         "positives": {name: int((labels[name] == 1).sum()) for name in dataset.labels},
         "unknown": {name: int(labels[name].isna().sum()) for name in dataset.labels},
-        "repairs": {} if study.repairs is None else study.repairs["problem"].value_counts().to_dict(),
+        "repairs": {} if study.repairs is None else study.repairs["problem"].str.split(":").str[0].value_counts().to_dict(),
         "fatal": int(found["fatal"].sum()),
         "checks": {name: _summary_of(name, found[found["check"] == name]) for name in CHECKS},
         "ceiling": ceiling(study, seen),

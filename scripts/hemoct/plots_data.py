@@ -29,7 +29,7 @@ def classes(study: Study, seen: Survey) -> dict[str, pd.Series]:
     held = {name: (table[name] == 1).fillna(False) for name in names}
     if study.dataset.exclusive:
         return held
-    none = (table[names] == 0).all(axis=1).fillna(False)
+    none = (table[names] == 0).fillna(False).all(axis=1)
     return {f"no {names[0]}" if len(names) == 1 else "none": none, **held}
 
 
@@ -37,7 +37,7 @@ def _disjoint(study: Study, seen: Survey) -> dict[str, pd.Series]:
     """Classes that add up to all images."""
     shown = classes(study, seen)
     if not study.dataset.exclusive and len(study.dataset.labels) > 1:
-        shown = {"no label": shown["none"], "any label": (seen.images[study.dataset.labels] == 1).any(axis=1).fillna(False)}
+        shown = {"no label": shown["none"], "any label": (seen.images[study.dataset.labels] == 1).fillna(False).any(axis=1)}
     unknown = ~pd.DataFrame(shown).any(axis=1)
     return {**shown, "unknown": unknown} if unknown.any() else shown
 
@@ -75,7 +75,7 @@ def class_balance(study: Study, seen: Survey) -> Figure:
     for axis, (what, counts, total) in zip(axes[0], panels, strict=True):
         bars = axis.barh(list(shown), counts, color=_colours(list(shown)))
         axis.bar_label(bars, [f" {n} ({n / total:.0%})" for n in counts])
-        axis.set(xlabel=what, title=f"{total} {what.split()[0]}", xlim=(0, max(counts) * 1.6))
+        axis.set(xlabel=what, title=f"{total} {what.split()[0]}", xlim=(0, max(*counts, 1) * 1.6))
     axes[0, 0].invert_yaxis()
     return figure
 
