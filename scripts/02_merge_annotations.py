@@ -32,12 +32,12 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
+    listing = layouts.list_files(raw)
 
     run = cli.Run(__file__, args, work.work, [raw])
     if run.up_to_date():
         return
     with run:
-        listing = layouts.list_files(raw)
         layout = layouts.choose(raw, listing, args.layout)
         if layout not in layouts.WITH_XML:
             print(f"nothing to merge: a data set of layout {layout} has no VOC XML")

@@ -29,12 +29,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     work = cli.workspace(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
+    listing = layouts.list_files(raw)
 
     run = cli.Run(__file__, args, work.work, [raw, work.work / "merged_annotation"])
     if run.up_to_date():
         return
     with run:
-        listing = layouts.list_files(raw)
         layout = layouts.choose(raw, listing, args.layout)
         made = label_sources.READERS[layout].read(work, listing, options_for(layout, args))
         run.wrote(tables.write_labels(work, made.labels, made.dataset))

@@ -53,6 +53,14 @@ def test_a_link_to_a_folder_above_does_not_loop(tmp_path: Path):
     assert layouts.list_files(tmp_path) == [Path("A/a.png"), Path("B/b.png")]
 
 
+def test_a_broken_link_and_a_folder_that_cannot_be_read_stop(tmp_path: Path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(UserError, match=r"1 link\(s\) in .* lead nowhere \(first: a\.png\)"):
+        layouts.list_files(tmp_path)
+    with pytest.raises(UserError, match="cannot be listed"):
+        layouts.list_files(tmp_path / "gone")
+
+
 def test_shared_folders_above_the_classes_are_skipped():
     placed = layouts.class_folders([Path("x/x/train/A/1.png"), Path("x/x/Valid/B/deep/2.png"), Path("x/x/test/3.png")])
     assert list(placed.values()) == [("A", "train"), ("B", "val"), ("", "test")]

@@ -88,7 +88,10 @@ def read_voc(path: Path) -> Annotation:
 
 
 def _parse(path: Path) -> etree._Element:
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"cannot be read ({error.strerror})") from None
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         root = etree.fromstring(content, parser)

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from hemoct.annotations import AnnotationError
 from hemoct.cli import UserError
@@ -68,10 +69,13 @@ def choose(folder: Path, listing: list[Path], wanted: str) -> str:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """All files below `folder`, relative to it and sorted; links are followed once, hidden files left out."""
+    """All files below `folder`, relative to it and sorted; links are followed once, hidden files left out.
+
+    A folder that cannot be read or a link to nothing stops: images would be missing without a word.
+    """
     found: list[Path] = []
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
         real = os.path.realpath(place)
         if real in seen:  # a link back to a folder above would never end
             folders.clear()
@@ -80,7 +84,14 @@ def list_files(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
         here = Path(place).relative_to(folder)
         found += [here / name for name in names if not name.startswith(".")]
+    broken = [path for path in found if not os.path.exists(folder / path)]
+    if broken:
+        raise UserError(f"{len(broken)} link(s) in {folder} lead nowhere (first: {broken[0]}); mend or remove them")
     return sorted(found)
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise UserError(f"{error.filename} cannot be listed ({error.strerror}); check the folder and its permissions")
 
 
 def only_images(listing: Iterable[Path]) -> list[Path]:
