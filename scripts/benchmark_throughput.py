@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     train.add_flags(parser, epochs=1000, batch_size=32, lr=1e-4)
     train.add_device_flags(parser)
     args = cli.parse(parser, argv, __file__)
-    args.balance = "none"
+    args.balance, args.mirror = "none", "horizontal"
 
     where = device.pick(args.device)
     with tempfile.TemporaryDirectory() as folder:

@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     chosen = device.pick(args.device)
     data = slice_data.load(work, args.image_size, args.label, args.limit_patients)
+    args.mirror = transforms.mirror_axis(args.mirror, data.layout)
     store = Store(data.pixels, chosen)
     for folder in due:
         print(f"{work.show(folder)}: {args.backbone}, {', '.join(data.classes)}, {args.protocol} protocol")
@@ -59,6 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--image-size", type=train.positive_int, default=224)
     group.add_argument("--label", help="which of several labels; default: any of them, or all exclusive classes")
     group.add_argument("--augment", default="none", choices=transforms.STRENGTHS, help="on training slices only")
+    group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
+                       help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip
     group.add_argument("--balance", default="none", choices=("none", "weights", "sampler"), 
                        help="weigh the loss, or draw classes evenly")  # fmt: skip
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
@@ -75,7 +78,8 @@ NAMED = {
     "weights": {"none": "scratch"}, "transfer": "{}", "image_size": "{}px", "label": "{}", "balance": "balance-{}",
     "epochs": "{}ep", "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}", "weight_decay": "decay{:g}", "schedule": "{}",
     "warmup": "warmup{:g}", "patience": "patience{}", "seed": "seed{}", "limit_patients": "{}patients",
-    "augment": {"affine": "augment", "light": "augment-light", "rotate": "augment-rotate"}, "protocol": "{}", "split": "{}",
+    "augment": {"affine": "augment", "light": "augment-light", "rotate": "augment-rotate"}, "mirror": "{}",
+    "protocol": "{}", "split": "{}",
 }  # fmt: skip
 
 

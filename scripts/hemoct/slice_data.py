@@ -18,6 +18,7 @@ class SliceData:
 
     table: pd.DataFrame
     """image_id, patient, image ... of labels.csv"""
+    layout: str
     classes: list[str]
     exclusive: bool
     targets: np.ndarray
@@ -53,7 +54,9 @@ def load(work: Workspace, image_size: int, label: str | None, limit_patients: in
     pixels = pixels if keep.all() else pixels[keep]
     digest = files.sha256(work.work / "splits.csv")
     table = labels[keep].reset_index(drop=True)
-    return SliceData(table, classes, dataset.exclusive, targets[keep].astype(np.float32), pixels, digest, split_table)
+    return SliceData(
+        table, dataset.layout, classes, dataset.exclusive, targets[keep].astype(np.float32), pixels, digest, split_table
+    )
 
 
 def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | None) -> tuple[list[str], np.ndarray]:

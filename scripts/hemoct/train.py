@@ -197,7 +197,7 @@ def one_epoch(
     total = torch.zeros((), device=store.device)  # summed on the device: reading each loss would make the GPU wait
     for position, batch in store.batches(order, fit.args.batch_size):
         if strength is not None:
-            batch = transforms.augment(batch, strength, fit.device_generator)
+            batch = transforms.augment(batch, strength, fit.args.mirror, fit.device_generator)
         with fit.autocast():
             found = fit.model((batch - spec.mean) / spec.std)
         loss = loss_of(found.float(), targets[order[position]])
@@ -222,7 +222,7 @@ def validate(
 # Flags that change what is trained; a resumed training must repeat them.
 _SETTINGS = {
     "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size", "augment",
-    "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
+    "mirror", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
 }  # fmt: skip
 
 
