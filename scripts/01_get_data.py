@@ -26,8 +26,6 @@ from typing import Any
 
 from hemoct import cli, figshare, files, layouts, phantom
 
-ORIGIN = "hemoct_origin.json"  # lies in a drawn or downloaded set and tells it from any other
-
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
@@ -91,7 +89,7 @@ def is_there(work: cli.Workspace, origin: dict[str, Any]) -> bool:
     if "registered" in origin:
         same = work.raw.resolve() == Path(origin["registered"])
     else:
-        mark = work.raw / ORIGIN
+        mark = work.raw / layouts.ORIGIN
         same = mark.is_file() and files.read_json(mark).items() >= origin.items()
     if not same:
         raise cli.UserError(
@@ -118,7 +116,7 @@ def draw(origin: dict[str, Any], work: cli.Workspace) -> None:
     shutil.rmtree(drawing, ignore_errors=True)  # of a run that was killed
     try:
         phantom.draw_dataset(drawing, **{name: value for name, value in origin.items() if name != "drawn"})
-        files.write_json(drawing / ORIGIN, origin)
+        files.write_json(drawing / layouts.ORIGIN, origin)
         os.rename(drawing, work.raw)
     finally:
         shutil.rmtree(drawing, ignore_errors=True)
@@ -135,7 +133,8 @@ def download(origin: dict[str, Any], api: str, work: cli.Workspace) -> None:
     if layouts.recognise(unpacked) is None:
         raise cli.UserError(f"{unpacked}: downloaded, but in no layout that is known ({', '.join(layouts.NAMES)}); look into it")
     checksums = {item.name: item.md5 for item in article.items}
-    files.write_json(unpacked / ORIGIN, {**origin, "version": article.version, "licence": article.licence, "md5": checksums})
+    origin |= {"version": article.version, "licence": article.licence, "md5": checksums}
+    files.write_json(unpacked / layouts.ORIGIN, origin)
     os.rename(unpacked, work.raw)
     shutil.rmtree(parts, ignore_errors=True)
 

@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     run = cli.Run(__file__, args, work.work, [raw, work.work / "merged_annotation"])
     if run.up_to_date():
         return
+    if args.skip_if_done:  # called by run_all.sh: a rule for patients that a person gave before must not get lost
+        run.stop_if_other("repeat them: bash scripts/run_all.sh ... -- FLAGS; to change them run this step by itself")
     with run:
         layout = layouts.choose(raw, listing, args.layout)
         made = label_sources.READERS[layout].read(work, listing, options_for(layout, args))

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Run every step of the chain on one data set, in order. Steps that are up to date are skipped.
 #
-#   bash scripts/run_all.sh --dataset NAME [--root DIR] [--from-step N] [--force] [--list]
+#   bash scripts/run_all.sh --dataset NAME [--root DIR] [--from-step N] [--force] [--list] [-- FLAGS]
 #
 #   --dataset NAME   data/raw/NAME must be there: step 1 is yours, but "demo" is drawn
 #   --root DIR       folder that holds data/ and outputs/ (default: the repository)
 #   --from-step N    begin with step N of the list
 #   --force          run also what is up to date
 #   --list           print the numbered steps and stop
+#   -- FLAGS         flags of scripts/03_make_labels.py: -- --layout yolo --patient-regex '^(\d+)_'
 set -euo pipefail
 # shellcheck source=scripts/setup.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
-dataset="" root="" from_step="" skip="--skip-if-done" list=""
+dataset="" root="" from_step="" skip="--skip-if-done" list="" label_flags=()
 while [ $# -gt 0 ]; do
     case $1 in
     --dataset | --root | --from-step) [ $# -ge 2 ] || stop "$1 needs a value" ;;
@@ -23,6 +24,7 @@ while [ $# -gt 0 ]; do
     --from-step) from_step=$2 && shift ;;
     --force) skip="" ;;
     --list) list=yes ;;
+    --) shift && label_flags=("$@") && break ;;
     --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" && exit ;;
     *) stop "unknown flag $1; --help lists the flags" ;;
     esac
@@ -63,7 +65,7 @@ go_on() { # go_on STEP STATUS: how to continue once the cause is mended
     [ "$PWD" = "$started_in" ] || printf -v change_folder 'cd %q && ' "$PWD"
     {
         printf '\nStep %s stopped with exit code %s. When the cause is mended, go on with:\n' "$1" "$2"
-        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1")"
+        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${label_flags[@]+-- "${label_flags[@]}"})"
     } >&2
     exit "$2"
 }
@@ -82,6 +84,10 @@ cd -- "$repository"
 for ((number = 1; number <= ${#steps[@]}; number++)); do
     read -ra words <<<"${steps[number - 1]}"
     command=("${words[@]}" "${place[@]}")
+    case ${words[0]} in
+    */03_make_labels.py) command+=(${label_flags[@]+"${label_flags[@]}"}) ;; # so that also bash 3.2 takes an empty list
+    */01_train.py) [ -z "$skip" ] || command+=(--resume) ;;
+    esac
     if [ -n "$list" ]; then
         printf '%2d  %s\n' "$number" "$(shown "${command[@]}")"
     elif [ "$number" -ge "$from_step" ] && [ "$number" -ge "$first" ]; then

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     if not args.overwrite:
         for folder in due:
-            runs[folder].stop_if_other()
+            runs[folder].stop_if_other("give another --experiment NAME, or --overwrite to replace it")
 
     if args.threads:
         torch.set_num_threads(args.threads)

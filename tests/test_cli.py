@@ -84,9 +84,9 @@ def test_a_finished_run_with_other_flags_is_not_written_over(tmp_path):
 
     with run():
         pass
-    run().stop_if_other()
+    run().stop_if_other("")
     with pytest.raises(cli.UserError, match="--size 1"):
-        run("--size", "2").stop_if_other()
+        run("--size", "2").stop_if_other("choose another name")
 
 
 def test_replacing_leaves_the_old_file_when_writing_fails(tmp_path):

@@ -84,7 +84,19 @@ def test_steps_run_in_order_and_skip_what_is_up_to_date(copy: Copy) -> None:
 
 def test_force_runs_everything_again(copy: Copy) -> None:
     copy.bash("run_all.sh", "--dataset", "demo", "--force")
-    assert copy.log == listed(copy, "demo")
+    assert copy.log == [command.removesuffix(" --resume") for command in listed(copy, "demo")]
+
+
+def test_flags_after_two_dashes_are_those_of_the_labels(copy: Copy) -> None:
+    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
+    rule = ["--", "--layout", "yolo", "--patient-regex", r"^(\d+)_"]
+    failed = copy.bash("run_all.sh", "--dataset", "mine", *rule, fail_at="03_make_labels")
+    assert r"--layout yolo --patient-regex ^(\d+)_ --skip-if-done" in copy.log[-1]
+    hint = failed.stderr.splitlines()[-1].strip()
+    settings = os.environ | {"VIRTUAL_ENV": str(copy.environment), "FAIL_AT": "nothing"}
+    subprocess.run(["bash", "-c", hint], env=settings, cwd=copy.folder, check=True, capture_output=True)
+    again = copy.log
+    assert r"--patient-regex ^(\d+)_" in again[0] and not any("regex" in call for call in again[1:])
 
 
 def test_stops_at_the_first_failure_with_the_command_to_go_on_from(copy: Copy) -> None:
@@ -113,7 +125,7 @@ def test_from_elsewhere_the_command_to_go_on_works_as_it_stands(copy: Copy, tmp_
 
 def test_other_data_train_with_the_defaults_of_the_step(copy: Copy) -> None:
     training = [command for command in listed(copy, "mine") if "01_train" in command]
-    assert training[0] == "task1_classification/01_train.py --dataset mine"
+    assert training[0] == "task1_classification/01_train.py --dataset mine --resume"
     assert len(training) == 2 and "--augment affine" in training[1]
 
 

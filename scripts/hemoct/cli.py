@@ -198,16 +198,15 @@ class Run:
             print(f"up to date: {self._relative(self.path)}")
         return done
 
-    def stop_if_other(self) -> None:
-        """Stop rather than write over a finished run that had other flags."""
+    def stop_if_other(self, remedy: str) -> None:
+        """Stop, with a remedy, rather than write over a finished run that had other flags."""
         if not self.path.is_file():
             return
         old = files.read_json(self.path)
         changed = self._changed(old)
         if old["status"] == "ok" and changed:
             raise UserError(
-                f"{self._relative(self.path.parent)} holds a finished run with other flags ({', '.join(changed)}); "
-                "give another --experiment NAME, or --overwrite to replace it"
+                f"{self._relative(self.path.parent)} holds a finished run with other flags ({', '.join(changed)}); {remedy}"
             )
 
     def _changed(self, old: dict[str, Any]) -> list[str]:

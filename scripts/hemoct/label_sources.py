@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from hemoct import annotations, label_csv, layouts, medinfo, tables
+from hemoct import annotations, files, label_csv, layouts, medinfo, tables
 from hemoct.annotations import AnnotationError, Box
 from hemoct.cli import UserError, Workspace
 from hemoct.label_tables import Options, Tables, boxes_frame, describe, image_rows, presence
@@ -38,7 +38,10 @@ def read_phe_sich(work: Workspace, listing: list[Path], options: Options) -> Tab
     boxes = _merged(work, frame)
     frame["hemorrhage"] = presence(ids, boxes)
     classes = sorted({box.name for found in boxes.values() for box in found})
-    dataset = tables.Dataset(work.dataset, "phe-sich", ["hemorrhage"], classes=classes, licence="CC BY 4.0")
+    origin = work.raw / layouts.ORIGIN
+    drawn = origin.exists() and "drawn" in files.read_json(origin)
+    licence = "drawn by code, no patient" if drawn else "CC BY 4.0"
+    dataset = tables.Dataset(work.dataset, "phe-sich", ["hemorrhage"], classes=classes, licence=licence)
     dataset.patient_source = "folder"
     patients = medinfo.read(work.raw, listing, sorted(set(frame["patient"])))
     return _finished(work, Tables(frame, boxes_frame(boxes), dataset, patients))

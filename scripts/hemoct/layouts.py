@@ -24,6 +24,7 @@ from hemoct.images import SUFFIXES
 
 NAMES = ("phe-sich", "voc", "folders", "csv", "yolo")
 WITH_XML = {"phe-sich", "voc"}
+ORIGIN = "hemoct_origin.json"  # lies in a drawn or downloaded set and tells it from any other
 SPLIT_FOLDERS = {
     **{"train": "train", "training": "train"},
     **{"val": "val", "valid": "val", "validation": "val"},
