@@ -14,6 +14,15 @@ FIGURES = ("confusion_matrix", "roc", "pr", "calibration", "loss_curves", "worst
 KEYS = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")
 
 
+OPERATING_POINTS = """rule_on_validation,sensitivity,sensitivity_low,sensitivity_high,tn,threshold_fold0
+max F1,0.87654321,0.8,0.95,30,0.5
+"""
+COMPARISON = """experiment,metric,value,low,high,difference,difference_low,difference_high,note
+resnet18,auroc,0.9,0.85,0.95,,,,
+resnet18-slice,auroc,0.95,0.9,1,0.05,-0.01,0.11,patient vs slice protocol
+"""
+
+
 def record(step: str, work: cli.Workspace, **more: Any) -> dict[str, Any]:
     return {
         "step": step,
@@ -34,8 +43,11 @@ def make(work: cli.Workspace, experiment: str, accuracy: float = 0.9, protocol: 
     folder = work.task(1) / experiment
     values = {key: {"value": accuracy, "ci95": [accuracy - 0.05, accuracy + 0.05], "reason": None} for key in KEYS}
     values["mcc"] = {"value": None, "ci95": None, "reason": "no negative slice"}
-    files.write_json(folder / "metrics.json", {"protocol": protocol, "n": 40, "patients": 10, "folds": [], "metrics": values})
-    files.write_text(folder / "operating_points.csv", "rule,sensitivity,specificity\nmax F1 on val,0.91,0.87654321\n")
+    files.write_json(
+        folder / "metrics.json",
+        {"protocol": protocol, "folds_done": "folds 0, 1 of 5", "n": 40, "patients": 10, "folds": [], "metrics": values},
+    )
+    files.write_text(folder / "operating_points.csv", OPERATING_POINTS)
     files.write_text(folder / "classification_report.txt", "a report\n")
     files.write_text(folder / "per_patient.csv", "patient,slices\n0001,4\n")
     files.write_text(folder / "predictions.csv", "image_id,patient,fold,part,y_hemorrhage,p_hemorrhage\na,0001,0,test,1,0.9\n")
@@ -54,7 +66,7 @@ def make(work: cli.Workspace, experiment: str, accuracy: float = 0.9, protocol: 
 def compare(work: cli.Workspace) -> Path:
     """The folder of a comparison."""
     folder = work.task(1) / "comparison"
-    files.write_text(folder / "comparison.csv", "experiment,metric,value\nresnet18,auroc,0.9\n")
+    files.write_text(folder / "comparison.csv", COMPARISON)
     files.write_text(folder / "comparison.md", "| experiment |\n")
     files.write_json(folder / "03_compare.run.json", record("task1_classification/03_compare.py", work))
     Image.fromarray(np.zeros((8, 12), dtype=np.uint8)).save(folder / "comparison.png")

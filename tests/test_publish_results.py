@@ -62,8 +62,8 @@ def test_readme_table_is_written_from_metrics(work: cli.Workspace, call) -> None
     call()
     text = (work.root / "README.md").read_text()
     assert text.startswith("# Title\n\n<!-- results: toy/task1 -->\n| experiment | protocol | slices |")
-    assert "| resnet18 | patient | 40 | 10 | 0.900 (0.850-0.950) |" in text
-    assert "| resnet18-slice | slice | 40 | 10 | 0.950 (0.900-1.000) |" in text
+    assert "| resnet18 | patient, folds 0, 1 of 5 | 40 | 10 | 0.900 (0.850-0.950) |" in text
+    assert "| resnet18-slice | slice, folds 0, 1 of 5 | 40 | 10 | 0.950 (0.900-1.000) |" in text
     assert "* `python task1_classification/01_train.py --dataset toy` (commit 012345678, cpu, 7 min)" in text
     assert text.endswith("<!-- end results -->\n\nThe end\n")
     assert call("--readme-only").code == 0

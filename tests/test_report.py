@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import unquote
 
 import evaluated
 import pytest
 import toy
 
-from hemoct import cli, files, report
+from hemoct import cli, files, report, report_tables
 
 STEP = "scripts/90_make_report.py"
 
@@ -38,7 +39,9 @@ def test_joins_tables_figures_and_commands(work: cli.Workspace, call) -> None:
         assert re.findall(r"(?:<h2>|^## )(.*?)(?:</h2>|$)", page, flags=re.MULTILINE) == titles
         assert "0.900 (0.850-0.950)" in page and "0.950 (0.900-1.000)" in page
         assert "no negative slice" in page, "an undefined metric says why"
-        assert "0.877" in page, "operating points are rounded"
+        assert "0.877 (0.800-0.950)" in page, "operating points"
+        assert "+0.050 (-0.010 to +0.110)" in page, "paired difference"
+        assert "patient, folds 0, 1 of 5" in page, "a part of the folds is named"
         assert page.count("python task1_classification/01_train.py --dataset toy") == 2, "the folds share one command"
         assert "commit 012345678, cpu, 3 min" in page, "the times of the folds add up"
 
@@ -108,10 +111,14 @@ def test_up_to_date_until_a_result_changes(work: cli.Workspace, call) -> None:
 
 def test_a_section_more_is_all_that_a_task_needs(work: cli.Workspace) -> None:
     files.write_text(work.task(2) / "yolov8n" / "boxes.csv", "class,n\na,3\n")
-    section = report.Section("Task 2: {folder}", "outputs/{name}/task2/*", (), ((("boxes.csv"), report.csv_table, "Boxes."),))
+
+    def read(path: Path) -> report_tables.Table:
+        return report_tables.Table(["text"], [[path.read_text().strip()]])
+
+    section = report.Section("Task 2: {folder}", "outputs/{name}/task2/*", (), (("boxes.csv", read, "Boxes."),))
     (part,) = report.collect(work, [section])
     assert part.title == "Task 2: yolov8n"
-    assert part.tables[0][1].rows == [["a", "3"]]
+    assert part.tables == [("Boxes.", report_tables.Table(["text"], [["class,n\na,3"]]))]
 
 
 def test_torch_is_not_imported() -> None:

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hemoct import cli, files, report
+from hemoct import cli, files, report, report_tables
 
 LIMIT = 1_500_000  # bytes an experiment
 # What is kept of an experiment, and of the comparison of experiments, by task.
@@ -122,7 +122,7 @@ def update_readme(text: str, outputs: Path) -> str:
 
 def _block(outputs: Path, dataset: str, task: str) -> str:
     folder = outputs / "reference" / dataset / f"task{task}"
-    table = report.results_table(folder)
+    table = report_tables.results_table(folder)
     if not table.rows:
         return "No results yet.\n"
     records = [

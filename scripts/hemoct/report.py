@@ -15,10 +15,11 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-import pandas as pd
 from PIL import Image
 
-from hemoct import cli, files, tables
+from hemoct import cli, files
+from hemoct import report_tables as read
+from hemoct.report_tables import Table
 
 # What the labels of a layout mean: the reader of any number must know it.
 LABELS_MEAN = {
@@ -26,24 +27,7 @@ LABELS_MEAN = {
     "The boxes enclose bleeding and edema; a slice is positive when it has a box. There are no labels for a hemorrhage's type. "
     "'Hemorrhage from masks' is therefore a proxy, and slices with a box but an empty mask can never be found by it.",
 }
-METRIC_NAMES = {
-    "f1": "F1", "auroc": "AUROC", "ap": "AP", "mcc": "MCC", "ece": "ECE", "fpr": "False positive rate",
-    "ece_calibrated": "ECE after temperature scaling", "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
-}  # fmt: skip
 WIDE = 1000  # px; figures with more than one panel are wider and get a row of their own
-RESULT_METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells are text, ready to be shown."""
-
-    columns: list[str]
-    rows: list[list[str]]
-
-    def markdown(self) -> str:
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 @dataclass(frozen=True)
@@ -75,97 +59,6 @@ class Part:
     """files that the part was made from"""
 
 
-# ---- readers: a file becomes a table
-
-
-def dataset_facts(path: Path) -> Table:
-    """dataset.json in words."""
-    facts = {name: value for name, value in files.read_json(path).items() if value not in (None, [], {}, False)}
-    counts = facts.pop("counts", {})
-    rows = [[name.replace("_", " "), _words(value)] for name, value in (facts | counts).items()]
-    return Table(["", ""], rows)
-
-
-def mask_ceiling(path: Path) -> Table:
-    """audit.json: how many slices with a box 'any mask pixel' can find at best; no row without boxes and masks."""
-    ceiling = files.read_json(path)["ceiling"]
-    if ceiling["value"] is None:
-        return Table([], [])
-    scored = ceiling["boxed_slices"] - ceiling["without_mask_file"]
-    found = f"{ceiling['value']:.3f} ({ceiling['with_mask_pixels']} of {scored})"
-    return Table(["", ""], [[ceiling["explanation"], found]])
-
-
-def audit_checks(path: Path) -> Table:
-    """The checks of audit.json that found something, the fatal ones first."""
-    found = [(name, check) for name, check in files.read_json(path)["checks"].items() if check["count"]]
-    found.sort(key=lambda entry: not entry[1]["fatal"])
-    rows = [
-        [name.replace("_", " "), _words(check["count"]), "fatal" if check["fatal"] else "to know", check["explanation"],
-         (check["examples"] or [""])[0]]
-        for name, check in found
-    ]  # fmt: skip
-    return Table(["check", "found", "severity", "meaning", "first example"], rows)
-
-
-def fold_sizes(path: Path) -> Table:
-    """splits.csv counted: images, patients and positives in each fold."""
-    dataset = tables.Dataset(**files.read_json(path.parent / "dataset.json"))
-    labels = tables.read_csv(path.parent / "labels.csv", ["image_id", *dataset.labels])
-    frame = tables.read_csv(path, tables.SPLIT_COLUMNS).merge(labels[["image_id", *dataset.labels]], on="image_id")
-    counts = {"images": ("image_id", "size"), "patients": ("patient", "nunique")}
-    counts |= {f"positive: {label}": (label, "sum") for label in dataset.labels}
-    return _from_frame(frame.groupby("fold", as_index=False).agg(**counts).astype(int))
-
-
-def csv_table(path: Path) -> Table:
-    return _from_frame(pd.read_csv(path))
-
-
-def metrics_table(path: Path) -> Table:
-    """Every metric of a metrics.json, with its interval or the reason why it has no value."""
-    content = files.read_json(path)
-    rows = [[metric_name(key), metric(entry), entry.get("reason") or ""] for key, entry in content["metrics"].items()]
-    return Table(["metric", "value (95 % interval)", "note"], [*rows, ["slices", _words(content["n"]), ""]])
-
-
-def results_table(task: Path) -> Table:
-    """The experiments of a task folder that have been evaluated, one row each, with the metrics that people compare."""
-    columns = ["experiment", "protocol", "slices", "patients", *(metric_name(key) for key in RESULT_METRICS)]
-    rows = []
-    for path in sorted(task.glob("*/metrics.json")):
-        content = files.read_json(path)
-        entries = [content["metrics"].get(key, {"value": None}) for key in RESULT_METRICS]
-        rows.append([path.parent.name, content.get("protocol") or "", _words(content["n"]), _words(content["patients"]),
-                     *map(metric, entries)])  # fmt: skip
-    return Table(columns, rows)
-
-
-def metric(entry: dict[str, Any]) -> str:
-    """`0.912 (0.884-0.935)`; `n/a` where the metric is undefined."""
-    if entry["value"] is None:
-        return "n/a"
-    low, high = entry.get("ci95") or (None, None)
-    return f"{entry['value']:.3f}" + ("" if low is None or high is None else f" ({low:.3f}-{high:.3f})")
-
-
-def metric_name(key: str) -> str:
-    return METRIC_NAMES.get(key, key.replace("_", " ").capitalize())
-
-
-def _from_frame(frame: pd.DataFrame) -> Table:
-    rows = [["" if pd.isna(value) else _words(value) for value in row] for row in frame.itertuples(index=False)]
-    return Table([str(name).replace("_", " ") for name in frame.columns], rows)
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_words, value))
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() else f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
-
-
 # ---- the table of contents
 
 EVALUATION_FIGURES = (
@@ -178,16 +71,16 @@ EVALUATION_FIGURES = (
     ("*.png", ""),
 )
 EVALUATION_TABLES = (
-    ("metrics.json", metrics_table, "Metrics on test slices; 95 % bootstrap interval over patients."),
-    ("operating_points.csv", csv_table, "Operating points: thresholds chosen on validation, rates achieved on test."),
+    ("metrics.json", read.metrics_table, "Metrics on test slices; 95 % bootstrap interval over patients."),
+    ("operating_points.csv", read.operating_points, "Operating points: thresholds chosen on validation, rates achieved on test."),
 )
 SECTIONS = (
     Section(
         "Data", "data/work/{name}", ("0[1-4]_*.run.json",),
         tables=(
-            ("dataset.json", dataset_facts, "The data set as scripts/03_make_labels.py read it."),
-            ("audit.json", mask_ceiling, "The ceiling of 'a slice is positive when its mask has any pixel'."),
-            ("audit.json", audit_checks, "What the check found; checks without a finding are left out. All cases: audit.csv."),
+            ("dataset.json", read.dataset_facts, "The data set as scripts/03_make_labels.py read it."),
+            ("audit.json", read.mask_ceiling, "The ceiling of 'a slice is positive when its mask has any pixel'."),
+            ("audit.json", read.audit_checks, "What the check found, one example each; all cases: audit.csv."),
         ),
         figures=(
             ("figures/class_balance.png", "Positive and negative images."),
@@ -202,15 +95,15 @@ SECTIONS = (
     ),
     Section(
         "Folds", "data/work/{name}", ("05_*.run.json",),
-        tables=(("splits.csv", fold_sizes, "Folds by patient: for fold K, test is K, validation is the next, the rest trains."),),
+        tables=(("splits.csv", read.fold_sizes, "For fold K, test is K, validation is the next, the rest trains."),),
     ),
     Section(
         "Task 1: all experiments", "outputs/{name}/task1", (),
-        tables=(("", results_table, "Metrics on test slices; 95 % bootstrap interval over patients."),),
+        tables=(("", read.results_table, "Metrics on test slices; 95 % bootstrap interval over patients."),),
     ),
     Section(
         "Task 1: differences between experiments", "outputs/{name}/task1/comparison", ("*.run.json",),
-        tables=(("comparison.csv", csv_table, "Paired by slice, the same resampled patients for both."),),
+        tables=(("comparison.csv", read.differences, "Difference to the first experiment, paired by slice."),),
         figures=(("comparison.png", "Value and 95 % interval of each metric."), ("*.png", "")),
     ),
     Section(

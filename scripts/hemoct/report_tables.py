@@ -1,0 +1,143 @@
+"""Tables as people read them: each reader turns one file of a step into cells of text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hemoct import files, tables
+
+METRIC_NAMES = {
+    "f1": "F1", "auroc": "AUROC", "ap": "AP", "mcc": "MCC", "ece": "ECE", "fpr": "False positive rate",
+    "ece_calibrated": "ECE after temperature scaling", "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
+}  # fmt: skip
+RESULT_METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are text, ready to be shown."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def dataset_facts(path: Path) -> Table:
+    """dataset.json in words."""
+    facts = {name: value for name, value in files.read_json(path).items() if value not in (None, [], {}, False)}
+    counts = facts.pop("counts", {})
+    rows = [[name.replace("_", " "), _words(value)] for name, value in (facts | counts).items()]
+    return Table(["", ""], rows)
+
+
+def mask_ceiling(path: Path) -> Table:
+    """audit.json: how many slices with a box 'any mask pixel' can find at best; no row without boxes and masks."""
+    ceiling = files.read_json(path)["ceiling"]
+    if ceiling["value"] is None:
+        return Table([], [])
+    scored = ceiling["boxed_slices"] - ceiling["without_mask_file"]
+    found = f"{ceiling['value']:.3f} ({ceiling['with_mask_pixels']} of {scored})"
+    return Table(["", ""], [[ceiling["explanation"], found]])
+
+
+def audit_checks(path: Path) -> Table:
+    """The checks of audit.json that found something, the fatal ones first."""
+    found = [(name, check) for name, check in files.read_json(path)["checks"].items() if check["count"]]
+    found.sort(key=lambda entry: not entry[1]["fatal"])
+    rows = [
+        [name.replace("_", " "), _words(check["count"]), "fatal" if check["fatal"] else "to know", check["explanation"],
+         (check["examples"] or [""])[0]]
+        for name, check in found
+    ]  # fmt: skip
+    return Table(["check", "found", "severity", "meaning", "first example"], rows)
+
+
+def fold_sizes(path: Path) -> Table:
+    """splits.csv counted: images, patients and positives in each fold."""
+    dataset = tables.Dataset(**files.read_json(path.parent / "dataset.json"))
+    labels = tables.read_csv(path.parent / "labels.csv", ["image_id", *dataset.labels])
+    frame = tables.read_csv(path, tables.SPLIT_COLUMNS).merge(labels[["image_id", *dataset.labels]], on="image_id")
+    counts = {"images": ("image_id", "size"), "patients": ("patient", "nunique")}
+    counts |= {f"positive: {label}": (label, "sum") for label in dataset.labels}
+    return _from_frame(frame.groupby("fold", as_index=False).agg(**counts).astype(int))
+
+
+def operating_points(path: Path) -> Table:
+    """operating_points.csv: each rate with its interval in one cell; counts and the thresholds of each fold stay in the file."""
+    frame = pd.read_csv(path)
+    rates = [name for name in frame.columns if f"{name}_low" in frame.columns]
+    cells = {name: [_interval(*row) for row in frame[[name, f"{name}_low", f"{name}_high"]].to_numpy()] for name in rates}
+    return _from_frame(pd.DataFrame({frame.columns[0]: frame.iloc[:, 0], **cells}))
+
+
+def differences(path: Path) -> Table:
+    """comparison.csv: the differences to the first experiment, one row an experiment; no row where there is none."""
+    frame = pd.read_csv(path).dropna(subset="difference")
+    rows = []
+    for name, of_one in frame.groupby("experiment", sort=False):
+        by_metric = of_one.set_index("metric").reindex(RESULT_METRICS)
+        values = by_metric[["difference", "difference_low", "difference_high"]].to_numpy()
+        note = of_one["note"].iloc[0]
+        rows.append([str(name), *(_interval(*row, sign="+") for row in values), "" if pd.isna(note) else note])
+    return Table(["experiment", *map(metric_name, RESULT_METRICS), "note"], rows)
+
+
+def metrics_table(path: Path) -> Table:
+    """Every metric of a metrics.json, with its interval or the reason why it has no value."""
+    content = files.read_json(path)
+    rows = [[metric_name(key), metric(entry), entry.get("reason") or ""] for key, entry in content["metrics"].items()]
+    return Table(["metric", "value (95 % interval)", "note"], [*rows, ["slices", _words(content["n"]), ""]])
+
+
+def results_table(task: Path) -> Table:
+    """The experiments of a task folder that have been evaluated, one row each, with the metrics that people compare."""
+    columns = ["experiment", "protocol", "slices", "patients", *(metric_name(key) for key in RESULT_METRICS)]
+    rows = []
+    for path in sorted(task.glob("*/metrics.json")):
+        content = files.read_json(path)
+        entries = [content["metrics"].get(key, {"value": None}) for key in RESULT_METRICS]
+        done = content.get("folds_done", "")
+        protocol = ", ".join([content["protocol"], *[done] * done.startswith("folds")])  # said where folds are missing
+        rows.append([path.parent.name, protocol, _words(content["n"]), _words(content["patients"]),
+                     *map(metric, entries)])  # fmt: skip
+    return Table(columns, rows)
+
+
+def metric(entry: dict[str, Any]) -> str:
+    """`0.912 (0.884-0.935)`; `n/a` where the metric is undefined."""
+    low, high = entry.get("ci95") or (math.nan, math.nan)
+    return _interval(math.nan if entry["value"] is None else entry["value"], low, high)
+
+
+def _interval(value: float, low: float, high: float, sign: str = "") -> str:
+    """With `sign` "+" for differences: `+0.012 (-0.003 to +0.027)`."""
+    if math.isnan(value):
+        return "n/a"
+    between = " to " if sign else "-"
+    interval = "" if math.isnan(low) or math.isnan(high) else f" ({low:{sign}.3f}{between}{high:{sign}.3f})"
+    return f"{value:{sign}.3f}{interval}"
+
+
+def metric_name(key: str) -> str:
+    return METRIC_NAMES.get(key, key.replace("_", " ").capitalize())
+
+
+def _from_frame(frame: pd.DataFrame) -> Table:
+    rows = [["" if pd.isna(value) else _words(value) for value in row] for row in frame.itertuples(index=False)]
+    return Table([str(name).replace("_", " ") for name in frame.columns], rows)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_words, value))
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
