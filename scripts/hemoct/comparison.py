@@ -1,0 +1,155 @@
+"""Experiments side by side, and their differences paired by image with the same resampled patients for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemoct import bootstrap, classification, files, metrics, predictions, tables
+from hemoct.classification import MAX_F1, Evaluation, Rule
+from hemoct.cli import UserError, Workspace
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What 02_evaluate.py left of an experiment."""
+
+    name: str
+    content: dict[str, Any]
+    """metrics.json"""
+    found: Evaluation
+    """its test images with the thresholds of metrics.json"""
+
+    @property
+    def shown(self) -> str:
+        return f"{self.name} ({self.content['protocol']} protocol, n = {self.content['n']}, {self.content['folds_done']})"
+
+
+def read(work: Workspace, experiment: str) -> Evaluated:
+    """Read metrics.json and the out-of-fold predictions of an experiment."""
+    folder = work.task(1) / experiment
+    made_by = f"task1_classification/02_evaluate.py --experiment {experiment}"
+    content = files.read_json(work.need(folder / "metrics.json", made_by))
+    work.need(folder / "predictions.csv", made_by)
+    frame = predictions.check(tables.read_predictions(folder), folder / "predictions.csv")
+    rules = [
+        Rule(fold["fold"], {MAX_F1: fold["threshold"]}, fold["threshold_rule"], fold["temperature"], fold["temperature_rule"])
+        for fold in content["folds"]
+    ]
+    found = classification.applied(frame, rules)
+    if len(found.test.y) != content["n"]:
+        raise UserError(f"{work.show(folder)}: predictions.csv does not belong to metrics.json; run: python {made_by}")
+    return Evaluated(experiment, content, found)
+
+
+def evaluated(work: Workspace) -> list[str]:
+    """The experiments of task 1 that 02_evaluate.py has evaluated."""
+    found = sorted(path.parent.name for path in work.task(1).glob("*/metrics.json"))
+    if not found:
+        raise UserError(
+            f"{work.show(work.task(1))} holds no evaluated experiment; "
+            f"run: python task1_classification/02_evaluate.py --dataset {work.dataset}"
+        )
+    return found
+
+
+def table(experiments: list[Evaluated], resamples: int, seed: int) -> pd.DataFrame:
+    """comparison.csv: a row per experiment and metric; the difference is that to the first experiment, over common images.
+
+    Columns: experiment, shown, protocol, n, patients, metric, value, low, high, difference, difference_low, difference_high,
+    n_common, left_out, note.
+    """
+    first, rows = experiments[0], []
+    for one in experiments:
+        paired, facts = ({}, {}) if one is first else differences(first, one, resamples, seed)
+        about = {"experiment": one.name, "shown": one.shown, "protocol": one.content["protocol"], "n": one.content["n"],
+                 "patients": one.content["patients"]}  # fmt: skip
+        for metric, cell in one.content["metrics"].items():
+            low, high = cell["ci95"] or (np.nan, np.nan)
+            value = np.nan if cell["value"] is None else cell["value"]
+            of_metric = dict(
+                zip(("difference", "difference_low", "difference_high"), paired.get(metric, [np.nan] * 3), strict=True)
+            )
+            rows.append({**about, "metric": metric, "value": value, "low": low, "high": high, **of_metric, **facts})
+    columns = {"n_common": pd.NA, "left_out": pd.NA, "note": ""}
+    frame = pd.DataFrame(rows)
+    for column, empty in columns.items():
+        frame[column] = frame[column].astype("object").where(frame[column].notna(), empty) if column in frame else empty
+    return frame
+
+
+def differences(
+    first: Evaluated, other: Evaluated, resamples: int, seed: int
+) -> tuple[dict[str, tuple[float, float, float]], dict[str, Any]]:
+    """Other minus first for every metric with its interval, over the images that both tested; and what to know about them.
+
+    Each keeps its own folds and thresholds. Patients are drawn within folds when both have the same folds, else over all.
+    """
+    if first.found.question != other.found.question:
+        return {}, {"note": f"no difference: other labels than {first.name}"}
+    common = np.intersect1d(first.found.test.table["image_id"], other.found.test.table["image_id"])
+    facts = {"n_common": len(common), "left_out": len(first.found.test.y) + len(other.found.test.y) - 2 * len(common)}
+    if not len(common):
+        return {}, facts | {"note": f"no difference: no image in common with {first.name}"}
+    a, b = (_aligned(one.found, common) for one in (first, other))
+    if (a.test.y != b.test.y).any():
+        image = common[a.test.y != b.test.y][0]
+        raise UserError(f"{first.name} and {other.name} have another truth for {image}; evaluate both again with 02_evaluate.py")
+    both_folds = a.test.table["fold"].astype(str) + "/" + b.test.table["fold"].astype(str)
+    weights = bootstrap.weights(a.test.table["patient"].to_numpy(), both_folds.to_numpy(), resamples, seed)
+    values, drawn = ([classification.measure(one, w) for one in (a, b)] for w in (metrics.ones(len(common)), weights))
+    paired = {}
+    for metric in values[0]:
+        low, high, _ = bootstrap.interval(drawn[1][metric] - drawn[0][metric])
+        paired[metric] = (float(values[1][metric][0] - values[0][metric][0]), low, high)
+    return paired, facts | {"note": _note(first, other, facts["left_out"])}
+
+
+def _aligned(found: Evaluation, common: np.ndarray) -> Evaluation:
+    place = pd.Index(found.test.table["image_id"]).get_indexer(common)
+    return replace(found, test=found.test.of(place))
+
+
+def _note(first: Evaluated, other: Evaluated, left_out: int) -> str:
+    protocols = [one.content["protocol"] for one in (first, other)]
+    notes = [f"{protocols[0]} vs {protocols[1]} protocol"] if protocols[0] != protocols[1] else []
+    notes += [f"{left_out} images not in common left out"] if left_out else []
+    return "; ".join(notes)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """comparison.md: values with intervals, an experiment a row; below, the differences to the first."""
+    wanted = [name for name in ("accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "balanced_accuracy", "mcc",
+                                "auroc", "ap", "brier", "ece") if name in set(frame["metric"])]  # fmt: skip
+    shown = list(dict.fromkeys(frame["shown"]))
+    first = frame["experiment"].iloc[0]
+    lines = [
+        "# Task 1: experiments side by side",
+        "",
+        "Value (95 % interval, bootstrap over patients), test images out of fold.",
+        "",
+    ]
+    lines += _block(frame, shown, wanted, ("value", "low", "high"), "{:.3f}")
+    if frame["difference"].notna().any():
+        lines += ["", f"Difference to {first}, paired by image, the same resampled patients for both.", ""]
+        lines += _block(frame, shown[1:], wanted, ("difference", "difference_low", "difference_high"), "{:+.3f}")
+    notes = frame.loc[frame["note"] != "", ["experiment", "note"]].drop_duplicates()
+    lines += ["", *(f"* {row.experiment} against {first}: {row.note}" for row in notes.itertuples())]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _block(frame: pd.DataFrame, shown: list[str], wanted: list[str], columns: tuple[str, str, str], form: str) -> list[str]:
+    lines = ["| experiment | " + " | ".join(wanted) + " |", "| --- |" + " ---: |" * len(wanted)]
+    for name in shown:
+        rows = frame[frame["shown"] == name].set_index("metric").reindex(wanted)[list(columns)]
+        lines.append(f"| {name} | " + " | ".join(_cell(*row, form) for row in rows.itertuples(index=False)) + " |")
+    return lines
+
+
+def _cell(value: float, low: float, high: float, form: str) -> str:
+    if pd.isna(value):
+        return "n/a"
+    return form.format(value) + ("" if pd.isna(low) else f" ({form.format(low)} to {form.format(high)})")

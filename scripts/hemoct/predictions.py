@@ -1,0 +1,202 @@
+"""Predictions of the folds of an experiment: found, made when they are missing, and checked against errors and leaks."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from hemoct import files, slice_data, splits, tables
+from hemoct.cli import UserError, Workspace
+
+LABELS_MEAN = {"phe-sich": "hemorrhage: the slice has a box; boxes enclose bleeding and edema, masks outline the edema alone"}
+PROTOCOLS = {
+    "patient": "patient protocol: no patient is both in training and in test",
+    "slice": "slice protocol: slices of one patient are both in training and in test, which flatters",
+    "given": "the split that came with the data",
+    "external": "external data: no image of theirs was used for training, thresholds frozen",
+    "unknown": "protocol unknown: predictions without model.json that follow no fold of splits.csv",
+}
+
+
+def experiments(work: Workspace) -> list[str]:
+    """Experiments of task 1 with a trained or predicted fold."""
+    found = {path.parent.parent.name for name in ("best.pt", "predictions.csv") for path in work.task(1).glob(f"*/fold*/{name}")}
+    if not found:
+        raise UserError(
+            f"{work.show(work.task(1))} holds no trained experiment; "
+            f"train one with: python task1_classification/01_train.py --dataset {work.dataset}"
+        )
+    return sorted(found)
+
+
+def fold_folders(work: Workspace, experiment: str) -> list[Path]:
+    """The fold folders of an experiment that hold a model or predictions."""
+    folder = work.task(1) / experiment
+    found = [path for path in sorted(folder.glob("fold[0-9]*")) if (path / "best.pt").exists() or _file(path).exists()]
+    if not found:
+        raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(experiments(work))}")
+    return found
+
+
+def sources(folders: list[Path]) -> list[Path]:
+    """The files that predictions of the folds come from: the models, or the predictions where there is no model."""
+    models = [folder / name for folder in folders for name in ("best.pt", "model.json") if (folder / name).exists()]
+    return models + [_file(folder) for folder in folders if not (folder / "best.pt").exists()]
+
+
+def histories(folders: list[Path]) -> dict[str, pd.DataFrame]:
+    """history.csv of each fold that has one, by the name of the fold."""
+    found = {folder.name: folder / "history.csv" for folder in folders if (folder / "history.csv").exists()}
+    return {name: tables.read_csv(path, ["epoch", "train_loss", "val_loss"]) for name, path in found.items()}
+
+
+def setting(work: Workspace, folders: list[Path]) -> str:
+    """`patient`, `slice` or `given`, as model.json of all folds says, or `unknown` without any. Stops when they disagree.
+
+    Stops also when splits.csv is no longer the one that the folds were trained with: test patients may have been trained on.
+    """
+    specs = {folder: files.read_json(folder / "model.json") for folder in folders if (folder / "model.json").exists()}
+    for key in ("splits_sha256", "protocol", "split", "classes"):
+        if len({str(spec.get(key)) for spec in specs.values()}) > 1:
+            raise UserError(
+                f"{work.show(folders[0].parent)}: the folds differ in {key} (model.json); train them again, all alike"
+            )
+    if not specs:
+        return "unknown"
+    first = next(iter(specs.values()))
+    splits_csv = work.need(work.work / "splits.csv", "scripts/05_make_splits.py")
+    if first.get("splits_sha256") != files.sha256(splits_csv):
+        raise UserError(
+            f"{work.show(splits_csv)} is not the one that {folders[0].parent.name} was trained with; "
+            "restore it, or train again with task1_classification/01_train.py"
+        )
+    return "given" if first.get("split") == "given" else first.get("protocol", "unknown")
+
+
+def read(work: Workspace, experiment: str, args: argparse.Namespace) -> tuple[pd.DataFrame, str]:
+    """Validation and test predictions of all folds of an experiment, and its protocol: a key of PROTOCOLS."""
+    folders = fold_folders(work, experiment)
+    told = setting(work, folders)
+    frames, protocols = [], set()
+    for folder in tqdm(folders, desc="folds", disable=None):
+        frame = _read_fold(work, folder, args)
+        frames.append(frame)
+        protocols.add(_placed(work, folder, frame, told))
+    if len({tuple(frame.columns) for frame in frames}) > 1:
+        raise UserError(f"{work.show(folders[0].parent)}: the folds have other columns in predictions.csv; make them alike")
+    return pd.concat(frames, ignore_index=True), protocols.pop() if len(protocols) == 1 else "unknown"
+
+
+def _read_fold(work: Workspace, folder: Path, args: argparse.Namespace) -> pd.DataFrame:
+    """Checked predictions of a fold, made first when they are not there or older than the model or the labels.
+
+    With --limit-patients nothing is kept: a later evaluation must not take a part for the whole.
+    """
+    limited = args.limit_patients is not None
+    if is_current(work, folder):
+        frame = check(tables.read_predictions(folder), _file(folder))
+        if limited:
+            frame = frame[frame["patient"].isin(slice_data.first_patients(tables.read_splits(work), args.limit_patients))]
+        return frame
+    from hemoct import inference  # imports torch: not needed to evaluate predictions that are there
+
+    frame = inference.predict_fold(work, folder, args)
+    if limited:
+        return frame
+    tables.write_predictions(folder, frame)  # and read back: a later evaluation of the file gives the same numbers
+    return check(tables.read_predictions(folder), _file(folder))
+
+
+def check(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Stop when predictions cannot be what they should: see the messages. `y_*` may be empty (unknown)."""
+    labels = label_columns(frame)
+    probabilities = frame[[f"p_{name}" for name in labels]].apply(pd.to_numeric, errors="coerce")
+    truths = frame[[f"y_{name}" for name in labels if f"y_{name}" in frame]]
+    problem = None
+    if not labels or truths.shape != probabilities.shape:
+        problem = "it needs a column y_LABEL and p_LABEL for each label"
+    elif not probabilities.stack(future_stack=True).between(0, 1).all():
+        bad = frame.loc[~((probabilities >= 0) & (probabilities <= 1)).all(axis=1), "image_id"]
+        problem = f"{len(bad)} row(s) with a probability that is no number from 0 to 1 (first: {bad.iloc[0]})"
+    elif not truths.isin([0, 1]).where(truths.notna(), True).all(axis=None):
+        problem = "y_LABEL must be 0, 1 or empty"
+    elif not frame["part"].isin(["val", "test"]).all():
+        problem = "part must be val or test"
+    elif frame.duplicated(["image_id", "fold"]).any():
+        problem = f"image {frame['image_id'][frame.duplicated(['image_id', 'fold'])].iloc[0]} is there twice"
+    elif len(labels) > 1 and not (
+        truths.dropna().sum(axis=1).eq(1).all() and probabilities.sum(axis=1).sub(1).abs().lt(1e-3).all()
+    ):
+        problem = "truth and probabilities of exclusive classes must add up to 1 in each row (several labels at once are task 4)"
+    if problem:
+        raise UserError(f"{path}: {problem}; correct the file, or delete it and run task1_classification/02_evaluate.py again")
+    return frame
+
+
+def label_columns(frame: pd.DataFrame) -> list[str]:
+    return [column.removeprefix("p_") for column in frame.columns if column.startswith("p_")]
+
+
+def _file(folder: Path) -> Path:
+    return folder / "predictions.csv"
+
+
+def is_current(work: Workspace, folder: Path) -> bool:
+    """Whether predictions.csv is there and newer than the model and the labels. Without a model it is all there is."""
+    if not (folder / "best.pt").exists():
+        return True
+    made_from = [path for path in (folder / "best.pt", work.work / "labels.csv") if path.exists()]
+    return _file(folder).exists() and all(_file(folder).stat().st_mtime > path.stat().st_mtime for path in made_from)
+
+
+def _placed(work: Workspace, folder: Path, frame: pd.DataFrame, protocol: str) -> str:
+    """The protocol whose val and test images of this fold are those of the predictions; stops when a known one's are not."""
+    number, table = int(folder.name.removeprefix("fold")), tables.read_splits(work)
+    if set(frame["fold"]) - {number}:
+        raise UserError(f"{work.show(_file(folder))} holds rows of another fold than {number}; predict again or correct it")
+    for candidate in ("patient", "slice") if protocol == "unknown" else (protocol,):
+        if candidate == "given":
+            part = splits.given_parts(tables.read_labels(work, tables.read_dataset(work)), table)
+        else:
+            part = splits.parts(table, number, candidate)
+        if (frame["part"].to_numpy() == part.reindex(frame["image_id"]).to_numpy()).all():
+            return candidate
+    if protocol == "unknown":
+        return protocol
+    raise UserError(
+        f"{work.show(_file(folder))}: val and test are not those of fold {number} in splits.csv; "
+        "delete it and run task1_classification/02_evaluate.py again"
+    )
+
+
+def read_external(other: Workspace, folders: list[Path], args: argparse.Namespace) -> pd.DataFrame:
+    """Every labelled image of another data set with the mean of the fold models: image_id, patient, y_*, p_*."""
+    models = [folder for folder in folders if (folder / "best.pt").exists()]
+    if not models:
+        raise UserError(f"{folders[0].parent} has predictions but no model (best.pt); --on needs one that 01_train.py made")
+    from hemoct import inference  # imports torch
+
+    return inference.predict_ensemble(other, models, args)
+
+
+def describe(work: Workspace, experiment: str, seen: Workspace, protocol: str, folders: list[Path]) -> dict[str, Any]:
+    """What metrics.json says first: what was evaluated, on which data, and what its labels mean."""
+    expected = 1 if protocol == "given" else splits.FOLDS
+    done = ", ".join(folder.name.removeprefix("fold") for folder in folders)
+    shown = f"all {expected} folds" if 1 < expected == len(folders) else f"folds {done} of {expected}"
+    about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": seen.dataset, "protocol": protocol}
+    about |= {"protocol_text": PROTOCOLS[protocol], "folds_done": "given split" if protocol == "given" else shown}
+    return about | {"labels_mean": LABELS_MEAN.get(tables.read_dataset(seen).layout)}
+
+
+def headline(content: dict[str, Any]) -> list[str]:
+    """Lines that belong to any number of a metrics.json: what, on what, how many; protocol; threshold; labels; notes."""
+    positives = "" if content["positives"] is None else f", {content['positives']} positive ({content['positive']})"
+    size = f"n = {content['n']} images of {content['patients']} patients{positives}, {content['folds_done']}"
+    lines = [f"{content['experiment']} on {content['evaluated_on']}, {content['protocol']} protocol, {size}"]
+    lines += [content["protocol_text"], f"threshold: {content['threshold_rule']}", content["labels_mean"], *content["notes"]]
+    return [line for line in lines if line]
