@@ -17,14 +17,15 @@ README = PAGES[0].read_text(encoding="utf-8")
 
 
 def commands() -> list[list[str]]:
-    """Every command in code blocks and table cells, and the flags of the table of layouts, as words without `python`."""
+    """Every command in code blocks and table cells as words without `python`; flags of labels as a command of that step."""
     written = reference.MARKED.sub("", README)  # results quote the commands of their time
     blocks = re.findall(r"^```bash\n(.*?)^```", written, flags=re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.splitlines()]
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", written, flags=re.DOTALL | re.MULTILINE))
     lines += [span for span in spans if span.startswith(("python ", "bash "))]
     lines += [f"python scripts/03_make_labels.py {span}" for span in spans if span.startswith("--layout")]
-    words = [shlex.split(line, comments=True) for line in lines]
+    lines += [f"python scripts/03_make_labels.py {line.split(' -- ')[1]}" for line in lines if " -- " in line]
+    words = [shlex.split(line.split(" -- ")[0], comments=True) for line in lines]
     return [line[1:] for line in words if line[0] in ("python", "bash")]
 
 
