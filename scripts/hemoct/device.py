@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from hemoct.cli import UserError
@@ -9,6 +11,7 @@ from hemoct.cli import UserError
 CHOICES = ("auto", "cuda", "mps", "cpu")
 
 
+@functools.cache  # so that the line is printed once however many models a step loads
 def pick(name: str) -> torch.device:
     """Turn --device into a device, and print it: `auto` takes CUDA, then MPS, then CPU."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
