@@ -113,10 +113,11 @@ def patients(study: Study, seen: Survey) -> Figure | None:
         values = study.patients[name].dropna()
         if _is_number(values):
             axis.hist(values, bins=15)
-            axis.set_title(f"{name}: median {values.median():g}, n = {len(values)}")
+            axis.set_title(f"{name}: median {values.median():.3g}, n = {len(values)}")
         else:
             counts = values.astype(str).value_counts()
             axis.bar_label(axis.bar(counts.index, counts), padding=2)
+            axis.margins(y=0.15)  # room for the numbers
             axis.set_title(f"{name}, n = {len(values)}")
         axis.set(xlabel=name, ylabel="patients")
     for axis in axes.flat[len(facts[:PANELS]) :]:
