@@ -94,6 +94,7 @@ def draw(run: cli.Run, folder: Path, found: Evaluation, content: dict, seen: cli
          folders: list[Path]) -> None:  # fmt: skip
     """Draw and save every figure that is not empty."""
     heading = predictions.headline(content)[0]
+    with_labels = "; ".join(filter(None, [heading, content["labels_mean"]]))
     worst, boxes = classification_tables.worst(found, WORST), tables.read_boxes(seen)
     figures = {
         "confusion_matrix": plots_classification.confusion(found, heading),
@@ -101,7 +102,7 @@ def draw(run: cli.Run, folder: Path, found: Evaluation, content: dict, seen: cli
         "roc": plots_classification.roc(found, content, heading),
         "pr": plots_classification.precision_recall(found, content, heading),
         "calibration": plots_classification.calibration(found, content, heading),
-        "worst_mistakes": plots_classification.worst_mistakes(worst, seen.raw, files_of, boxes, heading),
+        "worst_mistakes": plots_classification.worst_mistakes(worst, seen.raw, files_of, boxes, with_labels),
     }
     run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
 

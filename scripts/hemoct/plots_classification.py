@@ -20,6 +20,7 @@ from hemoct.classification import Evaluation
 BOX_COLOUR = "#ffb000"
 SHEET_COLUMNS = 6
 MEASURED = ("auroc", "ap", "accuracy", "balanced_accuracy", "recall", "specificity", "precision", "f1", "f1_macro", "mcc")
+ACRONYMS = {"auroc", "ap", "f1", "mcc"}
 
 
 def confusion(found: Evaluation, heading: str) -> Figure:
@@ -189,7 +190,7 @@ def _case(axis: Axes, grey: np.ndarray, boxes: pd.DataFrame) -> None:
 def comparison(table: pd.DataFrame, heading: str) -> Figure:
     """Left: value and interval of each metric and experiment. Right: paired differences to the first experiment.
 
-    `table` has experiment, shown, metric, value, low, high, difference, difference_low, difference_high.
+    `table` is that of `comparison.table`.
     """
     names = [name for name in MEASURED if name in set(table["metric"])]
     shown = list(dict.fromkeys(table["shown"]))
@@ -203,10 +204,10 @@ def comparison(table: pd.DataFrame, heading: str) -> Figure:
         if differ and number:
             _points(axes[0, 1], rows, ("difference", "difference_low", "difference_high"), place, f"C{number}", name)
     axes[0, 0].set(xlabel="value and 95 % interval", ylim=(len(names) - 0.4, -0.6))
-    axes[0, 0].set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes[0, 0].set_yticks(range(len(names)), [name.upper() if name in ACRONYMS else name.replace("_", " ") for name in names])
     if differ:
         axes[0, 1].axvline(0, color="grey", linestyle=":")
-        axes[0, 1].set(xlabel=f"difference to {shown[0]},\npaired, 95 % interval")
+        axes[0, 1].set(xlabel=f"difference to {table['experiment'].iloc[0]}\n(paired, 95 % interval)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1, frameon=False)
     _title(figure, heading)
     return figure
