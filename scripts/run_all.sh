@@ -37,7 +37,7 @@ first=2 get="--from DIR" train=""
 if [ "$dataset" = demo ]; then
     first=1
     get="--demo"
-    train="--weights none --image-size 64 --epochs 3 --lr 1e-3"
+    train="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
 fi
 
 steps=(
