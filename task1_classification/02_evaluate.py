@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--limit-patients", type=int, metavar="N", help="a first look with N patients; nothing else is replaced")
     args = cli.parse(parser, argv, __file__)
+    if args.batch_size < 1 or (args.limit_patients is not None and args.limit_patients < 1):
+        parser.error("--batch-size and --limit-patients are whole numbers above 0")
     work = cli.workspace(args)
     for experiment in args.experiment or predictions.experiments(work):
         evaluate(work, experiment, args)

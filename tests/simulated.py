@@ -41,13 +41,17 @@ def make(work: cli.Workspace, patients: int = 20, slices: int = 10, labels: tupl
 
 
 def predict(work: cli.Workspace, frame: pd.DataFrame, labels: tuple[str, ...] = ("hemorrhage",), experiment: str = "e",
-            protocol: str = "patient", folds: tuple[int, ...] = (0, 1, 2, 3, 4), skill: float = 2.0,
+            protocol: str = "patient", folds: tuple[int, ...] = (0, 1, 2, 3, 4), skill: float = 2.0, split: str = "folds",
             seed: int = 1) -> None:  # fmt: skip
     """Write foldK/predictions.csv and model.json: a score per patient, slice and fold on top of the truth."""
     random = np.random.default_rng(seed)
     table = tables.read_splits(work)
     for fold in folds:
-        part = splits.parts(table, fold, protocol).reindex(frame["image_id"]).to_numpy()
+        if split == "given":
+            parts = splits.given_parts(tables.read_labels(work, tables.read_dataset(work)), table)
+        else:
+            parts = splits.parts(table, fold, protocol)
+        part = parts.reindex(frame["image_id"]).to_numpy()
         rows = frame[part != "train"]
         of_patient = dict(zip(frame["patient"].unique(), random.normal(0, 0.7, frame["patient"].nunique()), strict=True))
         truth = rows[list(labels)].to_numpy(dtype=float)
@@ -72,6 +76,6 @@ def predict(work: cli.Workspace, frame: pd.DataFrame, labels: tuple[str, ...] = 
         tables.write_csv(folder / "history.csv", pd.DataFrame(history))
         files.write_json(folder / "model.json", {
             "task": 1, "backbone": "simulated", "classes": list(labels), "exclusive": len(labels) > 1, "image_size": 64,
-            "mean": 0.2, "std": 0.2, "protocol": protocol, "split": "folds", "fold": fold,
+            "mean": 0.2, "std": 0.2, "protocol": protocol, "split": split, "fold": fold,
             "splits_sha256": files.sha256(work.work / "splits.csv"), "label": None,
         })  # fmt: skip

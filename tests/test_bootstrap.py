@@ -64,12 +64,12 @@ def test_the_interval_covers_the_truth_only_when_patients_are_drawn():
     """Slices of a patient agree (share correct ~ Beta): 95 % intervals over patients cover, those over slices do not."""
     random = np.random.default_rng(5)
     covered = {"patients": 0, "slices": 0}
-    runs = 120
+    runs = 80
     for run in range(runs):
         patients = np.repeat(np.arange(40), 15)
         right = random.random(600) < np.repeat(random.beta(4, 1, 40), 15)  # mean 0.8
         for name, units in (("patients", patients), ("slices", np.arange(600))):
-            drawn = bootstrap.weights(units, np.zeros(600), 300, seed=run)
+            drawn = bootstrap.weights(units, np.zeros(600), 200, seed=run)
             matrix = metrics.confusion(np.ones(600, dtype=int), right, drawn)
             low, high, _ = bootstrap.interval(metrics.of_confusion(matrix)["recall"])
             covered[name] += low <= 0.8 <= high

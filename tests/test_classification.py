@@ -194,6 +194,15 @@ def test_an_image_tested_in_two_folds_stops():
         classification.evaluate(parts)
 
 
+def test_one_patient_has_values_but_no_interval():
+    parts = frame({(0, "val"): ([1, 0], [0.8, 0.2]), (0, "test"): ([1, 0, 1], [0.9, 0.4, 0.3])}, per_patient=3)
+    found = classification.evaluate(parts)
+    content = reported(found)
+    assert content["metrics"]["recall"] == {"value": 0.5, "ci95": None, "reason": None}
+    assert content["bootstrap"]["resamples"] == 0 and any("1 patient(s)" in note for note in content["notes"])
+    assert classification_tables.operating_points(found, RESAMPLES, 42)["sensitivity_low"].isna().all()
+
+
 def test_temperature_comes_from_validation_and_mends_overconfidence():
     random = np.random.default_rng(0)
     parts = {}

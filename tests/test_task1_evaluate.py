@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import types
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import simulated
 from PIL import Image
 
-from hemoct import bootstrap, files, predictions, tables
+import hemoct
+from hemoct import bootstrap, files, plots_classification, predictions, splits, tables
 
 EVALUATE, COMPARE = "task1_classification/02_evaluate.py", "task1_classification/03_compare.py"
 FIGURES = {f"{name}.png" for name in ("confusion_matrix", "loss_curves", "roc", "pr", "calibration", "worst_mistakes")}
@@ -20,6 +24,14 @@ def step(work, run_step, monkeypatch):
     """Run a step on the toy workspace; --root and --dataset are given."""
     monkeypatch.setattr(bootstrap, "RESAMPLES", 60)
     return lambda script, *words: run_step(script, *words, "--root", work.root, "--dataset", "toy")
+
+
+@pytest.fixture
+def plain(step, monkeypatch):
+    """The same without the figures of 02_evaluate.py, which take most of its time."""
+    for name in ("confusion", "losses", "roc", "precision_recall", "calibration", "worst_mistakes"):
+        monkeypatch.setattr(plots_classification, name, lambda *_: None)
+    return step
 
 
 @pytest.fixture
@@ -63,9 +75,9 @@ def test_all_files_are_written_and_agree(work, frame, step):
     assert step(EVALUATE, "--skip-if-done").out.startswith("up to date")
 
 
-def test_one_fold_alone_is_evaluated_and_said(work, frame, step):
+def test_one_fold_alone_is_evaluated_and_said(work, frame, plain):
     simulated.predict(work, frame, folds=(0,))
-    result = step(EVALUATE)
+    result = plain(EVALUATE)
     assert result.code == 0 and "folds 0 of 5" in result.out, result.err
     assert files.read_json(work.task(1) / "e" / "metrics.json")["folds_done"] == "folds 0 of 5"
 
@@ -79,9 +91,9 @@ def test_several_exclusive_classes(work, step):
     assert {path.name for path in (work.task(1) / "e").glob("*.png")} == FIGURES
 
 
-def test_limited_patients_replace_nothing(work, frame, step):
+def test_limited_patients_replace_nothing(work, frame, plain):
     simulated.predict(work, frame)
-    assert step(EVALUATE, "--limit-patients", "6").code == 0
+    assert plain(EVALUATE, "--limit-patients", "6").code == 0
     folder = work.task(1) / "e"
     assert not (folder / "metrics.json").exists()
     content = files.read_json(folder / "first-6-patients" / "metrics.json")
@@ -114,11 +126,11 @@ def test_folds_of_two_protocols_stop(work, frame, step):
     stopped(step(EVALUATE), "folds differ in protocol")
 
 
-def test_own_predictions_without_a_model_are_placed_by_their_images(work, frame, step):
+def test_own_predictions_without_a_model_are_placed_by_their_images(work, frame, plain):
     simulated.predict(work, frame, protocol="slice")
     for path in work.task(1).glob("e/fold*/model.json"):
         path.unlink()
-    assert step(EVALUATE).code == 0
+    assert plain(EVALUATE).code == 0
     content = files.read_json(work.task(1) / "e" / "metrics.json")
     assert content["protocol"] == "slice" and content["bootstrap"]["drawn"] == "patients over all folds at once"
 
@@ -150,6 +162,7 @@ def test_bad_predictions_stop_with_one_line(work, frame, step, name):
 def test_an_empty_file_and_unknown_names_stop(work, frame, step):
     stopped(step(EVALUATE), "no trained experiment", "01_train.py")
     simulated.predict(work, frame, folds=(0,))
+    stopped(step(EVALUATE, "--limit-patients", "0"), "above 0")
     stopped(step(EVALUATE, "--experiment", "f"), "f holds no trained fold", "there are: e")
     stopped(step(COMPARE), "no evaluated experiment", "02_evaluate.py")
     stopped(step(COMPARE, "e"), "metrics.json is missing", "02_evaluate.py --experiment e")
@@ -166,13 +179,59 @@ def test_stale_predictions_are_made_again(work, frame):
     assert not predictions.is_current(work, folder)
 
 
+def test_models_predict_once_and_meet_other_data(work, frame, plain, monkeypatch):
+    """best.pt without predictions: the models are asked; --on takes the mean of the models, and frozen thresholds."""
+    asked = []
+
+    def predict_fold(work, folder, args):
+        asked.append(folder.name)
+        part = splits.parts(tables.read_splits(work), int(folder.name[-1]), "patient").reindex(frame["image_id"])
+        rows = (part != "train").to_numpy()
+        found = frame.loc[rows, ["image_id", "patient"]].assign(fold=int(folder.name[-1]), part=part[rows].to_numpy())
+        return found.assign(y_hemorrhage=frame["hemorrhage"], p_hemorrhage=0.2 + 0.5 * frame["hemorrhage"])
+
+    def predict_ensemble(other, folders, args):
+        asked.append(f"{other.dataset}: {len(folders)} models")
+        found = tables.read_labels(other, tables.read_dataset(other))[["image_id", "patient", "hemorrhage"]]
+        found["p_hemorrhage"] = np.linspace(0, 1, len(found))
+        return found.rename(columns={"hemorrhage": "y_hemorrhage"})
+
+    fake = types.SimpleNamespace(predict_fold=predict_fold, predict_ensemble=predict_ensemble)
+    monkeypatch.setattr(hemoct, "inference", fake, raising=False)
+    for fold in (0, 1):
+        tables.write_csv(work.task(1) / "e" / f"fold{fold}" / "best.pt", pd.DataFrame({"weights": [1]}))
+    files.write_json(work.task(1) / "e" / "fold1" / "01_train.run.json", {"status": "unfinished"})
+    result = plain(EVALUATE)
+    assert result.code == 0 and "training is not finished: fold1" in result.out, result.err
+    assert plain(EVALUATE).code == 0 and asked == ["fold0", "fold1"], "predictions that are current are not made again"
+
+    other = replace(work, dataset="other")
+    simulated.make(other, patients=5, seed=3)
+    result = plain(EVALUATE, "--on", "other")
+    assert result.code == 0 and asked[2:] == ["other: 2 models"], result.err
+    content = files.read_json(work.task(1) / "e" / "on-other" / "metrics.json")
+    assert (content["evaluated_on"], content["protocol"], content["n"]) == ("other", "external", 50)
+    assert content["folds"][0]["threshold"] == pytest.approx(0.45) and "frozen" in content["threshold_rule"]
+    assert files.read_json(work.task(1) / "e" / "metrics.json")["evaluated_on"] == "toy"
+
+
+def test_the_given_split_is_one_model(work, frame, plain):
+    given = frame.assign(given_split=np.where(frame["patient"] > "0015", "test", "train"))
+    tables.write_labels(work, given, tables.read_dataset(work))
+    simulated.predict(work, frame, folds=(0,), split="given")
+    result = plain(EVALUATE)
+    assert result.code == 0 and "given split" in result.out, result.err
+    content = files.read_json(work.task(1) / "e" / "metrics.json")
+    assert (content["n"], content["folds_done"], content["protocol"]) == (50, "one model", "given")
+
+
 @pytest.fixture
-def three(work, frame, step):
+def three(work, frame, plain):
     """Experiments a, its copy b, and c under the slice protocol, evaluated; figures of the evaluation are not needed."""
     for name, protocol in (("a", "patient"), ("b", "patient"), ("c", "slice")):
         simulated.predict(work, frame, experiment=name, protocol=protocol, skill=3 if name == "c" else 2)
-    assert step(EVALUATE).code == 0
-    return step
+    assert plain(EVALUATE).code == 0
+    return plain
 
 
 def test_differences_are_paired(work, three):

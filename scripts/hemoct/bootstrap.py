@@ -20,7 +20,10 @@ def weights(patients: np.ndarray, folds: np.ndarray, resamples: int = RESAMPLES,
 
     Within each fold as many patients are drawn, with replacement, as it has. Where a patient lies in several folds (slice
     protocol), or a fold has but one patient (it would not vary), patients are drawn over all folds at once.
+    A single patient has no resamples: (0, n).
     """
+    if len(np.unique(patients)) < 2:
+        return np.empty((0, len(patients)), dtype=np.int16)
     folds = np.asarray(folds) if within_folds(patients, folds) else np.zeros(len(patients), dtype=int)
     random = np.random.default_rng(seed)
     drawn = np.empty((resamples, len(patients)), dtype=np.int16)

@@ -247,8 +247,6 @@ def report(found: Evaluation, about: dict[str, Any], per_patient: pd.DataFrame, 
     table = found.test.table
     patients, folds = table["patient"].to_numpy(), table["fold"].to_numpy()
     weights = bootstrap.weights(patients, folds, resamples, seed)
-    if len(np.unique(patients)) < 2:
-        weights = weights[:0]  # one patient has no interval
     block, dropped = with_intervals(measure(found, metrics.ones(len(table))), measure(found, weights))
     content = {
         **about,

@@ -25,7 +25,7 @@ class Evaluated:
 
     @property
     def shown(self) -> str:
-        return f"{self.name} ({self.content['protocol']} protocol, n = {self.content['n']}, {self.content['folds_done']})"
+        return f"{self.name} ({predictions.short_protocol(self.content)}, n = {self.content['n']}, {self.content['folds_done']})"
 
 
 def read(work: Workspace, experiment: str) -> Evaluated:

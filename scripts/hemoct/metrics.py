@@ -30,7 +30,7 @@ def _in_chunks(measure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     @functools.wraps(measure)
     def chunked(y: np.ndarray, score: np.ndarray, weights: np.ndarray, **options: int) -> np.ndarray:
         rows = max(1, CHUNK // max(1, len(y)))
-        chunks = (weights[start : start + rows].astype(float) for start in range(0, len(weights), rows))
+        chunks = (weights[start : start + rows].astype(float) for start in range(0, max(1, len(weights)), rows))
         return np.concatenate([measure(np.asarray(y), np.asarray(score), chunk, **options) for chunk in chunks])
 
     return chunked

@@ -16,9 +16,9 @@ LABELS_MEAN = {"phe-sich": "hemorrhage: the slice has a box; boxes enclose bleed
 PROTOCOLS = {
     "patient": "patient protocol: no patient is both in training and in test",
     "slice": "slice protocol: slices of one patient are both in training and in test, which flatters",
-    "given": "the split that came with the data",
+    "given": "given split: the one that came with the data",
     "external": "external data: no image of theirs was used for training, thresholds frozen",
-    "unknown": "protocol unknown: predictions without model.json that follow no fold of splits.csv",
+    "unknown": "unknown protocol: predictions without model.json that follow no fold of splits.csv",
 }
 
 
@@ -189,14 +189,28 @@ def describe(work: Workspace, experiment: str, seen: Workspace, protocol: str, f
     done = ", ".join(folder.name.removeprefix("fold") for folder in folders)
     shown = f"all {expected} folds" if 1 < expected == len(folders) else f"folds {done} of {expected}"
     about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": seen.dataset, "protocol": protocol}
-    about |= {"protocol_text": PROTOCOLS[protocol], "folds_done": "given split" if protocol == "given" else shown}
+    about |= {"protocol_text": PROTOCOLS[protocol], "folds_done": "one model" if protocol == "given" else shown}
+    about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(folder)]
     return about | {"labels_mean": LABELS_MEAN.get(tables.read_dataset(seen).layout)}
+
+
+def short_protocol(content: dict[str, Any]) -> str:
+    """`patient protocol`, `given split` ...: the words before the explanation in protocol_text."""
+    return content["protocol_text"].split(":")[0]
 
 
 def headline(content: dict[str, Any]) -> list[str]:
     """Lines that belong to any number of a metrics.json: what, on what, how many; protocol; threshold; labels; notes."""
     positives = "" if content["positives"] is None else f", {content['positives']} positive ({content['positive']})"
     size = f"n = {content['n']} images of {content['patients']} patients{positives}, {content['folds_done']}"
-    lines = [f"{content['experiment']} on {content['evaluated_on']}, {content['protocol']} protocol, {size}"]
+    lines = [f"{content['experiment']} on {content['evaluated_on']}, {short_protocol(content)}, {size}"]
     lines += [content["protocol_text"], f"threshold: {content['threshold_rule']}", content["labels_mean"], *content["notes"]]
+    if content["training_unfinished"]:
+        lines.append(f"training is not finished: {', '.join(content['training_unfinished'])}")
     return [line for line in lines if line]
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether the training of a fold was stopped before its end, so that best.pt is what it had reached."""
+    record = folder / "01_train.run.json"
+    return record.exists() and files.read_json(record).get("status") != "ok"
