@@ -66,7 +66,7 @@ def compare(stores: dict[str, Store], folder: Path, args: argparse.Namespace, wh
     """Images a second of one training epoch, each store in turn, `repeats` times after one that warms up."""
     spec = models.ClassifierSpec(args.backbone, ["noise"], False, args.image_size, 0.5, 0.3, "patient", "folds", 0, "")
     rows = np.arange(args.images)
-    fit = train.Fit(models.build(spec), folder, args, -(-args.images // args.batch_size), where)
+    fit = train.Fit(models.build(spec), folder, args, {}, -(-args.images // args.batch_size), where)
     targets = (torch.arange(args.images, device=where) % 2).float()[:, None]
     epochs = fit.epochs()
     next(epochs)

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{work.show(folder)}: {args.backbone}, {', '.join(data.classes)}, {args.protocol} protocol")
         with runs[folder] as run:
             run.note(device=str(chosen))
-            run.wrote(*train_fold(folder, args, data, store))
+            run.wrote(*train_fold(folder, args, run.record["inputs"], data, store))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -83,8 +83,8 @@ NAMED = {
 }  # fmt: skip
 
 
-def train_fold(folder: Path, args: argparse.Namespace, data: slice_data.SliceData, store: Store) -> list[Path]:
-    """Train one model; returns the files that were written."""
+def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, data: slice_data.SliceData, store: Store) -> list[Path]:
+    """Train one model; returns the files that were written. By `inputs`, hashes of the tables, --resume knows its data again."""
     fold = None if args.refit else int(folder.name.removeprefix("fold"))
     part = np.full(len(data.table), "train") if fold is None else data.part_of(fold, args.protocol, args.split)
     rows = {name: np.flatnonzero(part == name) for name in tables.PARTS}
@@ -106,7 +106,7 @@ def train_fold(folder: Path, args: argparse.Namespace, data: slice_data.SliceDat
     loss_of = loss_function(targets[rows["train"]], spec.exclusive, args.balance == "weights")
 
     steps = -(-len(rows["train"]) // args.batch_size)
-    fit = train.Fit(model, folder, args, steps, store.device)
+    fit = train.Fit(model, folder, args, inputs, steps, store.device)
     models.save_spec(folder, spec)
     for epoch in fit.epochs():
         numbers = {"train_loss": train.one_epoch(fit, spec, store, rows["train"], targets, loss_of)}

@@ -98,6 +98,15 @@ def test_resume_refuses_other_flags(work, train):
     assert result.code == 2 and "--epochs 1" in result.err and result.err.count("\n") == 1
 
 
+def test_resume_starts_over_when_the_labels_have_changed(work, train):
+    labels = toy.make(work)
+    assert train("--fold", "0", "--epochs", "2").code == 0
+    labels["hemorrhage"] = 1 - labels["hemorrhage"]
+    tables.write_labels(work, labels, tables.read_dataset(work))
+    result = train("--fold", "0", "--epochs", "2", "--resume")
+    assert result.code == 0 and "starts from the beginning" in result.out and "epoch 1/2" in result.out
+
+
 def test_a_finished_experiment_is_not_written_over(work, train):
     toy.make(work)
     assert train("--fold", "0", "--epochs", "1").code == 0

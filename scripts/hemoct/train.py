@@ -71,16 +71,18 @@ def positive_float(text: str) -> float:
 class Fit:
     """One model in training, in one folder.
 
-        fit = train.Fit(model, folder, args, steps_per_epoch, device)
+        fit = train.Fit(model, folder, args, run.record["inputs"], steps_per_epoch, device)
         for epoch in fit.epochs():
             fit.log(epoch, train_loss=..., val_loss=...)
 
     All randomness of an epoch follows from (seed, epoch) alone, so that a resumed training repeats it to the bit on a CPU.
     """
 
-    def __init__(self, model: nn.Module, folder: Path, args: argparse.Namespace, steps: int, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, folder: Path, args: argparse.Namespace, inputs: dict[str, Any], steps: int, device: torch.device
+    ) -> None:
         self.model = model.to(device, memory_format=devices.memory_format(device, args.image_size))
-        self.folder, self.args, self.device = folder, args, device
+        self.folder, self.args, self.inputs, self.device = folder, args, inputs, device
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = OPTIMIZERS[args.optimizer](trained, args.lr, args.weight_decay)
         self.by_step, self.by_loss = _schedule(self.optimizer, args, total=args.epochs * steps)
@@ -148,6 +150,7 @@ class Fit:
     def _state(self) -> dict[str, Any]:
         return {
             "settings": self._settings,
+            "inputs": self.inputs,
             "history": self.history,
             "model": _portable(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
@@ -164,6 +167,9 @@ class Fit:
         state = models.read_state(path)
         if set(state) != set(self._state()):
             raise UserError(f"{path} is no checkpoint to resume from; train without --resume")
+        if state["inputs"] != self.inputs:
+            print("  the tables have changed since: starts from the beginning")
+            return
         changed = [
             f"--{name.replace('_', '-')} {old}" for name, old in state["settings"].items() if self._settings.get(name) != old
         ]
