@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hemoct import cli, files, reference
+from hemoct import cli, experiments, files, reference
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,12 +29,12 @@ def main(argv: list[str] | None = None) -> None:
         write_tables(work, readme)
         return
 
-    experiments = args.experiment or reference.evaluated(work, args.task)
-    run = cli.Run(__file__, args, work.task(args.task), [work.task(args.task) / name / "metrics.json" for name in experiments])
+    names = args.experiment or experiments.evaluated(work, args.task)
+    run = cli.Run(__file__, args, work.task(args.task), [work.task(args.task) / name / "metrics.json" for name in names])
     if run.up_to_date():
         return
     with run:
-        for name in experiments:
+        for name in names:
             run.wrote(reference.publish(work, args.task, name))
             print(f"{name}: kept in {work.show(work.reference)}")
         comparison = reference.publish_comparison(work, args.task)

@@ -21,7 +21,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct import bootstrap, classification, classification_tables, cli, files, plots, plots_classification, predictions, tables
+from hemoct import (
+    bootstrap,
+    classification,
+    classification_tables,
+    cli,
+    experiments,
+    files,
+    plots,
+    plots_classification,
+    predictions,
+    tables,
+)
 from hemoct.classification import Evaluation
 
 WORST = 12  # mistakes of each kind on the contact sheet
@@ -38,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.batch_size < 1 or (args.limit_patients is not None and args.limit_patients < 1):
         parser.error("--batch-size and --limit-patients are whole numbers above 0")
     work = cli.workspace(args)
-    for experiment in args.experiment or predictions.experiments(work):
+    for experiment in args.experiment or experiments.trained(work, 1):
         evaluate(work, experiment, args)
 
 

@@ -13,7 +13,7 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
-from hemoct import bootstrap, cli, comparison, files, plots, plots_classification, tables
+from hemoct import bootstrap, cli, comparison, experiments, files, plots, plots_classification, tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
                         "default: all that are evaluated")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
-    names = list(dict.fromkeys(args.experiments)) or comparison.evaluated(work)
+    names = list(dict.fromkeys(args.experiments)) or experiments.evaluated(work, 1)
     folder = work.task(1) / "comparison"
     inputs = [work.task(1) / name / file for name in names for file in ("metrics.json", "predictions.csv")]
     run = cli.Run(__file__, args, folder, inputs)

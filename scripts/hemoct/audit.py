@@ -20,7 +20,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from hemoct import images, tables
+from hemoct import images, meaning, tables
 from hemoct.cli import UserError, Workspace
 
 SIZE = 128  # side of the running-sum images, px
@@ -89,8 +89,7 @@ class Study:
     @property
     def mask_note(self) -> str:
         """What masks and boxes mean, for captions."""
-        is_edema = self.dataset.layout == "phe-sich"
-        return "mask = perihematomal edema, not bleeding; box = bleeding and edema" if is_edema else ""
+        return meaning.CAPTION.get(self.dataset.layout, "")
 
 
 @dataclass

@@ -45,17 +45,6 @@ def read(work: Workspace, experiment: str) -> Evaluated:
     return Evaluated(experiment, content, found)
 
 
-def evaluated(work: Workspace) -> list[str]:
-    """The experiments of task 1 that 02_evaluate.py has evaluated."""
-    found = sorted(path.parent.name for path in work.task(1).glob("*/metrics.json"))
-    if not found:
-        raise UserError(
-            f"{work.show(work.task(1))} holds no evaluated experiment; "
-            f"run: python task1_classification/02_evaluate.py --dataset {work.dataset}"
-        )
-    return found
-
-
 def table(experiments: list[Evaluated], resamples: int, seed: int) -> pd.DataFrame:
     """comparison.csv: a row per experiment and metric; the difference is that to the first experiment, over common images.
 

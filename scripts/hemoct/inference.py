@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hemoct import device as devices
-from hemoct import images, models, slice_data
+from hemoct import experiments, images, models, slice_data
 from hemoct.batches import Store
 from hemoct.cli import UserError, Workspace
 
@@ -78,11 +78,8 @@ def trained_folds(work: Workspace, experiment: str) -> list[Path]:
     folder = work.task(1) / experiment
     found = sorted(path.parent for path in folder.glob("fold*/best.pt"))
     if not found:
-        there = sorted({path.parent.parent.name for path in work.task(1).glob("*/fold*/best.pt")})
-        raise UserError(
-            f"{work.show(folder)} holds no trained fold; experiments of {work.dataset}: {', '.join(there) or 'none'}; "
-            "train with task1_classification/01_train.py"
-        )
+        there = ", ".join(experiments.trained(work, 1))
+        raise UserError(f"{work.show(folder)} holds no trained fold; there are: {there}")
     return found
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct import files, slice_data, splits, tables
+from hemoct import experiments, files, meaning, slice_data, splits, tables
 from hemoct.cli import UserError, Workspace
 
-LABELS_MEAN = {"phe-sich": "hemorrhage: the slice has a box; boxes enclose bleeding and edema, masks outline the edema alone"}
 PROTOCOLS = {
     "patient": "patient protocol: no patient is both in training and in test",
     "slice": "slice protocol: slices of one patient are both in training and in test, which flatters",
@@ -22,23 +21,12 @@ PROTOCOLS = {
 }
 
 
-def experiments(work: Workspace) -> list[str]:
-    """Experiments of task 1 with a trained or predicted fold."""
-    found = {path.parent.parent.name for name in ("best.pt", "predictions.csv") for path in work.task(1).glob(f"*/fold*/{name}")}
-    if not found:
-        raise UserError(
-            f"{work.show(work.task(1))} holds no trained experiment; "
-            f"train one with: python task1_classification/01_train.py --dataset {work.dataset}"
-        )
-    return sorted(found)
-
-
 def fold_folders(work: Workspace, experiment: str) -> list[Path]:
     """The fold folders of an experiment that hold a model or predictions."""
     folder = work.task(1) / experiment
     found = [path for path in sorted(folder.glob("fold[0-9]*")) if (path / "best.pt").exists() or _file(path).exists()]
     if not found:
-        raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(experiments(work))}")
+        raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(experiments.trained(work, 1))}")
     return found
 
 
@@ -191,7 +179,7 @@ def describe(work: Workspace, experiment: str, seen: Workspace, protocol: str, f
     about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": seen.dataset, "protocol": protocol}
     about |= {"protocol_text": PROTOCOLS[protocol], "folds_done": "one model" if protocol == "given" else shown}
     about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(folder)]
-    return about | {"labels_mean": LABELS_MEAN.get(tables.read_dataset(seen).layout)}
+    return about | {"labels_mean": meaning.TARGET.get(tables.read_dataset(seen).layout)}
 
 
 def short_protocol(content: dict[str, Any]) -> str:

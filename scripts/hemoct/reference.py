@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hemoct import cli, files, report, report_tables
+from hemoct import cli, experiments, files, report, report_tables
 
 LIMIT = 1_500_000  # bytes an experiment
 # What is kept of an experiment, and of the comparison of experiments, by task.
@@ -26,17 +26,6 @@ COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "03_compare.r
 MARKED = re.compile(r"(<!-- results: (?P<dataset>\S+)/task(?P<task>\d+) -->\n).*?(<!-- end results -->)", re.DOTALL)
 
 
-def evaluated(work: cli.Workspace, task: int) -> list[str]:
-    """The experiments of a task that have a metrics.json. Raises UserError when there is none."""
-    found = sorted(path.parent.name for path in work.task(task).glob("*/metrics.json"))
-    if not found:
-        raise cli.UserError(
-            f"{work.show(work.task(task))} has no evaluated experiment; run the evaluation of task {task} "
-            f"(02_evaluate.py --dataset {work.dataset}) first"
-        )
-    return found
-
-
 def publish(work: cli.Workspace, task: int, experiment: str) -> Path:
     """Copy the small results of one experiment to the reference folder, replacing what was there; returns the new folder.
 
@@ -44,7 +33,7 @@ def publish(work: cli.Workspace, task: int, experiment: str) -> Path:
     """
     source = work.task(task) / experiment
     if not (source / "metrics.json").is_file():
-        have = ", ".join(evaluated(work, task))
+        have = ", ".join(experiments.evaluated(work, task))
         raise cli.UserError(f"{work.show(source)} has no metrics.json; evaluated experiments are: {have}")
     kept = _matching(source, KEPT[task])
     for path in kept:

@@ -17,16 +17,11 @@ from urllib.parse import quote
 import jinja2
 from PIL import Image
 
-from hemoct import cli, files
+from hemoct import cli, files, meaning
 from hemoct import report_tables as read
 from hemoct.report_tables import Table
 
 # What the labels of a layout mean: the reader of any number must know it.
-LABELS_MEAN = {
-    "phe-sich": "The masks outline the perihematomal edema (PHE), the dark rim around the bleeding, not the bleeding itself. "
-    "The boxes enclose bleeding and edema; a slice is positive when it has a box. There are no labels for a hemorrhage's type. "
-    "'Hemorrhage from masks' is therefore a proxy, and slices with a box but an empty mask can never be found by it.",
-}
 WIDE = 1000  # px; figures with more than one panel are wider and get a row of their own
 
 
@@ -195,7 +190,7 @@ def write(work: cli.Workspace, parts: list[Part]) -> list[Path]:
     return [
         files.write_text(
             work.outputs / name,
-            environment.get_template(name).render(name=work.dataset, labels_mean=LABELS_MEAN.get(layout, ""), parts=parts),
+            environment.get_template(name).render(name=work.dataset, labels_mean=meaning.REPORT.get(layout, ""), parts=parts),
         )
         for name in ("report.html", "report.md")
     ]

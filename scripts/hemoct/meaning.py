@@ -1,0 +1,11 @@
+"""What the labels of a data set mean, said in one place: in a caption, beside a metric, in a report. Keyed by layout."""
+
+CAPTION = {"phe-sich": "mask = perihematomal edema, not bleeding; box = bleeding and edema"}
+
+TARGET = {"phe-sich": "hemorrhage: the slice has a box; boxes enclose bleeding and edema, masks outline the edema alone"}
+
+REPORT = {
+    "phe-sich": "The masks outline the perihematomal edema (PHE), the dark rim around the bleeding, not the bleeding itself. "
+    "The boxes enclose bleeding and edema; a slice is positive when it has a box. There are no labels for a hemorrhage's type. "
+    "'Hemorrhage from masks' is therefore a proxy, and slices with a box but an empty mask can never be found by it.",
+}
