@@ -37,9 +37,9 @@ class InMemory(Store):
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--image-size", type=train.positive_int, default=128)
-    parser.add_argument("--images", type=train.positive_int, default=256, help="slices in an epoch")
-    parser.add_argument("--repeats", type=train.positive_int, default=5)
+    parser.add_argument("--image-size", type=cli.positive_int, default=128)
+    parser.add_argument("--images", type=cli.positive_int, default=256, help="slices in an epoch")
+    parser.add_argument("--repeats", type=cli.positive_int, default=5)
     parser.add_argument("--augment", default="none", choices=transforms.STRENGTHS)
     train.add_flags(parser, epochs=1000, batch_size=32, lr=1e-4)
     train.add_device_flags(parser)

@@ -43,11 +43,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set")
     parser.add_argument("--on", metavar="OTHER", help="evaluate on the labelled images of another data set")
     parser.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="auto: CUDA, then MPS, then CPU")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--limit-patients", type=int, metavar="N", help="a first look with N patients; nothing else is replaced")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=64)
+    parser.add_argument("--limit-patients", type=cli.positive_int, metavar="N", help="a first look; nothing else is replaced")
     args = cli.parse(parser, argv, __file__)
-    if args.batch_size < 1 or (args.limit_patients is not None and args.limit_patients < 1):
-        parser.error("--batch-size and --limit-patients are whole numbers above 0")
     work = cli.workspace(args)
     for experiment in args.experiment or experiments.trained(work, 1):
         evaluate(work, experiment, args)

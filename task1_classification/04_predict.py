@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task1")
     parser.add_argument("--refit", action="store_true", help="the one model of 01_train.py --refit instead of the fold models")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the table goes")
-    parser.add_argument("--batch-size", type=train.positive_int, default=64)
+    parser.add_argument("--batch-size", type=cli.positive_int, default=64)
     train.add_device_flags(parser)
     args = cli.parse(parser, argv, __file__)
     if args.threads:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -45,6 +47,12 @@ def test_a_bug_stays_a_traceback():
         cli.exit_cleanly(lambda: 1 / 0)
     with pytest.raises(OSError, match="elsewhere"):
         cli.exit_cleanly(lambda: (_ for _ in ()).throw(OSError(errno.EIO, "elsewhere")))
+
+
+def test_output_that_nobody_reads_on_is_no_error():
+    noisy = "from hemoct import cli; cli.exit_cleanly(lambda: [print('x' * 999) for _ in range(9999)])"
+    done = subprocess.run(f'"{sys.executable}" -c "{noisy}" | head -n 1', shell=True, capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
 def test_a_run_is_up_to_date_only_for_the_same_flags_inputs_and_outputs(tmp_path):

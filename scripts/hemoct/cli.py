@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib.metadata
+import math
+import os
 import platform
 import re
 import shlex
@@ -95,12 +97,29 @@ def step_name(step: str | Path) -> str:
     return "/".join(Path(step).resolve().parts[-2:])
 
 
+def positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
+def positive_float(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a step's `main`: what a user can mend ends in one line and exit code 2, a bug in a traceback and 1."""
     try:
         main()
     except UserError as error:
         _stop(str(error))
+    except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise

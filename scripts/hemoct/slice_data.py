@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hemoct import files, images, splits, tables
-from hemoct.cli import UserError, Workspace
+from hemoct.cli import UserError, Workspace, positive_int
 
 
 @dataclass
@@ -95,7 +95,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--split", default="folds", choices=("folds", "given"), help="given: the split that came with the data, one run"
     )
-    group.add_argument("--limit-patients", type=int, metavar="N", help="a first look with N patients")
+    group.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look with N patients")
 
 
 def folds(args: argparse.Namespace) -> list[int]:

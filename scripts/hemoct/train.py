@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from hemoct import cli, files, inference, models, tables, transforms
 from hemoct import device as devices
-from hemoct import files, inference, models, tables, transforms
 from hemoct.batches import Store, draw
 from hemoct.cli import UserError
 
@@ -32,15 +32,15 @@ SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
 def add_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float) -> None:
     """The training flags, in one vocabulary for all tasks."""
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=positive_int, default=epochs)
-    group.add_argument("--batch-size", type=positive_int, default=batch_size)
-    group.add_argument("--lr", type=positive_float, default=lr, help="highest learning rate")
+    group.add_argument("--epochs", type=cli.positive_int, default=epochs)
+    group.add_argument("--batch-size", type=cli.positive_int, default=batch_size)
+    group.add_argument("--lr", type=cli.positive_float, default=lr, help="highest learning rate")
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     group.add_argument("--weight-decay", type=float, default=0.01)
     group.add_argument("--schedule", choices=SCHEDULES, default="onecycle")
     group.add_argument("--warmup", type=float, default=0.1, help="share of the steps in which the learning rate rises")
     group.add_argument(
-        "--patience", type=positive_int, default=10, help="epochs without a better validation loss before stopping"
+        "--patience", type=cli.positive_int, default=10, help="epochs without a better validation loss before stopping"
     )
     group.add_argument("--precision", choices=("auto", "fp32"), default="auto", help="auto: mixed precision on CUDA")
     group.add_argument("--resume", action="store_true", help="go on from the last whole epoch")
@@ -50,22 +50,8 @@ def add_device_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("device")
     group.add_argument("--device", choices=devices.CHOICES, default="auto", help="auto: CUDA, then MPS, then CPU")
     group.add_argument(
-        "--threads", type=positive_int, help="CPU threads; two folds side by side with half of them each are faster"
+        "--threads", type=cli.positive_int, help="CPU threads; two folds side by side with half of them each are faster"
     )
-
-
-def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return value
-
-
-def positive_float(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
 
 
 class Fit:
