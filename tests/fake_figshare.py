@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import threading
+import urllib.parse
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.article: dict[str, object] = {}
+        self.listed: list[dict[str, object]] = []  # what the API says about each file
         self.asked: list[tuple[str, str | None]] = []
         self.ranges = True
         self.cuts: list[int] = []  # the next answers stop after so many bytes
@@ -36,12 +38,12 @@ class Server(http.server.ThreadingHTTPServer):
     def publish(self, **files: bytes) -> None:
         """Make the article; `name__zip` stands for `name.zip`."""
         self.files = {name.replace("__", "."): content for name, content in files.items()}
-        listed = [
+        self.listed = [
             {"id": place, "name": name, "size": len(content), "is_link_only": False, "supplied_md5": "", "computed_md5":
              hashlib.md5(content).hexdigest(), "download_url": f"{self.url}/files/{name}"}
             for place, (name, content) in enumerate(self.files.items())
         ]  # fmt: skip
-        self.article = {"title": "PHE-SICH-CT-IDS", "version": 1, "license": {"name": "CC BY 4.0"}, "files": listed}
+        self.article = {"title": "PHE-SICH-CT-IDS", "version": 1, "license": {"name": "CC BY 4.0"}}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -50,8 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         kind, _, name = self.path.strip("/").partition("/")
         if kind == "articles":
-            found = self.server.article and name == str(figshare.PHE_SICH)
-            return self.answer(200, json.dumps(self.server.article).encode()) if found else self.send_error(404)
+            return self.describe(name)
         wanted = self.headers.get("Range")
         self.server.asked.append((name, wanted))
         if self.server.codes:
@@ -66,6 +67,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if start >= len(content):
             return self.send_error(416)
         return self.answer(206, content[start:], f"bytes {start}-{len(content) - 1}/{len(content)}")
+
+    def describe(self, name: str) -> None:
+        """The article with no more than ten of its files, or a page of all of them (page_size 10 unless asked for)."""
+        path, _, query = name.partition("?")
+        article = str(figshare.PHE_SICH)
+        if not self.server.article or path not in (article, f"{article}/files"):
+            return self.send_error(404)
+        content: object = self.server.article | {"files": self.server.listed[:10]}
+        if path != article:
+            asked = dict(urllib.parse.parse_qsl(query))
+            size = int(asked.get("page_size", 10))
+            start = (int(asked.get("page", 1)) - 1) * size
+            content = self.server.listed[start : start + size]
+        return self.answer(200, json.dumps(content).encode())
 
     def answer(self, code: int, body: bytes, content_range: str | None = None) -> None:
         self.send_response(code)

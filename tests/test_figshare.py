@@ -38,6 +38,13 @@ def test_article_is_read_with_its_licence_and_checksums(server: Server) -> None:
     assert article.items == [figshare.Item("a.zip", 5, hashlib.md5(b"12345").hexdigest(), f"{server.url}/files/a.zip")]
 
 
+@pytest.mark.parametrize("count", [11, 100, 203])
+def test_every_file_is_listed_where_the_article_names_ten(server: Server, count: int) -> None:
+    server.publish(**{f"image{number}__zip": b"x" for number in range(count)})
+    article = figshare.read_article(figshare.PHE_SICH, server.url)
+    assert [item.name for item in article.items] == list(server.files)
+
+
 def test_whole_download_and_a_second_call_asks_for_nothing(server: Server, tmp_path: Path) -> None:
     server.publish(a__zip=random_bytes(300_000), b__xlsx=b"table", empty__txt=b"")
     paths = fetch(server, tmp_path)
@@ -137,7 +144,7 @@ def test_unknown_article_and_dead_server_are_one_line(server: Server) -> None:
     with pytest.raises(UserError, match="no public article 23957937"):
         figshare.read_article(figshare.PHE_SICH, server.url)
     server.publish(a__zip=b"content")
-    server.article["files"] = "none"
+    server.listed = ["none"]
     with pytest.raises(UserError, match="did not answer as figshare does"):
         figshare.read_article(figshare.PHE_SICH, server.url)
     with pytest.raises(UserError, match=r"cannot reach http://127\.0\.0\.1:9/.*by hand"):
@@ -155,7 +162,7 @@ def test_unknown_article_and_dead_server_are_one_line(server: Server) -> None:
 )
 def test_strange_lists_are_refused(server: Server, tmp_path: Path, change: dict[str, object], message: str) -> None:
     server.publish(a__zip=b"content")
-    server.article["files"][0].update(change)
+    server.listed[0].update(change)
     with pytest.raises(UserError, match=message):
         fetch(server, tmp_path / "files")
     assert server.asked == []

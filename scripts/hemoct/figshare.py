@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -15,8 +16,10 @@ import urllib.parse
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,6 +29,7 @@ API = "https://api.figshare.com/v2"
 PHE_SICH = 23957937
 """PHE-SICH-CT-IDS, CC BY 4.0"""
 
+PAGE = 100  # files in one answer
 TRIES = 5  # in a row without new bytes
 PAUSE_S = 1.0  # before the second try; doubled before each further one
 TIMEOUT_S = 60
@@ -61,14 +65,16 @@ class Article:
 
 
 def read_article(number: int, api: str = API) -> Article:
-    """Ask figshare's public API (v2, GET articles/NUMBER) for the files of an article. UserError when there is no answer."""
+    """Ask figshare's public API (v2) for an article and all its files. UserError when there is no answer.
+
+    GET articles/NUMBER names at most ten files, so they are asked for by page: GET articles/NUMBER/files.
+    """
     url = f"{api.rstrip('/')}/articles/{number}"
     try:
-        with _open(url) as answer:
-            content = json.load(answer)
+        content = _ask(url)
         items = [
             Item(_plain_name(each["name"]), int(each["size"]), each.get("computed_md5") or each.get("supplied_md5") or "", link)
-            for each in content["files"]
+            for each in _listed(url)
             if not each.get("is_link_only") and (link := each["download_url"])
         ]
         licence = (content.get("license") or {}).get("name", "not stated")
@@ -86,6 +92,20 @@ def read_article(number: int, api: str = API) -> Article:
     if len({item.name for item in items}) < len(items):
         raise UserError(f"figshare article {number} has two files of one name; {_by_hand(number)}")
     return article
+
+
+def _ask(url: str) -> Any:
+    with _open(url) as answer:
+        return json.load(answer)
+
+
+def _listed(url: str) -> Iterator[dict[str, Any]]:
+    """What figshare says about each file of the article at `url`; the page that is not full is the last."""
+    for page in itertools.count(1):
+        found = _ask(f"{url}/files?page={page}&page_size={PAGE}")
+        yield from found
+        if len(found) < PAGE:
+            return
 
 
 def _by_hand(number: int) -> str:
