@@ -9,11 +9,12 @@
 #   --force          run also what is up to date
 #   --list           print the numbered steps and stop
 #   -- FLAGS         flags of scripts/03_make_labels.py: -- --layout yolo --patient-regex '^(\d+)_'
+#                    (--layout and --image-set go to scripts/02_merge_annotations.py too)
 set -euo pipefail
 # shellcheck source=scripts/setup.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
-dataset="" root="" from_step="" skip="--skip-if-done" list="" label_flags=()
+dataset="" root="" from_step="" force="" skip="--skip-if-done" list="" label_flags=() merge_flags=()
 while [ $# -gt 0 ]; do
     case $1 in
     --dataset | --root | --from-step) [ $# -ge 2 ] || stop "$1 needs a value" ;;
@@ -22,7 +23,7 @@ while [ $# -gt 0 ]; do
     --dataset) dataset=$2 && shift ;;
     --root) root=$(cd -- "$2" 2>/dev/null && pwd) || stop "--root $2 is no folder" && shift ;;
     --from-step) from_step=$2 && shift ;;
-    --force) skip="" ;;
+    --force) force=--force && skip="" ;;
     --list) list=yes ;;
     --) shift && label_flags=("$@") && break ;;
     --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" && exit ;;
@@ -31,6 +32,14 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$dataset" ] || stop "say which data: --dataset NAME"
+
+# Steps 2 and 3 must agree on the layout. An empty list is spelled so that also bash 3.2 takes it.
+before=""
+for word in ${label_flags[@]+"${label_flags[@]}"}; do
+    case $before in --layout | --image-set) merge_flags+=("$before" "$word") ;; esac
+    case $word in --layout=* | --image-set=*) merge_flags+=("$word") ;; esac
+    before=$word
+done
 
 # The demonstration trains small enough for two CPU cores; other data take the defaults of each step.
 first=2 get="--from DIR" train=""
@@ -65,7 +74,7 @@ go_on() { # go_on STEP STATUS: how to continue once the cause is mended
     [ "$PWD" = "$started_in" ] || printf -v change_folder 'cd %q && ' "$PWD"
     {
         printf '\nStep %s stopped with exit code %s. When the cause is mended, go on with:\n' "$1" "$2"
-        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${label_flags[@]+-- "${label_flags[@]}"})"
+        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${force:+"$force"} ${label_flags[@]+-- "${label_flags[@]}"})"
     } >&2
     exit "$2"
 }
@@ -85,7 +94,8 @@ for ((number = 1; number <= ${#steps[@]}; number++)); do
     read -ra words <<<"${steps[number - 1]}"
     command=("${words[@]}" "${place[@]}")
     case ${words[0]} in
-    */03_make_labels.py) command+=(${label_flags[@]+"${label_flags[@]}"}) ;; # so that also bash 3.2 takes an empty list
+    */02_merge_annotations.py) command+=(${merge_flags[@]+"${merge_flags[@]}"}) ;;
+    */03_make_labels.py) command+=(${label_flags[@]+"${label_flags[@]}"}) ;;
     */01_train.py) [ -z "$skip" ] || command+=(--resume) ;;
     esac
     if [ -n "$list" ]; then

@@ -99,6 +99,30 @@ def test_flags_after_two_dashes_are_those_of_the_labels(copy: Copy) -> None:
     assert r"--patient-regex ^(\d+)_" in again[0] and not any("regex" in call for call in again[1:])
 
 
+@pytest.mark.parametrize(
+    ("flags", "merged"),
+    [
+        (["--layout", "voc", "--patient-regex", "^(.)"], "--layout voc"),
+        (["--layout=phe-sich", "--image-set", "jpg"], "--layout=phe-sich --image-set jpg"),
+        (["--patient-regex", "^(.)"], ""),
+        ([], ""),
+    ],
+)
+def test_the_layout_is_the_same_for_annotations_and_labels(copy: Copy, flags: list[str], merged: str) -> None:
+    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
+    done = copy.bash("run_all.sh", "--dataset", "mine", "--", *flags)
+    assert done.returncode == 0, done.stderr
+    merge, labels, *others = copy.log
+    assert merge.split() == ["scripts/02_merge_annotations.py", "--dataset", "mine", *merged.split(), "--skip-if-done"]
+    assert labels.split() == ["scripts/03_make_labels.py", "--dataset", "mine", *flags, "--skip-if-done"]
+    assert not any("--layout" in call or "--image-set" in call for call in others)
+
+
+def test_the_command_to_go_on_keeps_force(copy: Copy) -> None:
+    failed = copy.bash("run_all.sh", "--dataset", "demo", "--force", fail_at="04_check_data")
+    assert failed.stderr.splitlines()[-1].strip() == "bash scripts/run_all.sh --dataset demo --from-step 4 --force"
+
+
 def test_stops_at_the_first_failure_with_the_command_to_go_on_from(copy: Copy) -> None:
     failed = copy.bash("run_all.sh", "--dataset", "demo", fail_at="04_check_data")
     assert failed.returncode == 7
