@@ -24,10 +24,14 @@ from hemoct.batches import Store
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
+    if args.batch_size < 2:
+        parser.error("--batch-size 1 leaves batch normalisation nothing to average; 2 is the least")
     work = cli.workspace(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone, NAMED)
     folders = [experiment / "refit"] if args.refit else [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
     inputs = [work.work / name for name in ("labels.csv", "dataset.json", "splits.csv")]
+    inputs += [Path(args.weights)] if args.weights not in ("none", "imagenet") else []
+    inputs += sorted(experiment.glob("fold*/history.csv")) if args.refit else []
     runs = {folder: cli.Run(__file__, args, folder, inputs) for folder in folders}
     due = [folder for folder in folders if not runs[folder].up_to_date()]
     if not due:
@@ -88,8 +92,8 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, data: slice
     fold = None if args.refit else int(folder.name.removeprefix("fold"))
     part = np.full(len(data.table), "train") if fold is None else data.part_of(fold, args.protocol, args.split)
     rows = {name: np.flatnonzero(part == name) for name in tables.PARTS}
-    if not len(rows["train"]) or (fold is not None and not len(rows["val"])):
-        raise cli.UserError(f"{folder.name}: training or validation has no slice; use more patients")
+    if len(rows["train"]) < 2 or (fold is not None and not len(rows["val"])):
+        raise cli.UserError(f"{folder.name}: too few slices to train or validate with; use more patients")
     if args.refit:
         args.epochs = train.epochs_of_folds(folder.parent)
 
@@ -99,6 +103,7 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, data: slice
         args.backbone, data.classes, data.exclusive, args.image_size, mean, std,
         args.protocol, args.split, fold, data.splits_sha256, args.label,
     )  # fmt: skip
+    models.stop_if_trained_elsewhere(args.weights, spec)
     torch.manual_seed(args.seed)
     model = models.build(spec, args.weights)
     models.freeze(model, args.transfer)

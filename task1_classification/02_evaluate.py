@@ -35,6 +35,7 @@ from hemoct import (
 )
 from hemoct.classification import Evaluation
 
+TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 WORST = 12  # mistakes of each kind on the contact sheet
 
 
@@ -55,9 +56,15 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, experiment)
     seen = cli.Workspace(work.root, args.on or work.dataset)
+    if args.on and seen.raw.resolve() == work.raw.resolve():
+        raise cli.UserError(
+            f"--on {args.on} holds the images of {work.dataset}, on which the models were trained; name other data"
+        )
     name = "-".join([f"on-{args.on}"] * bool(args.on) + [f"first-{args.limit_patients}-patients"] * bool(args.limit_patients))
     folder = work.task(1) / experiment / name
-    run = cli.Run(__file__, args, folder, [*predictions.sources(folders), work.work / "splits.csv", seen.work / "labels.csv"])
+    run = cli.Run(
+        __file__, args, folder, [*predictions.sources(folders), work.work / "splits.csv", *(seen.work / name for name in TABLES)]
+    )
     if run.up_to_date():
         return
     with run:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from hemoct import cli, images, inference, tables, train
+from hemoct import cli, device, images, inference, tables, train
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,8 +35,12 @@ def main(argv: list[str] | None = None) -> None:
     folders = folders or inference.trained_folds(work, args.experiment)
     out = args.out or experiment / "predicted.csv"
 
-    run = cli.Run(__file__, args, out.parent, [folder / "best.pt" for folder in folders])
+    made_from = [folder / name for folder in folders for name in ("best.pt", "model.json")]
+    run = cli.Run(__file__, args, out.parent, [*made_from, *args.images])
+    if run.up_to_date():
+        return
     with run:
+        run.note(device=str(device.pick(args.device)))
         frame = inference.predict_files(images.find(args.images), folders, args)
         run.wrote(tables.write_csv(out, frame))
     print(f"{work.show(out)}: {len(frame)} images, mean of {len(folders)} model(s)")

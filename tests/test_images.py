@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ import toy
 from PIL import Image
 
 from hemoct import images, slice_data, tables
-from hemoct.batches import Store, draw
+from hemoct.batches import Gather, Store, draw
 from hemoct.cli import UserError
 
 
@@ -45,6 +47,34 @@ def test_a_broken_image_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"broken\.png"):
         images.read_grey(path)
+
+
+def test_sixteen_bit_images_are_refused_not_clipped(tmp_path):
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UserError, match=r"deep\.png holds 16"):
+        images.read_grey(tmp_path / "deep.png")
+
+
+def test_a_full_disk_while_caching_is_an_error_with_a_name(work, monkeypatch):
+    toy.make(work)
+    labels = tables.read_labels(work, tables.read_dataset(work))
+
+    def full(stream, header):
+        with open("/dev/full", "wb", buffering=0) as disk:
+            disk.write(b"x")
+
+    monkeypatch.setattr(images, "write_array_header_1_0", full)
+    with pytest.raises(OSError, match="No space left"):
+        images.cached(work, labels, 16)
+    assert not list(work.cache.iterdir())
+
+
+def test_workers_pickle_the_name_of_the_cache_not_its_content(work):
+    toy.make(work)
+    pixels = images.cached(work, tables.read_labels(work, tables.read_dataset(work)), 64)
+    packed = pickle.dumps(Gather(pixels))
+    assert len(packed) < 1000
+    assert torch.equal(pickle.loads(packed).__getitems__([3, 1]), torch.from_numpy(pixels[[3, 1]]))
 
 
 def test_colour_becomes_grey_and_other_extensions_are_read_by_content(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import safetensors.torch
+import timm
 import torch
 
 from hemoct import models
@@ -52,6 +54,15 @@ def test_frozen_normalisation_keeps_its_statistics():
     before = model.bn1.running_mean.clone()
     model(torch.rand(4, 1, 64, 64))
     assert torch.equal(before, model.bn1.running_mean) and model.training
+
+
+def test_colour_weights_from_a_file_become_grey_and_the_head_stays_new(tmp_path):
+    colour = timm.create_model("resnet18", pretrained=False, in_chans=3, num_classes=1)
+    safetensors.torch.save_file(colour.state_dict(), tmp_path / "colour.safetensors")
+    model = models.build(spec("resnet18"), str(tmp_path / "colour.safetensors"))
+    torch.testing.assert_close(model.conv1.weight, colour.conv1.weight.sum(dim=1, keepdim=True))
+    assert torch.equal(model.layer1[0].conv1.weight, colour.layer1[0].conv1.weight)
+    assert not torch.equal(model.fc.weight, colour.fc.weight)
 
 
 def test_a_saved_model_comes_back_equal(tmp_path):

@@ -38,6 +38,21 @@ def test_every_old_assignment_survives_new_patients():
     assert new["fold"].notna().all() and added["fold"].nunique() == 3  # each to another, then smallest, fold
 
 
+def test_patients_that_come_back_find_their_old_place():
+    labels = frame(20)
+    old = splits.make(labels, ["hemorrhage"], seed=42)
+    without = splits.extend(old, labels[labels["patient"] != "003"])
+    assert splits.extend(without, labels).set_index("image_id")["fold"].to_dict() == old.set_index("image_id")["fold"].to_dict()
+
+
+def test_an_image_that_changed_its_patient_stops():
+    labels = frame(20)
+    old = splits.make(labels, ["hemorrhage"], seed=42)
+    labels["patient"] = "p" + labels["patient"]
+    with pytest.raises(cli.UserError, match="000 is now p000"):
+        splits.extend(old, labels)
+
+
 def test_a_new_slice_of_a_known_patient_joins_the_patient():
     labels = frame(10)
     old = splits.make(labels.iloc[1:], ["hemorrhage"], seed=42)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 
 import numpy as np
 import pandas as pd
@@ -209,8 +210,10 @@ def test_weights_of_another_model_or_no_weights_at_all(work, train):
     toy.make(work)
     assert train("--fold", "0", "--epochs", "1").code == 0
     best = work.task(1) / "e" / "fold0" / "best.pt"
-    assert train("--fold", "0", "--epochs", "1", "--weights", best, "--experiment", "f").code == 0
-    assert refused(train("--weights", best, "--backbone", "resnet18", "--experiment", "g"), "another model")
+    assert refused(train("--fold", "0", "--weights", best, "--backbone", "resnet18", "--experiment", "g"), "another model")
+    listed = work.root / "list.pt"
+    torch.save([1, 2], listed)
+    assert refused(train("--weights", listed, "--experiment", "g"), "list.pt")
     broken = work.root / "broken.pt"
     broken.write_bytes(b"not a checkpoint")
     assert refused(train("--weights", broken, "--experiment", "g"), "broken.pt")
@@ -248,11 +251,12 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(work, train, monkeyp
     saved = torch.save
     calls = []
 
-    def full(content, path):
-        calls.append(path)
+    def full(content, stream):
+        calls.append(stream)
         if len(calls) > 2:
-            raise OSError(28, "No space left on device", str(path))
-        saved(content, path)
+            with open("/dev/full", "wb", buffering=0) as disk:  # the real error of a real device, in the middle of a file
+                saved(content, disk)
+        saved(content, stream)
 
     monkeypatch.setattr(torch, "save", full)
     assert refused(train("--fold", "0", "--epochs", "3"), "No space left")
@@ -262,6 +266,63 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(work, train, monkeyp
     assert files.read_json(folder / "01_train.run.json")["status"] == "unfinished"
     monkeypatch.setattr(torch, "save", saved)
     assert train("--fold", "0", "--epochs", "3", "--resume").code == 0
+
+
+@pytest.mark.parametrize(
+    "flags", [("--weight-decay", "-1"), ("--warmup", "2"), ("--seed", "-1"), ("--batch-size", "1"), ("--limit-patients", "0")]
+)
+def test_numbers_out_of_range(work, train, flags):
+    assert refused(train(*flags), flags[0])
+
+
+def test_an_image_size_that_the_backbone_cannot_take(work, train):
+    toy.make(work)
+    assert refused(train("--backbone", "inception_v3", "--image-size", "48"), "inception_v3", "48 px", "--image-size")
+
+
+def test_weights_of_another_fold_would_leak(work, train):
+    toy.make(work)
+    assert train("--fold", "0", "--epochs", "1").code == 0
+    best = work.task(1) / "e" / "fold0" / "best.pt"
+    assert train("--fold", "0", "--epochs", "1", "--weights", best, "--experiment", "f").code == 0
+    assert refused(train("--fold", "1", "--epochs", "1", "--weights", best, "--experiment", "g"), "leak", "fold 0")
+    assert refused(train("--fold", "0", "--epochs", "1", "--weights", best, "--experiment", "g", "--protocol", "slice"), "leak")
+
+
+def test_patients_that_changed_since_the_split_stop_training(work, train, run_step):
+    labels = toy.make(work)
+    labels["patient"] = labels["patient"].str[-1] + "x"
+    tables.write_labels(work, labels, tables.read_dataset(work))
+    assert refused(train("--fold", "0"), "another patient")
+    assert refused(run_step("scripts/05_make_splits.py", "--root", work.root, "--dataset", "toy"), "another patient")
+
+
+def test_training_again_leaves_nothing_of_the_old_model(work, train):
+    toy.make(work)
+    assert train("--fold", "0", "--epochs", "1").code == 0
+    folder = work.task(1) / "e" / "fold0"
+    (folder / "predictions.csv").write_text("old")
+    assert refused(train("--fold", "0", "--epochs", "2", "--lr", "1e30", "--overwrite"), "not finite")
+    assert {path.name for path in folder.iterdir()} <= {"model.json", "01_train.run.json", "best.pt", "last.pt", "history.csv"}
+    assert not (folder / "predictions.csv").exists()
+
+
+def test_unknown_labels_are_predicted_but_not_trained_on(work, train):
+    from hemoct import inference
+
+    labels = toy.make(work).astype({"hemorrhage": "Int64"})
+    labels.loc[labels.index[:6], "hemorrhage"] = None
+    tables.write_labels(work, labels, tables.read_dataset(work))
+    result = train("--fold", "0", "--epochs", "1")
+    assert result.code == 0 and "6 of 40 slices are left out" in result.out
+    frames = []
+    for fold in range(5):
+        assert train("--fold", str(fold), "--epochs", "1", "--overwrite").code == 0
+        args = Namespace(device="cpu", batch_size=8, limit_patients=None)
+        frames.append(inference.predict_fold(work, work.task(1) / "e" / f"fold{fold}", args))
+    found = pd.concat(frames)
+    tested = found[found["part"] == "test"]
+    assert len(tested) == 40 and tested["y_hemorrhage"].isna().sum() == 6 and tested["p_hemorrhage"].notna().all()
 
 
 def test_a_loss_that_is_not_finite(work, train):
@@ -285,11 +346,8 @@ def test_a_new_split_makes_old_models_unusable(work, train):
     split["fold"] = (split["fold"] + 1) % 5
     tables.write_splits(work, split)
 
-    class Args:
-        device, batch_size, limit_patients = "cpu", 8, None
-
     with pytest.raises(inference.UserError, match="another splits"):
-        inference.predict_fold(work, work.task(1) / "e" / "fold0", Args())
+        inference.predict_fold(work, work.task(1) / "e" / "fold0", Namespace(device="cpu", batch_size=8, limit_patients=None))
 
 
 def test_devices_are_taken_in_order(monkeypatch, capsys):

@@ -19,10 +19,16 @@ WORKERS = 4
 
 
 class Gather(Dataset):
-    """Rows of a memory map, a whole batch a call; at module level because workers pickle it."""
+    """Rows of a memory map, a whole batch a call. Where workers are spawned it is pickled: by its file name, not its content."""
 
-    def __init__(self, pixels: np.ndarray) -> None:
+    def __init__(self, pixels: np.memmap) -> None:
         self.pixels = pixels
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"file": str(self.pixels.filename)}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self.pixels = np.load(state["file"], mmap_mode="r")
 
     def __getitems__(self, rows: list[int]) -> torch.Tensor:
         return torch.from_numpy(self.pixels[np.asarray(rows)])

@@ -47,7 +47,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     group = made.add_argument_group("every step")
     group.add_argument("--dataset", default="phe-sich", metavar="NAME", help="data/raw/NAME, data/work/NAME, outputs/NAME")
     group.add_argument("--root", type=Path, default=REPOSITORY, metavar="DIR", help="folder that holds data/ and outputs/")
-    group.add_argument("--seed", type=int, default=42, help="seed of everything random")
+    group.add_argument("--seed", type=whole_number, default=42, help="seed of everything random")
     group.add_argument("--skip-if-done", action="store_true", help="do nothing when the run record says ok for this call")
     return made
 
@@ -97,6 +97,20 @@ def step_name(step: str | Path) -> str:
     return "/".join(Path(step).resolve().parts[-2:])
 
 
+def whole_number(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to below 1")
+    return value
+
+
 def positive_int(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -119,13 +133,13 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         _stop(str(error))
     except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+        raise SystemExit(141) from None  # as the shell says it; 0 would pass for a finished step
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
         _stop(
-            f"cannot write {error.filename or 'the output'}: {error.strerror}; free or choose another disk (--root DIR) "
-            "and run the same command again"
+            f"{error.filename or 'the output'} cannot be read or written: {error.strerror}; mend its permissions, "
+            "free the disk or choose another (--root DIR), and run the same command again"
         )
     except KeyboardInterrupt:
         _stop("stopped by the keyboard", code=130)

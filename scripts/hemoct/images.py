@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
@@ -24,6 +25,8 @@ def read_grey(path: Path) -> np.ndarray:
     """Decode an image whole: uint8 grey values, shape (height, width). A broken file stops with its name."""
     try:
         with Image.open(path) as image:
+            if image.mode[0] in "IF":  # converting would clip at 255: a white slice without a word
+                raise UserError(f"{path} holds 16 or 32 bit values; window it to 8 bit first (brain: level 40, width 80 HU)")
             return np.asarray(image.convert("L"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
@@ -44,25 +47,24 @@ def cached(work: Workspace, labels: pd.DataFrame, size: int) -> np.ndarray:
     paths = [work.raw / name for name in labels["image"]]
     path = work.cache / f"grey-{size}px-{_key(paths, size)}.npy"
     if not path.exists():
-        with files.replacing(path) as temporary:
-            store = open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(paths), size, size))
-            _decode_into(store, paths, size)
-            store.flush()
+        # Written as a stream, not through a memory map: on a full disk that ends in an error with a name, not in a bus error.
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size)}
+        with files.replacing(path) as temporary, temporary.open("wb") as stream:
+            write_array_header_1_0(stream, header)
+            for grey in _decoded(paths, size):
+                stream.write(grey.tobytes())
     return np.load(path, mmap_mode="r")
 
 
 def decode_all(paths: list[Path], size: int) -> np.ndarray:
     """Decode files into memory at training size: uint8 (n, size, size)."""
-    store = np.empty((len(paths), size, size), dtype=np.uint8)
-    _decode_into(store, paths, size)
-    return store
+    return np.stack(list(_decoded(paths, size)))
 
 
-def _decode_into(store: np.ndarray, paths: list[Path], size: int) -> None:
+def _decoded(paths: list[Path], size: int) -> Iterator[np.ndarray]:
     with ThreadPoolExecutor(WORKERS) as pool:
         slices = pool.map(lambda source: resize(read_grey(source), size), paths)
-        for row, grey in enumerate(tqdm(slices, total=len(paths), desc=f"decode to {size} px", disable=None)):
-            store[row] = grey
+        yield from tqdm(slices, total=len(paths), desc=f"decode to {size} px", disable=None)
 
 
 def _key(paths: list[Path], size: int) -> str:
@@ -91,7 +93,7 @@ def find(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES)
+            found += sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES and entry.name[0] != ".")
         elif path.is_file():
             found.append(path)
         else:

@@ -36,7 +36,7 @@ def logits(
 
 def probabilities(found: torch.Tensor, exclusive: bool) -> np.ndarray:
     """Softmax over exclusive classes, else a sigmoid for each: float64 (n, classes)."""
-    found = found.double().cpu()
+    found = found.cpu().double()  # in this order: MPS has no float64
     return (found.softmax(dim=1) if exclusive else found.sigmoid()).numpy()
 
 
@@ -44,7 +44,8 @@ def predict_fold(work: Workspace, folder: Path, args: argparse.Namespace) -> pd.
     """The rows of predictions.csv for the validation and test slices of one fold, from its best.pt."""
     device = devices.pick(args.device)
     model, spec = models.load(folder, device)
-    data = slice_data.load(work, spec.image_size, spec.label, args.limit_patients)
+    data = slice_data.load(work, spec.image_size, spec.label, args.limit_patients, known_only=False)
+    _stop_if_other_classes(work, data.classes, spec)
     if data.splits_sha256 != spec.splits_sha256:
         raise UserError(f"{work.show(folder)} was trained with another splits.csv; train it again, or restore the old splits.csv")
     part = data.part_of(spec.fold or 0, spec.protocol, spec.split)
@@ -58,9 +59,8 @@ def predict_fold(work: Workspace, folder: Path, args: argparse.Namespace) -> pd.
 def predict_ensemble(work: Workspace, folders: list[Path], args: argparse.Namespace) -> pd.DataFrame:
     """Every slice of `work` that has a label, with the mean of the models' probabilities: image_id, patient, y_*, p_*."""
     spec = models.read_spec(folders[0])
-    data = slice_data.load(work, spec.image_size, spec.label, args.limit_patients)
-    if data.classes != spec.classes:
-        raise UserError(f"{work.dataset} has the label(s) {', '.join(data.classes)}, the models know {', '.join(spec.classes)}")
+    data = slice_data.load(work, spec.image_size, spec.label, args.limit_patients, split=False)
+    _stop_if_other_classes(work, data.classes, spec)
     mean = _mean(data.pixels, folders, args)
     return _with_columns(data.table[["image_id", "patient"]].copy(), spec.classes, data.targets, mean)
 
@@ -71,6 +71,13 @@ def predict_files(paths: list[Path], folders: list[Path], args: argparse.Namespa
     pixels = images.decode_all(paths, spec.image_size)
     frame = pd.DataFrame({"image": [str(path) for path in paths]})
     return _with_columns(frame, spec.classes, None, _mean(pixels, folders, args))
+
+
+def _stop_if_other_classes(work: Workspace, classes: list[str], spec: models.ClassifierSpec) -> None:
+    if classes != spec.classes:
+        raise UserError(
+            f"{work.dataset} has the label(s) {', '.join(classes)}, the models know {', '.join(spec.classes)}; train anew"
+        )
 
 
 def trained_folds(work: Workspace, experiment: str) -> list[Path]:
@@ -99,6 +106,6 @@ def _mean(pixels: np.ndarray, folders: list[Path], args: argparse.Namespace) -> 
 def _with_columns(frame: pd.DataFrame, classes: list[str], truths: np.ndarray | None, found: np.ndarray) -> pd.DataFrame:
     for column, name in enumerate(classes):
         if truths is not None:
-            frame[f"y_{name}"] = truths[:, column].astype(int)
+            frame[f"y_{name}"] = pd.array(truths[:, column], dtype="Float64").astype("Int64")  # NaN, unknown, becomes empty
         frame[f"p_{name}"] = found[:, column]
     return frame

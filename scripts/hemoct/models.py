@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import pickle
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import safetensors
+import safetensors.torch
 import timm
 import torch
 from timm.models import group_parameters
@@ -62,15 +63,45 @@ def build(spec: ClassifierSpec, weights: str = "none") -> nn.Module:
         ) from None
     if weights not in ("none", "imagenet"):
         _load_body(model, Path(weights))
+    _stop_if_size_does_not_fit(model, spec)
     return model
 
 
+def _stop_if_size_does_not_fit(model: nn.Module, spec: ClassifierSpec) -> None:
+    """One black slice tells whether an architecture can work at an image size."""
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 1, spec.image_size, spec.image_size))
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--backbone {spec.backbone} cannot take {spec.image_size} px ({_first_line(error)}); choose another --image-size"
+        ) from None
+
+
 def normalisation(backbone: str, weights: str, mean: float, std: float) -> tuple[float, float]:
-    """Mean and standard deviation of grey values in 0..1: those of the ImageNet weights, else those of the training slices."""
-    if weights != "imagenet" or not timm.is_model(backbone):
-        return mean, std
-    config = timm.models.get_pretrained_cfg(backbone)
-    return sum(config.mean) / 3, sum(config.std) / 3
+    """Mean and standard deviation of grey values in 0..1: those that the weights were trained with, else `mean` and `std`."""
+    if weights == "imagenet" and timm.is_model(backbone):
+        config = timm.models.get_pretrained_cfg(backbone)
+        return sum(config.mean) / 3, sum(config.std) / 3
+    source = spec_of_weights(weights)
+    return (source.mean, source.std) if source else (mean, std)
+
+
+def spec_of_weights(weights: str) -> ClassifierSpec | None:
+    """The model.json beside a file of weights that this project trained; None for any other."""
+    folder = Path(weights).parent
+    return read_spec(folder) if weights not in ("none", "imagenet") and (folder / "model.json").exists() else None
+
+
+def stop_if_trained_elsewhere(weights: str, spec: ClassifierSpec) -> None:
+    """Stop when a file of weights comes from a fold of this project whose training patients are not those of `spec`."""
+    source = spec_of_weights(weights)
+    same = ("fold", "protocol", "split", "splits_sha256")
+    if source and any(getattr(source, name) != getattr(spec, name) for name in same):
+        raise UserError(
+            f"--weights {weights} learned from other slices (fold {source.fold}, {source.protocol} protocol) "
+            f"than fold {spec.fold}: test patients would leak; train each fold with the weights of the same one (--fold K)"
+        )
 
 
 def freeze(model: nn.Module, transfer: str) -> None:
@@ -128,25 +159,36 @@ def read_state(path: Path) -> dict:
     if not path.is_file():
         raise UserError(f"{path} is not there; give --weights imagenet, none, or a file with a state_dict")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
+        return state
+    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UserError(f"{path} is not a torch checkpoint of plain tensors ({_first_line(error)})") from None
 
 
 def _load_body(model: nn.Module, path: Path) -> None:
-    """Load all but the head from a file: it may have been trained for other classes."""
-    state = read_state(path)
-    own = model.state_dict()
-    head = {name for name, value in own.items() if any(value is p.data for p in model.get_classifier().parameters())}
-    head |= {name for name in own if re.match(r"(fc|head|classifier)\b", name)}
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    missing = set(own) - set(fitting) - head
+    """Load all but the head, which may have been trained for other classes. RGB input layers are summed to one grey channel."""
+    config, own, state = model.pretrained_cfg, model.state_dict(), read_state(path)
+    first, head = (_names(config.get(key)) for key in ("first_conv", "classifier"))
+    for name in (f"{layer}.weight" for layer in first):
+        if name in state and state[name].shape[1] == 3 and own[name].shape[1] == 1:
+            state[name] = timm.models.adapt_input_conv(1, state[name])
+    body = {name for name in own if not name.startswith(tuple(f"{layer}." for layer in head))}
+    fitting = {name: value for name, value in state.items() if name in body and own[name].shape == value.shape}
+    missing = body - set(fitting)
     if missing:
         raise UserError(
             f"--weights {path} is a checkpoint of another model: {len(missing)} tensors are missing or of another shape "
             f"(first: {sorted(missing)[0]}); choose the --backbone that it was trained with"
         )
     model.load_state_dict(fitting, strict=False)
+
+
+def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def _first_line(error: BaseException) -> str:

@@ -32,7 +32,8 @@ def fold_folders(work: Workspace, experiment: str) -> list[Path]:
 
 def sources(folders: list[Path]) -> list[Path]:
     """The files that predictions of the folds come from: the models, or the predictions where there is no model."""
-    models = [folder / name for folder in folders for name in ("best.pt", "model.json") if (folder / name).exists()]
+    names = ("best.pt", "model.json", "history.csv")
+    models = [folder / name for folder in folders for name in names if (folder / name).exists()]
     return models + [_file(folder) for folder in folders if not (folder / "best.pt").exists()]
 
 
@@ -69,6 +70,7 @@ def read(work: Workspace, experiment: str, args: argparse.Namespace) -> tuple[pd
     """Validation and test predictions of all folds of an experiment, and its protocol: a key of PROTOCOLS."""
     folders = fold_folders(work, experiment)
     told = setting(work, folders)
+    splits.stop_if_renamed(tables.read_labels(work, tables.read_dataset(work)), tables.read_splits(work))
     frames, protocols = [], set()
     for folder in tqdm(folders, desc="folds", disable=None):
         frame = _read_fold(work, folder, args)

@@ -22,41 +22,55 @@ class SliceData:
     classes: list[str]
     exclusive: bool
     targets: np.ndarray
-    """float32 (n, classes), 0 or 1"""
+    """float32 (n, classes), 0 or 1; NaN where unknown slices were asked for"""
     pixels: np.ndarray
     """uint8 (n, size, size), a memory map"""
-    splits_sha256: str
-    _splits: pd.DataFrame
+    splits_sha256: str | None
+    """None where no split was asked for"""
+    _labels: pd.DataFrame
+    _splits: pd.DataFrame | None
 
     def part_of(self, fold: int, protocol: str, split: str) -> np.ndarray:
         """`train`, `val` or `test` for each row; see hemoct.splits."""
         if split == "given":
-            part = splits.given_parts(self.table, self._splits)
+            part = splits.given_parts(self._labels, self._splits)
         else:
             part = splits.parts(self._splits, fold, protocol)
         return part.reindex(self.table["image_id"]).to_numpy()
 
 
-def load(work: Workspace, image_size: int, label: str | None, limit_patients: int | None = None) -> SliceData:
-    """Read the tables, choose the targets, decode what is not yet in the cache. Slices with an unknown label are left out."""
+def load(
+    work: Workspace,
+    image_size: int,
+    label: str | None,
+    limit_patients: int | None = None,
+    known_only: bool = True,
+    split: bool = True,
+) -> SliceData:
+    """Read the tables, choose the targets, decode what is not yet in the cache.
+
+    `known_only` leaves out slices whose label is unknown; else their targets are NaN. Without `split` no splits.csv is needed.
+    """
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset)
-    split_table = tables.read_splits(work)
-    _stop_if_unsplit(work, labels, split_table)
+    split_table = tables.read_splits(work) if split else None
+    if split_table is not None:
+        _stop_if_unsplit(work, labels, split_table)
     classes, targets = choose_targets(labels, dataset, label)
 
-    pixels = images.cached(work, labels, image_size)
-    keep = ~np.isnan(targets).any(axis=1)
+    keep = ~np.isnan(targets).any(axis=1) | (not known_only)
     if limit_patients is not None:
-        keep &= labels["patient"].isin(first_patients(split_table, limit_patients)).to_numpy()
+        chosen = first_patients(split_table, limit_patients) if split else sorted(labels["patient"].unique())[:limit_patients]
+        keep &= labels["patient"].isin(chosen).to_numpy()
     if not keep.all():
         print(f"{len(keep) - keep.sum()} of {len(keep)} slices are left out (unknown label or --limit-patients)")
-    pixels = pixels if keep.all() else pixels[keep]
-    digest = files.sha256(work.work / "splits.csv")
     table = labels[keep].reset_index(drop=True)
-    return SliceData(
-        table, dataset.layout, classes, dataset.exclusive, targets[keep].astype(np.float32), pixels, digest, split_table
-    )
+    if table.empty:
+        raise UserError(f"{work.show(work.work / 'labels.csv')}: no slice is left to work with; check its labels")
+    pixels = images.cached(work, table, image_size)
+    digest = files.sha256(work.work / "splits.csv") if split else None
+    targets = targets[keep].astype(np.float32)
+    return SliceData(table, dataset.layout, classes, dataset.exclusive, targets, pixels, digest, labels, split_table)
 
 
 def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | None) -> tuple[list[str], np.ndarray]:
@@ -111,3 +125,4 @@ def _stop_if_unsplit(work: Workspace, labels: pd.DataFrame, split_table: pd.Data
             f"{work.show(work.work / 'splits.csv')}: {len(without)} image(s) of labels.csv have no fold (first: {min(without)}); "
             f"run: python scripts/05_make_splits.py --dataset {work.dataset}"
         )
+    splits.stop_if_renamed(labels, split_table)

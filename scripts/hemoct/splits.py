@@ -49,9 +49,12 @@ def _assign(splits: object, n: int) -> np.ndarray:
 def extend(old: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """Keep every old assignment; new patients, largest first, go to the fold with the fewest images so far.
 
-    A new image of a known patient joins the patient's fold. Images that are gone from `labels` are dropped.
+    A new image of a known patient joins the patient's fold. Images that are gone from `labels` keep their place, for they may
+    come back. An image that has changed its patient stops: the old folds do not fit the new patients.
     """
-    known = labels.merge(old[["image_id", "fold", "slice_fold"]], on="image_id", how="left")
+    stop_if_renamed(labels, old)
+    known = pd.concat([labels[["image_id", "patient"]], old[~old["image_id"].isin(labels["image_id"])][["image_id", "patient"]]])
+    known = known.merge(old[["image_id", "fold", "slice_fold"]], on="image_id", how="left")
     fold_of_patient = old.drop_duplicates("patient").set_index("patient")["fold"]
     known["fold"] = known["patient"].map(fold_of_patient)
     sizes = known["fold"].value_counts().reindex(range(FOLDS), fill_value=0)
@@ -78,7 +81,12 @@ def parts(splits: pd.DataFrame, fold: int, protocol: str) -> pd.Series:
     part[(column == fold).to_numpy()] = "test"
     part[(column == (fold + 1) % FOLDS).to_numpy()] = "val"
     if protocol == "patient":
-        stop_if_shared(splits["patient"], part)
+        shared = on_two_sides(splits["patient"], part)
+        if shared:
+            raise UserError(
+                f"splits.csv: {len(shared)} patient(s) on two sides (first: {shared[0]}); it was changed by hand: "
+                "restore it, or delete it for new folds (scripts/05_make_splits.py), and train anew"
+            )
     return part
 
 
@@ -93,16 +101,29 @@ def given_parts(labels: pd.DataFrame, splits: pd.DataFrame) -> pd.Series:
     if not (part == "val").any():
         fold = splits.set_index("image_id")["fold"].reindex(part.index)
         part[(part == "train") & (fold == 0)] = "val"
-    stop_if_shared(labels["patient"], part)
+    shared = on_two_sides(labels["patient"], part)
+    if shared:
+        raise UserError(
+            f"labels.csv: given_split has {len(shared)} patient(s) on two sides (first: {shared[0]}); use --split folds, "
+            "or a --patient-regex that tells them apart if they are different people"
+        )
     return part.rename("part")
 
 
-def stop_if_shared(patients: pd.Series, part: pd.Series) -> None:
-    """Stop when a patient has images in two parts."""
+def on_two_sides(patients: pd.Series, part: pd.Series) -> list[str]:
+    """The patients that have images in two parts."""
     sides = pd.DataFrame({"patient": patients.to_numpy(), "part": part.to_numpy()}).groupby("patient")["part"].nunique()
-    shared = sides.index[sides > 1]
-    if len(shared):
+    return list(sides.index[sides > 1])
+
+
+def stop_if_renamed(labels: pd.DataFrame, splits: pd.DataFrame) -> None:
+    """Stop when labels.csv gives an image to another patient than splits.csv does: its folds would leak."""
+    both = labels.merge(splits, on="image_id", suffixes=("", "_split"))
+    other = both[both["patient"] != both["patient_split"]]
+    if len(other):
+        first = other.iloc[0]
         raise UserError(
-            f"splits.csv: {len(shared)} patient(s) on two sides (first: {shared[0]}); "
-            "delete splits.csv and run scripts/05_make_splits.py again"
+            f"splits.csv: {len(other)} image(s) belong to another patient in labels.csv (first: {first['image_id']}, "
+            f"{first['patient_split']} is now {first['patient']}); restore the rule for patients of scripts/03_make_labels.py, "
+            "or delete splits.csv for new folds, and train anew"
         )

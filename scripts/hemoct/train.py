@@ -36,9 +36,9 @@ def add_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr:
     group.add_argument("--batch-size", type=cli.positive_int, default=batch_size)
     group.add_argument("--lr", type=cli.positive_float, default=lr, help="highest learning rate")
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
-    group.add_argument("--weight-decay", type=float, default=0.01)
+    group.add_argument("--weight-decay", type=cli.share, default=0.01)
     group.add_argument("--schedule", choices=SCHEDULES, default="onecycle")
-    group.add_argument("--warmup", type=float, default=0.1, help="share of the steps in which the learning rate rises")
+    group.add_argument("--warmup", type=cli.share, default=0.1, help="share of the steps in which the learning rate rises")
     group.add_argument(
         "--patience", type=cli.positive_int, default=10, help="epochs without a better validation loss before stopping"
     )
@@ -80,6 +80,9 @@ class Fit:
         self._settings = {name: value for name, value in vars(args).items() if name in _SETTINGS}
         if args.resume:
             self._resume()
+        if not self.history:  # what an earlier training left would be taken for this one's
+            for name in ("best.pt", "last.pt", "history.csv", "predictions.csv", "metrics.json"):
+                (folder / name).unlink(missing_ok=True)
 
     def epochs(self) -> Iterator[int]:
         """Count epochs from 1 (or from where --resume goes on) until the last or until patience ends."""
@@ -125,13 +128,16 @@ class Fit:
         if self.best_epoch == epoch:
             _save(self.folder / "best.pt", _portable(self.model.state_dict()))
         _save(self.folder / "last.pt", self._state())
-        tables.write_csv(self.folder / "history.csv", pd.DataFrame(self.history))
+        self._write_history()
         shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
         left = f"  about {_duration(seconds * (self.args.epochs - 1))} to go" if epoch == 1 and self.args.epochs > 1 else ""
         print(
             f"  epoch {epoch}/{self.args.epochs}  {shown}  {seconds:.0f} s{'  *' if self.best_epoch == epoch else ''}{left}",
             flush=True,
         )
+
+    def _write_history(self) -> None:
+        tables.write_csv(self.folder / "history.csv", pd.DataFrame(self.history))
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -166,8 +172,10 @@ class Fit:
         for schedule, saved in ((self.by_step, state["by_step"]), (self.by_loss, state["by_loss"])):
             if schedule is not None:
                 schedule.load_state_dict(saved)
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where it was not in use, as on a CPU
+            self.scaler.load_state_dict(state["scaler"])
         self.history = state["history"]
+        self._write_history()  # it may lack the last epoch when the kill came between the two files
         print(f"  goes on after epoch {len(self.history)}")
 
 
@@ -214,7 +222,7 @@ def validate(
 # Flags that change what is trained; a resumed training must repeat them.
 _SETTINGS = {
     "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size", "augment",
-    "mirror", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
+    "mirror", "precision", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
 }  # fmt: skip
 
 
@@ -238,8 +246,9 @@ def _portable(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _save(path: Path, content: dict) -> None:
-    with files.replacing(path) as temporary:
-        torch.save(content, temporary)
+    # Through a stream: given a path, torch reports a full disk as a RuntimeError without a name.
+    with files.replacing(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def _duration(seconds: float) -> str:
