@@ -213,6 +213,7 @@ def test_models_predict_once_and_meet_other_data(work, frame, plain, monkeypatch
     assert (content["evaluated_on"], content["protocol"], content["n"]) == ("other", "external", 50)
     assert content["folds"][0]["threshold"] == pytest.approx(0.45) and "frozen" in content["threshold_rule"]
     assert files.read_json(work.task(1) / "e" / "metrics.json")["evaluated_on"] == "toy"
+    stopped(plain(EVALUATE, "--on", "toy"), "--on toy", "on which the models were trained")
 
 
 def test_the_given_split_is_one_model(work, frame, plain):
