@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by demo.sh, test.sh and run_all.sh, so that the three agree on one Python environment: the active one
-# (VIRTUAL_ENV or CONDA_PREFIX), or else .venv in the repository.
+# (VIRTUAL_ENV or CONDA_PREFIX), or else .venv in the repository. Conda's base does not count: many shells start in it,
+# and gigabytes of packages do not belong there.
 
 repository=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -32,14 +33,36 @@ make_environment() {
         stop "$python cannot make .venv; on Debian or Ubuntu: sudo apt install ${python}-venv"
 }
 
+active_environment() {
+    if [ -n "${VIRTUAL_ENV:-}" ]; then
+        echo "$VIRTUAL_ENV"
+    elif [ "${CONDA_DEFAULT_ENV:-}" != base ]; then
+        echo "${CONDA_PREFIX:-}"
+    fi
+}
+
+own_environment_works() { # its python is in Scripts/ on Windows
+    "$repository/.venv/bin/python" -m pip --version >/dev/null 2>&1 ||
+        "$repository/.venv/Scripts/python" -m pip --version >/dev/null 2>&1
+}
+
 use_environment() { # put the environment's programs first on the PATH
-    environment=${VIRTUAL_ENV:-${CONDA_PREFIX:-$repository/.venv}}
-    export PATH="$environment/bin:$PATH"
+    local programs
+    environment=$(active_environment)
+    environment=${environment:-$repository/.venv}
+    if command -v cygpath >/dev/null; then # Git Bash: a PATH cannot hold C:\...
+        environment=$(cygpath --unix "$environment")
+    fi
+    programs=$environment/bin
+    if [ -d "$environment/Scripts" ]; then
+        programs=$environment:$environment/Scripts # conda for Windows has python above Scripts
+    fi
+    export PATH="$programs:$PATH"
 }
 
 set_up() { # make the environment where there is none; install only when requirements changed since the last time
     local wanted stamp
-    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && ! "$repository/.venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    if [ -z "$(active_environment)" ] && ! own_environment_works; then
         make_environment
     fi
     use_environment

@@ -20,6 +20,13 @@ case "$*" in *"$FAIL_AT"*) exit 7 ;; esac
 """
 
 
+# A python of the system: its `-m venv` makes an environment with the stub in {programs}/, as on Linux or on Windows.
+MAKER = """#!/usr/bin/env bash
+if [ "$1 $2" = "-m venv" ]; then mkdir -p "$4/{programs}" && exec cp "{stub}" "$4/{programs}/python"; fi
+exec "{python}" "$@"
+"""
+
+
 @dataclass(frozen=True)
 class Copy:
     """A copy of the shell scripts in a folder with a space, and an active environment whose `python` only logs."""
@@ -192,6 +199,35 @@ def test_a_failed_installation_is_tried_again(copy: Copy) -> None:
     calls = copy.log
     assert sum("pip install" in call for call in calls) == 2
     assert calls[-1].startswith("-m pytest") and calls[-1].endswith("tests -k train")
+
+
+@pytest.mark.parametrize("programs", ["bin", "Scripts"])
+def test_conda_base_is_left_alone_for_an_environment_of_its_own(copy: Copy, tmp_path: Path, programs: str) -> None:
+    base, own = tmp_path / "conda", tmp_path / "own.log"
+    stub = tmp_path / "stub"
+    stub.write_text(STUB.format(python=sys.executable, log=own))
+    (base / "bin").mkdir(parents=True)
+    (base / "bin" / "python").write_text(STUB.format(python=sys.executable, log=tmp_path / "base.log"))
+    (base / "bin" / "python3.12").write_text(MAKER.format(programs=programs, stub=stub, python=sys.executable))
+    for path in (stub, *(base / "bin").iterdir()):
+        path.chmod(0o755)
+    inherited = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    active = {"CONDA_PREFIX": str(base), "PATH": f"{base / 'bin'}:{os.environ['PATH']}", "FAIL_AT": "nothing"}
+
+    def calls(environment: str) -> list[str]:
+        settings = inherited | active | {"CONDA_DEFAULT_ENV": environment}
+        done = subprocess.run(
+            ["bash", copy.folder / "scripts" / "test.sh"], env=settings, cwd=copy.folder, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        made = own.read_text().splitlines() if own.exists() else []
+        own.unlink(missing_ok=True)
+        return made
+
+    assert sum("pip install" in call for call in calls("base")) == 1
+    assert not any("pip install" in call for call in calls("base")), "the second call finds it as it is"
+    assert not (tmp_path / "base.log").exists()
+    assert calls("mine") == [] and "pip install" in (tmp_path / "base.log").read_text(), "a named one is used"
 
 
 def test_without_a_fitting_python_one_line_says_so(copy: Copy, tmp_path: Path) -> None:
