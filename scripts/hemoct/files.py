@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,17 +67,36 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def walk(folder: Path, onerror: Callable[[OSError], Any] | None = None) -> Iterator[Path]:
+    """Every file below `folder`, relative to it, in the same order each time: a folder's files, then its folders.
+
+    Links are followed, each folder once; hidden files and what archives of macOS add are left out. A link to nothing is
+    named like a file. `onerror` is called for a folder that cannot be listed, which is passed over otherwise.
+    """
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=onerror):
+        real = os.path.realpath(place)
+        if real in seen:  # a link back to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        here = Path(place).relative_to(folder)
+        yield from (here / name for name in sorted(names) if not name.startswith("."))
+
+
 def fingerprint(path: Path) -> str | None:
-    """Identify an input: content hash of a file; names, sizes and times of a folder's files; None if absent."""
+    """Identify an input: content hash of a file; names, sizes and times of a folder's files (see `walk`); None if absent."""
     if path.is_file():
         return sha256(path)
     if not path.is_dir():
         return None
     digest = hashlib.sha256()
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders.sort()
-        for name in sorted(names):
-            entry = Path(folder, name)
-            status = entry.stat()
-            digest.update(f"{entry.relative_to(path)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for name in walk(path):
+        try:
+            status = (path / name).stat()
+            line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        except OSError:  # a link to nothing, or a file taken away at this moment; the step that reads it will say so
+            line = f"{name}\0\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from hemoct import files
 from hemoct.annotations import AnnotationError
 from hemoct.cli import UserError
 from hemoct.images import SUFFIXES
@@ -74,21 +75,11 @@ def list_files(folder: Path) -> list[Path]:
 
     A folder that cannot be read or a link to nothing stops: images would be missing without a word.
     """
-    found: list[Path] = []
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        real = os.path.realpath(place)
-        if real in seen:  # a link back to a folder above would never end
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        here = Path(place).relative_to(folder)
-        found += [here / name for name in names if not name.startswith(".")]
+    found = sorted(files.walk(folder, _unreadable))
     broken = [path for path in found if not os.path.exists(folder / path)]
     if broken:
         raise UserError(f"{len(broken)} link(s) in {folder} lead nowhere (first: {broken[0]}); mend or remove them")
-    return sorted(found)
+    return found
 
 
 def _unreadable(error: OSError) -> NoReturn:
