@@ -43,3 +43,25 @@ def test_a_fingerprint_survives_broken_links_and_loops(data: Path) -> None:
     broken = files.fingerprint(data)
     (data / "nowhere").write_text("there again")
     assert len({before, broken, files.fingerprint(data)}) == 3
+
+
+def put(folder: Path, text: str) -> None:
+    with files.replacing_folder(folder) as temporary:
+        (temporary / "a.txt").write_text(text)
+
+
+def test_a_folder_lost_between_two_renames_comes_back(tmp_path: Path) -> None:
+    folder, other = tmp_path / "made", tmp_path / "not-made"
+    put(folder, "first")
+    put(other, "other")
+    # What a process that was killed leaves behind.
+    folder.rename(tmp_path / ".old-123-made")
+    (tmp_path / ".old-45-not-made").mkdir()
+    with pytest.raises(OSError, match="full"), files.replacing_folder(folder) as temporary:
+        (temporary / "a.txt").write_text("half")
+        raise OSError("full")
+    assert (folder / "a.txt").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".old-45-not-made", "made", "not-made"]
+    put(other, "second")
+    assert (other / "a.txt").read_text() == "second"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "not-made"], "what was replaced is gone"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`; put it in the place of `path` on success, delete it on any error."""
+    """Yield an empty temporary folder beside `path`; put it in the place of `path` on success, delete it on any error.
+
+    A process killed between its two renames leaves the old folder as `.old-*`; the next call puts that back first.
+    """
+    _restore(path)
     temporary, old = (path.with_name(f".{word}-{os.getpid()}-{path.name}") for word in ("tmp", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -45,6 +50,18 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.replace(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _restore(path: Path) -> None:
+    """Put back the latest `.old-*` of a killed process where `path` is missing; delete those that are replaced."""
+    name = re.compile(rf"\.old-\d+-{re.escape(path.name)}")
+    left = [found for found in path.parent.glob(".old-*") if name.fullmatch(found.name)]
+    if left and not path.exists():
+        latest = max(left, key=lambda found: found.stat().st_mtime_ns)
+        left.remove(latest)
+        os.replace(latest, path)
+    for found in left:
+        shutil.rmtree(found, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> Path:

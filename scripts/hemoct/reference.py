@@ -62,17 +62,15 @@ def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
 
 def _copy(work: cli.Workspace, source: Path, kept: list[Path], target: Path) -> Path:
     """Copy whole or not at all: the old folder goes when the new one is complete."""
-    temporary = target.with_name(f".tmp-{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for path in kept:
-        copied = temporary / path.relative_to(source)
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        if path.name.endswith(".run.json"):
-            files.write_json(copied, portable(files.read_json(path), work.root))
-        else:
-            shutil.copyfile(path, copied)
-    shutil.rmtree(target, ignore_errors=True)
-    return temporary.rename(target)
+    with files.replacing_folder(target) as temporary:
+        for path in kept:
+            copied = temporary / path.relative_to(source)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            if path.name.endswith(".run.json"):
+                files.write_json(copied, portable(files.read_json(path), work.root))
+            else:
+                shutil.copyfile(path, copied)
+    return target
 
 
 def portable(record: Any, root: Path) -> Any:
