@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     run = cli.Run(__file__, args, work.task(args.task), [work.task(args.task) / name / "metrics.json" for name in names])
     if run.up_to_date():
         return
+    reference.check_comparison(work, args.task, coming=names)  # before anything is replaced
     with run:
         for name in names:
             run.wrote(reference.publish(work, args.task, name))

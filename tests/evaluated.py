@@ -63,11 +63,13 @@ def make(work: cli.Workspace, experiment: str, accuracy: float = 0.9, protocol: 
     return folder
 
 
-def compare(work: cli.Workspace) -> Path:
-    """The folder of a comparison."""
+def compare(work: cli.Workspace, *experiments: str) -> Path:
+    """The folder of a comparison of these experiments."""
     folder = work.task(1) / "comparison"
     files.write_text(folder / "comparison.csv", COMPARISON)
     files.write_text(folder / "comparison.md", "| experiment |\n")
-    files.write_json(folder / "03_compare.run.json", record("task1_classification/03_compare.py", work))
+    made_from = [work.task(1) / name / "metrics.json" for name in experiments]
+    inputs = {str(path.relative_to(work.root)): files.fingerprint(path) for path in made_from}
+    files.write_json(folder / "03_compare.run.json", record("task1_classification/03_compare.py", work, inputs=inputs))
     Image.fromarray(np.zeros((8, 12), dtype=np.uint8)).save(folder / "comparison.png")
     return folder

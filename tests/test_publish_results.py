@@ -19,7 +19,7 @@ def call(work: cli.Workspace, run_step):
 
 def test_keeps_small_results_and_nothing_else(work: cli.Workspace, call) -> None:
     evaluated.make(work, "resnet18")
-    evaluated.compare(work)
+    evaluated.compare(work, "resnet18")
     files.write_text(work.task(1) / "resnet18" / "04_predict.run.json", "{}")
     assert call().code == 0
     kept = work.reference / "task1" / "resnet18"
@@ -68,6 +68,53 @@ def test_readme_table_is_written_from_metrics(work: cli.Workspace, call) -> None
     assert text.endswith("<!-- end results -->\n\nThe end\n")
     assert call("--readme-only").code == 0
     assert (work.root / "README.md").read_text() == text
+
+
+def test_readme_names_every_commit_once(work: cli.Workspace, call) -> None:
+    folder = evaluated.make(work, "resnet18")
+    evaluated.make(work, "other")
+    path = folder / "fold1" / "01_train.run.json"
+    files.write_json(path, files.read_json(path) | {"git_commit": "fedcba9876543210", "git_dirty": True})
+    call()
+    text = (work.root / "README.md").read_text()
+    assert "(commits 012345678 and fedcba987 with uncommitted changes, cpu, 7 min)" in text
+    assert "02_evaluate.py --dataset toy` (commit 012345678, 2 min)" in text
+
+
+def unfinished(work: cli.Workspace) -> None:
+    path = work.task(1) / "comparison" / "03_compare.run.json"
+    files.write_json(path, files.read_json(path) | {"status": "unfinished"})
+
+
+def evaluated_again(work: cli.Workspace) -> None:
+    evaluated.make(work, "resnet18", accuracy=0.7)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "said"),
+    [
+        (unfinished, (), "03_compare.run.json says that the run did not end"),
+        (lambda work: None, ("--experiment", "resnet18"), "compares other, of which"),
+        (evaluated_again, (), "compares resnet18, of which"),
+    ],
+)
+def test_a_comparison_of_other_results_is_not_kept(work: cli.Workspace, call, spoil, words, said: str) -> None:
+    for name in ("resnet18", "other"):
+        evaluated.make(work, name)
+    evaluated.compare(work, "resnet18", "other")
+    spoil(work)
+    result = call(*words)
+    assert result.code == 2 and said in result.err and result.err.count("\n") == 1
+    assert not work.reference.exists()
+
+
+def test_a_comparison_with_what_is_kept_already_is_kept(work: cli.Workspace, call) -> None:
+    evaluated.make(work, "other")
+    assert call().code == 0
+    evaluated.make(work, "resnet18")
+    evaluated.compare(work, "resnet18", "other")
+    assert call("--experiment", "resnet18").code == 0
+    assert (work.reference / "task1" / "comparison" / "comparison.csv").is_file()
 
 
 def test_without_results_the_readme_says_so(work: cli.Workspace, call) -> None:

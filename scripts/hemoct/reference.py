@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def publish(work: cli.Workspace, task: int, experiment: str) -> Path:
         raise cli.UserError(f"{work.show(source)} has no metrics.json; evaluated experiments are: {have}")
     kept = _matching(source, KEPT[task])
     for path in kept:
-        if path.name.endswith(".run.json") and files.read_json(path)["status"] != "ok":
-            raise cli.UserError(f"{work.show(path)} says that the run did not end; run its command again before publishing")
+        if path.name.endswith(".run.json"):
+            _need_end(work, path)
     size = sum(path.stat().st_size for path in kept)
     if size > LIMIT:
         largest = max(kept, key=lambda path: path.stat().st_size)
@@ -50,10 +51,34 @@ def publish(work: cli.Workspace, task: int, experiment: str) -> Path:
 
 
 def publish_comparison(work: cli.Workspace, task: int) -> Path | None:
-    """The same for the comparison of experiments; None where there is none."""
+    """The same for the comparison of experiments; None where there is none. Raises UserError as `check_comparison` does."""
+    check_comparison(work, task)
     source = work.task(task) / "comparison"
     kept = _matching(source, COMPARISON)
     return _copy(work, source, kept, work.reference / f"task{task}" / "comparison") if kept else None
+
+
+def check_comparison(work: cli.Workspace, task: int, coming: Collection[str] = ()) -> None:
+    """Raise UserError when the comparison did not end, or compares what is neither kept as it was then nor `coming`."""
+    source, kept = work.task(task) / "comparison", work.reference / f"task{task}"
+    step = f"{experiments.FOLDERS[task]}/03_compare.py"
+    if not _matching(source, COMPARISON):
+        return
+    path = work.need(source / "03_compare.run.json", step)
+    _need_end(work, path)
+    for name, digest in files.read_json(path)["inputs"].items():
+        experiment, file = Path(name).parts[-2:]
+        place = work.task(task) if experiment in coming else kept
+        if files.fingerprint(place / experiment / file) != digest:
+            raise cli.UserError(
+                f"{work.show(source)} compares {experiment}, of which {work.show(kept)} holds no copy or another; name it with "
+                f"--experiment too, or compare what is kept: python {step} --dataset {work.dataset} EXPERIMENT ..."
+            )
+
+
+def _need_end(work: cli.Workspace, record: Path) -> None:
+    if files.read_json(record)["status"] != "ok":
+        raise cli.UserError(f"{work.show(record)} says that the run did not end; run its command again before publishing")
 
 
 def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -157,7 +157,7 @@ def commands(records: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _how(records: list[dict[str, Any]]) -> str:
-    facts = [commit_of(records[0])]
+    facts = [commits_of(records)]
     facts += sorted({record["device"] for record in records if record.get("device")})
     facts.append(_duration(sum(record.get("wall_s", 0) for record in records)))
     if any(record["status"] != "ok" for record in records):
@@ -165,9 +165,13 @@ def _how(records: list[dict[str, Any]]) -> str:
     return ", ".join(facts)
 
 
-def commit_of(record: dict[str, Any]) -> str:
-    commit = record.get("git_commit")
-    return "commit " + (commit[:9] if commit else "unknown") + (" with uncommitted changes" if record.get("git_dirty") else "")
+def commits_of(records: Iterable[dict[str, Any]]) -> str:
+    """`commit 012345678`, or each of several once: folds of one training may come from different states of the code."""
+    names = dict.fromkeys(
+        (record.get("git_commit") or "unknown")[:9] + (" with uncommitted changes" if record.get("git_dirty") else "")
+        for record in records
+    )
+    return ("commit " if len(names) == 1 else "commits ") + " and ".join(names)
 
 
 def _duration(seconds: float) -> str:
