@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import huggingface_hub
 import safetensors
 import safetensors.torch
 import timm
@@ -50,6 +52,8 @@ def build(spec: ClassifierSpec, weights: str = "none") -> nn.Module:
     options = {"in_chans": 1, "num_classes": len(spec.classes)}
     if timm.models.get_pretrained_cfg(spec.backbone).fixed_input_size:
         options["img_size"] = spec.image_size
+    if weights == "imagenet":
+        huggingface_hub.utils.logging.set_verbosity_error()  # its lines about retries; what failed is said below, once
     try:
         model = timm.create_model(spec.backbone, pretrained=weights == "imagenet", **options)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
@@ -192,4 +196,4 @@ def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return textwrap.shorten((str(error).strip().splitlines() or [type(error).__name__])[0], 140, placeholder=" ...")
