@@ -177,9 +177,21 @@ def test_a_slice_number_stands_alone(text: str, number: int | None):
     assert slice_number(text) == number
 
 
-def test_images_outside_a_class_folder_and_a_class_named_like_a_column_stop(work: cli.Workspace, make):
-    draw(work.raw, "A/1.png", "mask/2.png")
-    stops(make("--layout", "folders"), "'mask' has the name of a column")
+@pytest.mark.parametrize("name", ["mask", "group", "class", "part", "file", "fold"])
+def test_a_class_named_like_a_column_of_any_table_stops(work: cli.Workspace, make, name: str):
+    draw(work.raw, "A/1.png", f"{name}/2.png")
+    stops(make("--layout", "folders"), f"{name!r} has the name of a column")
+
+
+def test_classes_and_patients_may_be_called_like_missing_values(work: cli.Workspace, made):
+    draw(work.raw, "A/null_1.png", "NA/None_2.png")
+    labels, _, dataset = made("--layout", "folders", "--patient-regex", "^([A-Za-z]+)_")
+    assert dataset.labels == ["A", "NA"] and labels["NA"].tolist() == [1, 0]
+    assert labels["patient"].tolist() == ["None", "null"]
+
+
+def test_images_outside_a_class_folder_stop(work: cli.Workspace, make):
+    draw(work.raw, "A/1.png", "B/2.png")
     draw(work.raw, "3.png")
     stops(make("--layout", "folders"), "1 image(s) lie in no class folder (first: 3.png)")
 

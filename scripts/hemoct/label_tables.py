@@ -92,10 +92,10 @@ def presence(ids: Iterable[str], boxes: dict[str, list[Box]], name: str | None =
 
 
 def describe(frame: pd.DataFrame, boxes: pd.DataFrame, dataset: tables.Dataset, folder: Path) -> None:
-    """Fill in the image size and the counts of a data set; refuse label names that the table needs for itself."""
-    taken = sorted(set(dataset.labels) & set(tables.IMAGE_COLUMNS + tables.OPTIONAL_COLUMNS))
+    """Fill in the image size and the counts of a data set; refuse label names that the tables need for themselves."""
+    taken = sorted(set(dataset.labels) & tables.RESERVED)
     if taken:
-        raise UserError(f"{folder}: the label or class {taken[0]!r} has the name of a column of labels.csv; rename it")
+        raise UserError(f"{folder}: the label or class {taken[0]!r} has the name of a column that the tables need; rename it")
     dataset.image_size = _common_size(folder, frame["image"])
     known = frame[dataset.labels].astype("Int64")
     dataset.counts = {

@@ -21,6 +21,9 @@ BOX_COLUMNS = ["image_id", "class", "xmin", "ymin", "xmax", "ymax"]
 SPLIT_COLUMNS = ["image_id", "patient", "fold", "slice_fold"]
 PREDICTION_COLUMNS = ["image_id", "patient", "fold", "part"]
 TEXT_COLUMNS = {"image_id", "patient", "image", "mask", "annotation", "group", "given_split", "class", "part", "file"}
+RESERVED = {*IMAGE_COLUMNS, *OPTIONAL_COLUMNS, *SPLIT_COLUMNS, *PREDICTION_COLUMNS, *TEXT_COLUMNS}
+"""names that no label may have: labels are columns beside these"""
+NO_NUMBER = ["", "NA", "N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "none", "None", "null", "NULL"]
 PARTS = ("train", "val", "test")
 
 
@@ -45,11 +48,15 @@ class Dataset:
 
 
 def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
-    """Read a CSV with identifiers as text; stop with one line when it is empty, broken or lacks a column."""
+    """Read a CSV with identifiers as text; stop with one line when it is empty, broken or lacks a column.
+
+    In text columns a patient or class may be called `NA` or `None`: nothing there is missing but the empty cell, as "".
+    """
     try:
         header = pd.read_csv(path, nrows=0)
-        text = {column: str for column in header.columns if column in TEXT_COLUMNS}
-        frame = pd.read_csv(path, dtype=text, keep_default_na=True)
+        text = {column: "str" for column in header.columns if column in TEXT_COLUMNS}
+        missing_by = {column: NO_NUMBER for column in header.columns if column not in text}
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing_by)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -59,8 +66,7 @@ def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(frame.columns)}")
     if frame.empty:
         raise UserError(f"{path} has no rows; check its source and make it again")
-    text_present = [column for column in frame.columns if column in TEXT_COLUMNS]
-    frame[text_present] = frame[text_present].fillna("")
+    frame[list(text)] = frame[list(text)].fillna("")  # a row that ends early
     return frame
 
 
