@@ -65,6 +65,23 @@ def test_a_whole_data_set(lesions: cli.Workspace, run_step: Callable) -> None:
     assert len(record["outputs"]) == 2 + len(figures(lesions))
 
 
+def test_annotations_that_were_dropped_are_found(lesions: cli.Workspace, run_step: Callable) -> None:
+    repairs = [
+        ("x/0001_00.xml", "no <size>", "<size> set to 32 x 32 x 1"),
+        ("x/0001_01.xml", "object 1 is reversed: xmax 1 < xmin 5", "dropped: not in merged_annotation"),
+        ("x/9.xml", "no image that matches", "dropped: not in merged_annotation"),
+    ]
+    tables.write_csv(lesions.work / "repairs.csv", pd.DataFrame(repairs, columns=["file", "problem", "repair"]))
+    result = run_step(STEP, *words(lesions))
+    assert result.code == 0, result.err
+    assert "2       dropped_annotation" in result.out
+    found = tables.read_csv(lesions.work / "audit.csv", audit.AUDIT_COLUMNS)
+    assert found[["image_id", "patient", "check", "fatal", "detail"]].to_numpy().tolist() == [
+        ["0001_01", "0001", "dropped_annotation", False, "x/0001_01.xml: object 1 is reversed: xmax 1 < xmin 5"],
+        ["", "", "dropped_annotation", False, "x/9.xml: no image that matches"],
+    ]
+
+
 def test_images_and_labels_alone_then_a_changed_image(work: cli.Workspace, run_step: Callable) -> None:
     toy.make(work, slices=2)
     assert run_step(STEP, *words(work)).code == 0

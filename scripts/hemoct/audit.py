@@ -65,6 +65,7 @@ CHECKS = {
     "patient_no_positive": Check(False, "no positive slice in this patient"),
     "patient_no_negative": Check(False, "no negative slice in this patient"),
     "no_patient": Check(False, "no patient identifier: two images of one person may be in two folds"),
+    "dropped_annotation": Check(False, "scripts/02_merge_annotations.py could not use the annotation; its boxes are lost"),
     "unknown_label": Check(False, "a label is unknown; the image is left out where that label is used"),
 }
 
@@ -114,11 +115,10 @@ def read_study(work: Workspace) -> Study:
     boxes = tables.read_boxes(work)
     corners = tables.BOX_COLUMNS[2:]
     boxes[corners] = boxes[corners].apply(pd.to_numeric, errors="coerce").astype(float)
-    repairs = work.work / "repairs.csv"
-    has_repairs = repairs.exists() and repairs.read_text(encoding="utf-8").count("\n") > 1
-    return Study(
-        work, dataset, labels, boxes, tables.read_patients(work), tables.read_csv(repairs, ["problem"]) if has_repairs else None
-    )
+    path = work.work / "repairs.csv"
+    has_repairs = path.exists() and path.read_text(encoding="utf-8").count("\n") > 1
+    repairs = tables.read_csv(path, ["file", "problem", "repair"]) if has_repairs else None
+    return Study(work, dataset, labels, boxes, tables.read_patients(work), repairs)
 
 
 # ---- the pass over the pixels
@@ -198,6 +198,7 @@ def check(study: Study, seen: Survey) -> pd.DataFrame:
         *_check_masks(study, seen.images),
         *_check_copies(study, seen.images),
         *(_check_slices(seen.images) if study.has_patients else ()),
+        *_check_annotations(study),
         *_check_labels(study),
     ]
     order = {name: position for position, name in enumerate(CHECKS)}
@@ -332,6 +333,16 @@ def _check_slices(seen: pd.DataFrame) -> Iterator[pd.DataFrame]:
     jump = "slice " + number.astype(str) + " follows " + before.map("{:.0f}".format)
     yield _found("slice_gap", rows[number - before > 1], jump)
     yield _found("slice_repeat", rows[number == before], "slice " + number.astype(str) + " twice")
+
+
+def _check_annotations(study: Study) -> Iterator[pd.DataFrame]:
+    if study.repairs is None:
+        return
+    dropped = study.repairs[study.repairs["repair"].str.startswith("dropped")]
+    rows = pd.DataFrame({"image_id": dropped["file"].map(lambda name: Path(name).stem)})
+    rows = rows.merge(study.labels[["image_id", "patient"]], on="image_id", how="left").set_index(dropped.index)
+    rows.loc[rows["patient"].isna()] = ""  # the name of the file tells no image
+    yield _found("dropped_annotation", rows, dropped["file"] + ": " + dropped["problem"])
 
 
 def _check_labels(study: Study) -> Iterator[pd.DataFrame]:
