@@ -59,7 +59,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if "--demo" in (sys.argv[1:] if argv is None else argv):
         made.set_defaults(dataset="demo")
     args = cli.parse(made, argv, __file__)
-    leasts = {"patients": phantom.FEWEST_PATIENTS, "slices": phantom.FEWEST_SLICES, "size": phantom.SMALLEST_SIZE, "seed": 0}
+    leasts = {"patients": phantom.FEWEST_PATIENTS, "slices": phantom.FEWEST_SLICES, "size": phantom.SMALLEST_SIZE}
     for name, least in leasts.items():
         if getattr(args, name) < least:
             made.error(f"--{name} {getattr(args, name)} is too small, {least} is the least")
