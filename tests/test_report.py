@@ -124,3 +124,14 @@ def test_a_section_more_is_all_that_a_task_needs(work: cli.Workspace) -> None:
 def test_torch_is_not_imported() -> None:
     code = "import sys, hemoct.report; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_folds_trained_one_by_one_are_shown_as_one_command() -> None:
+    def record(command: str) -> dict:
+        return {"command": command, "status": "ok", "git_commit": "a" * 40, "wall_s": 60}
+
+    folds = [record(f"python t.py --lr 1 --fold {fold} --threads 1 --resume") for fold in range(3)]
+    assert report.commands([*folds, record("python other.py --fold 2")]) == [
+        ("python t.py --lr 1", "commit aaaaaaaaa, 3 min"),
+        ("python other.py --fold 2", "commit aaaaaaaaa, 60 s"),
+    ]

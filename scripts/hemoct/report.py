@@ -21,7 +21,7 @@ from hemoct import cli, files, meaning
 from hemoct import report_tables as read
 from hemoct.report_tables import Table
 
-# What the labels of a layout mean: the reader of any number must know it.
+SINGLE = re.compile(r" --(fold|threads|device) \S+| --resume\b")  # flags that say where and in which pieces a command ran
 WIDE = 1000  # px; figures with more than one panel are wider and get a row of their own
 
 
@@ -149,11 +149,15 @@ def _fill(part: Part, section: Section, folder: Path, named: set[Path]) -> None:
 
 
 def commands(records: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
-    """(command, how it ran) of run records, each command once: the folds of one training share it, their times add up."""
+    """(command, how it ran) of run records, each command once: the folds of one training share it, their times add up.
+
+    Folds that were trained one by one are shown as the one command that trains them all.
+    """
     runs: dict[str, list[dict[str, Any]]] = {}
     for record in records:
-        runs.setdefault(record["command"], []).append(record)
-    return [(command, _how(same)) for command, same in runs.items()]
+        runs.setdefault(SINGLE.sub("", record["command"]), []).append(record)
+    shown = {common: {record["command"] for record in same} for common, same in runs.items()}
+    return [(shown[common].pop() if len(shown[common]) == 1 else common, _how(same)) for common, same in runs.items()]
 
 
 def _how(records: list[dict[str, Any]]) -> str:
