@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     names = args.experiment or experiments.evaluated(work, args.task)
-    run = cli.Run(__file__, args, work.task(args.task), [work.task(args.task) / name / "metrics.json" for name in names])
+    inputs = [*(f"{name}/metrics.json" for name in names), *(f"comparison/{name}" for name in reference.COMPARISON)]
+    run = cli.Run(__file__, args, work.task(args.task), [work.task(args.task) / name for name in inputs])
     if run.up_to_date():
         return
     reference.check_comparison(work, args.task, coming=names)  # before anything is replaced

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from hemoct import images, metrics, plots
@@ -207,6 +207,7 @@ def comparison(table: pd.DataFrame, heading: str) -> Figure:
     axes[0, 0].set_yticks(range(len(names)), [name.upper() if name in ACRONYMS else name.replace("_", " ") for name in names])
     if differ:
         axes[0, 1].axvline(0, color="grey", linestyle=":")
+        axes[0, 1].xaxis.set_major_locator(MaxNLocator(5))
         axes[0, 1].set(xlabel=f"difference to {table['experiment'].iloc[0]}\n(paired, 95 % interval)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1, frameon=False)
     _title(figure, heading)
