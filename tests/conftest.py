@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fake_figshare import Server, serving
 
-from hemoct import cli
+from hemoct import cli, figshare
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
@@ -46,6 +47,15 @@ def run_step(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 def work(tmp_path: Path) -> cli.Workspace:
     """An empty workspace named `toy`; pass `--root work.root --dataset toy` to steps."""
     return cli.Workspace(tmp_path, "toy")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server on this machine that behaves like figshare's API. A proxy must not stand between the test and it."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(figshare, "PAUSE_S", 0.0)
+    with serving() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_figshare import Server, random_bytes, serving, zip_of
+from fake_figshare import Server, random_bytes, zip_of
 
 from hemoct import figshare
 from hemoct.cli import UserError
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy of this machine must not stand between the test and its server."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(figshare, "PAUSE_S", 0.0)
-    with serving() as made:
-        yield made
 
 
 def fetch(server: Server, folder: Path) -> list[Path]:

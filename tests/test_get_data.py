@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_figshare import Server, random_bytes, serving, zip_of
+from fake_figshare import Server, random_bytes, zip_of
 
 from hemoct import figshare, layouts, phantom
 
@@ -22,19 +21,6 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
     phantom.draw_dataset(folder, patients=6, slices=4, size=64)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy of this machine must not stand between the test and its server."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(figshare, "PAUSE_S", 0.0)
-    with serving() as made:
-        yield made
 
 
 def left_over(root: Path) -> list[str]:
