@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Run every step of the chain on one data set, in order. Steps that are up to date are skipped.
 #
-#   bash scripts/run_all.sh --dataset NAME [--root DIR] [--from-step N] [--force] [--list] [-- FLAGS]
+#   bash scripts/run_all.sh --dataset NAME [--root DIR] [--from-step N] [--small] [--force] [--list] [-- FLAGS]
 #
 #   --dataset NAME   data/raw/NAME must be there: step 1 is yours, but "demo" is drawn
 #   --root DIR       folder that holds data/ and outputs/ (default: the repository)
 #   --from-step N    begin with step N of the list
+#   --small          train from scratch at 128 px, for a machine without a GPU or a network
 #   --force          run also what is up to date
 #   --list           print the numbered steps and stop
 #   -- FLAGS         flags of scripts/03_make_labels.py: -- --layout yolo --patient-regex '^(\d+)_'
@@ -14,7 +15,7 @@ set -euo pipefail
 # shellcheck source=scripts/setup.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
-dataset="" root="" from_step="" force="" skip="--skip-if-done" list="" label_flags=() merge_flags=()
+dataset="" root="" from_step="" force="" skip="--skip-if-done" small="" list="" label_flags=() merge_flags=()
 while [ $# -gt 0 ]; do
     case $1 in
     --dataset | --root | --from-step) [ $# -ge 2 ] || stop "$1 needs a value" ;;
@@ -25,6 +26,7 @@ while [ $# -gt 0 ]; do
     --from-step) from_step=$2 && shift ;;
     --force) force=--force && skip="" ;;
     --list) list=yes ;;
+    --small) small="--weights none --image-size 128 --epochs 8 --lr 1e-3" ;;
     --) shift && label_flags=("$@") && break ;;
     --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" && exit ;;
     *) stop "unknown flag $1; --help lists the flags" ;;
@@ -42,7 +44,7 @@ for word in ${label_flags[@]+"${label_flags[@]}"}; do
 done
 
 # The demonstration trains small enough for two CPU cores; other data take the defaults of each step.
-first=2 get="--from DIR" train=""
+first=2 get="--from DIR" train=$small
 if [ "$dataset" = demo ]; then
     first=1
     get="--demo"
@@ -74,7 +76,7 @@ go_on() { # go_on STEP STATUS: how to continue once the cause is mended
     [ "$PWD" = "$started_in" ] || printf -v change_folder 'cd %q && ' "$PWD"
     {
         printf '\nStep %s stopped with exit code %s. When the cause is mended, go on with:\n' "$1" "$2"
-        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${force:+"$force"} ${label_flags[@]+-- "${label_flags[@]}"})"
+        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${small:+--small} ${force:+"$force"} ${label_flags[@]+-- "${label_flags[@]}"})"
     } >&2
     exit "$2"
 }

@@ -61,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--weights", default="imagenet", help="imagenet, none, or a file with a state_dict")
     group.add_argument("--transfer", default="finetune", choices=("finetune", "partial", "frozen"),
                        help="what is trained: all layers, the upper half of the stages, the head")  # fmt: skip
-    group.add_argument("--image-size", type=cli.positive_int, default=224)
+    group.add_argument("--image-size", type=cli.positive_int, default=224, help="side in pixels")
     group.add_argument("--label", help="which of several labels; default: any of them, or all exclusive classes")
     group.add_argument("--augment", default="none", choices=transforms.STRENGTHS, help="on training slices only")
     group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),

@@ -28,8 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     run = cli.Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return
+    found = [comparison.read(work, name) for name in names]
     with run:
-        table = comparison.table([comparison.read(work, name) for name in names], bootstrap.RESAMPLES, args.seed)
+        table = comparison.table(found, bootstrap.RESAMPLES, args.seed)
         text = comparison.markdown(table)
         run.wrote(
             tables.write_csv(folder / "comparison.csv", table),

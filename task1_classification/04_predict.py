@@ -19,7 +19,7 @@ from hemoct import cli, device, images, inference, tables, train
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("images", nargs="+", type=Path, help="image files or folders")
+    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders that are searched with all below them")
     parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task1")
     parser.add_argument("--refit", action="store_true", help="the one model of 01_train.py --refit instead of the fold models")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the table goes")
@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     folders = [work.need(experiment / "refit", "task1_classification/01_train.py --refit")] if args.refit else None
     folders = folders or inference.trained_folds(work, args.experiment)
     out = args.out or experiment / "predicted.csv"
+    if out.is_dir():
+        parser.error(f"--out {out} is a folder; name the file")
 
     made_from = [folder / name for folder in folders for name in ("best.pt", "model.json")]
     run = cli.Run(__file__, args, out.parent, [*made_from, *args.images])

@@ -160,6 +160,15 @@ def test_other_data_train_with_the_defaults_of_the_step(copy: Copy) -> None:
     assert len(training) == 2 and "--augment affine" in training[1]
 
 
+def test_small_trains_without_a_network(copy: Copy) -> None:
+    done = copy.bash("run_all.sh", "--dataset", "mine", "--small", "--list")
+    training = [line for line in done.stdout.splitlines() if "01_train" in line]
+    assert len(training) == 2 and all("--weights none --image-size 128" in line for line in training)
+    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
+    failed = copy.bash("run_all.sh", "--dataset", "mine", "--small", fail_at="05_make_splits")
+    assert failed.stderr.splitlines()[-1].endswith("--from-step 5 --small")
+
+
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [

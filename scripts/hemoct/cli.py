@@ -38,7 +38,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """The docstring as it stands, and the default of each flag."""
+    """The docstring as it stands, and the default of each flag that has one to speak of."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:

@@ -102,7 +102,7 @@ def first_patients(split_table: pd.DataFrame, n: int) -> set[str]:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that choose slices and parts, the same for training in every task."""
     group = parser.add_argument_group("data")
-    group.add_argument("--fold", default="all", choices=("all", *map(str, range(splits.FOLDS))))
+    group.add_argument("--fold", default="all", choices=("all", *map(str, range(splits.FOLDS))), help="which to train")
     group.add_argument(
         "--protocol", default="patient", choices=("patient", "slice"), help="slice: the naive split, to measure its flattery"
     )

@@ -32,12 +32,12 @@ SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
 def add_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float) -> None:
     """The training flags, in one vocabulary for all tasks."""
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=cli.positive_int, default=epochs)
-    group.add_argument("--batch-size", type=cli.positive_int, default=batch_size)
+    group.add_argument("--epochs", type=cli.positive_int, default=epochs, help="passes over the training slices")
+    group.add_argument("--batch-size", type=cli.positive_int, default=batch_size, help="slices a step")
     group.add_argument("--lr", type=cli.positive_float, default=lr, help="highest learning rate")
-    group.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
-    group.add_argument("--weight-decay", type=cli.share, default=0.01)
-    group.add_argument("--schedule", choices=SCHEDULES, default="onecycle")
+    group.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="how weights are moved")
+    group.add_argument("--weight-decay", type=cli.share, default=0.01, help="pull of the weights towards 0")
+    group.add_argument("--schedule", choices=SCHEDULES, default="onecycle", help="how the learning rate goes")
     group.add_argument("--warmup", type=cli.share, default=0.1, help="share of the steps in which the learning rate rises")
     group.add_argument(
         "--patience", type=cli.positive_int, default=10, help="epochs without a better validation loss before stopping"
