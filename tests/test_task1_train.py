@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from argparse import Namespace
 
 import numpy as np
@@ -361,9 +360,8 @@ def test_devices_are_taken_in_order(monkeypatch, capsys):
 
 def test_training_says_how_long_the_rest_takes(work, train):
     toy.make(work)
-    started = time.monotonic()
-    assert "to go" in train("--fold", "0", "--epochs", "2").out
-    assert time.monotonic() - started < 120
+    lines = train("--fold", "0", "--epochs", "2").out.splitlines()
+    assert ["to go" in line for line in lines if "epoch" in line and "/" in line and "loss" in line] == [True, False]
 
 
 def test_wide_images_keep_their_aspect_ratio(work, run_step):

@@ -100,32 +100,25 @@ def step_name(step: str | Path) -> str:
     return "/".join(Path(step).resolve().parts[-2:])
 
 
-def whole_number(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
+def _number(kind: type, fits: Callable[[Any], bool], words: str) -> Callable[[str], Any]:
+    """A type for argparse whose error says in plain words what is allowed."""
+
+    def parsed(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
+        return value
+
+    return parsed
 
 
-def share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to below 1")
-    return value
-
-
-def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return value
-
-
-def positive_float(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
+whole_number = _number(int, lambda value: value >= 0, "a whole number from 0 up")
+positive_int = _number(int, lambda value: value > 0, "a whole number above 0")
+positive_float = _number(float, lambda value: math.isfinite(value) and value > 0, "a number above 0")
+share = _number(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
 
 
 def exit_cleanly(main: Callable[[], None]) -> None:
