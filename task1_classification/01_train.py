@@ -103,7 +103,7 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, data: slice
         args.backbone, data.classes, data.exclusive, args.image_size, mean, std,
         args.protocol, args.split, fold, data.splits_sha256, args.label,
     )  # fmt: skip
-    models.stop_if_trained_elsewhere(args.weights, spec)
+    models.stop_if_trained_elsewhere(args.weights, spec, task=1)
     torch.manual_seed(args.seed)
     model = models.build(spec, args.weights)
     models.freeze(model, args.transfer)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from hemoct import cli, device, images, inference, tables, train
+from hemoct import cli, device, experiments, images, inference, tables, train
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     work = cli.workspace(args)
     experiment = work.task(1) / args.experiment
     folders = [work.need(experiment / "refit", "task1_classification/01_train.py --refit")] if args.refit else None
-    folders = folders or inference.trained_folds(work, args.experiment)
+    folders = folders or experiments.with_model(work, 1, args.experiment)
     out = args.out or experiment / "predicted.csv"
     if out.is_dir():
         parser.error(f"--out {out} is a folder; name the file")

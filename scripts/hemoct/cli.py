@@ -118,6 +118,7 @@ def _number(kind: type, fits: Callable[[Any], bool], words: str) -> Callable[[st
 whole_number = _number(int, lambda value: value >= 0, "a whole number from 0 up")
 positive_int = _number(int, lambda value: value > 0, "a whole number above 0")
 positive_float = _number(float, lambda value: math.isfinite(value) and value > 0, "a number above 0")
+number_from_0 = _number(float, lambda value: math.isfinite(value) and value >= 0, "a number from 0 up")
 share = _number(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
 
 

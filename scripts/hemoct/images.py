@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from hemoct.cli import UserError, Workspace
 
 CACHE_VERSION = 1
 WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
+AHEAD = 64  # slices that are decoded before they are asked for
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
@@ -54,6 +56,19 @@ def cached(work: Workspace, labels: pd.DataFrame, size: int) -> np.ndarray:
             for grey in _decoded(paths, size):
                 stream.write(grey.tobytes())
     return np.load(path, mmap_mode="r")
+
+
+def decode(paths: Iterable[Path], desc: str = "decode") -> Iterator[np.ndarray]:
+    """Decode files ahead of their use at their own size, in order: uint8 (height, width) each."""
+    paths = list(paths)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        waiting: deque[Future[np.ndarray]] = deque()
+        for path in tqdm(paths, desc=desc, disable=None):
+            waiting.append(pool.submit(read_grey, path))
+            if len(waiting) > AHEAD:  # not all at once: a volume of full-size slices need not lie in memory
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def decode_all(paths: list[Path], size: int) -> np.ndarray:

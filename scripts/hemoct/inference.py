@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hemoct import device as devices
-from hemoct import experiments, images, models, slice_data
+from hemoct import images, models, slice_data
 from hemoct.batches import Store
 from hemoct.cli import UserError, Workspace
 
@@ -78,16 +78,6 @@ def _stop_if_other_classes(work: Workspace, classes: list[str], spec: models.Cla
         raise UserError(
             f"{work.dataset} has the label(s) {', '.join(classes)}, the models know {', '.join(spec.classes)}; train anew"
         )
-
-
-def trained_folds(work: Workspace, experiment: str) -> list[Path]:
-    """The fold folders of an experiment of task 1 that hold a model; stops with the experiments that exist."""
-    folder = work.task(1) / experiment
-    found = sorted(path.parent for path in folder.glob("fold*/best.pt"))
-    if not found:
-        there = ", ".join(experiments.trained(work, 1))
-        raise UserError(f"{work.show(folder)} holds no trained fold; there are: {there}")
-    return found
 
 
 def _mean(pixels: np.ndarray, folders: list[Path], args: argparse.Namespace) -> np.ndarray:

@@ -7,6 +7,7 @@ import pickle
 import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import safetensors
@@ -18,6 +19,8 @@ from torch import nn
 
 from hemoct import files
 from hemoct.cli import UserError
+
+WORDS = ("none", "imagenet", "coco")  # what --weights may be beside a file
 
 
 @dataclass(frozen=True)
@@ -87,23 +90,25 @@ def normalisation(backbone: str, weights: str, mean: float, std: float) -> tuple
     if weights == "imagenet" and timm.is_model(backbone):
         config = timm.models.get_pretrained_cfg(backbone)
         return sum(config.mean) / 3, sum(config.std) / 3
-    source = spec_of_weights(weights)
-    return (source.mean, source.std) if source else (mean, std)
-
-
-def spec_of_weights(weights: str) -> ClassifierSpec | None:
-    """The model.json beside a file of weights that this project trained; None for any other."""
     folder = Path(weights).parent
-    return read_spec(folder) if weights not in ("none", "imagenet") and (folder / "model.json").exists() else None
+    ours = weights not in WORDS and (folder / "model.json").exists()
+    return (read_spec(folder).mean, read_spec(folder).std) if ours else (mean, std)
 
 
-def stop_if_trained_elsewhere(weights: str, spec: ClassifierSpec) -> None:
-    """Stop when a file of weights comes from a fold of this project whose training patients are not those of `spec`."""
-    source = spec_of_weights(weights)
-    same = ("fold", "protocol", "split", "splits_sha256")
-    if source and any(getattr(source, name) != getattr(spec, name) for name in same):
+def stop_if_trained_elsewhere(weights: str, spec: Any, task: int) -> None:
+    """Stop when a file of weights comes from another task, or from a fold whose training patients are not those of `spec`.
+
+    `spec` is a dataclass with fold, protocol, split and splits_sha256, as every model.json has.
+    """
+    described = Path(weights).parent / "model.json"
+    if weights in WORDS or not described.exists():
+        return
+    source = files.read_json(described)
+    if source["task"] != task:
+        raise UserError(f"--weights {weights} is a model of task {source['task']}; name weights of task {task}")
+    if any(source[name] != getattr(spec, name) for name in ("fold", "protocol", "split", "splits_sha256")):
         raise UserError(
-            f"--weights {weights} learned from other slices (fold {source.fold}, {source.protocol} protocol) "
+            f"--weights {weights} learned from other slices (fold {source['fold']}, {source['protocol']} protocol) "
             f"than fold {spec.fold}: test patients would leak; train each fold with the weights of the same one (--fold K)"
         )
 

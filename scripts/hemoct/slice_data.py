@@ -55,7 +55,7 @@ def load(
     labels = tables.read_labels(work, dataset)
     split_table = tables.read_splits(work) if split else None
     if split_table is not None:
-        _stop_if_unsplit(work, labels, split_table)
+        stop_if_unsplit(work, labels, split_table)
     classes, targets = choose_targets(labels, dataset, label)
 
     keep = ~np.isnan(targets).any(axis=1) | (not known_only)
@@ -118,7 +118,7 @@ def folds(args: argparse.Namespace) -> list[int]:
     return list(range(splits.FOLDS)) if args.fold == "all" else [int(args.fold)]
 
 
-def _stop_if_unsplit(work: Workspace, labels: pd.DataFrame, split_table: pd.DataFrame) -> None:
+def stop_if_unsplit(work: Workspace, labels: pd.DataFrame, split_table: pd.DataFrame) -> None:
     without = set(labels["image_id"]) - set(split_table["image_id"])
     if without:
         raise UserError(

@@ -26,15 +26,18 @@ OPTIMIZERS = {
     "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=decay),
 }
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+RESULTS = ("best.pt", "last.pt", "history.csv", "predictions.csv", "train_predictions.csv", "metrics.json")
+"""what a training makes, or what is made of it: gone when a new one starts in the same folder"""
 SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
 
 
-def add_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float) -> None:
-    """The training flags, in one vocabulary for all tasks."""
+def add_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float | None) -> None:
+    """The training flags, in one vocabulary for all tasks. `lr` None: each model has its own."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=cli.positive_int, default=epochs, help="passes over the training slices")
     group.add_argument("--batch-size", type=cli.positive_int, default=batch_size, help="slices a step")
-    group.add_argument("--lr", type=cli.positive_float, default=lr, help="highest learning rate")
+    group.add_argument("--lr", type=cli.positive_float, default=lr,
+                       help="highest learning rate" + ("" if lr else "; default: that of the model"))  # fmt: skip
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="how weights are moved")
     group.add_argument("--weight-decay", type=cli.share, default=0.01, help="pull of the weights towards 0")
     group.add_argument("--schedule", choices=SCHEDULES, default="onecycle", help="how the learning rate goes")
@@ -65,10 +68,18 @@ class Fit:
     """
 
     def __init__(
-        self, model: nn.Module, folder: Path, args: argparse.Namespace, inputs: dict[str, Any], steps: int, device: torch.device
+        self,
+        model: nn.Module,
+        folder: Path,
+        args: argparse.Namespace,
+        inputs: dict[str, Any],
+        steps: int,
+        device: torch.device,
+        criterion: str = "val_loss",
     ) -> None:
+        """`criterion`: the number that chooses the best epoch; the lowest if it is a loss, else the highest."""
         self.model = model.to(device, memory_format=devices.memory_format(device, args.image_size))
-        self.folder, self.args, self.inputs, self.device = folder, args, inputs, device
+        self.folder, self.args, self.inputs, self.device, self.criterion = folder, args, inputs, device, criterion
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = OPTIMIZERS[args.optimizer](trained, args.lr, args.weight_decay)
         self.by_step, self.by_loss = _schedule(self.optimizer, args, total=args.epochs * steps)
@@ -77,18 +88,18 @@ class Fit:
         self.history: list[dict[str, float]] = []
         self.generator = torch.Generator()
         self.device_generator = torch.Generator(device)
-        self._settings = {name: value for name, value in vars(args).items() if name in _SETTINGS}
+        self._settings = settings(args)
         if args.resume:
             self._resume()
         if not self.history:  # what an earlier training left would be taken for this one's
-            for name in ("best.pt", "last.pt", "history.csv", "predictions.csv", "metrics.json"):
+            for name in RESULTS:
                 (folder / name).unlink(missing_ok=True)
 
     def epochs(self) -> Iterator[int]:
         """Count epochs from 1 (or from where --resume goes on) until the last or until patience ends."""
         for epoch in range(len(self.history) + 1, self.args.epochs + 1):
             if epoch - self.best_epoch > self.args.patience and self.history:
-                print(f"  no better validation loss for {self.args.patience} epochs: stopped")
+                print(f"  no better {self.criterion} for {self.args.patience} epochs: stopped")
                 return
             for generator in (self.generator, self.device_generator):
                 generator.manual_seed(self.args.seed * 100_003 + epoch)
@@ -111,30 +122,26 @@ class Fit:
 
     @property
     def best_epoch(self) -> int:
-        """Epoch with the lowest validation loss so far (training loss where there is no validation), counted from 1; 0 = none."""
-        losses = [row.get("val_loss", -row["epoch"]) for row in self.history]
-        return 1 + min(range(len(losses)), key=losses.__getitem__) if losses else 0
+        """Epoch with the best validation so far (without validation: the last one), counted from 1; 0 = none."""
+        sign = 1 if self.criterion.endswith("loss") else -1
+        costs = [sign * row[self.criterion] if self.criterion in row else -row["epoch"] for row in self.history]
+        return 1 + min(range(len(costs)), key=costs.__getitem__) if costs else 0
 
     def log(self, epoch: int, **numbers: float) -> None:
-        """Close an epoch: one line, best.pt if it is the best (without a val_loss: the last one), last.pt, history.csv."""
+        """Close an epoch: one line, best.pt if it is the best, last.pt, history.csv."""
         for name, value in numbers.items():
             if name.endswith("loss") and not math.isfinite(value):
                 raise UserError(f"{self.folder}: {name} is not finite in epoch {epoch}; lower --lr or add --precision fp32")
         seconds = time.monotonic() - self._epoch_start
         lr = self.optimizer.param_groups[0]["lr"]
         self.history.append({"epoch": epoch, "lr": lr, **numbers, "seconds": round(seconds, 2)})
-        if self.by_loss is not None and "val_loss" in numbers:
-            self.by_loss.step(numbers["val_loss"])
+        if self.by_loss is not None and self.criterion in numbers:
+            self.by_loss.step(numbers[self.criterion])
         if self.best_epoch == epoch:
-            _save(self.folder / "best.pt", _portable(self.model.state_dict()))
-        _save(self.folder / "last.pt", self._state())
+            save(self.folder / "best.pt", portable(self.model.state_dict()))
+        save(self.folder / "last.pt", self._state())
         self._write_history()
-        shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-        left = f"  about {_duration(seconds * (self.args.epochs - 1))} to go" if epoch == 1 and self.args.epochs > 1 else ""
-        print(
-            f"  epoch {epoch}/{self.args.epochs}  {shown}  {seconds:.0f} s{'  *' if self.best_epoch == epoch else ''}{left}",
-            flush=True,
-        )
+        print_epoch(epoch, self.args.epochs, numbers, seconds, self.best_epoch == epoch, first=epoch == 1)
 
     def _write_history(self) -> None:
         tables.write_csv(self.folder / "history.csv", pd.DataFrame(self.history))
@@ -144,7 +151,7 @@ class Fit:
             "settings": self._settings,
             "inputs": self.inputs,
             "history": self.history,
-            "model": _portable(self.model.state_dict()),
+            "model": portable(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "by_step": self.by_step.state_dict() if self.by_step else None,
             "by_loss": self.by_loss.state_dict() if self.by_loss else None,
@@ -159,14 +166,8 @@ class Fit:
         state = models.read_state(path)
         if set(state) != set(self._state()):
             raise UserError(f"{path} is no checkpoint to resume from; train without --resume")
-        if state["inputs"] != self.inputs:
-            print("  the tables have changed since: starts from the beginning")
+        if not may_resume(path, state, self._settings, self.inputs):
             return
-        changed = [
-            f"--{name.replace('_', '-')} {old}" for name, old in state["settings"].items() if self._settings.get(name) != old
-        ]
-        if changed:
-            raise UserError(f"{path} was trained with {', '.join(changed)}; resume with the same flags or train without --resume")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for schedule, saved in ((self.by_step, state["by_step"]), (self.by_loss, state["by_loss"])):
@@ -219,10 +220,10 @@ def validate(
     return {"val_loss": float(loss_of(found, truth)), "val_accuracy": float(right.float().mean())}
 
 
-# Flags that change what is trained; a resumed training must repeat them.
 _SETTINGS = {
     "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size", "augment",
     "mirror", "precision", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
+    "model", "negatives",
 }  # fmt: skip
 
 
@@ -240,12 +241,36 @@ def _schedule(optimizer: torch.optim.Optimizer, args: argparse.Namespace, total:
     return lr_scheduler.SequentialLR(optimizer, [warm, fall], milestones=[rise]), None
 
 
-def _portable(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags that change what is trained; a resumed training must repeat them."""
+    return {name: value for name, value in vars(args).items() if name in _SETTINGS}
+
+
+def may_resume(path: Path, state: dict[str, Any], now: dict[str, Any], inputs: dict[str, Any]) -> bool:
+    """Whether a training saved at `path` (`state`: its settings and inputs) may go on; stops when its flags were others."""
+    if state["inputs"] != inputs:
+        print("  the tables have changed since: starts from the beginning")
+        return False
+    changed = [f"--{name.replace('_', '-')} {old}" for name, old in state["settings"].items() if now.get(name) != old]
+    if changed:
+        raise UserError(f"{path} was trained with {', '.join(changed)}; resume with the same flags or train without --resume")
+    return True
+
+
+def print_epoch(epoch: int, epochs: int, numbers: dict[str, float], seconds: float, best: bool, first: bool) -> None:
+    """The one line of an epoch; after the `first` one it says how long the rest will take."""
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+    left = f"  about {_duration(seconds * (epochs - epoch))} to go" if first and epochs > epoch else ""
+    print(f"  epoch {epoch}/{epochs}  {shown}  {seconds:.0f} s{'  *' if best else ''}{left}", flush=True)
+
+
+def portable(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state_dict on the CPU in plain memory layout, so that the file does not depend on the device that trained."""
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
 
 
-def _save(path: Path, content: dict) -> None:
+def save(path: Path, content: dict) -> None:
+    """Write a checkpoint whole or not at all."""
     # Through a stream: given a path, torch reports a full disk as a RuntimeError without a name.
     with files.replacing(path) as temporary, temporary.open("wb") as stream:
         torch.save(content, stream)

@@ -1,0 +1,252 @@
+"""Ultralytics' detectors: built from their yaml or from weights, trained offline and quietly. The only module that imports it.
+
+Nothing is sent or fetched but the weights that --weights coco asks for. Ultralytics' own folder, foldK/ultralytics/, holds
+what it needs to resume; what the other steps read is taken from it at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from torch import nn
+
+from hemoct import device as devices
+from hemoct import files, models, tables, yolo_export
+from hemoct import train as training
+from hemoct.box_data import BoxData
+from hemoct.cli import UserError, Workspace
+from hemoct.detectors import LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec
+
+CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoct"
+
+
+def _prepare() -> None:
+    """What Ultralytics reads at its import: no network, no installation of packages, a folder of its own, a font in it."""
+    place = CONFIG if os.access(CONFIG.parent, os.W_OK) else Path(tempfile.gettempdir()) / f"hemoct-{os.getuid()}"
+    os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_CONFIG_DIR": str(place), "YOLO_VERBOSE": "False"}
+    font = place / "Ultralytics" / "Arial.ttf"
+    if not font.exists():  # else it asks the network for one
+        with files.replacing(font) as temporary:
+            shutil.copyfile(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", temporary)
+
+
+_prepare()
+_threads = torch.get_num_threads()
+from ultralytics import YOLO  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint  # noqa: E402
+from ultralytics.utils import LOGGER, SETTINGS  # noqa: E402
+from ultralytics.utils.downloads import attempt_download_asset  # noqa: E402
+
+torch.set_num_threads(_threads)  # its import takes all but one away
+LOGGER.setLevel(logging.ERROR)
+REPORTERS = ("sync", "clearml", "comet", "dvc", "mlflow", "neptune", "raytune", "tensorboard", "wandb", "vscode_msg")
+if any(SETTINGS.get(name) for name in REPORTERS):
+    SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
+
+LR = 1e-3  # of AdamW, for the default batch
+WORKERS = 4  # Ultralytics takes none on a CPU, where decoded images lie in memory
+OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
+SCHEDULES = {"onecycle": {"cos_lr": True}, "cosine": {"cos_lr": True}, "constant": {"lrf": 1.0}}
+# What may be done to a CT slice. Colours mean nothing in a grey image, and its brightness is HU: it may vary as between
+# scanners, no more. A head may be turned and shifted a little and mirrored left to right (`mirror`), never front to back.
+# Mosaic cuts four heads into one image: no such anatomy exists, but it shows small lesions at many places (close_mosaic
+# ends it before training does). Ultralytics' own defaults are those of photographs: they mirror along x whatever it means.
+STILL = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "mosaic"), 0.0)
+AUGMENTATIONS = {
+    "none": STILL,
+    "ct": STILL | {"hsv_v": 0.15, "degrees": 10.0, "translate": 0.1, "scale": 0.25, "mirror": 0.5},
+    "ct-mosaic": STILL | {"hsv_v": 0.15, "degrees": 10.0, "translate": 0.1, "scale": 0.25, "mirror": 0.5, "mosaic": 1.0},
+    "ultralytics": {},
+}
+LOSSES = ("box_loss", "cls_loss", "dfl_loss")
+COLUMNS = {
+    "metrics/precision(B)": "precision", "metrics/recall(B)": "recall", "metrics/mAP50(B)": "map50",
+    "metrics/mAP50-95(B)": "map50_95", "lr/pg0": "lr",
+    **{f"{part}/{loss}": f"{part}_{loss}" for part in ("train", "val") for loss in LOSSES},
+}  # fmt: skip
+
+
+def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
+    """A detector for the classes of `spec`. `weights`: `none`, `coco` (fetched from Ultralytics' releases), or a file.
+
+    A file is a state_dict of this project, or a YOLO checkpoint, which is a pickle: loading one runs the code in it.
+    """
+    try:
+        model = DetectionModel(cfg=f"{spec.model}.yaml", ch=3, nc=len(spec.classes), verbose=False)
+    except FileNotFoundError:
+        raise UserError(
+            f"--model {spec.model} is neither one of Ultralytics' detectors (yolov8n, yolov8s, yolo11n ...) nor of torchvision's "
+            "(fasterrcnn_resnet50_fpn, fasterrcnn_mobilenet_v3_large_fpn, retinanet_resnet50_fpn)"
+        ) from None
+    model.names = dict(enumerate(spec.classes))
+    if weights != "none":
+        _load(model, _fetched(spec.model) if weights == "coco" else Path(weights))
+    return model
+
+
+def _fetched(model: str) -> Path:
+    """The COCO weights of a model, from the user's cache or the network."""
+    place = Path(os.environ["YOLO_CONFIG_DIR"]) / "weights" / f"{model}.pt"
+    os.environ["YOLO_OFFLINE"] = "0"  # the one thing that it may fetch
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        attempt_download_asset(place)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise UserError(
+            f"--weights coco: the weights of {model} could not be fetched ({reason}); connect to the internet, "
+            "name a local file (--weights FILE), or train from scratch (--weights none)"
+        ) from None
+    finally:
+        os.environ["YOLO_OFFLINE"] = "1"
+    if not place.exists():
+        raise UserError(f"--weights coco: there are none for {model}; train from scratch (--weights none)")
+    return place
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    """Load what fits: the head's last layers differ with the number of classes."""
+    if not path.is_file():
+        raise UserError(f"--weights {path} is not there; give coco, none, or a file")
+    try:
+        state = models.read_state(path)
+        if isinstance(state.get("model", state.get("ema")), nn.Module):
+            raise UserError("a pickled model")
+    except UserError:
+        print(f"{path} is a pickle: loading it can run code; use only files that you trust")
+        try:
+            state = load_checkpoint(path)[0].float().state_dict()
+        except Exception as error:  # whatever a stranger's pickle raises
+            raise UserError(f"--weights {path} is no YOLO checkpoint ({type(error).__name__})") from None
+    own = model.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if len(fitting) < len(own) / 2:
+        raise UserError(
+            f"--weights {path} is a checkpoint of another model: {len(fitting)} of {len(own)} tensors fit; choose its --model"
+        )
+    model.load_state_dict(fitting, strict=False)
+
+
+def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
+    """A function from grey slices (uint8, any size) to boxes in their own pixels: (k, 6) each, see hemoct.detectors.detect."""
+    shell = YOLO(f"{spec.model}.yaml")
+    shell.model = model
+    options = {"imgsz": spec.image_size, "conf": LEAST_CONFIDENCE, "max_det": MOST_BOXES, "verbose": False}
+    device = next(model.parameters()).device
+
+    def run(batch: list[np.ndarray]) -> list[np.ndarray]:
+        colour = [np.repeat(grey[:, :, None], 3, axis=2) for grey in batch]
+        return [one.boxes.data.double().cpu().numpy() for one in shell.predict(colour, device=device, **options)]
+
+    return run
+
+
+def train(
+    folder: Path, args: argparse.Namespace, inputs: dict, spec: DetectorSpec, work: Workspace, data: BoxData,
+    rows: dict[str, np.ndarray], device: torch.device,
+) -> None:  # fmt: skip
+    """Train on slices `rows` (train, val) of the fold's export; leaves best.pt and history.csv in `folder`.
+
+    Ultralytics keeps the epoch with the best fitness on validation, which is mAP50:95 for detectors.
+    """
+    export = yolo_export.folder(work, "yolo", "given" if spec.split == "given" else spec.protocol, spec.fold or 0)
+    work.need(export / "data.yaml", f"task2_detection/01_make_yolo_dataset.py {_export_flags(spec)}".rstrip())
+    listed = {name: yolo_export.check(work, export, data, of_part, name) for name, of_part in rows.items()}
+    place = folder / "ultralytics"
+    started, last = place / "started.json", place / "weights" / "last.pt"
+    state = {"settings": training.settings(args), "inputs": inputs}
+    resume = (
+        args.resume
+        and started.exists()
+        and last.exists()
+        and training.may_resume(started, files.read_json(started), **{"now": state["settings"], "inputs": inputs})
+    )
+    if resume and files.read_json(started).get("ended"):
+        return
+    if not resume:
+        for name in (place, *(folder / name for name in training.RESULTS)):
+            shutil.rmtree(name, ignore_errors=True) if name.is_dir() else name.unlink(missing_ok=True)
+        files.write_json(started, state)
+    lists = _write_lists(place, spec, listed)
+
+    torch.manual_seed(args.seed)
+    overrides = _overrides(args, spec, lists, device) | {"project": str(folder), "name": place.name}
+    trainer = DetectionTrainer(overrides=overrides | ({"resume": str(last)} if resume else {"model": f"{spec.model}.yaml"}))
+    if not resume:
+        trainer.model = build(spec, args.weights)
+    threads = args.threads or _threads
+    trainer.add_callback("on_train_start", lambda _: torch.set_num_threads(threads))  # it takes all but one core for itself
+    trainer.add_callback("on_fit_epoch_end", lambda _: _log(trainer, folder))
+    with contextlib.redirect_stdout(io.StringIO()):  # its bars, which no setting silences
+        trainer.train()
+    model = load_checkpoint(place / "weights" / "best.pt")[0]
+    training.save(folder / "best.pt", training.portable(model.float().state_dict()))
+    files.write_json(started, state | {"ended": True})
+
+
+def _export_flags(spec: DetectorSpec) -> str:
+    return "--split given" if spec.split == "given" else "--protocol slice" if spec.protocol == "slice" else ""
+
+
+def _overrides(args: argparse.Namespace, spec: DetectorSpec, data: Path, device: torch.device) -> dict[str, Any]:
+    """The flags of hemoct.train in Ultralytics' words. `nbs` is its batch to accumulate to: here a step is a step."""
+    changes = dict(AUGMENTATIONS[args.augment])
+    chance = changes.pop("mirror", None)
+    if chance is not None:
+        changes |= {"flipud" if args.mirror == "vertical" else "fliplr": chance}
+    mixed = devices.precision(device, args.precision)
+    return {
+        "data": str(data), "task": "detect", "mode": "train", "exist_ok": True, "epochs": args.epochs, "patience": args.patience,
+        "batch": args.batch_size, "nbs": args.batch_size, "imgsz": spec.image_size, "lr0": args.lr, "lrf": 0.01,
+        "optimizer": OPTIMIZERS[args.optimizer], "weight_decay": args.weight_decay, "warmup_epochs": args.warmup * args.epochs,
+        "warmup_bias_lr": 0.0, "close_mosaic": max(1, args.epochs // 8), "device": "0" if device.type == "cuda" else device.type,
+        "amp": "bf16" if mixed is torch.bfloat16 else False, "seed": args.seed, "deterministic": True, "workers": WORKERS,
+        "cache": "ram", "pretrained": False, "plots": False, "verbose": False, "max_det": MOST_BOXES,
+        **SCHEDULES[args.schedule], **changes,
+    }  # fmt: skip
+
+
+def _write_lists(place: Path, spec: DetectorSpec, listed: dict[str, list[Path]]) -> Path:
+    """data.yaml with a list of images for each part: a selection of the export, which itself stays as it is."""
+    for name, paths in listed.items():
+        files.write_text(place / f"{name}.txt", "".join(f"{path}\n" for path in paths))
+    content = {name: f"{name}.txt" for name in listed} | {"names": dict(enumerate(spec.classes))}
+    return files.write_text(place / "data.yaml", yaml.safe_dump(content, sort_keys=False))
+
+
+def _history(place: Path) -> pd.DataFrame:
+    """results.csv in the words of all tasks. An epoch that a killed training had to repeat is there twice: the last counts."""
+    results = pd.read_csv(place / "results.csv", skipinitialspace=True).drop_duplicates("epoch", keep="last")
+    history = results[["epoch", *(name for name in COLUMNS if name in results)]].rename(columns=COLUMNS)
+    seconds = results["time"].diff().where(lambda step: step > 0).fillna(results["time"])  # its clock restarts when resumed
+    return history.assign(seconds=seconds.round(2))
+
+
+def _log(trainer: DetectionTrainer, folder: Path) -> None:
+    """Once an epoch: history.csv and one line."""
+    history = _history(trainer.save_dir)
+    row = history.iloc[-1]
+    epoch = int(row["epoch"])
+    if trainer.epoch + 1 != epoch:  # the evaluation after the last epoch
+        return
+    tables.write_csv(folder / "history.csv", history)
+    best, first = history["map50_95"].idxmax() == history.index[-1], trainer.epoch == trainer.start_epoch
+    numbers = {name: row[name] for name in history if name not in ("epoch", "lr", "seconds", "precision", "recall")}
+    with contextlib.redirect_stdout(sys.__stdout__):
+        training.print_epoch(epoch, trainer.epochs, numbers, row["seconds"], best, first)

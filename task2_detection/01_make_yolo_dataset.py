@@ -1,0 +1,44 @@
+"""Write the slices of each fold with their boxes as a YOLO data set (or COCO), for Ultralytics and other programs.
+
+Images are linked, not copied. A slice without a box has an empty label file; a slice whose label is unknown is left out.
+In PHE-SICH-CT-IDS a box encloses the bleeding together with its edema.
+
+Reads   data/work/NAME/{labels,boxes,splits}.csv, dataset.json      scripts/03_make_labels.py, scripts/05_make_splits.py
+Writes  data/work/NAME/yolo_dataset/PROTOCOL/foldK/                 images/{train,val,test}, labels/{train,val,test}, data.yaml
+        (--format coco: data/work/NAME/coco_dataset/..., annotations/instances_{train,val,test}.json instead of labels)
+Next    python task2_detection/02_train.py
+"""
+
+from __future__ import annotations
+
+from hemoct import box_data, cli, slice_data, yolo_export
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    slice_data.add_flags(parser)
+    parser.add_argument("--format", default="yolo", choices=("yolo", "coco"), help="which files describe the boxes")
+    args = cli.parse(parser, argv, __file__)
+    work = cli.workspace(args)
+    protocol = "given" if args.split == "given" else args.protocol
+    inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]
+    place = {fold: yolo_export.folder(work, args.format, protocol, fold) for fold in slice_data.folds(args)}
+    runs = {fold: cli.Run(__file__, args, folder, inputs) for fold, folder in place.items()}
+    due = [fold for fold in place if not runs[fold].up_to_date()]
+    if not due:
+        return
+
+    data = box_data.load(work, args.limit_patients)
+    sizes = yolo_export.sizes(work, data)
+    for fold in due:
+        part = data.part_of(fold, args.protocol, args.split)
+        with runs[fold] as run:
+            run.wrote(*yolo_export.WRITERS[args.format](place[fold], work, data, part, sizes))
+        counts = ", ".join(
+            f"{name} {(part == name).sum()} ({data.positive[part == name].sum()} with boxes)" for name in yolo_export.PARTS
+        )
+        print(f"{work.show(place[fold])}: {counts}")
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
