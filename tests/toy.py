@@ -9,28 +9,39 @@ from PIL import Image
 from hemoct import cli, splits, tables
 
 
-def make(work: cli.Workspace, patients: int = 10, slices: int = 4, size: int = 32, labels: tuple[str, ...] = ("hemorrhage",),
-         exclusive: bool = False, seed: int = 0) -> pd.DataFrame:  # fmt: skip
-    """Write images, labels.csv, dataset.json, boxes.csv and splits.csv. Every second slice is positive (a bright disk)."""
+def make(work: cli.Workspace, patients: int = 10, slices: int = 4, size: int | tuple[int, int] = 32,
+         labels: tuple[str, ...] = ("hemorrhage",), exclusive: bool = False, seed: int = 0, boxes: bool = False,
+         classes: tuple[str, ...] = ("disk",), radius: int = 5) -> pd.DataFrame:  # fmt: skip
+    """Write images, labels.csv, dataset.json, boxes.csv and splits.csv. Every second slice is positive (a bright disk).
+
+    `size` is a side, or (width, height). With `boxes` the pixels of each disk are enclosed by a box; of two classes the
+    disks of the second one, in every second patient, are black.
+    """
+    width, height = size if isinstance(size, tuple) else (size, size)
     random = np.random.default_rng(seed)
     work.raw.mkdir(parents=True)
-    rows = []
+    rows, drawn, edge = [], [], radius + 3
     for patient in range(1, patients + 1):
+        number_of_class = patient % len(classes)
         for number in range(slices):
             positive = number % 2
-            grey = random.integers(40, 90, (size, size))
-            if positive:
-                y, x = np.ogrid[:size, :size]
-                grey[(y - random.integers(8, size - 8)) ** 2 + (x - random.integers(8, size - 8)) ** 2 < 25] = 220
+            grey = random.integers(40, 90, (height, width))
             name = f"{patient:04d}_{number:02d}"
+            if positive:
+                y, x = np.ogrid[:height, :width]
+                below, right = random.integers(edge, height - edge), random.integers(edge, width - edge)
+                grey[(y - below) ** 2 + (x - right) ** 2 < radius**2] = 0 if number_of_class else 220
+                drawn.append(
+                    (name, classes[number_of_class], right - radius + 1, below - radius + 1, right + radius, below + radius)
+                )
             Image.fromarray(grey.astype(np.uint8)).save(work.raw / f"{name}.png")
             truth = {labels[0]: positive} if len(labels) == 1 else {labels[0]: 1 - positive, labels[1]: positive}
             rows.append({"image_id": name, "patient": f"{patient:04d}", "slice": number, "image": f"{name}.png",
                          "mask": "", "annotation": "", **truth})  # fmt: skip
     frame = pd.DataFrame(rows)
-    dataset = tables.Dataset(work.dataset, "csv", list(labels), exclusive=exclusive)
+    dataset = tables.Dataset(work.dataset, "csv", list(labels), exclusive=exclusive, classes=list(classes) if boxes else [])
     tables.write_labels(work, frame, dataset)
     tables.write_dataset(work, dataset)
-    tables.write_boxes(work, pd.DataFrame(columns=tables.BOX_COLUMNS))
+    tables.write_boxes(work, pd.DataFrame(drawn if boxes else [], columns=tables.BOX_COLUMNS))
     tables.write_splits(work, splits.make(frame, list(labels), seed=42))
     return frame
