@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ def figure(rows: int = 1, columns: int = 1, width: float = 4.5, height: float = 
     """A figure and its axes in the house style; `width` and `height` in inches are those of one panel."""
     sns.set_theme(style="ticks", palette="colorblind", rc=STYLE)
     return plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
+
+
+def title(shown: Figure, heading: str) -> None:
+    """A heading above all panels, in lines that fit the width of the figure."""
+    shown.suptitle(textwrap.fill(heading, int(shown.get_figwidth() * 11.5)), fontsize=10)
 
 
 def save(shown: Figure, path: Path) -> Path:

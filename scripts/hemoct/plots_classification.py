@@ -38,7 +38,7 @@ def confusion(found: Evaluation, heading: str) -> Figure:
     axis.set_xticks(range(len(names)), wrapped)
     axis.set_yticks(range(len(names)), wrapped)
     axis.set(xlabel="called", ylabel="truth")
-    _title(figure, heading)
+    plots.title(figure, heading)
     axis.grid(False)
     return figure
 
@@ -57,7 +57,7 @@ def losses(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set(ylabel="loss", ylim=(0, None))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    _title(figure, heading)
+    plots.title(figure, heading)
     return figure
 
 
@@ -77,7 +77,7 @@ def roc(found: Evaluation, content: dict[str, Any], heading: str) -> Figure | No
         values = content["metrics"]
         _operating_point(axis, values["fpr"]["value"], values["recall"]["value"], found)
     axis.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    _title(figure, heading)
+    plots.title(figure, heading)
     axis.legend(loc="lower right", fontsize=8)
     return figure
 
@@ -99,7 +99,7 @@ def precision_recall(found: Evaluation, content: dict[str, Any], heading: str) -
         axis.axhline(share, color="grey", linestyle=":", linewidth=1, label=f"share of positives {share:.2f}")
         _operating_point(axis, content["metrics"]["recall"]["value"], content["metrics"]["precision"]["value"], found)
     axis.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    _title(figure, heading)
+    plots.title(figure, heading)
     axis.legend(loc="lower left", fontsize=8)
     return figure
 
@@ -154,7 +154,7 @@ def calibration(found: Evaluation, content: dict[str, Any], heading: str) -> Fig
     axis.legend(title="temperature scaling", loc="upper left")
     below.set(xlabel="probability of the called class" if many else "predicted probability", ylabel="images", yscale="log")
     below.yaxis.set_minor_formatter(NullFormatter())
-    _title(figure, heading)
+    plots.title(figure, heading)
     return figure
 
 
@@ -177,7 +177,7 @@ def worst_mistakes(
             _case(axis, images.read_grey(raw / image_files[case.image_id]), boxes[boxes["image_id"] == case.image_id])
             caption = f"\n{case.caption}" if case.caption else ""
             axis.set_title(f"{kind}\n{case.image_id}  p = {case.p:.2g}{caption}", fontsize=7.5)
-    _title(figure, heading)
+    plots.title(figure, heading)
     return figure
 
 
@@ -210,7 +210,7 @@ def comparison(table: pd.DataFrame, heading: str) -> Figure:
         axes[0, 1].xaxis.set_major_locator(MaxNLocator(5))
         axes[0, 1].set(xlabel=f"difference to {table['experiment'].iloc[0]}\n(paired, 95 % interval)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1, frameon=False)
-    _title(figure, heading)
+    plots.title(figure, heading)
     return figure
 
 
@@ -218,7 +218,3 @@ def _points(axis: Axes, rows: pd.DataFrame, columns: tuple[str, str, str], place
     value, low, high = (rows[column].to_numpy(dtype=float) for column in columns)
     axis.plot(value, place, "o", markersize=5, color=colour, label=name)
     axis.hlines(place, low, high, color=colour, linewidth=1.6)
-
-
-def _title(figure: Figure, heading: str) -> None:
-    figure.suptitle(textwrap.fill(heading, int(figure.get_figwidth() * 11.5)), fontsize=10)
