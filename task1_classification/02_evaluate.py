@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
-    folders = predictions.fold_folders(work, experiment)
+    folders = predictions.fold_folders(work, 1, experiment)
     seen = cli.Workspace(work.root, args.on or work.dataset)
     if args.on and seen.raw.resolve() == work.raw.resolve():
         raise cli.UserError(
@@ -74,7 +74,7 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         if args.on:
             frame, protocol = predictions.read_external(seen, folders, args), "external"
             found = classification.evaluate_external(frame, found.rules)
-        about = predictions.describe(work, experiment, seen, protocol, folders)
+        about = predictions.describe(work, 1, experiment, seen, protocol, folders)
         content = write_tables(run, folder, found, about, labels["slice"], args.seed)
         draw(run, folder, found, content, seen, labels["image"], folders)
         for fold in folders if not name else []:

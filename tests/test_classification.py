@@ -173,7 +173,7 @@ def test_several_classes_against_scikit_learn():
 def test_operating_points_report_what_is_achieved_on_test():
     found = classification.evaluate(frame(TWO_FOLDS))
     points = classification_tables.operating_points(found, RESAMPLES, 42).set_index("rule_on_validation")
-    assert list(points.index) == list(classification.POINTS)
+    assert list(points.index) == [*classification.POINTS, *classification.FIXED]
     half = points.loc["0.5"]
     assert half[["tn", "fp", "fn", "tp"]].tolist() == [5, 0, 2, 1] and half["sensitivity"] == pytest.approx(1 / 3)
     assert half[["threshold_fold0", "threshold_fold1"]].tolist() == [0.5, 0.5]

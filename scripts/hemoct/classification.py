@@ -1,4 +1,4 @@
-"""From checked predictions of task 1 to metrics.json: thresholds, temperature, metrics with intervals.
+"""From checked predictions of images to metrics.json: thresholds, temperature, metrics with intervals.
 
 All that is chosen (thresholds, temperature) is chosen on a fold's validation images; test is only read.
 """
@@ -6,7 +6,9 @@ All that is chosen (thresholds, temperature) is chosen on a fold's validation im
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,16 +20,13 @@ from hemoct.predictions import label_columns
 
 NORMAL = re.compile(r"normal|negative|none|healthy|(no|non|without)([_ -].*)?", re.IGNORECASE)
 MAX_F1 = "max F1"
-POINTS = {
+POINTS: dict[str, Callable[..., float]] = {
     MAX_F1: metrics.max_f1_threshold,
-    "sensitivity >= 0.90": lambda y, p: metrics.sensitivity_threshold(y, p, 0.90),
-    "sensitivity >= 0.95": lambda y, p: metrics.sensitivity_threshold(y, p, 0.95),
-    "sensitivity >= 0.99": lambda y, p: metrics.sensitivity_threshold(y, p, 0.99),
-    "specificity >= 0.90": lambda y, p: metrics.specificity_threshold(y, p, 0.90),
-    "specificity >= 0.95": lambda y, p: metrics.specificity_threshold(y, p, 0.95),
-    "specificity >= 0.99": lambda y, p: metrics.specificity_threshold(y, p, 0.99),
-    "0.5": lambda y, p: 0.5,
+    **{f"sensitivity >= {target:.2f}": partial(metrics.sensitivity_threshold, target=target) for target in (0.90, 0.95, 0.99)},
+    **{f"specificity >= {target:.2f}": partial(metrics.specificity_threshold, target=target) for target in (0.90, 0.95, 0.99)},
 }
+FIXED = {"0.5": 0.5}
+"""operating points that nothing is chosen for"""
 REASONS = {
     "precision": "nothing was called positive",
     "recall": "no positive case",
@@ -48,6 +47,8 @@ class Question:
 
     labels: list[str]
     positive: str | None
+    probability: bool = field(default=True, compare=False)
+    """whether `p` is a probability. A score has no temperature, Brier score or calibration, and 0 is never called positive"""
 
     @property
     def names(self) -> list[str]:
@@ -89,7 +90,8 @@ class Rule:
     points: dict[str, float]
     """threshold of each operating point; empty for several classes"""
     threshold_rule: str
-    temperature: float
+    temperature: float | None
+    """None where scores are no probabilities"""
     temperature_rule: str
 
 
@@ -128,17 +130,21 @@ class Evaluation:
         return replace(self, test=self.test.of(rows), rules=[rule for rule in self.rules if rule.fold == fold])
 
 
-def evaluate(frame: pd.DataFrame) -> Evaluation:
-    """Choose the rules of each fold on its validation images and apply them to its test images."""
-    asked = question(label_columns(frame))
+def evaluate(frame: pd.DataFrame, asked: Question | None = None, fixed: dict[str, float] = FIXED) -> Evaluation:
+    """Choose the rules of each fold on its validation images and apply them to its test images.
+
+    `asked`: by default what the columns of `frame` say. `fixed`: thresholds of the operating points that are not chosen.
+    """
+    asked = asked or question(label_columns(frame))
     val, _ = _scored(frame[frame["part"] == "val"], asked)
     folds = sorted(int(fold) for fold in frame["fold"].unique())
-    return applied(frame, [choose(asked, fold, val.of((val.table["fold"] == fold).to_numpy())) for fold in folds])
+    rules = [choose(asked, fold, val.of((val.table["fold"] == fold).to_numpy()), fixed) for fold in folds]
+    return applied(frame, rules, asked)
 
 
-def applied(frame: pd.DataFrame, rules: list[Rule]) -> Evaluation:
+def applied(frame: pd.DataFrame, rules: list[Rule], asked: Question | None = None) -> Evaluation:
     """The test images of predictions with rules that were chosen before. Stops without any, or when one is tested twice."""
-    asked = question(label_columns(frame))
+    asked = asked or question(label_columns(frame))
     test, known = _scored(frame[frame["part"] == "test"], asked)
     twice = test.table["image_id"].duplicated()
     if twice.any() or test.table.empty:
@@ -147,30 +153,36 @@ def applied(frame: pd.DataFrame, rules: list[Rule]) -> Evaluation:
     return Evaluation(asked, test, rules, unknown=int((~known).sum()))
 
 
-def evaluate_external(frame: pd.DataFrame, rules: list[Rule]) -> Evaluation:
+def evaluate_external(frame: pd.DataFrame, rules: list[Rule], asked: Question | None = None) -> Evaluation:
     """Mean predictions of the fold models for other data (image_id, patient, y_*, p_*), with frozen mean thresholds."""
+    temperatures = [rule.temperature for rule in rules if rule.temperature is not None]
     frozen = Rule(
         "mean",
         {point: float(np.mean([rule.points[point] for rule in rules])) for point in rules[0].points},
         f"mean of {len(rules)} fold threshold(s), frozen",
-        float(np.exp(np.mean([np.log(rule.temperature) for rule in rules]))),
+        float(np.exp(np.mean(np.log(temperatures)))) if temperatures else None,
         f"geometric mean of {len(rules)} fold temperature(s), frozen",
     )
-    return applied(frame.assign(fold="mean", part="test"), [frozen])
+    return applied(frame.assign(fold="mean", part="test"), [frozen], asked)
 
 
-def choose(asked: Question, fold: int, val: Scored) -> Rule:
+def choose(asked: Question, fold: int, val: Scored, fixed: dict[str, float] = FIXED) -> Rule:
     """Thresholds and temperature from validation; 0.5 and 1 where a class is missing there."""
     present, why = np.unique(val.y), "validation has a single class"
     if asked.positive is not None:
         why = f"validation has no {'negative' if 1 in present else 'positive'}"
     one_class = len(present) < 2
-    fitted = (1.0, f"1: {why}") if one_class else (metrics.temperature(val.y, val.p), "least log loss on val")
+    if asked.probability:
+        fitted = (1.0, f"1: {why}") if one_class else (metrics.temperature(val.y, val.p), "least log loss on val")
+    else:
+        fitted = (None, "none: a score is no probability")
     if asked.positive is None:
         return Rule(fold, {}, "most probable class", *fitted)
     if one_class:
-        return Rule(fold, dict.fromkeys(POINTS, 0.5), f"0.5: {why}", *fitted)
-    return Rule(fold, {name: float(point(val.y, val.p)) for name, point in POINTS.items()}, f"{MAX_F1} on val", *fitted)
+        return Rule(fold, dict.fromkeys(POINTS, 0.5) | fixed, f"0.5: {why}", *fitted)
+    above = -np.inf if asked.probability else 0.0
+    chosen = {name: point(val.y, val.p, above=above) for name, point in POINTS.items()}
+    return Rule(fold, chosen | fixed, f"{MAX_F1} on val", *fitted)
 
 
 def _scored(frame: pd.DataFrame, asked: Question) -> tuple[Scored, np.ndarray]:
@@ -196,7 +208,7 @@ def measure(found: Evaluation, weights: np.ndarray) -> dict[str, np.ndarray]:
     if found.question.positive is not None:
         values = metrics.of_confusion(metrics.confusion(y, decision, weights))
         values |= _ranking(y, p, folds, weights)
-        sure, right, sure_calibrated = p, y, found.calibrated
+        sure, right = p, y
     else:
         matrix = metrics.confusion(y, decision, weights, classes=len(found.question.labels))
         values = metrics.of_many_classes(matrix)
@@ -205,10 +217,12 @@ def measure(found: Evaluation, weights: np.ndarray) -> dict[str, np.ndarray]:
             of_class = {key: of_class[key] for key in ("precision", "recall", "specificity", "f1")}
             of_class |= _ranking((y == number).astype(int), p[:, number], folds, weights)
             values |= {f"{key}_{name}": value for key, value in of_class.items()}
-        sure, right, sure_calibrated = p.max(axis=1), (y == decision).astype(int), found.calibrated.max(axis=1)
-    values["brier"] = metrics.brier(y, p, weights)
-    values["ece"] = metrics.ece(right, sure, weights)
-    values["ece_calibrated"] = metrics.ece(right, sure_calibrated, weights)
+        sure, right = p.max(axis=1), (y == decision).astype(int)
+    if found.question.probability:
+        calibrated = found.calibrated
+        values["brier"] = metrics.brier(y, p, weights)
+        values["ece"] = metrics.ece(right, sure, weights)
+        values["ece_calibrated"] = metrics.ece(right, calibrated if p.ndim == 1 else calibrated.max(axis=1), weights)
     return values
 
 
@@ -270,7 +284,9 @@ def report(found: Evaluation, about: dict[str, Any], per_patient: pd.DataFrame, 
 
 def _rule_record(rule: Rule, n: int) -> dict[str, Any]:
     shown = {"fold": rule.fold, "threshold": rule.points.get(MAX_F1), "threshold_rule": rule.threshold_rule}
-    return shown | {"temperature": rule.temperature, "temperature_rule": rule.temperature_rule, "n": n}
+    if rule.temperature is not None:
+        shown |= {"temperature": rule.temperature, "temperature_rule": rule.temperature_rule}
+    return shown | {"n": n}
 
 
 def _notes(found: Evaluation) -> list[str]:

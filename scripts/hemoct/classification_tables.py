@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.metrics import classification_report
 
 from hemoct import bootstrap, metrics
-from hemoct.classification import POINTS, Evaluation
+from hemoct.classification import Evaluation
 
 
 def patients_table(found: Evaluation, slices: pd.Series) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def operating_points(found: Evaluation, resamples: int, seed: int) -> pd.DataFra
     ones = metrics.ones(len(table))
     weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
     rows = []
-    for point in POINTS:
+    for point in found.rules[0].points:
         called = found.test.p >= found.thresholds(point)
         matrix = metrics.confusion(found.test.y, called, ones)
         value, drawn = metrics.of_confusion(matrix), metrics.of_confusion(metrics.confusion(found.test.y, called, weights))

@@ -8,7 +8,7 @@ A case is called positive when its score is at or above the threshold.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -24,14 +24,22 @@ def ones(n: int) -> np.ndarray:
     return np.ones((1, n))
 
 
+def chunks(weights: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    """`weights` (R, n) a few resamples at a time, as float64, so that memory does not grow with their number.
+
+    `width`: elements that the caller makes of each resample. There is one chunk, of no resamples, when R is 0.
+    """
+    rows = max(1, CHUNK // max(1, width))
+    return (weights[start : start + rows].astype(float) for start in range(0, max(1, len(weights)), rows))
+
+
 def _in_chunks(measure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
-    """Feed a metric a few resamples at a time, as float64, so that memory does not grow with their number."""
+    """Feed a metric a few resamples at a time."""
 
     @functools.wraps(measure)
     def chunked(y: np.ndarray, score: np.ndarray, weights: np.ndarray, **options: int) -> np.ndarray:
-        rows = max(1, CHUNK // max(1, len(y)))
-        chunks = (weights[start : start + rows].astype(float) for start in range(0, max(1, len(weights)), rows))
-        return np.concatenate([measure(np.asarray(y), np.asarray(score), chunk, **options) for chunk in chunks])
+        parts = [measure(np.asarray(y), np.asarray(score), chunk, **options) for chunk in chunks(weights, len(y))]
+        return np.concatenate(parts)
 
     return chunked
 
@@ -50,16 +58,16 @@ def of_confusion(matrix: np.ndarray) -> dict[str, np.ndarray]:
     negatives, balanced accuracy without either, MCC when a row or a column of the matrix is empty.
     """
     (tn, fp), (fn, tp) = matrix[:, 0].T, matrix[:, 1].T
-    recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
+    recall, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
     return {
-        "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
-        "precision": _ratio(tp, tp + fp),
+        "accuracy": ratio(tp + tn, tp + tn + fp + fn),
+        "precision": ratio(tp, tp + fp),
         "recall": recall,
         "specificity": specificity,
         "fpr": 1 - specificity,
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
         "balanced_accuracy": (recall + specificity) / 2,
-        "mcc": _ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))),
+        "mcc": ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))),
     }
 
 
@@ -80,12 +88,12 @@ def of_many_classes(matrix: np.ndarray) -> dict[str, np.ndarray]:
     total = truth.sum(axis=1)
     covariance = right.sum(axis=1) * total - (truth * called).sum(axis=1)
     spread = (total**2 - (truth**2).sum(axis=1)) * (total**2 - (called**2).sum(axis=1))
-    recall = _ratio(right, truth)
+    recall = ratio(right, truth)
     return {
-        "accuracy": _ratio(right.sum(axis=1), total),
+        "accuracy": ratio(right.sum(axis=1), total),
         "balanced_accuracy": recall.mean(axis=1),
-        "mcc": _ratio(covariance, np.sqrt(spread)),
-        "f1_macro": np.where(np.isnan(recall), np.nan, _ratio(2 * right, truth + called)).mean(axis=1),
+        "mcc": ratio(covariance, np.sqrt(spread)),
+        "f1_macro": np.where(np.isnan(recall), np.nan, ratio(2 * right, truth + called)).mean(axis=1),
     }
 
 
@@ -94,7 +102,7 @@ def auroc(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting one half."""
     positive, negative = _at_each_score(y, score, weights)
     below = np.cumsum(negative, axis=1) - negative
-    return _ratio((positive * (below + negative / 2)).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+    return ratio((positive * (below + negative / 2)).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
 
 @_in_chunks
@@ -104,14 +112,14 @@ def average_precision(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> 
     tp, fp = np.cumsum(positive, axis=1), np.cumsum(negative, axis=1)
     precision = np.divide(tp, tp + fp, out=np.zeros_like(tp), where=tp + fp > 0)
     found = (positive * precision).sum(axis=1)
-    return np.where(negative.sum(axis=1) > 0, _ratio(found, positive.sum(axis=1)), np.nan)
+    return np.where(negative.sum(axis=1) > 0, ratio(found, positive.sum(axis=1)), np.nan)
 
 
 @_in_chunks
 def brier(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean squared error of probabilities (n,); for a matrix (n, K) with class numbers `y`, summed over the classes."""
     error = (p - y) ** 2 if p.ndim == 1 else ((p - np.eye(p.shape[1])[y]) ** 2).sum(axis=1)
-    return _ratio(weights @ error, weights.sum(axis=1))
+    return ratio(weights @ error, weights.sum(axis=1))
 
 
 @_in_chunks
@@ -122,7 +130,7 @@ def ece(y: np.ndarray, p: np.ndarray, weights: np.ndarray) -> np.ndarray:
     interval lies high: the value is often near its lower end.
     """
     members = (equal_mass_bins(p)[:, None] == np.arange(BINS)).astype(float)
-    return _ratio(np.abs(weights @ (members * (y - p)[:, None])).sum(axis=1), weights.sum(axis=1))
+    return ratio(np.abs(weights @ (members * (y - p)[:, None])).sum(axis=1), weights.sum(axis=1))
 
 
 def equal_mass_bins(p: np.ndarray) -> np.ndarray:
@@ -160,10 +168,11 @@ def _log(p: np.ndarray) -> np.ndarray:
     return np.log(np.clip(both, SMALLEST, 1 - SMALLEST))
 
 
-def sweep(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sweep(y: np.ndarray, score: np.ndarray, above: float = -np.inf) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every threshold that decides differently, ascending, with its true and false positives.
 
     The lowest score (all are called positive), the midpoints between neighbouring scores, and one just above the highest.
+    Only those above `above`: with 0, a case of score 0 (a slice in which a detector saw nothing) is never called positive.
     """
     positive, negative = (counts[0] for counts in _at_each_score(y, score, ones(len(y))))
     scores = np.unique(score)
@@ -171,27 +180,32 @@ def sweep(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     midpoints = np.where(midpoints > scores[:-1], midpoints, scores[1:])  # neighbours that leave no number between them
     thresholds = np.concatenate([scores[:1], midpoints, scores[-1:] + 1e-6])
     tp, fp = (np.append(np.cumsum(counts[::-1])[::-1], 0) for counts in (positive, negative))
-    return thresholds, tp, fp
+    kept = thresholds > above
+    return thresholds[kept], tp[kept], fp[kept]
 
 
-def max_f1_threshold(y: np.ndarray, score: np.ndarray) -> float:
+def max_f1_threshold(y: np.ndarray, score: np.ndarray, above: float = -np.inf) -> float:
     """The threshold with the highest F1; of several the lowest, for a missed bleeding costs more than a false alarm.
 
-    Needs at least one positive.
+    Needs at least one positive. `above`: see `sweep`.
     """
-    thresholds, tp, fp = sweep(y, score)
+    thresholds, tp, fp = sweep(y, score, above)
     return float(thresholds[np.argmax(2 * tp / (tp + fp + y.sum()))])
 
 
-def sensitivity_threshold(y: np.ndarray, score: np.ndarray, target: float) -> float:
-    """The highest threshold with a sensitivity of at least `target`. Needs at least one positive."""
-    thresholds, tp, _ = sweep(y, score)
-    return float(thresholds[tp / y.sum() >= target][-1])
+def sensitivity_threshold(y: np.ndarray, score: np.ndarray, target: float, above: float = -np.inf) -> float:
+    """The highest threshold with a sensitivity of at least `target`; the lowest where none above `above` reaches it.
+
+    Needs at least one positive.
+    """
+    thresholds, tp, _ = sweep(y, score, above)
+    reached = thresholds[tp / y.sum() >= target]
+    return float(reached[-1] if len(reached) else thresholds[0])
 
 
-def specificity_threshold(y: np.ndarray, score: np.ndarray, target: float) -> float:
+def specificity_threshold(y: np.ndarray, score: np.ndarray, target: float, above: float = -np.inf) -> float:
     """The lowest threshold with a specificity of at least `target`. Needs at least one negative."""
-    thresholds, _, fp = sweep(y, score)
+    thresholds, _, fp = sweep(y, score, above)
     return float(thresholds[1 - fp / (len(y) - y.sum()) >= target][0])
 
 
@@ -204,5 +218,6 @@ def _at_each_score(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> tup
     return positive, np.add.reduceat(ordered, starts, axis=1) - positive
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """top / bottom, NaN where the bottom is 0."""
     return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)

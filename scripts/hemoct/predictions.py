@@ -1,8 +1,9 @@
-"""Predictions of the folds of an experiment: found, made when they are missing, and checked against errors and leaks."""
+"""Predictions of the folds of an experiment of any task: found, and checked against errors and leaks; task 1's also made."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,19 @@ PROTOCOLS = {
 }
 
 
-def fold_folders(work: Workspace, experiment: str) -> list[Path]:
+AGAIN = {
+    1: "delete it and run task1_classification/02_evaluate.py again",
+    2: "make it again with the command of the training and --resume (task2_detection/02_train.py ... --resume)",
+}
+"""how wrong predictions are made again, by task"""
+
+
+def fold_folders(work: Workspace, task: int, experiment: str) -> list[Path]:
     """The fold folders of an experiment that hold a model or predictions."""
-    folder = work.task(1) / experiment
+    folder = work.task(task) / experiment
     found = [path for path in sorted(folder.glob("fold[0-9]*")) if (path / "best.pt").exists() or _file(path).exists()]
     if not found:
-        raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(experiments.trained(work, 1))}")
+        raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(experiments.trained(work, task))}")
     return found
 
 
@@ -37,13 +45,13 @@ def sources(folders: list[Path]) -> list[Path]:
     return models + [_file(folder) for folder in folders if not (folder / "best.pt").exists()]
 
 
-def histories(folders: list[Path]) -> dict[str, pd.DataFrame]:
-    """history.csv of each fold that has one, by the name of the fold."""
+def histories(folders: list[Path], columns: Iterable[str] = ("epoch", "train_loss", "val_loss")) -> dict[str, pd.DataFrame]:
+    """history.csv, with at least these columns, of each fold that has one, by the name of the fold."""
     found = {folder.name: folder / "history.csv" for folder in folders if (folder / "history.csv").exists()}
-    return {name: tables.read_csv(path, ["epoch", "train_loss", "val_loss"]) for name, path in found.items()}
+    return {name: tables.read_csv(path, columns) for name, path in found.items()}
 
 
-def setting(work: Workspace, folders: list[Path]) -> str:
+def setting(work: Workspace, task: int, folders: list[Path]) -> str:
     """`patient`, `slice` or `given`, as model.json of all folds says, or `unknown` without any. Stops when they disagree.
 
     Stops also when splits.csv is no longer the one that the folds were trained with: test patients may have been trained on.
@@ -61,21 +69,26 @@ def setting(work: Workspace, folders: list[Path]) -> str:
     if first.get("splits_sha256") != files.sha256(splits_csv):
         raise UserError(
             f"{work.show(splits_csv)} is not the one that {folders[0].parent.name} was trained with; "
-            "restore it, or train again with task1_classification/01_train.py"
+            f"restore it, or train again with {experiments.FOLDERS[task]}/{experiments.STEPS[task][0]}"
         )
     return "given" if first.get("split") == "given" else first.get("protocol", "unknown")
 
 
 def read(work: Workspace, experiment: str, args: argparse.Namespace) -> tuple[pd.DataFrame, str]:
-    """Validation and test predictions of all folds of an experiment, and its protocol: a key of PROTOCOLS."""
-    folders = fold_folders(work, experiment)
-    told = setting(work, folders)
+    """Validation and test predictions of all folds of an experiment of task 1, and its protocol: a key of PROTOCOLS."""
+    return joined(work, 1, experiment, lambda folder: _read_fold(work, folder, args))
+
+
+def joined(work: Workspace, task: int, experiment: str, read_fold: Callable[[Path], pd.DataFrame]) -> tuple[pd.DataFrame, str]:
+    """What `read_fold` reads from each fold folder, checked against splits.csv, and the protocol: a key of PROTOCOLS."""
+    folders = fold_folders(work, task, experiment)
+    told = setting(work, task, folders)
     splits.stop_if_renamed(tables.read_labels(work, tables.read_dataset(work)), tables.read_splits(work))
     frames, protocols = [], set()
     for folder in tqdm(folders, desc="folds", disable=None):
-        frame = _read_fold(work, folder, args)
+        frame = read_fold(folder)
         frames.append(frame)
-        protocols.add(_placed(work, folder, frame, told))
+        protocols.add(_placed(work, task, folder, frame, told))
     if len({tuple(frame.columns) for frame in frames}) > 1:
         raise UserError(f"{work.show(folders[0].parent)}: the folds have other columns in predictions.csv; make them alike")
     return pd.concat(frames, ignore_index=True), protocols.pop() if len(protocols) == 1 else "unknown"
@@ -123,7 +136,7 @@ def check(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     ):
         problem = "truth and probabilities of exclusive classes must add up to 1 in each row (several labels at once are task 4)"
     if problem:
-        raise UserError(f"{path}: {problem}; correct the file, or delete it and run task1_classification/02_evaluate.py again")
+        raise UserError(f"{path}: {problem}; correct the file, or {AGAIN[1]}")
     return frame
 
 
@@ -135,15 +148,15 @@ def _file(folder: Path) -> Path:
     return folder / "predictions.csv"
 
 
-def is_current(work: Workspace, folder: Path) -> bool:
-    """Whether predictions.csv is there and newer than the model and the labels. Without a model it is all there is."""
+def is_current(work: Workspace, folder: Path, made_with: Iterable[str] = ("labels.csv",)) -> bool:
+    """Whether predictions.csv is there and newer than the model and the tables. Without a model it is all there is."""
     if not (folder / "best.pt").exists():
         return True
-    made_from = [path for path in (folder / "best.pt", work.work / "labels.csv") if path.exists()]
+    made_from = [path for path in (folder / "best.pt", *(work.work / name for name in made_with)) if path.exists()]
     return _file(folder).exists() and all(_file(folder).stat().st_mtime > path.stat().st_mtime for path in made_from)
 
 
-def _placed(work: Workspace, folder: Path, frame: pd.DataFrame, protocol: str) -> str:
+def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, protocol: str) -> str:
     """The protocol whose val and test images of this fold are those of the predictions; stops when a known one's are not."""
     number, table = int(folder.name.removeprefix("fold")), tables.read_splits(work)
     if set(frame["fold"]) - {number}:
@@ -157,10 +170,7 @@ def _placed(work: Workspace, folder: Path, frame: pd.DataFrame, protocol: str) -
             return candidate
     if protocol == "unknown":
         return protocol
-    raise UserError(
-        f"{work.show(_file(folder))}: val and test are not those of fold {number} in splits.csv; "
-        "delete it and run task1_classification/02_evaluate.py again"
-    )
+    raise UserError(f"{work.show(_file(folder))}: val and test are not those of fold {number} in splits.csv; {AGAIN[task]}")
 
 
 def read_external(other: Workspace, folders: list[Path], args: argparse.Namespace) -> pd.DataFrame:
@@ -173,14 +183,14 @@ def read_external(other: Workspace, folders: list[Path], args: argparse.Namespac
     return inference.predict_ensemble(other, models, args)
 
 
-def describe(work: Workspace, experiment: str, seen: Workspace, protocol: str, folders: list[Path]) -> dict[str, Any]:
+def describe(work: Workspace, task: int, experiment: str, seen: Workspace, protocol: str, folders: list[Path]) -> dict[str, Any]:
     """What metrics.json says first: what was evaluated, on which data, and what its labels mean."""
     expected = 1 if protocol == "given" else splits.FOLDS
     done = ", ".join(folder.name.removeprefix("fold") for folder in folders)
     shown = f"all {expected} folds" if 1 < expected == len(folders) else f"folds {done} of {expected}"
     about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": seen.dataset, "protocol": protocol}
     about |= {"protocol_text": PROTOCOLS[protocol], "folds_done": "one model" if protocol == "given" else shown}
-    about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(folder)]
+    about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(task, folder)]
     return about | {"labels_mean": meaning.TARGET.get(tables.read_dataset(seen).layout)}
 
 
@@ -200,7 +210,7 @@ def headline(content: dict[str, Any]) -> list[str]:
     return [line for line in lines if line]
 
 
-def _is_unfinished(folder: Path) -> bool:
+def _is_unfinished(task: int, folder: Path) -> bool:
     """Whether the training of a fold was stopped before its end, so that best.pt is what it had reached."""
-    record = folder / "01_train.run.json"
+    record = folder / f"{Path(experiments.STEPS[task][0]).stem}.run.json"
     return record.exists() and files.read_json(record).get("status") != "ok"
