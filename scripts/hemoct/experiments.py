@@ -21,6 +21,11 @@ def trained(work: Workspace, task: int) -> list[str]:
     return _holding(work, task, ("fold*/best.pt", "fold*/predictions.csv"), "trained", STEPS[task][0])
 
 
+def with_history(work: Workspace, task: int) -> list[str]:
+    """The experiments of a task with a fold whose training has begun. Raises UserError when there is none."""
+    return _holding(work, task, ("fold*/history.csv",), "trained", STEPS[task][0])
+
+
 def with_model(work: Workspace, task: int, experiment: str) -> list[Path]:
     """The fold folders of an experiment that hold a model; stops with the experiments that exist."""
     folder = work.task(task) / experiment

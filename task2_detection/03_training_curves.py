@@ -1,0 +1,42 @@
+"""Draw how detectors were trained: losses and mAP on validation by epoch, the best epoch and the end of each fold marked.
+
+Reads   outputs/NAME/task2/EXPERIMENT/foldK/{history.csv,02_train.run.json}     task2_detection/02_train.py
+Writes  outputs/NAME/task2/EXPERIMENT/training_performance_summary.png          all folds in one figure
+        outputs/NAME/task2/EXPERIMENT/training_summary.csv                      fold, epochs, epochs_asked, ended, best_epoch,
+                                                                                map50, map50_95, seconds_per_epoch
+Next    python task2_detection/04_evaluate.py
+
+Both families of detectors have one form of history.csv; a loss that a family does not have is left out. An unfinished training
+is drawn as far as it came.
+"""
+
+from __future__ import annotations
+
+from hemoct import cli, experiments, histories, plots, plots_training, tables
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set")
+    args = cli.parse(parser, argv, __file__)
+    work = cli.workspace(args)
+    for experiment in args.experiment or experiments.with_history(work, 2):
+        folder = work.task(2) / experiment
+        trainings = histories.read(work, experiment)
+        run = cli.Run(__file__, args, folder, histories.sources(work, experiment))
+        if run.up_to_date():
+            continue
+        with run:
+            summary = histories.summary(trainings)
+            figure = plots_training.performance(
+                trainings, f"{experiment} on {work.dataset}: training of {len(trainings)} fold(s)"
+            )
+            run.wrote(
+                tables.write_csv(folder / "training_summary.csv", summary),
+                plots.save(figure, folder / "training_performance_summary.png"),
+            )
+        print(f"{work.show(folder)}:\n{summary.to_string(index=False, na_rep='-', float_format='{:.4g}'.format)}")
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
