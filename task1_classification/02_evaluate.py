@@ -41,11 +41,9 @@ WORST = 12  # mistakes of each kind on the contact sheet
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set")
-    parser.add_argument("--on", metavar="OTHER", help="evaluate on the labelled images of another data set")
+    predictions.add_flags(parser)
     parser.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="auto: CUDA, then MPS, then CPU")
     parser.add_argument("--batch-size", type=cli.positive_int, default=64)
-    parser.add_argument("--limit-patients", type=cli.positive_int, metavar="N", help="a first look; nothing else is replaced")
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
     for experiment in args.experiment or experiments.trained(work, 1):
@@ -55,13 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 1, experiment)
-    seen = cli.Workspace(work.root, args.on or work.dataset)
-    if args.on and seen.raw.resolve() == work.raw.resolve():
-        raise cli.UserError(
-            f"--on {args.on} holds the images of {work.dataset}, on which the models were trained; name other data"
-        )
-    name = "-".join([f"on-{args.on}"] * bool(args.on) + [f"first-{args.limit_patients}-patients"] * bool(args.limit_patients))
-    folder = work.task(1) / experiment / name
+    seen, folder = predictions.place(work, 1, experiment, args)
     run = cli.Run(
         __file__, args, folder, [*predictions.sources(folders), work.work / "splits.csv", *(seen.work / name for name in TABLES)]
     )
@@ -77,9 +69,9 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         about = predictions.describe(work, 1, experiment, seen, protocol, folders)
         content = write_tables(run, folder, found, about, labels["slice"], args.seed)
         draw(run, folder, found, content, seen, labels["image"], folders)
-        for fold in folders if not name else []:
+        for fold in folders if folder == folders[0].parent else []:
             write_fold(run, fold, found, about, labels["slice"], args.seed)
-    print_summary(work, folder, content)
+    print(classification_tables.summary(work, folder, content))
 
 
 def write_tables(run: cli.Run, folder: Path, found: Evaluation, about: dict, slices: pd.Series, seed: int) -> dict:
@@ -123,18 +115,6 @@ def draw(run: cli.Run, folder: Path, found: Evaluation, content: dict, seen: cli
         "worst_mistakes": plots_classification.worst_mistakes(worst, seen.raw, files_of, boxes, with_labels),
     }
     run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
-
-
-def print_summary(work: cli.Workspace, folder: Path, content: dict) -> None:
-    """The few numbers that a person wants at once."""
-    print(f"{work.show(folder)}: " + "\n  ".join(predictions.headline(content)))
-    for name, cell in content["metrics"].items():
-        interval = f"{cell['ci95'][0]:.4f} to {cell['ci95'][1]:.4f}" if cell["ci95"] else ""
-        value = f"{cell['value']:.4f}" if cell["value"] is not None else f"null ({cell['reason']})"
-        print(f"  {name:28}{value}   {interval}")
-    if content["positive"] is not None:
-        points = tables.read_csv(folder / "operating_points.csv", ["rule_on_validation"])
-        print(f"achieved on test, threshold chosen on validation:\n{classification_tables.points_text(points)}")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report
 
-from hemoct import bootstrap, metrics
+from hemoct import bootstrap, metrics, predictions, tables
 from hemoct.classification import Evaluation
+from hemoct.cli import Workspace
 
 
 def patients_table(found: Evaluation, slices: pd.Series) -> pd.DataFrame:
@@ -72,6 +74,19 @@ def points_text(points: pd.DataFrame) -> str:
     """operating_points.csv for people: what each rule achieves, sensitivity and specificity side by side."""
     columns = ["rule_on_validation", "sensitivity", "specificity", "precision", "f1"]
     return points[columns].to_string(index=False, float_format="{:.3f}".format, na_rep="null")
+
+
+def summary(work: Workspace, folder: Path, content: dict[str, Any]) -> str:
+    """The few numbers of metrics.json and operating_points.csv that a person wants at once."""
+    lines = [f"{work.show(folder)}: " + "\n  ".join(predictions.headline(content))]
+    for name, cell in content["metrics"].items():
+        interval = f"{cell['ci95'][0]:.4f} to {cell['ci95'][1]:.4f}" if cell["ci95"] else ""
+        value = f"{cell['value']:.4f}" if cell["value"] is not None else f"null ({cell['reason']})"
+        lines.append(f"  {name:28}{value}   {interval}")
+    if content["positive"] is not None:
+        points = tables.read_csv(folder / "operating_points.csv", ["rule_on_validation"])
+        lines += ["achieved on test, threshold chosen on validation:", points_text(points)]
+    return "\n".join(lines)
 
 
 def predictions_table(found: Evaluation) -> pd.DataFrame:

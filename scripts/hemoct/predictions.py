@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from hemoct import experiments, files, meaning, slice_data, splits, tables
-from hemoct.cli import UserError, Workspace
+from hemoct.cli import UserError, Workspace, positive_int
 
 PROTOCOLS = {
     "patient": "patient protocol: no patient is both in training and in test",
@@ -27,6 +27,22 @@ AGAIN = {
     2: "make it again with the command of the training and --resume (task2_detection/02_train.py ... --resume)",
 }
 """how wrong predictions are made again, by task"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every step that evaluates."""
+    parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set")
+    parser.add_argument("--on", metavar="OTHER", help="evaluate on the labelled images of another data set")
+    parser.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look; nothing else is replaced")
+
+
+def place(work: Workspace, task: int, experiment: str, args: argparse.Namespace) -> tuple[Workspace, Path]:
+    """The data that an experiment is evaluated on, by the flags, and the folder of the results."""
+    seen = Workspace(work.root, args.on or work.dataset)
+    if args.on and seen.raw.resolve() == work.raw.resolve():
+        raise UserError(f"--on {args.on} holds the images of {work.dataset}, on which the models were trained; name other data")
+    words = [f"on-{args.on}"] * bool(args.on) + [f"first-{args.limit_patients}-patients"] * bool(args.limit_patients)
+    return seen, work.task(task) / experiment / "-".join(words)
 
 
 def fold_folders(work: Workspace, task: int, experiment: str) -> list[Path]:
