@@ -24,7 +24,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Flags that say how or where a step is run, not what it computes: they never make a finished step out of date.
 NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command"}
 NOT_COMPARED = {"fold", "device", "threads", "experiment"}
-RECORDED_PACKAGES = ("torch", "torchvision", "timm", "ultralytics", "numpy", "scipy", "pandas", "scikit-learn", "pillow")
+RECORDED_PACKAGES = (
+    *("torch", "torchvision", "timm", "ultralytics", "pycocotools"),
+    *("numpy", "scipy", "pandas", "scikit-learn", "pillow"),
+)
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
 
 
