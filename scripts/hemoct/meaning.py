@@ -2,6 +2,8 @@
 
 CAPTION = {"phe-sich": "mask = perihematomal edema, not bleeding; box = bleeding and edema"}
 
+BOX = {"phe-sich": "bleeding and edema"}
+
 TARGET = {"phe-sich": "hemorrhage: the slice has a box; boxes enclose bleeding and edema, masks outline the edema alone"}
 
 REPORT = {
@@ -9,3 +11,6 @@ REPORT = {
     "The boxes enclose bleeding and edema; a slice is positive when it has a box. There are no labels for a hemorrhage's type. "
     "'Hemorrhage from masks' is therefore a proxy, and slices with a box but an empty mask can never be found by it.",
 }
+
+LEFT_RIGHT = {"phe-sich": "vertical"}
+"""image axis along which the patient's left and right lie, `horizontal` where not told; there the forehead points to the left"""

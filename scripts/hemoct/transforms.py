@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from hemoct import meaning
+
 
 @dataclass(frozen=True)
 class Strength:
@@ -34,10 +36,8 @@ STRENGTHS = {
 
 
 def mirror_axis(wanted: str, layout: str) -> str:
-    """Turn --mirror into an axis. In PHE-SICH-CT-IDS the forehead points to the left edge: left and right lie vertically."""
-    if wanted != "auto":
-        return wanted
-    return "vertical" if layout == "phe-sich" else "horizontal"
+    """Turn --mirror into an axis: `auto` is that along which left and right lie in the layout."""
+    return meaning.LEFT_RIGHT.get(layout, "horizontal") if wanted == "auto" else wanted
 
 
 def augment(images: torch.Tensor, strength: Strength, axis: str, generator: torch.Generator) -> torch.Tensor:
@@ -47,6 +47,13 @@ def augment(images: torch.Tensor, strength: Strength, axis: str, generator: torc
     is symmetric along that one only. `generator` lives on the images' device. torchvision's v2 transforms draw one set of
     parameters for a whole batch, which would leave 32 slices with the same angle; hence one affine grid per slice here.
     """
+    return augment_and_tell(images, strength, axis, generator)[0]
+
+
+def augment_and_tell(
+    images: torch.Tensor, strength: Strength, axis: str, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `augment`, and how each slice was moved, for move_boxes: affine matrices (batch, 2, 3) of torch's affine_grid."""
 
     def uniform(limit: float) -> torch.Tensor:
         return (torch.rand(len(images), generator=generator, device=images.device) * 2 - 1) * limit
@@ -59,8 +66,24 @@ def augment(images: torch.Tensor, strength: Strength, axis: str, generator: torc
     # affine_grid counts in units of half the side, hence the factor 2 of the shift
     first = torch.stack([cos * flip_x, -sin * flip_y, uniform(2 * strength.shift)], dim=1)
     second = torch.stack([sin * flip_x, cos * flip_y, uniform(2 * strength.shift)], dim=1)
-    grid = F.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
+    moves = torch.stack([first, second], dim=1)
+    grid = F.affine_grid(moves, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
     contrast, brightness = 1 + uniform(strength.contrast), uniform(strength.brightness)
-    return (moved * contrast.view(-1, 1, 1, 1) + brightness.view(-1, 1, 1, 1)).clamp_(0, 1)
+    return (moved * contrast.view(-1, 1, 1, 1) + brightness.view(-1, 1, 1, 1)).clamp_(0, 1), moves
+
+
+def move_boxes(boxes: torch.Tensor, move: torch.Tensor, side: int, least: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move boxes (k, 4), in pixels of a square slice, as the slice was moved: (k, 4), and which are still worth learning, (k,).
+
+    A turned box is enclosed by a straight one, which is cut at the edges; it is not kept when less than `least` of its area, or
+    less than a pixel, is left. `move` (2, 3) maps places of the new slice to the old one, counted from -1 to 1.
+    """
+    xmin, ymin, xmax, ymax = (boxes * (2 / side) - 1).unbind(dim=1)
+    corners = torch.stack([torch.stack([x, y], dim=1) for x in (xmin, xmax) for y in (ymin, ymax)])
+    corners = (corners - move[:, 2]) @ torch.linalg.inv(move[:, :2]).T
+    whole = (torch.cat([corners.amin(dim=0), corners.amax(dim=0)], dim=1) + 1) * (side / 2)
+    cut = whole.clamp(0, side)
+    before, after = ((one[:, 2:] - one[:, :2]) for one in (whole, cut))
+    return cut, (after.prod(dim=1) >= least * before.prod(dim=1)) & (after >= 1).all(dim=1)
