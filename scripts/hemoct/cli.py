@@ -120,6 +120,7 @@ def _number(kind: type, fits: Callable[[Any], bool], words: str) -> Callable[[st
 
 whole_number = _number(int, lambda value: value >= 0, "a whole number from 0 up")
 positive_int = _number(int, lambda value: value > 0, "a whole number above 0")
+above_one = _number(int, lambda value: value > 1, "a whole number above 1: batch normalisation averages over a batch")
 positive_float = _number(float, lambda value: math.isfinite(value) and value > 0, "a number above 0")
 number_from_0 = _number(float, lambda value: math.isfinite(value) and value >= 0, "a number from 0 up")
 share = _number(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
@@ -222,14 +223,18 @@ class Run:
 
     def up_to_date(self) -> bool:
         """True (and one line) under --skip-if-done when an equal run ended well and its outputs are still there."""
-        if not self._skip or not self.path.is_file():
-            return False
-        old = files.read_json(self.path)
-        same = not self._changed(old) and old["inputs"] == self.record["inputs"]
-        done = same and old["status"] == "ok" and all((self.root / path).exists() for path in old["outputs"])
+        done = self._skip and self.is_done()
         if done:
             print(f"up to date: {self._relative(self.path)}")
         return done
+
+    def is_done(self) -> bool:
+        """Whether an equal run, with the same flags and inputs, ended well and its outputs are still there."""
+        if not self.path.is_file():
+            return False
+        old = files.read_json(self.path)
+        same = not self._changed(old) and old["inputs"] == self.record["inputs"]
+        return same and old["status"] == "ok" and all((self.root / path).exists() for path in old["outputs"])
 
     def stop_if_other(self, remedy: str) -> None:
         """Stop, with a remedy, rather than write over a finished run that had other flags."""

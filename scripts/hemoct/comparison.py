@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,9 @@ class Evaluated:
         return f"{self.name} ({predictions.short_protocol(self.content)}, n = {self.content['n']}, {self.content['folds_done']})"
 
 
-def read(work: Workspace, experiment: str) -> Evaluated:
-    """Read metrics.json and the out-of-fold predictions of an experiment."""
-    folder = work.task(1) / experiment
+def read(work: Workspace, experiment: str, folder: Path | None = None) -> Evaluated:
+    """Read metrics.json and the out-of-fold predictions of an experiment; `folder`: where they are kept, if elsewhere."""
+    folder = folder or work.task(1) / experiment
     made_by = f"task1_classification/02_evaluate.py --experiment {experiment}"
     content = files.read_json(work.need(folder / "metrics.json", made_by))
     work.need(folder / "predictions.csv", made_by)
@@ -91,10 +92,22 @@ def differences(
     weights = bootstrap.weights(a.test.table["patient"].to_numpy(), both_folds.to_numpy(), resamples, seed)
     values, drawn = ([classification.measure(one, w) for one in (a, b)] for w in (metrics.ones(len(common)), weights))
     paired = {}
-    for metric in values[0]:
+    for metric in (name for name in values[0] if name in values[1]):  # a score that is no probability has no calibration
         low, high, _ = bootstrap.interval(drawn[1][metric] - drawn[0][metric])
         paired[metric] = (float(values[1][metric][0] - values[0][metric][0]), low, high)
     return paired, facts | {"note": _note(first, other, facts["left_out"])}
+
+
+def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) -> Evaluated:
+    """The same on the images `common` (image_ids, each of them tested) alone: new values and intervals, the old thresholds."""
+    found = _aligned(one.found, common)
+    patients, folds = (found.test.table[name].to_numpy() for name in ("patient", "fold"))
+    found = replace(found, rules=[rule for rule in found.rules if rule.fold in folds])
+    weights = bootstrap.weights(patients, folds, resamples, seed)
+    block, _ = classification.with_intervals(
+        classification.measure(found, metrics.ones(len(common))), classification.measure(found, weights)
+    )
+    return Evaluated(one.name, one.content | {"n": len(common), "patients": len(set(patients)), "metrics": block}, found)
 
 
 def _aligned(found: Evaluation, common: np.ndarray) -> Evaluation:
@@ -109,14 +122,14 @@ def _note(first: Evaluated, other: Evaluated, left_out: int) -> str:
     return "; ".join(notes)
 
 
-def markdown(frame: pd.DataFrame) -> str:
+def markdown(frame: pd.DataFrame, title: str = "Task 1: experiments side by side") -> str:
     """comparison.md: values with intervals, an experiment a row; below, the differences to the first."""
     wanted = [name for name in ("accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "balanced_accuracy", "mcc",
                                 "auroc", "ap", "brier", "ece") if name in set(frame["metric"])]  # fmt: skip
     shown = list(dict.fromkeys(frame["shown"]))
     first = frame["experiment"].iloc[0]
     lines = [
-        "# Task 1: experiments side by side",
+        f"# {title}",
         "",
         "Value (95 % interval, bootstrap over patients), test images out of fold.",
         "",

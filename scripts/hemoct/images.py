@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -47,13 +47,19 @@ def cached(work: Workspace, labels: pd.DataFrame, size: int) -> np.ndarray:
     Decoded once; the file is keyed by the images' names, sizes and times, so that changed data make a new one.
     """
     paths = [work.raw / name for name in labels["image"]]
-    path = work.cache / f"grey-{size}px-{_key(paths, size)}.npy"
+    return memory_map(
+        work.cache / f"grey-{size}px-{key(paths, size)}.npy", (len(paths), size, size), lambda: _decoded(paths, size)
+    )
+
+
+def memory_map(path: Path, shape: tuple[int, int, int], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+    """A read-only uint8 memory map of `shape`; its slices come from `make`, which is called only where `path` is missing."""
     if not path.exists():
         # Written as a stream, not through a memory map: on a full disk that ends in an error with a name, not in a bus error.
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), size, size)}
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         with files.replacing(path) as temporary, temporary.open("wb") as stream:
             write_array_header_1_0(stream, header)
-            for grey in _decoded(paths, size):
+            for grey in make():
                 stream.write(grey.tobytes())
     return np.load(path, mmap_mode="r")
 
@@ -82,8 +88,9 @@ def _decoded(paths: list[Path], size: int) -> Iterator[np.ndarray]:
         yield from tqdm(slices, total=len(paths), desc=f"decode to {size} px", disable=None)
 
 
-def _key(paths: list[Path], size: int) -> str:
-    digest = hashlib.sha256(f"{CACHE_VERSION} {size}".encode())
+def key(paths: list[Path], size: int, more: bytes = b"") -> str:
+    """What a cache of these images is known by: names, sizes and times of the files, side in pixels, whatever `more` there is."""
+    digest = hashlib.sha256(f"{CACHE_VERSION} {size}".encode() + more)
     for path in paths:
         try:
             status = path.stat()

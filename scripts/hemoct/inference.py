@@ -48,9 +48,16 @@ def predict_fold(work: Workspace, folder: Path, args: argparse.Namespace) -> pd.
     _stop_if_other_classes(work, data.classes, spec)
     if data.splits_sha256 != spec.splits_sha256:
         raise UserError(f"{work.show(folder)} was trained with another splits.csv; train it again, or restore the old splits.csv")
+    return predict_parts(model, spec, data, Store(data.pixels, device), args.batch_size)
+
+
+def predict_parts(
+    model: nn.Module, spec: models.ClassifierSpec, data: slice_data.SliceData, store: Store, batch_size: int
+) -> pd.DataFrame:
+    """The rows of predictions.csv for the validation and test slices of `data`, whose pixels are in `store`."""
     part = data.part_of(spec.fold or 0, spec.protocol, spec.split)
     rows = np.flatnonzero(part != "train")
-    found = logits(model, spec, Store(data.pixels, device), rows, args.batch_size)
+    found = logits(model, spec, store, rows, batch_size)
     start = {"image_id": data.table["image_id"], "patient": data.table["patient"], "fold": spec.fold or 0, "part": part}
     frame = pd.DataFrame(start).iloc[rows].reset_index(drop=True)
     return _with_columns(frame, spec.classes, data.targets[rows], probabilities(found, spec.exclusive))

@@ -42,6 +42,8 @@ class ClassifierSpec:
     """None after a refit on all patients"""
     splits_sha256: str
     label: str | None = None
+    region: dict[str, Any] | None = None
+    """None for whole slices; else what is cut out of each: see hemoct.gate.describe"""
 
 
 def build(spec: ClassifierSpec, weights: str = "none") -> nn.Module:
@@ -137,20 +139,24 @@ def save_spec(folder: Path, spec: ClassifierSpec) -> Path:
     return files.write_json(folder / "model.json", {"task": 1, **asdict(spec)})
 
 
-def read_spec(folder: Path) -> ClassifierSpec:
-    """The spec beside a checkpoint; stops when it is not one of task 1."""
+def read_spec(folder: Path, of_regions: bool = False) -> ClassifierSpec:
+    """The spec beside a checkpoint; stops when it is not one of a classifier of whole slices (or of regions)."""
     path = folder / "model.json"
     if not path.exists():
         raise UserError(f"{path} is missing; train with task1_classification/01_train.py")
     content = files.read_json(path)
     if content.pop("task", None) != 1:
         raise UserError(f"{path} describes a model of another task; name an experiment of task 1")
-    return ClassifierSpec(**content)
+    spec = ClassifierSpec(**content)
+    if (spec.region is not None) != of_regions:
+        seen, wanted = ("whole slices", "regions that a detector cut out")[:: 1 if of_regions else -1]
+        raise UserError(f"{path} describes a classifier of {seen}; name one of {wanted}")
+    return spec
 
 
-def load(folder: Path, device: torch.device) -> tuple[nn.Module, ClassifierSpec]:
+def load(folder: Path, device: torch.device, of_regions: bool = False) -> tuple[nn.Module, ClassifierSpec]:
     """Rebuild the classifier of a fold folder from model.json and best.pt, in evaluation mode on the device."""
-    spec = read_spec(folder)
+    spec = read_spec(folder, of_regions)
     path = folder / "best.pt"
     if not path.exists():
         raise UserError(f"{path} is missing; train with task1_classification/01_train.py")

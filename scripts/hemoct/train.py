@@ -31,11 +31,13 @@ RESULTS = ("best.pt", "last.pt", "history.csv", "predictions.csv", "train_predic
 SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
 
 
-def add_flags(parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float | None) -> None:
-    """The training flags, in one vocabulary for all tasks. `lr` None: each model has its own."""
+def add_flags(
+    parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float | None, batch: Callable = cli.positive_int
+) -> None:
+    """The training flags, in one vocabulary for all tasks. `lr` None: each model has its own. `batch`: type of --batch-size."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=cli.positive_int, default=epochs, help="passes over the training slices")
-    group.add_argument("--batch-size", type=cli.positive_int, default=batch_size, help="slices a step")
+    group.add_argument("--batch-size", type=batch, default=batch_size, help="slices a step")
     group.add_argument("--lr", type=cli.positive_float, default=lr,
                        help="highest learning rate" + ("" if lr else "; default: that of the model"))  # fmt: skip
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="how weights are moved")
@@ -223,7 +225,7 @@ def validate(
 _SETTINGS = {
     "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size", "augment",
     "mirror", "precision", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
-    "model", "negatives",
+    "model", "negatives", "margin", "least_side",
 }  # fmt: skip
 
 
