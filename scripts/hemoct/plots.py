@@ -13,6 +13,7 @@ matplotlib.use("Agg")  # figures are files here; no step needs a screen
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
+from PIL import Image
 
 from hemoct import files
 
@@ -35,4 +36,11 @@ def save(shown: Figure, path: Path) -> Path:
     with files.replacing(path) as temporary:
         shown.savefig(temporary)
     plt.close(shown)
+    return path
+
+
+def save_image(drawn: Image.Image, path: Path) -> Path:
+    """Write a picture whole or not at all."""
+    with files.replacing(path) as temporary:
+        drawn.save(temporary)
     return path

@@ -1,0 +1,168 @@
+"""Evaluate detectors on the test slices of their folds: boxes, lesions, slices, what is hard; with intervals and figures.
+
+One threshold a fold, chosen on its validation slices (maximum F1 of 'the slice has a box'); test is only read. Reads tables
+alone, never a model. With --on the fused boxes of the fold models and their mean thresholds, frozen, meet another data set.
+In PHE-SICH-CT-IDS a box encloses the bleeding together with its edema.
+
+Reads   outputs/NAME/task2/EXPERIMENT/foldK/{predictions.csv,model.json}    task2_detection/02_train.py
+        (or your own foldK/predictions.csv: image_id, patient, fold, part, class, confidence, xmin, ymin, xmax, ymax)
+        outputs/NAME/task2/EXPERIMENT/on-OTHER/predictions.csv              task2_detection/05_predict.py --on OTHER
+        data/work/NAME/{labels,boxes,splits}.csv, dataset.json              scripts/03_make_labels.py, 05_make_splits.py
+Writes  outputs/NAME/task2/EXPERIMENT/    predictions.csv (out-of-fold), metrics.json, foldK/metrics.json,
+                                          predictions_with_none.csv, classification_summary.csv, classification_report.txt,
+                                          operating_points.csv, per_patient.csv, per_lesion.csv, froc.csv, localisation.csv,
+                                          errors.csv, error_types.csv, size_and_brightness.csv,
+                                          confusion_matrix.png, threshold_tradeoff.png, roc.png, pr.png,
+                                          box_precision_recall.png, froc.png, localisation.png, error_types.png,
+                                          size_and_brightness.png, hard_cases.png
+        (--on OTHER writes to EXPERIMENT/on-OTHER/, --limit-patients N to EXPERIMENT/first-N-patients/)
+Next    python task2_detection/05_predict.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from hemoct import (
+    bootstrap,
+    box_data,
+    classification_tables,
+    cli,
+    detection,
+    detection_errors,
+    detection_tables,
+    experiments,
+    files,
+    meaning,
+    plots,
+    plots_classification,
+    plots_detection,
+    predictions,
+    tables,
+)
+from hemoct.box_data import BoxData
+from hemoct.detection import Detection
+
+TABLES = ("labels.csv", "boxes.csv", "dataset.json")
+PREDICTED = ("predictions.csv", "model.json")
+HARDEST = 12  # cases of each kind on the contact sheet
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    predictions.add_flags(parser)
+    args = cli.parse(parser, argv, __file__)
+    work = cli.workspace(args)
+    for experiment in args.experiment or experiments.trained(work, 2):
+        evaluate(work, experiment, args)
+
+
+def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
+    """Evaluate one experiment and write all its files."""
+    folders = predictions.fold_folders(work, 2, experiment)
+    seen, folder = predictions.place(work, 2, experiment, args)
+    inputs = [fold / name for fold in folders for name in PREDICTED]
+    inputs += [work.work / "splits.csv", *(seen.work / name for name in TABLES)]
+    if args.on:
+        inputs += [detection.external_file(work, experiment, args.on), *(work.work / name for name in TABLES)]
+    run = cli.Run(__file__, args, folder, inputs)
+    if run.up_to_date():
+        return
+    with run:
+        data = box_data.load(work, None if args.on else args.limit_patients)
+        frame, protocol = detection.read(work, experiment, data)
+        found = detection.evaluate(frame, data, tables.read_boxes(work))
+        if args.on:
+            data, protocol = box_data.load(seen, args.limit_patients, split=False), "external"
+            frame = detection.read_external(work, experiment, seen, data)
+            found = detection.evaluate(frame, data, tables.read_boxes(seen), found.slices.rules)
+        about = predictions.describe(work, 2, experiment, seen, protocol, folders)
+        test = frame[frame["part"] == "test"].sort_values("image_id", kind="stable")
+        if not args.on or args.limit_patients:  # else they stand there already, as they were read
+            run.wrote(tables.write_predictions(folder, test))
+        content = write_tables(run, folder, found, about, test, args.seed)
+        hard = write_errors(run, folder, found, seen, data, args.seed)
+        draw(run, folder, found, content, hard, seen, data)
+        for fold in folders if folder == folders[0].parent else []:
+            write_fold(run, fold, found, about, args.seed)
+    print(classification_tables.summary(work, folder, content))
+
+
+def write_tables(run: cli.Run, folder: Path, found: Detection, about: dict, test: pd.DataFrame, seed: int) -> dict:
+    """Write the tables of an evaluation; returns the content of metrics.json."""
+    per_patient = classification_tables.patients_table(found.slices, found.numbers)
+    content = detection.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
+    text = [*predictions.headline(content), *detection_tables.report_lines(content)]
+    tabled = {
+        "per_patient": per_patient,
+        "per_lesion": found.per_lesion,
+        "predictions_with_none": detection_tables.predictions_with_none(found, test),
+        "classification_summary": detection_tables.classification_summary(found),
+        "operating_points": classification_tables.operating_points(found.slices, bootstrap.RESAMPLES, seed),
+        "froc": detection_tables.froc(content),
+        "localisation": detection_tables.localisation(content),
+    }
+    run.wrote(
+        files.write_json(folder / "metrics.json", content),
+        files.write_text(folder / "classification_report.txt", classification_tables.text_report(found.slices, text)),
+        *(tables.write_csv(folder / f"{name}.csv", table) for name, table in tabled.items()),
+    )
+    return content
+
+
+def write_errors(run: cli.Run, folder: Path, found: Detection, seen: cli.Workspace, data: BoxData, seed: int) -> dict:
+    """Look at missed and false boxes in the images and write what is hard; returns the tables by name."""
+    true, false = detection_errors.true_boxes(found), detection_errors.false_boxes(found)
+    detection_errors.look(true, false, image_files(found, seen, data), meaning.LEFT_RIGHT.get(data.layout, "horizontal"))
+    table = detection_errors.errors(true, false)
+    hard = {
+        "errors": table,
+        "error_types": detection_errors.counts(table),
+        "size_and_brightness": detection_errors.by_quarter(found, true, bootstrap.RESAMPLES, seed),
+    }
+    run.wrote(*(tables.write_csv(folder / f"{name}.csv", written) for name, written in hard.items()))
+    return hard
+
+
+def image_files(found: Detection, seen: cli.Workspace, data: BoxData) -> list[Path]:
+    """The files of the test images, in order."""
+    names = data.table.set_index("image_id")["image"].reindex(found.scene.table["image_id"])
+    return [seen.raw / name for name in names]
+
+
+def draw(run: cli.Run, folder: Path, found: Detection, content: dict, hard: dict, seen: cli.Workspace, data: BoxData) -> None:
+    """Draw and save every figure that is not empty."""
+    heading = predictions.headline(content)[0]
+    of_boxes = "; ".join(filter(None, [heading, f"box = {meaning.BOX[data.layout]}" if data.layout in meaning.BOX else None]))
+    figures = {
+        "confusion_matrix": plots_classification.confusion(found.slices, heading),
+        "roc": plots_classification.roc(found.slices, content, heading),
+        "pr": plots_classification.precision_recall(found.slices, content, heading),
+        "threshold_tradeoff": plots_detection.threshold_tradeoff(found, of_boxes),
+        "box_precision_recall": plots_detection.box_precision_recall(found, content, of_boxes),
+        "froc": plots_detection.froc(found, content, of_boxes),
+        "localisation": plots_detection.localisation(content, of_boxes),
+        "error_types": plots_detection.error_types(hard["error_types"], of_boxes),
+        "size_and_brightness": plots_detection.size_and_brightness(hard["size_and_brightness"], of_boxes),
+    }
+    run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+    hardest = detection_errors.hardest(hard["errors"], HARDEST)
+    sheet = plots_detection.hard_cases(found, hardest, image_files(found, seen, data), data.layout, heading)
+    if sheet is not None:
+        run.wrote(plots.save_image(sheet, folder / "hard_cases.png"))
+
+
+def write_fold(run: cli.Run, fold: Path, found: Detection, about: dict, seed: int) -> None:
+    """metrics.json of one fold alone, where it has test slices."""
+    of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
+    if len(of_fold.scene):
+        per_patient = classification_tables.patients_table(of_fold.slices, of_fold.numbers)
+        content = detection.report(of_fold, about, per_patient, bootstrap.RESAMPLES, seed)
+        run.wrote(files.write_json(fold / "metrics.json", content))
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
