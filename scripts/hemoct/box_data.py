@@ -34,10 +34,7 @@ class BoxData:
 
     def part_of(self, fold: int, protocol: str, split: str) -> np.ndarray:
         """`train`, `val` or `test` for each row; see hemoct.splits."""
-        if split == "given":
-            part = splits.given_parts(self._labels, self._splits)
-        else:
-            part = splits.parts(self._splits, fold, protocol)
+        part = splits.part_of(self._labels, self._splits, fold, protocol, split)
         return part.reindex(self.table["image_id"]).to_numpy()
 
 

@@ -110,6 +110,11 @@ def given_parts(labels: pd.DataFrame, splits: pd.DataFrame) -> pd.Series:
     return part.rename("part")
 
 
+def part_of(labels: pd.DataFrame, splits: pd.DataFrame, fold: int, protocol: str, split: str) -> pd.Series:
+    """The parts of a fold per image_id, or with `split` "given" those that came with the data."""
+    return given_parts(labels, splits) if split == "given" else parts(splits, fold, protocol)
+
+
 def on_two_sides(patients: pd.Series, part: pd.Series) -> list[str]:
     """The patients that have images in two parts."""
     sides = pd.DataFrame({"patient": patients.to_numpy(), "part": part.to_numpy()}).groupby("patient")["part"].nunique()
