@@ -52,6 +52,8 @@ def test_neighbouring_slices_make_a_lesion_with_first_middle_and_last():
 def test_what_links_two_boxes(other, together):
     frame = linked(("1", 5, [HERE], []), other)
     assert (frame["lesion"].nunique() == 1) == together
+    alone = {"single", "unknown"}
+    assert set(frame["position"]) == {"first", "last"} if together else set(frame["position"]) <= alone
 
 
 def test_a_fork_is_one_lesion():

@@ -214,6 +214,15 @@ def test_froc_equals_a_search_over_all_thresholds():
     np.testing.assert_allclose(dm.froc(matched, weights), expected)
 
 
+def test_a_hit_begins_at_half_an_overlap():
+    """10 x 5 of 10 x 10 is an IoU of 0.5 exactly; 10 x 4.9 is not."""
+    matched = dm.match(scene(([UNIT], [[0, 0, 10, 5, 0.9]]), ([UNIT], [[0, 0, 10, 4.9, 0.9]])))
+    np.testing.assert_array_equal(matched.hit(), [True, False])
+    assert (dm.froc(matched, metrics.ones(2)) == [[0.0, 0.0, *[0.5] * 5]]).all()
+    np.testing.assert_array_equal(dm.of_boxes(matched, np.zeros(2), metrics.ones(2))["box_recall"], [0.5])
+    np.testing.assert_array_equal(dm.best_confidence(matched), [0.9, np.nan])
+
+
 def test_localisation_and_box_metrics_by_hand():
     """Thresholds 0.5 and 0.8. Image 0: 10 x 4 of 10 x 10 (IoU 0.4) at 0.9, and a false box below its threshold. Image 1: the
     true box exactly at its threshold, again by a second box, and another at 0.7 (below). Two true boxes in image 1, one in 0."""

@@ -17,7 +17,6 @@ from hemoct import boxes, detection_metrics, metrics
 from hemoct.detections import CORNERS, Scene
 
 LINK_IOU = 0.1
-POSITIONS = ("first", "middle", "last", "single", "unknown")
 
 
 def link(scene: Scene, slices: pd.Series) -> pd.DataFrame:
@@ -25,7 +24,7 @@ def link(scene: Scene, slices: pd.Series) -> pd.DataFrame:
 
     `slices`: slice number by image_id, NA where unknown. Columns: image, the row of the scene; image_id, patient, fold, slice
     (float, NaN where unknown), class, xmin .. ymax; lesion, `PATIENT_1` and so on from the lowest slice up; position of the
-    box in its lesion, one of POSITIONS: `single` when the lesion has one slice, `unknown` when its slice number is.
+    box in its lesion: `first`, `middle`, `last`, `single` when the lesion has one slice, `unknown` when its slice number is.
     """
     image = np.repeat(np.arange(len(scene)), [len(of_image) for of_image in scene.truth])
     frame = scene.table[["image_id", "patient", "fold"]].iloc[image].reset_index(drop=True)
