@@ -44,9 +44,7 @@ def add_flags(
     group.add_argument("--weight-decay", type=cli.share, default=0.01, help="pull of the weights towards 0")
     group.add_argument("--schedule", choices=SCHEDULES, default="onecycle", help="how the learning rate goes")
     group.add_argument("--warmup", type=cli.share, default=0.1, help="share of the steps in which the learning rate rises")
-    group.add_argument(
-        "--patience", type=cli.positive_int, default=10, help="epochs without a better validation loss before stopping"
-    )
+    group.add_argument("--patience", type=cli.positive_int, default=10, help="epochs without a better validation before stopping")
     group.add_argument("--precision", choices=("auto", "fp32"), default="auto", help="auto: mixed precision on CUDA")
     group.add_argument("--resume", action="store_true", help="go on from the last whole epoch")
 
@@ -84,7 +82,7 @@ class Fit:
         self.folder, self.args, self.inputs, self.device, self.criterion = folder, args, inputs, device, criterion
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = OPTIMIZERS[args.optimizer](trained, args.lr, args.weight_decay)
-        self.by_step, self.by_loss = _schedule(self.optimizer, args, total=args.epochs * steps)
+        self.by_step, self.by_loss = _schedule(self.optimizer, args, args.epochs * steps, self._lower_is_better)
         self.dtype = devices.precision(device, args.precision)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.history: list[dict[str, float]] = []
@@ -123,9 +121,13 @@ class Fit:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
 
     @property
+    def _lower_is_better(self) -> bool:
+        return self.criterion.endswith("loss")
+
+    @property
     def best_epoch(self) -> int:
         """Epoch with the best validation so far (without validation: the last one), counted from 1; 0 = none."""
-        sign = 1 if self.criterion.endswith("loss") else -1
+        sign = 1 if self._lower_is_better else -1
         costs = [sign * row[self.criterion] if self.criterion in row else -row["epoch"] for row in self.history]
         return 1 + min(range(len(costs)), key=costs.__getitem__) if costs else 0
 
@@ -229,14 +231,15 @@ _SETTINGS = {
 }  # fmt: skip
 
 
-def _schedule(optimizer: torch.optim.Optimizer, args: argparse.Namespace, total: int) -> tuple[Any, Any]:
-    """(schedule stepped after each batch or None, schedule stepped by the validation loss or None)."""
+def _schedule(optimizer: torch.optim.Optimizer, args: argparse.Namespace, total: int, lower: bool) -> tuple[Any, Any]:
+    """(schedule stepped after each batch or None, schedule stepped by the criterion, better when `lower` or higher, or None)."""
     rise = max(1, round(args.warmup * total))
     if args.schedule == "onecycle":
         return lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=total + 1, pct_start=max(args.warmup, 1 / total)), None
     warm = lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=rise)
     if args.schedule == "plateau":  # once warm, LinearLR leaves the rate alone, so that both can act on it
-        return warm, lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=max(1, args.patience // 3))
+        mode = "min" if lower else "max"
+        return warm, lr_scheduler.ReduceLROnPlateau(optimizer, mode, factor=0.3, patience=max(1, args.patience // 3))
     if args.schedule == "constant":
         return warm, None
     fall = lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, total - rise))
