@@ -122,7 +122,7 @@ def _cut(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def check(work: Workspace, export: Path, data: BoxData, rows: np.ndarray, part: str) -> list[Path]:
-    """The images of the export for `rows`, which lie in `part`. Stops when one is missing, or its labels are broken or changed.
+    """The images of the export for `rows`, which lie in `part`. Stops when one is missing, or its labels are broken or others.
 
     Ultralytics passes over a corrupt label file with a warning; here it is an error, with the command that mends it.
     """
@@ -135,8 +135,9 @@ def check(work: Workspace, export: Path, data: BoxData, rows: np.ndarray, part: 
             problems.append(f"{work.show(image if not image.is_file() else label)} is missing")
         else:
             try:
-                if len(annotations.read_yolo(label, data.classes, 1, 1)) != len(data.boxes[row]):
-                    problems.append(f"{work.show(label)} has another number of boxes than boxes.csv")
+                size = np.array(_size(image))
+                if not _agrees(annotations.read_yolo(label, data.classes, *size), data, row, size):
+                    problems.append(f"{work.show(label)} has other boxes than boxes.csv")
             except UserError as error:
                 problems.append(str(error))
         found.append(image)
@@ -146,3 +147,10 @@ def check(work: Workspace, export: Path, data: BoxData, rows: np.ndarray, part: 
             f"make it again: python task2_detection/01_make_yolo_dataset.py --dataset {work.dataset}"
         )
     return found
+
+
+def _agrees(found: list[annotations.Box], data: BoxData, row: int, size: np.ndarray) -> bool:
+    """Whether the boxes of a label file are those of a slice: same classes, corners within half a pixel."""
+    corners = np.array([[getattr(box, name) for name in annotations.CORNERS] for box in found], dtype=float).reshape(-1, 4)
+    same = [box.name for box in found] == [data.classes[number] for number in data.numbers[row]]
+    return same and bool((np.abs(corners - _cut(data.boxes[row], size)) <= 0.5).all())
