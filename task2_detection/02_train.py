@@ -36,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     due = [folder for folder in folders if not runs[folder].up_to_date()]
     if not due:
         return
+    family = detectors.family(args.model)
+    family.stop_if_unfit(args)
     if not args.overwrite:
         for folder in due:
             runs[folder].stop_if_other("give another --experiment NAME, or --overwrite to replace it")
@@ -45,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen = device.pick(args.device)
     data = box_data.load(work, args.limit_patients)
     args.mirror = transforms.mirror_axis(args.mirror, data.layout)
-    args.lr = args.lr or detectors.family(args.model).LR
+    args.lr = args.lr or family.LR
     for folder in due:
         print(f"{work.show(folder)}: {args.model}, {', '.join(data.classes)}, {args.protocol} protocol")
         with runs[folder] as run:
@@ -59,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--model", default="yolov8n", help="any detector of Ultralytics (yolov8n, yolo11n ...), or torchvision's "
                        "fasterrcnn_resnet50_fpn, fasterrcnn_mobilenet_v3_large_fpn, retinanet_resnet50_fpn")  # fmt: skip
     group.add_argument("--weights", default="coco", help="coco, none (from scratch), or a file")
-    group.add_argument("--image-size", type=cli.positive_int, default=512, help="side in pixels; a multiple of 32")
+    group.add_argument("--image-size", type=cli.positive_int, default=512, help="side in pixels; YOLO: a multiple of 32")
     group.add_argument("--augment", default="ct", choices=AUGMENTATIONS, help="on training slices only")
     group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
                        help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip

@@ -1,6 +1,6 @@
 """Detectors of both families behind one door: what describes a trained one, and boxes from it.
 
-The families (hemoct.detectors_yolo, hemoct.detectors_torchvision) offer the same functions: `build`, `train`, `runner`.
+The families (hemoct.detectors_yolo, hemoct.detectors_torchvision) offer the same: LR, stop_if_unfit, build, train, runner.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hemoct import files, images, models, tables
+from hemoct import files, images, models, tables, transforms
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
 
 LEAST_CONFIDENCE = 0.001
 MOST_BOXES = 30  # a slice; a patient has one or a few lesions
+TORCHVISION = ("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn")
 STEP = "task2_detection/02_train.py"
+# What may be done to a CT slice. Colours mean nothing in a grey image, and its brightness is HU: it may vary as between
+# scanners, no more. A head may be turned and shifted a little and mirrored left to right, never front to back.
+CT = transforms.Strength(mirror=True, degrees=10.0, scale=0.25, shift=0.1, brightness=0.0, contrast=0.15)
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,17 @@ def family(model: str) -> ModuleType:
     """The module of a model's family: torchvision's detectors by their name, everything else is Ultralytics'."""
     name = "torchvision" if model.startswith(("fasterrcnn_", "retinanet_", "fcos_", "ssd")) else "yolo"
     return importlib.import_module(f"hemoct.detectors_{name}")
+
+
+def load_fitting(model: nn.Module, state: dict[str, torch.Tensor], source: Path | str) -> None:
+    """Load what fits of a state_dict: the head's last layers differ with the number of classes."""
+    own = model.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if len(fitting) < len(own) / 2:
+        raise UserError(
+            f"--weights {source} is a checkpoint of another model: {len(fitting)} of {len(own)} tensors fit; choose its --model"
+        )
+    model.load_state_dict(fitting, strict=False)
 
 
 def save_spec(folder: Path, spec: DetectorSpec) -> Path:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import io
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -30,7 +32,7 @@ from hemoct import files, models, tables, yolo_export
 from hemoct import train as training
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
-from hemoct.detectors import LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec
+from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, load_fitting
 
 CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoct"
 
@@ -50,10 +52,10 @@ _threads = torch.get_num_threads()
 from ultralytics import YOLO  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint  # noqa: E402
-from ultralytics.utils import LOGGER, SETTINGS  # noqa: E402
-from ultralytics.utils.downloads import attempt_download_asset  # noqa: E402
+from ultralytics.utils import LOGGER, SETTINGS, torch_utils  # noqa: E402
+from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS, attempt_download_asset  # noqa: E402
 
-torch.set_num_threads(_threads)  # its import takes all but one away
+torch.set_num_threads(_threads)  # its import takes some away
 LOGGER.setLevel(logging.ERROR)
 REPORTERS = ("sync", "clearml", "comet", "dvc", "mlflow", "neptune", "raytune", "tensorboard", "wandb", "vscode_msg")
 if any(SETTINGS.get(name) for name in REPORTERS):
@@ -62,18 +64,14 @@ if any(SETTINGS.get(name) for name in REPORTERS):
 LR = 1e-3  # of AdamW, for the default batch
 WORKERS = 4  # Ultralytics takes none on a CPU, where decoded images lie in memory
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
+STRIDE = 32
+HEADS = ("Detect", "v10Detect")
 SCHEDULES = {"onecycle": {"cos_lr": True}, "cosine": {"cos_lr": True}, "constant": {"lrf": 1.0}}
-# What may be done to a CT slice. Colours mean nothing in a grey image, and its brightness is HU: it may vary as between
-# scanners, no more. A head may be turned and shifted a little and mirrored left to right (`mirror`), never front to back.
+STILL = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "mosaic"), 0.0)
+MOVED = STILL | {"hsv_v": CT.contrast, "degrees": CT.degrees, "translate": CT.shift, "scale": CT.scale, "mirror": 0.5}
 # Mosaic cuts four heads into one image: no such anatomy exists, but it shows small lesions at many places (close_mosaic
 # ends it before training does). Ultralytics' own defaults are those of photographs: they mirror along x whatever it means.
-STILL = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "mosaic"), 0.0)
-AUGMENTATIONS = {
-    "none": STILL,
-    "ct": STILL | {"hsv_v": 0.15, "degrees": 10.0, "translate": 0.1, "scale": 0.25, "mirror": 0.5},
-    "ct-mosaic": STILL | {"hsv_v": 0.15, "degrees": 10.0, "translate": 0.1, "scale": 0.25, "mirror": 0.5, "mosaic": 1.0},
-    "ultralytics": {},
-}
+AUGMENTATIONS = {"none": STILL, "ct": MOVED, "ct-mosaic": MOVED | {"mosaic": 1.0}, "ultralytics": {}}
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 COLUMNS = {
     "metrics/precision(B)": "precision", "metrics/recall(B)": "recall", "metrics/mAP50(B)": "map50",
@@ -82,21 +80,46 @@ COLUMNS = {
 }  # fmt: skip
 
 
+def stop_if_unfit(args: argparse.Namespace) -> None:
+    """Stop at a name or a flag that these detectors cannot serve."""
+    _network(args.model, classes=1)
+    if args.image_size % STRIDE:
+        raise UserError(f"--image-size {args.image_size} is no multiple of {STRIDE}, which {args.model} needs")
+    if args.schedule not in SCHEDULES:
+        raise UserError(
+            f"--schedule {args.schedule} exists for torchvision's models only; {args.model} takes {', '.join(SCHEDULES)}"
+        )
+
+
 def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
     """A detector for the classes of `spec`. `weights`: `none`, `coco` (fetched from Ultralytics' releases), or a file.
 
     A file is a state_dict of this project, or a YOLO checkpoint, which is a pickle: loading one runs the code in it.
     """
-    try:
-        model = DetectionModel(cfg=f"{spec.model}.yaml", ch=3, nc=len(spec.classes), verbose=False)
-    except FileNotFoundError:
-        raise UserError(
-            f"--model {spec.model} is neither one of Ultralytics' detectors (yolov8n, yolov8s, yolo11n ...) nor of torchvision's "
-            "(fasterrcnn_resnet50_fpn, fasterrcnn_mobilenet_v3_large_fpn, retinanet_resnet50_fpn)"
-        ) from None
+    model = _network(spec.model, len(spec.classes))
     model.names = dict(enumerate(spec.classes))
     if weights != "none":
         _load(model, _fetched(spec.model) if weights == "coco" else Path(weights))
+    return model
+
+
+def _network(name: str, classes: int) -> nn.Module:
+    """A detector from its yaml, which Ultralytics brings along, with random weights."""
+    try:
+        if not re.fullmatch(r"[a-z0-9-]+", name):  # else it would look for a file of that name, or fetch one
+            raise FileNotFoundError
+        model = DetectionModel(cfg=f"{name}.yaml", ch=3, nc=classes, verbose=False)
+    except FileNotFoundError:
+        known = sorted(stem for stem in GITHUB_ASSETS_STEMS if stem.startswith("yolo") and "-" not in stem)
+        near = difflib.get_close_matches(name, [*known, *TORCHVISION], n=3, cutoff=0.4)
+        raise UserError(
+            f"--model {name} is neither a detector of Ultralytics (yolov8n, yolo11n ...) nor one of torchvision "
+            f"({', '.join(TORCHVISION)}); near it: {', '.join(near) or 'none'}"
+        ) from None
+    except (KeyError, TypeError, ValueError, RuntimeError):  # a yaml of another kind of network
+        model = None
+    if model is None or type(model.model[-1]).__name__ not in HEADS:
+        raise UserError(f"--model {name} is no detector of boxes; choose one such as yolov8n or yolo11n")
     return model
 
 
@@ -121,7 +144,7 @@ def _fetched(model: str) -> Path:
 
 
 def _load(model: nn.Module, path: Path) -> None:
-    """Load what fits: the head's last layers differ with the number of classes."""
+    """Load what fits of a state_dict of this project or of a YOLO checkpoint."""
     if not path.is_file():
         raise UserError(f"--weights {path} is not there; give coco, none, or a file")
     try:
@@ -134,17 +157,12 @@ def _load(model: nn.Module, path: Path) -> None:
             state = load_checkpoint(path)[0].float().state_dict()
         except Exception as error:  # whatever a stranger's pickle raises
             raise UserError(f"--weights {path} is no YOLO checkpoint ({type(error).__name__})") from None
-    own = model.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    if len(fitting) < len(own) / 2:
-        raise UserError(
-            f"--weights {path} is a checkpoint of another model: {len(fitting)} of {len(own)} tensors fit; choose its --model"
-        )
-    model.load_state_dict(fitting, strict=False)
+    load_fitting(model, state, path)
 
 
 def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
     """A function from grey slices (uint8, any size) to boxes in their own pixels: (k, 6) each, see hemoct.detectors.detect."""
+    _keep_threads()
     shell = YOLO(f"{spec.model}.yaml")
     shell.model = model
     options = {"imgsz": spec.image_size, "conf": LEAST_CONFIDENCE, "max_det": MOST_BOXES, "verbose": False}
@@ -185,19 +203,23 @@ def train(
         files.write_json(started, state)
     lists = _write_lists(place, spec, listed)
 
+    _keep_threads()
     torch.manual_seed(args.seed)
     overrides = _overrides(args, spec, lists, device) | {"project": str(folder), "name": place.name}
     trainer = DetectionTrainer(overrides=overrides | ({"resume": str(last)} if resume else {"model": f"{spec.model}.yaml"}))
     if not resume:
         trainer.model = build(spec, args.weights)
-    threads = args.threads or _threads
-    trainer.add_callback("on_train_start", lambda _: torch.set_num_threads(threads))  # it takes all but one core for itself
     trainer.add_callback("on_fit_epoch_end", lambda _: _log(trainer, folder))
     with contextlib.redirect_stdout(io.StringIO()):  # its bars, which no setting silences
         trainer.train()
     model = load_checkpoint(place / "weights" / "best.pt")[0]
     training.save(folder / "best.pt", training.portable(model.float().state_dict()))
     files.write_json(started, state | {"ended": True})
+
+
+def _keep_threads() -> None:
+    """As many threads as the user or torch chose: with each start on a CPU Ultralytics sets what it finds in this constant."""
+    torch_utils.NUM_THREADS = torch.get_num_threads()
 
 
 def _export_flags(spec: DetectorSpec) -> str:
