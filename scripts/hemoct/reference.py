@@ -14,13 +14,21 @@ from typing import Any
 
 from hemoct import cli, experiments, files, report, report_tables
 
-LIMIT = 1_500_000  # bytes an experiment
+LIMIT = 3_500_000  # bytes an experiment
 # What is kept of an experiment, and of the comparison of experiments, by task.
 KEPT = {
     1: (
         "metrics.json", "predictions.csv", "classification_report.txt", "operating_points.csv", "per_patient.csv",
         "confusion_matrix.png", "roc.png", "calibration.png", "loss_curves.png",
         "02_evaluate.run.json", "fold*/01_train.run.json", "fold*/history.csv",
+    ),
+    2: (
+        "metrics.json", "predictions.csv", "classification_report.txt", "classification_summary.csv", "operating_points.csv",
+        "per_patient.csv", "per_lesion.csv", "froc.csv", "localisation.csv", "errors.csv", "error_types.csv",
+        "size_and_brightness.csv", "training_summary.csv", "threshold_tradeoff.png", "froc.png", "localisation.png",
+        "size_and_brightness.png", "training_performance_summary.png", "04_evaluate.run.json", "fold*/02_train.run.json",
+        "fold*/history.csv", "fold*/model.json", "fold*/predictions.csv", "fold*/train_predictions.csv",
+        "gate/metrics.json", "gate/gate_comparison.*", "gate/*.run.json", "gate/fold*/*.run.json",
     ),
 }  # fmt: skip
 COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "03_compare.run.json")

@@ -67,7 +67,22 @@ EVALUATION_FIGURES = (
 )
 EVALUATION_TABLES = (
     ("metrics.json", read.metrics_table, "Metrics on test slices; 95 % bootstrap interval over patients."),
-    ("operating_points.csv", read.operating_points, "Operating points: thresholds chosen on validation, rates achieved on test."),
+    ("operating_points.csv", read.rates, "Operating points: thresholds chosen on validation, rates achieved on test."),
+)
+DETECTION_FIGURES = (
+    ("threshold_tradeoff.png", "Slices called positive at each confidence threshold, with and without a lesion."),
+    ("froc.png", "FROC: share of lesions' boxes found (IoU at least 0.5) against false boxes an image."),
+    ("box_precision_recall.png", "Precision and recall of boxes at IoU 0.5, one line a fold."),
+    ("localisation.png", "Boxes at the threshold: localisation accuracy and false positives, by the IoU that is asked for."),
+    ("size_and_brightness.png", "Boxes found, by lesion size and by contrast to the surroundings."),
+    ("error_types.png", "What kind of boxes were missed or false; rules from size, contrast, place and neighbours."),
+    ("hard_cases.png", "Largest missed boxes and most confident false ones."),
+    ("training_performance_summary.png", "Losses and mAP by epoch, with the epoch that was kept."),
+    *EVALUATION_FIGURES,
+)
+DETECTION_TABLES = (
+    *EVALUATION_TABLES,
+    ("localisation.csv", read.rates, "Boxes at the threshold: localisation accuracy, false positives an image."),
 )
 SECTIONS = (
     Section(
@@ -106,6 +121,15 @@ SECTIONS = (
         EVALUATION_TABLES, EVALUATION_FIGURES,
     ),
     Section("Task 1: {folder}", "outputs/{name}/task1/*/on-*", ("*.run.json",), EVALUATION_TABLES, EVALUATION_FIGURES),
+    Section(
+        "Task 2: all experiments", "outputs/{name}/task2", (),
+        tables=(("", read.results_table, "Metrics on test slices; 95 % bootstrap interval over patients."),),
+    ),
+    Section(
+        "Task 2: {folder}", "outputs/{name}/task2/*", ("fold*/02_train.run.json", "*.run.json"),
+        DETECTION_TABLES, DETECTION_FIGURES,
+    ),
+    Section("Task 2: {folder}", "outputs/{name}/task2/*/on-*", ("*.run.json",), DETECTION_TABLES, DETECTION_FIGURES),
 )  # fmt: skip
 
 

@@ -13,9 +13,15 @@ from hemoct import files, tables
 
 METRIC_NAMES = {
     "f1": "F1", "auroc": "AUROC", "ap": "AP", "mcc": "MCC", "ece": "ECE", "fpr": "False positive rate",
-    "ece_calibrated": "ECE after temperature scaling", "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
+    "map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "ece_calibrated": "ECE after temperature scaling", "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
 }  # fmt: skip
-RESULT_METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")
+# The metrics that people compare, by task, with their headings; in task 2 a slice is positive when it has a box.
+RESULT_METRICS = {
+    1: {key: METRIC_NAMES.get(key, key.capitalize()) for key in ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")},
+    2: {"map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "box_precision": "Box precision",
+        "box_recall": "Box recall", "lesion_recall": "Lesions found", "accuracy": "Slice accuracy", "precision": "Slice precision",
+        "recall": "Slice recall", "specificity": "Slice specificity", "f1": "Slice F1", "auroc": "Slice AUROC"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,11 @@ def fold_sizes(path: Path) -> Table:
     return _from_frame(frame.groupby("fold", as_index=False).agg(**counts).astype(int))
 
 
-def operating_points(path: Path) -> Table:
-    """operating_points.csv: each rate with its interval in one cell; counts and the thresholds of each fold stay in the file."""
+def rates(path: Path) -> Table:
+    """A CSV of rates at some points: each rate with its interval in one cell; counts and thresholds stay in the file."""
     frame = pd.read_csv(path)
-    rates = [name for name in frame.columns if f"{name}_low" in frame.columns]
-    cells = {name: [_interval(*row) for row in frame[[name, f"{name}_low", f"{name}_high"]].to_numpy()] for name in rates}
+    named = [name for name in frame.columns if f"{name}_low" in frame.columns]
+    cells = {name: [_interval(*row) for row in frame[[name, f"{name}_low", f"{name}_high"]].to_numpy()] for name in named}
     return _from_frame(pd.DataFrame({frame.columns[0]: frame.iloc[:, 0], **cells}))
 
 
@@ -83,11 +89,11 @@ def differences(path: Path) -> Table:
     frame = pd.read_csv(path).dropna(subset="difference")
     rows = []
     for name, of_one in frame.groupby("experiment", sort=False):
-        by_metric = of_one.set_index("metric").reindex(RESULT_METRICS)
+        by_metric = of_one.set_index("metric").reindex(list(RESULT_METRICS[1]))
         values = by_metric[["difference", "difference_low", "difference_high"]].to_numpy()
         note = of_one["note"].iloc[0]
         rows.append([str(name), *(_interval(*row, sign="+") for row in values), "" if pd.isna(note) else note])
-    return Table(["experiment", *map(metric_name, RESULT_METRICS), "note"], rows)
+    return Table(["experiment", *RESULT_METRICS[1].values(), "note"], rows)
 
 
 def metrics_table(path: Path) -> Table:
@@ -99,11 +105,12 @@ def metrics_table(path: Path) -> Table:
 
 def results_table(task: Path) -> Table:
     """The experiments of a task folder that have been evaluated, one row each, with the metrics that people compare."""
-    columns = ["experiment", "protocol", "slices", "patients", *(metric_name(key) for key in RESULT_METRICS)]
+    compared = RESULT_METRICS[int(task.name.removeprefix("task"))]
+    columns = ["experiment", "protocol", "slices", "patients", *compared.values()]
     rows = []
     for path in sorted(task.glob("*/metrics.json")):
         content = files.read_json(path)
-        entries = [content["metrics"].get(key, {"value": None}) for key in RESULT_METRICS]
+        entries = [content["metrics"].get(key, {"value": None}) for key in compared]
         done = content.get("folds_done", "")
         protocol = ", ".join([content["protocol"], *[done] * done.startswith("folds")])  # said where folds are missing
         rows.append([path.parent.name, protocol, _words(content["n"]), _words(content["patients"]),
