@@ -6,7 +6,7 @@
 #   --dataset NAME   data/raw/NAME must be there: step 1 is yours, but "demo" is drawn
 #   --root DIR       folder that holds data/ and outputs/ (default: the repository)
 #   --from-step N    begin with step N of the list
-#   --small          train from scratch at 128 px, for a machine without a GPU or a network
+#   --small          train from scratch on small images, for a machine without a GPU or a network
 #   --force          run also what is up to date
 #   --list           print the numbered steps and stop
 #   -- FLAGS         flags of scripts/03_make_labels.py: -- --layout yolo --patient-regex '^(\d+)_'
@@ -26,7 +26,7 @@ while [ $# -gt 0 ]; do
     --from-step) from_step=$2 && shift ;;
     --force) force=--force && skip="" ;;
     --list) list=yes ;;
-    --small) small="--weights none --image-size 128 --epochs 8 --lr 1e-3" ;;
+    --small) small=--small ;;
     --) shift && label_flags=("$@") && break ;;
     --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" && exit ;;
     *) stop "unknown flag $1; --help lists the flags" ;;
@@ -43,12 +43,19 @@ for word in ${label_flags[@]+"${label_flags[@]}"}; do
     before=$word
 done
 
-# The demonstration trains small enough for two CPU cores; other data take the defaults of each step.
-first=2 get="--from DIR" train=$small
+# What is trained, and the name that its results get. The demonstration is small enough for two CPU cores: one fold of task 2.
+first=2 get="--from DIR" classifier=resnet18 detector=yolov8n classify="" detect="" gate=""
+if [ -n "$small" ]; then
+    classifier=resnet18-small detector=yolov8n-small
+    classify="--weights none --image-size 128 --epochs 8 --lr 1e-3"
+    detect="--weights none --image-size 256 --epochs 20 --batch-size 8 --negatives 1"
+    gate="--weights none --epochs 8 --lr 1e-3"
+fi
 if [ "$dataset" = demo ]; then
-    first=1
-    get="--demo"
-    train="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
+    first=1 get="--demo" classifier=resnet10t detector=yolov8n
+    classify="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
+    detect="--weights none --image-size 128 --batch-size 4 --epochs 30 --lr 3e-3 --negatives 0.5 --fold 0"
+    gate="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
 fi
 
 steps=(
@@ -57,10 +64,15 @@ steps=(
     "scripts/03_make_labels.py"
     "scripts/04_check_data.py"
     "scripts/05_make_splits.py"
-    "task1_classification/01_train.py $train"
-    "task1_classification/01_train.py $train --augment affine"
+    "task1_classification/01_train.py --experiment $classifier $classify"
+    "task1_classification/01_train.py --experiment $classifier-augment $classify --augment affine"
     "task1_classification/02_evaluate.py"
     "task1_classification/03_compare.py"
+    "task2_detection/01_make_yolo_dataset.py"
+    "task2_detection/02_train.py --experiment $detector $detect"
+    "task2_detection/03_training_curves.py"
+    "task2_detection/04_evaluate.py"
+    "task2_detection/06_gate_classifier.py --experiment $detector --classifier $classifier $gate"
     "scripts/90_make_report.py"
 )
 place=(--dataset "$dataset" ${root:+--root "$root"})
@@ -76,9 +88,14 @@ go_on() { # go_on STEP STATUS: how to continue once the cause is mended
     [ "$PWD" = "$started_in" ] || printf -v change_folder 'cd %q && ' "$PWD"
     {
         printf '\nStep %s stopped with exit code %s. When the cause is mended, go on with:\n' "$1" "$2"
-        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${small:+--small} ${force:+"$force"} ${label_flags[@]+-- "${label_flags[@]}"})"
+        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${small:+"$small"} ${force:+"$force"} ${label_flags[@]+-- "${label_flags[@]}"})"
     } >&2
     exit "$2"
+}
+
+has_boxes() { # labels alone can be classified, but nothing can be detected in them
+    local boxes=${root:-$repository}/data/work/$dataset/boxes.csv
+    [ ! -f "$boxes" ] || [ "$(head -n 2 "$boxes" | wc -l)" -gt 1 ]
 }
 
 from_step=${from_step:-$first}
@@ -98,12 +115,16 @@ for ((number = 1; number <= ${#steps[@]}; number++)); do
     case ${words[0]} in
     */02_merge_annotations.py) command+=(${merge_flags[@]+"${merge_flags[@]}"}) ;;
     */03_make_labels.py) command+=(${label_flags[@]+"${label_flags[@]}"}) ;;
-    */01_train.py) [ -z "$skip" ] || command+=(--resume) ;;
+    */01_train.py | */02_train.py | */06_gate_classifier.py) [ -z "$skip" ] || command+=(--resume) ;;
     esac
     if [ -n "$list" ]; then
         printf '%2d  %s\n' "$number" "$(shown "${command[@]}")"
     elif [ "$number" -ge "$from_step" ] && [ "$number" -ge "$first" ]; then
         printf '\n[%d/%d] %s\n' "$number" ${#steps[@]} "$(shown "${command[@]}")"
+        if [[ ${words[0]} == task2_* ]] && ! has_boxes; then
+            echo "skipped: boxes.csv has no box"
+            continue
+        fi
         python "${command[@]}" $skip || go_on "$number" $?
     fi
 done

@@ -155,15 +155,31 @@ def test_from_elsewhere_the_command_to_go_on_works_as_it_stands(copy: Copy, tmp_
 
 
 def test_other_data_train_with_the_defaults_of_the_step(copy: Copy) -> None:
-    training = [command for command in listed(copy, "mine") if "01_train" in command]
-    assert training[0] == "task1_classification/01_train.py --dataset mine --resume"
-    assert len(training) == 2 and "--augment affine" in training[1]
+    training = [command for command in listed(copy, "mine") if "_train.py" in command]
+    assert training == [
+        "task1_classification/01_train.py --experiment resnet18 --dataset mine --resume",
+        "task1_classification/01_train.py --experiment resnet18-augment --augment affine --dataset mine --resume",
+        "task2_detection/02_train.py --experiment yolov8n --dataset mine --resume",
+    ]
+
+
+@pytest.mark.parametrize(("rows", "detects"), [("a_1,a,1,2,3,4\n", True), ("", False)])
+def test_detection_is_left_out_where_there_are_no_boxes(copy: Copy, rows: str, detects: bool) -> None:
+    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
+    boxes = copy.folder / "data" / "work" / "mine" / "boxes.csv"
+    boxes.parent.mkdir(parents=True)
+    boxes.write_text("image_id,class,xmin,ymin,xmax,ymax\n" + rows)
+    done = copy.bash("run_all.sh", "--dataset", "mine")
+    assert done.returncode == 0 and ("skipped: boxes.csv has no box" in done.stdout) is not detects
+    calls = copy.log
+    assert any("task2_detection" in call for call in calls) is detects
+    assert calls[-1].startswith("scripts/90_make_report.py")
 
 
 def test_small_trains_without_a_network(copy: Copy) -> None:
     done = copy.bash("run_all.sh", "--dataset", "mine", "--small", "--list")
-    training = [line for line in done.stdout.splitlines() if "01_train" in line]
-    assert len(training) == 2 and all("--weights none --image-size 128" in line for line in training)
+    training = [line for line in done.stdout.splitlines() if "_train.py" in line or "_gate" in line]
+    assert len(training) == 4 and all("--weights none" in line for line in training)
     (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
     failed = copy.bash("run_all.sh", "--dataset", "mine", "--small", fail_at="05_make_splits")
     assert failed.stderr.splitlines()[-1].endswith("--from-step 5 --small")
