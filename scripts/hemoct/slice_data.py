@@ -24,7 +24,7 @@ class SliceData:
     targets: np.ndarray
     """float32 (n, classes), 0 or 1; NaN where unknown slices were asked for"""
     pixels: np.ndarray
-    """uint8 (n, size, size), a memory map"""
+    """uint8 (n, size, size), a memory map; empty where none were asked for"""
     splits_sha256: str | None
     """None where no split was asked for"""
     _labels: pd.DataFrame
@@ -32,16 +32,13 @@ class SliceData:
 
     def part_of(self, fold: int, protocol: str, split: str) -> np.ndarray:
         """`train`, `val` or `test` for each row; see hemoct.splits."""
-        if split == "given":
-            part = splits.given_parts(self._labels, self._splits)
-        else:
-            part = splits.parts(self._splits, fold, protocol)
+        part = splits.part_of(self._labels, self._splits, fold, protocol, split)
         return part.reindex(self.table["image_id"]).to_numpy()
 
 
 def load(
     work: Workspace,
-    image_size: int,
+    image_size: int | None,
     label: str | None,
     limit_patients: int | None = None,
     known_only: bool = True,
@@ -49,7 +46,8 @@ def load(
 ) -> SliceData:
     """Read the tables, choose the targets, decode what is not yet in the cache.
 
-    `known_only` leaves out slices whose label is unknown; else their targets are NaN. Without `split` no splits.csv is needed.
+    Without an `image_size` no image is decoded, without `split` no splits.csv is needed. `known_only` leaves out slices whose
+    label is unknown; else their targets are NaN.
     """
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset)
@@ -67,7 +65,7 @@ def load(
     table = labels[keep].reset_index(drop=True)
     if table.empty:
         raise UserError(f"{work.show(work.work / 'labels.csv')}: no slice is left to work with; check its labels")
-    pixels = images.cached(work, table, image_size)
+    pixels = np.zeros((0, 0, 0), np.uint8) if image_size is None else images.cached(work, table, image_size)
     digest = files.sha256(work.work / "splits.csv") if split else None
     targets = targets[keep].astype(np.float32)
     return SliceData(table, dataset.layout, classes, dataset.exclusive, targets, pixels, digest, labels, split_table)
@@ -99,17 +97,22 @@ def first_patients(split_table: pd.DataFrame, n: int) -> set[str]:
     return set(patients.assign(turn=turn).sort_values(["turn", "fold"])["patient"].head(n))
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that choose slices and parts, the same for training in every task."""
+def add_flags(parser: argparse.ArgumentParser, protocol: bool = True) -> None:
+    """The flags that choose slices and parts, the same for training in every task.
+
+    Without `protocol` there is no choice of it, nor of the split: a step that builds on a model has those of that model.
+    """
     group = parser.add_argument_group("data")
     group.add_argument("--fold", default="all", choices=("all", *map(str, range(splits.FOLDS))), help="which to train")
+    group.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look with N patients")
+    if not protocol:
+        return
     group.add_argument(
         "--protocol", default="patient", choices=("patient", "slice"), help="slice: the naive split, to measure its flattery"
     )
     group.add_argument(
         "--split", default="folds", choices=("folds", "given"), help="given: the split that came with the data, one run"
     )
-    group.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look with N patients")
 
 
 def folds(args: argparse.Namespace) -> list[int]:
