@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from hemoct import cli, detectors, device, files, fusion, images, plots_predicted, predicting, tables, train
+from hemoct import cli, detectors, device, files, fusion, images, plots_predicted, predicting, predictions, tables, train
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     work = cli.workspace(args)
     folders = predicting.models(work, args.experiment, args.fold, args.fuse or bool(args.on))
     if args.on:
-        predict_other(work, predicting.other(work, args.on), folders, args)
+        predict_other(work, predictions.other(work, args.on), folders, args)
     else:
         predict_images(work, folders, args)
 

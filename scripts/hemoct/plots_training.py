@@ -35,7 +35,7 @@ def performance(trainings: list[Training], heading: str) -> Figure:
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     for axis in (*axes[0, len(losses) :], axes[1, 2]):
         axis.axis("off")
-    axes[1, 2].legend(handles=_legend(trainings), loc="center left", frameon=False, fontsize=9)
+    axes[1, 2].legend(handles=_legend(trainings), loc="center left", frameon=False, fontsize=8.5)
     plots.title(figure, heading)
     return figure
 

@@ -56,14 +56,6 @@ def models(work: Workspace, experiment: str, fold: int | None, fuse: bool) -> li
     return folders
 
 
-def other(work: Workspace, name: str) -> Workspace:
-    """The workspace of another data set; stops when it holds the images that the models were trained on."""
-    seen = Workspace(work.root, name)
-    if seen.raw.resolve() == work.raw.resolve():
-        raise UserError(f"--on {name} holds the images of {work.dataset}, on which the models were trained; name other data")
-    return seen
-
-
 def labelled(seen: Workspace, classes: list[str]) -> BoxData:
     """The labelled slices of another data set; stops when its boxes are of other classes than those of the models."""
     theirs = tables.read_dataset(seen).classes

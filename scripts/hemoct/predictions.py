@@ -36,11 +36,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look; nothing else is replaced")
 
 
+def other(work: Workspace, name: str) -> Workspace:
+    """Another data set; stops when it holds the images that the models of this one were trained on."""
+    found = Workspace(work.root, name)
+    if found.raw.resolve() == work.raw.resolve():
+        raise UserError(f"--on {name} holds the images of {work.dataset}, on which the models were trained; name other data")
+    return found
+
+
 def place(work: Workspace, task: int, experiment: str, args: argparse.Namespace) -> tuple[Workspace, Path]:
     """The data that an experiment is evaluated on, by the flags, and the folder of the results."""
-    seen = Workspace(work.root, args.on or work.dataset)
-    if args.on and seen.raw.resolve() == work.raw.resolve():
-        raise UserError(f"--on {args.on} holds the images of {work.dataset}, on which the models were trained; name other data")
+    seen = other(work, args.on) if args.on else work
     words = [f"on-{args.on}"] * bool(args.on) + [f"first-{args.limit_patients}-patients"] * bool(args.limit_patients)
     return seen, work.task(task) / experiment / "-".join(words)
 
