@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command"}
 NOT_COMPARED = {"fold", "device", "threads", "experiment"}
 RECORDED_PACKAGES = (
-    *("torch", "torchvision", "timm", "ultralytics", "pycocotools"),
+    *("torch", "torchvision", "timm", "ultralytics", "pycocotools", "ensemble-boxes"),
     *("numpy", "scipy", "pandas", "scikit-learn", "pillow"),
 )
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
