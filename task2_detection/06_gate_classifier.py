@@ -1,0 +1,160 @@
+"""Detection as a gate: cut the detector's best region out of every slice, classify it, compare with whole slices.
+
+The region of a slice is its most confident box, positive slice or not, made square and larger by --margin; a slice without any
+box is taken whole. The gate of fold K looks through the detector of fold K, under the detector's protocol. The detector has
+seen the training slices, so that its regions are better there than on new slices; the test is not touched by that.
+
+Reads   data/work/NAME/{labels,boxes,splits}.csv, dataset.json      scripts/03_make_labels.py, scripts/05_make_splits.py
+        outputs/NAME/task2/EXPERIMENT/foldK/{model.json,predictions.csv,train_predictions.csv}    task2_detection/02_train.py
+        outputs/NAME/task1/CLASSIFIER/{metrics.json,predictions.csv}, or those of outputs/reference    (with --classifier)
+Writes  outputs/NAME/task2/EXPERIMENT/gate/foldK/    best.pt, model.json, last.pt, history.csv, predictions.csv (val, test)
+        outputs/NAME/task2/EXPERIMENT/gate/          predictions.csv (out-of-fold), metrics.json, gate_regions.png,
+                                                     gate_comparison.csv, gate_comparison.md, gate_comparison.png
+Next    python scripts/90_make_report.py
+
+    python task2_detection/06_gate_classifier.py --experiment yolov8n --classifier resnet18
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from hemoct import (
+    bootstrap,
+    classification_tables,
+    classifiers,
+    cli,
+    detectors,
+    device,
+    files,
+    gate,
+    inference,
+    models,
+    plots,
+    plots_classification,
+    plots_gate,
+    predictions,
+    slice_data,
+    tables,
+    train,
+    transforms,
+)
+from hemoct.batches import Store
+from hemoct.comparison import Evaluated
+from hemoct.slice_data import SliceData
+
+TABLES = ("labels.csv", "dataset.json", "splits.csv")
+SHOWN = 6  # regions of each kind in the figure
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser()
+    args = cli.parse(parser, argv, __file__)
+    if args.name.startswith("fold"):
+        parser.error(f"--name {args.name} is a folder of the detector; choose another")
+    work = cli.workspace(args)
+    detector, protocol = gate.detector_folders(work, args.experiment, args.fold)
+    spec = detectors.read_spec(detector[0])
+    args.protocol, args.split = spec.protocol, spec.split
+    data = slice_data.load(work, None, args.label, args.limit_patients)
+    args.mirror = transforms.mirror_axis(args.mirror, data.layout)
+    whole = gate.whole_slices(work, args.classifier, protocol, data.classes) if args.classifier else None
+
+    runs = {folder: run_of(work, folder, args) for folder in detector}
+    due = [folder for folder in detector if not runs[folder].up_to_date()]
+    if not args.overwrite:
+        for folder in due:
+            runs[folder].stop_if_other("give another --name, or --overwrite to replace it")
+    if due and args.threads:
+        torch.set_num_threads(args.threads)
+    for folder in due:
+        with runs[folder] as run:
+            chosen = device.pick(args.device)
+            run.note(device=str(chosen))
+            run.wrote(*train_fold(work, folder, args, run.record["inputs"], data, chosen))
+    compare(work, args, protocol, data, whole)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--experiment", required=True, help="the detector; see outputs/NAME/task2")
+    parser.add_argument("--name", default="gate", help="the folder below the detector's that is written to")
+    parser.add_argument("--classifier", metavar="EXPERIMENT", help="of task 1, on whole slices; compared on the same test slices")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
+    group = parser.add_argument_group("region")
+    group.add_argument("--margin", type=cli.number_from_0, default=0.25,
+                       help="what is added at both ends of a box, in parts of its longer side")  # fmt: skip
+    group.add_argument("--least-side", type=cli.positive_int, default=64, help="of a region, in pixels of the image")
+    classifiers.add_flags(parser, image_size=96)
+    slice_data.add_flags(parser, protocol=False)
+    train.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one)
+    train.add_device_flags(parser)
+    return parser
+
+
+def run_of(work: cli.Workspace, detector: Path, args: argparse.Namespace) -> cli.Run:
+    """The run record of one fold. What the gate is compared with does not change how it is trained."""
+    training = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "classifier"})
+    inputs = [*(work.work / name for name in TABLES), *(detector / name for name in gate.NEEDED)]
+    inputs += [Path(args.weights)] if args.weights not in ("none", "imagenet") else []
+    return cli.Run(__file__, training, detector.parent / args.name / detector.name, inputs)
+
+
+def train_fold(work: cli.Workspace, detector: Path, args: argparse.Namespace, inputs: dict, data: SliceData,
+               chosen: torch.device) -> list[Path]:  # fmt: skip
+    """Cut out the regions of one fold, train on them, predict its validation and test slices; returns the written files."""
+    folder = detector.parent / args.name / detector.name
+    data, regions = gate.read(work, detector, data)
+    squares = regions.squares(args.margin, args.least_side)
+    data = replace(data, pixels=gate.cached(work, data.table, squares, args.image_size))
+    print(f"{work.show(folder)}: {args.backbone}, {', '.join(data.classes)}, {args.protocol} protocol")
+    print(f"  {(regions.confidence == 0).sum()} of {len(squares)} slices have no box and are taken whole")
+    store = Store(data.pixels, chosen)
+    region = gate.describe(args.experiment, args.margin, args.least_side)
+    written = classifiers.train_fold(folder, args, inputs, data, store, region)
+    model, spec = models.load(folder, chosen, of_regions=True)
+    frame = inference.predict_parts(model, spec, data, store, 4 * args.batch_size)
+    return [*written, tables.write_predictions(folder, frame)]
+
+
+def compare(work: cli.Workspace, args: argparse.Namespace, protocol: str, data: SliceData, whole: Evaluated | None) -> None:
+    """Join the folds that are trained with these flags, measure them, and set them beside the detector and whole slices."""
+    place = work.task(2) / args.experiment / args.name
+    there = [path for path in sorted(place.glob("fold[0-9]*")) if (path / "predictions.csv").exists()]
+    folds = [path for path in there if run_of(work, place.parent / path.name, args).is_done()]
+    for path in sorted(set(there) - set(folds)):
+        print(f"{work.show(path)} was trained with other flags or tables, and is left out")
+    detector = [place.parent / path.name for path in folds]
+    inputs = [work.work / "boxes.csv", *(path / "predictions.csv" for path in (*folds, *detector))]
+    kept = gate.classifier_folder(work, args.classifier) if args.classifier else None
+    inputs += [kept / name for name in ("metrics.json", "predictions.csv")] if kept else []
+    run = cli.Run(__file__, args, place, inputs)
+    if run.up_to_date():
+        return
+    with run:
+        frame = pd.concat([tables.read_predictions(path) for path in folds], ignore_index=True)
+        squares = gate.squares_of(work, detector, data, args.margin, args.least_side)
+        about = predictions.describe(work, 2, f"{args.experiment}/{args.name}", work, protocol, detector)
+        about |= gate.describe(args.experiment, args.margin, args.least_side)
+        slices = data.table.set_index("image_id")["slice"]
+        found = gate.measure(frame, squares, whole, about, slices, bootstrap.RESAMPLES, args.seed)
+        heading = f"{work.dataset}: detection as a gate, {found.facts['common']} test slices out of fold, the same for all"
+        run.wrote(
+            tables.write_predictions(place, classification_tables.predictions_table(found.found)),
+            files.write_json(place / "metrics.json", found.content),
+            tables.write_csv(place / "gate_comparison.csv", found.table),
+            files.write_text(place / "gate_comparison.md", gate.text(found)),
+            plots.save(plots_classification.comparison(found.table, heading), place / "gate_comparison.png"),
+        )
+        shown = plots_gate.regions(work, data, found, squares, SHOWN)
+        run.wrote(*([plots.save(shown, place / "gate_regions.png")] if shown else []))
+    print(f"{work.show(place)}\n\n{gate.text(found)}", end="")
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
