@@ -42,5 +42,5 @@ def _false(rows: pd.DataFrame, classes: list[str], alarms: float, side: int, ran
     frame = rows.iloc[np.repeat(np.arange(len(rows)), random.poisson(alarms, len(rows)))]
     low = random.uniform(0, 0.7 * side, (len(frame), 2)).round(1)
     corners = np.column_stack([low, low + random.uniform(0.1 * side, 0.3 * side, (len(frame), 2)).round(1)])
-    return frame.assign(**dict(zip(CORNERS, corners.T, strict=True)), confidence=(0.6 * random.random(len(frame)) ** 3 + 0.001).round(5),
-                        **{"class": random.choice(classes, len(frame))})  # fmt: skip
+    about = {"class": random.choice(classes, len(frame)), **dict(zip(CORNERS, corners.T, strict=True))}
+    return frame.assign(**about, confidence=(0.6 * random.random(len(frame)) ** 3 + 0.001).round(5))

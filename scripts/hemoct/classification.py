@@ -38,6 +38,12 @@ REASONS = {
     "mcc": "a single class in the truth or in the decisions",
     "auroc": "no fold has both positive and negative cases",
     "ap": "no fold has both positive and negative cases",
+    "box_precision": "no predicted box at or above the threshold",
+    "box_recall": "no true box",
+    "box_f1": "no true box, and no predicted one at or above the threshold",
+    "map50": "no fold has a true box",
+    "froc_mean": "no fold has a true box",
+    "lesion_recall": "no lesion",
 }
 
 

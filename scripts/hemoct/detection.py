@@ -134,8 +134,8 @@ def check(frame: pd.DataFrame, path: Path, labels: pd.DataFrame, classes: list[s
         "confidence or corner that is no number": ~np.isfinite(numbers).all(axis=1) & ~empty,
         "confidence that is not from 0 to 1": ~numbers["confidence"].between(0, 1) & ~empty,
         "corners out of order": (numbers["xmax"] < numbers["xmin"]) | (numbers["ymax"] < numbers["ymin"]),
-        "empty row of an image that has other rows": empty & several,
         "image in two parts": parts_of_image > 1,
+        "empty row of an image that has other rows": empty & several,
     }
     for problem, rows in wrong.items():
         if rows.any():
