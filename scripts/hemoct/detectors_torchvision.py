@@ -28,6 +28,7 @@ from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, loa
 
 LR = 3e-4  # of AdamW, for the default batch
 LEAST_SIZE = 64
+MOMENTUM = 0.1  # of the running statistics of normalisation, torch's default
 AUGMENTATIONS = {"none": None, "ct": CT}
 # torchvision's defaults are for photographs with dozens of objects: 2,000 proposals and 512 sampled boxes an image. A slice has
 # one to three lesions. fasterrcnn_mobilenet_v3_large_fpn, 256 px, one thread, slices a second in training and prediction:
@@ -39,6 +40,7 @@ PROPOSALS = {
 }  # fmt: skip
 CANDIDATES = {"topk_candidates": 200, "score_thresh": LEAST_CONFIDENCE, "detections_per_img": MOST_BOXES}
 OPTIONS = {"fasterrcnn_": PROPOSALS, "retinanet_": CANDIDATES, "fcos_": CANDIDATES}
+FIRST_CLASS = {"fasterrcnn_": 1, "retinanet_": 0, "fcos_": 0}  # number of the first class; 0 is Faster R-CNN's background
 ANCHOR_SIDE = 1024  # px: of an image whose largest anchor, 512 px, is half of it, as the largest lesions are
 
 
@@ -63,9 +65,10 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
 
     With weights that came with frozen normalisation layers, as torchvision's do, those stay as they are.
     """
-    size, family = spec.image_size, next(name for name in OPTIONS if spec.model.startswith(name))
+    size, family = spec.image_size, _family(spec)
+    classes = len(spec.classes) + FIRST_CLASS[family]
     model = get_model(
-        spec.model, weights=None, weights_backbone=None, num_classes=len(spec.classes) + 1, min_size=size, max_size=size,
+        spec.model, weights=None, weights_backbone=None, num_classes=classes, min_size=size, max_size=size,
         image_mean=[0.0] * 3, image_std=[1.0] * 3, **OPTIONS[family],
     )  # fmt: skip
     if family != "fcos_":  # its anchors are the strides of its levels
@@ -73,6 +76,8 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
         usual = holder.anchor_generator
         scaled = tuple(tuple(side * size / ANCHOR_SIDE for side in level) for level in usual.sizes)
         holder.anchor_generator = AnchorGenerator(scaled, usual.aspect_ratios)
+    for layer in _normalisations(model):  # MobileNet's 0.01 is for millions of steps: from scratch, evaluation would diverge
+        layer.momentum = MOMENTUM
     if weights != "none":
         state = _fetched(spec.model) if weights == "coco" else models.read_state(Path(weights))
         load_fitting(model, state, weights)
@@ -80,6 +85,10 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
             for layer in _normalisations(model):
                 layer.requires_grad_(False)
     return model
+
+
+def _family(spec: DetectorSpec) -> str:
+    return next(name for name in OPTIONS if spec.model.startswith(name))
 
 
 def _fetched(model: str) -> dict[str, torch.Tensor]:
@@ -103,7 +112,7 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
         squares = np.stack([images.resize(grey, spec.image_size) for grey in batch])
         with torch.inference_mode():
             found = model(_fed(torch.from_numpy(squares).to(device).unsqueeze(1).float() / 255, spec))
-        return [_in_pixels(_plain(one), grey, spec.image_size) for one, grey in zip(found, batch, strict=True)]
+        return [_in_pixels(_plain(one, spec), grey, spec.image_size) for one, grey in zip(found, batch, strict=True)]
 
     return run
 
@@ -136,7 +145,8 @@ class Lesions:
             for of_slice, size in zip(data.boxes, yolo_export.sizes(work, data), strict=True)
         ]
         self.boxes = [torch.as_tensor(of_slice, dtype=torch.float32, device=device) for of_slice in squared]
-        self.labels = [torch.as_tensor(of_slice + 1, device=device) for of_slice in data.numbers]  # 0 is the background
+        first = FIRST_CLASS[_family(spec)]
+        self.labels = [torch.as_tensor(of_slice + first, device=device) for of_slice in data.numbers]
         table = data.table.iloc[val][["image_id", "patient"]].reset_index(drop=True)
         self._truth = (table, data.classes, [squared[row] for row in val], [data.numbers[row] for row in val])
 
@@ -171,7 +181,7 @@ def validate(fit: training.Fit, spec: DetectorSpec, lesions: Lesions) -> dict[st
         for position, batch in lesions.store.batches(rows, fit.args.batch_size):
             fed, targets = _fed(batch, spec), lesions.targets(rows[position])
             with fit.autocast(), _body_held(fit.model, fed):
-                found += [_plain(one) for one in fit.model(fed)]
+                found += [_plain(one, spec) for one in fit.model(fed)]
                 fit.model.train()
                 for layer in _normalisations(fit.model):
                     layer.eval()
@@ -226,9 +236,9 @@ def _moved(target: dict[str, torch.Tensor], move: torch.Tensor, size: int) -> di
     return {"boxes": corners[kept], "labels": target["labels"][kept]}
 
 
-def _plain(found: dict[str, torch.Tensor]) -> np.ndarray:
+def _plain(found: dict[str, torch.Tensor], spec: DetectorSpec) -> np.ndarray:
     """What a model says of one image as (k, 6): corners, confidence, class number."""
-    columns = (found["boxes"], found["scores"][:, None], found["labels"][:, None] - 1)
+    columns = (found["boxes"], found["scores"][:, None], found["labels"][:, None] - FIRST_CLASS[_family(spec)])
     return torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
 
 
