@@ -2,8 +2,9 @@
 
 In PHE-SICH-CT-IDS a box encloses the bleeding together with its edema. --fuse joins the boxes of all fold models by weighted
 box fusion: boxes of one class that overlap by more than IoU 0.55 become one; its confidence is their mean times the share of
-models that found it, so that a box of 2 out of 5 models keeps 2/5. Images on which a model was trained or validated give no
-honest result; they are counted and marked (the honest boxes of the data set are those in predictions.csv of 04_evaluate.py).
+models that found it, so that a box of 2 out of 5 models keeps 2/5. The threshold is the mean of those of the single models:
+what few of them found seldom reaches it. Images on which a model was trained or validated give no honest result; they are
+counted and marked (the honest boxes of the data set are those in predictions.csv of 04_evaluate.py).
 
 Reads   outputs/NAME/task2/EXPERIMENT/foldK/{best.pt,model.json}    task2_detection/02_train.py
         outputs/NAME/task2/EXPERIMENT/metrics.json                  task2_detection/04_evaluate.py (for the threshold, if there)
@@ -75,9 +76,9 @@ def predict_images(work: cli.Workspace, folders: list[Path], args: argparse.Name
         picked = device.pick(args.device)
         run.note(device=str(picked), threshold=threshold, seen_in_training=int(known.seen.sum()))
         found = fusion.detect(known.paths, folders, args.batch_size, picked)
-        found = [boxes[boxes[:, 4] >= threshold] for boxes in found]
+        found = predicting.counted(found, threshold)
         table = detectors.as_rows(known.table[["image"]], found, specs[0].classes)
-        draw(run, out, known, found, specs[0].classes, args.no_overlays)
+        draw(run, out, known, found, args.no_overlays)
         run.wrote(tables.write_csv(out / "predicted.csv", table))
     positive = sum(len(boxes) > 0 for boxes in found)
     print(f"{work.show(out)}: {len(paths)} images, {len(folders)} model(s), confidence from {threshold:.3g} up ({chosen})")
@@ -86,7 +87,7 @@ def predict_images(work: cli.Workspace, folders: list[Path], args: argparse.Name
         print(f"  mind: {known.seen.sum()} of the {len(paths)} images were {plots_predicted.SEEN}")
 
 
-def draw(run: cli.Run, out: Path, known: predicting.Known, found: list, classes: list[str], nothing: bool) -> None:
+def draw(run: cli.Run, out: Path, known: predicting.Known, found: list, nothing: bool) -> None:
     """The pictures of all images; with `nothing` those of an earlier call go, for they are not of this one."""
     places = [out / "overlays", out / "patients"]
     if nothing:
@@ -94,7 +95,7 @@ def draw(run: cli.Run, out: Path, known: predicting.Known, found: list, classes:
             shutil.rmtree(place, ignore_errors=True)
         return
     with files.replacing_folder(places[0]) as overlays, files.replacing_folder(places[1]) as sheets:
-        plots_predicted.write(overlays, sheets, known, found, classes)
+        plots_predicted.write(overlays, sheets, known, found)
     run.wrote(*places)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import types
 from pathlib import Path
 
@@ -119,6 +121,34 @@ def test_the_threshold_is_that_of_the_evaluation(work, predict):
         assert f"confidence from {threshold} up" in result.out and table_of(work)["confidence"].count() == boxes
     assert predict(*flags, "--fuse", "--threshold", 0.51).code == 0
     assert table_of(work)["confidence"].count() == 0
+
+
+def test_a_threshold_counts_to_the_digits_of_the_table_that_it_comes_from(work, predict):
+    put_model(work, 0, 0.123456)  # 0.12346 in predictions.csv, whose best value the evaluation took
+    files.write_json(work.task(2) / "e" / "metrics.json", {"folds": [{"fold": 0, "threshold": 0.12346}]})
+    assert predict(work.raw / "0001_01.png", "--no-overlays", "--fold", 0).code == 0
+    assert table_of(work)["confidence"].tolist() == [0.12346]
+
+
+def test_a_threshold_of_earlier_models_is_not_taken(work, predict):
+    metrics = files.write_json(work.task(2) / "e" / "metrics.json", {"folds": [{"fold": 0, "threshold": 0.95}]})
+    os.utime(metrics, (1, 1))
+    result = predict(work.raw / "0001_01.png", "--no-overlays", "--fold", 0)
+    assert "confidence from 0.25 up (trained again since the evaluation" in result.out
+    assert table_of(work)["confidence"].count() == 1
+
+
+def test_annotation_of_a_class_that_the_models_lack_is_drawn_by_its_own_name(work, predict):
+    boxes = tables.read_boxes(work)
+    boxes.loc[boxes["image_id"] == "0001_01", "class"] = "another"
+    tables.write_boxes(work, boxes)
+    dataset = tables.read_dataset(work)
+    tables.write_dataset(work, dataclasses.replace(dataset, classes=["another", "disk"]))
+    spec = detectors.read_spec(work.task(2) / "e" / "fold0")
+    known = predicting.look_up(work, [work.raw / "0001_01.png", work.raw / "0001_03.png"], [spec])
+    assert [[known.classes[number] for number in of_image] for of_image in known.truth_class] == [["another"], ["disk"]]
+    assert known.classes[0] == "disk", "numbers of the models' boxes stay theirs"
+    assert predict(work.raw / "0001_01.png", "--fold", 0).code == 0
 
 
 def test_images_from_elsewhere_have_no_truth_and_are_grouped_by_folder(work, predict, tmp_path):

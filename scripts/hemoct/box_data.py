@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from hemoct import boxes as geometry
 from hemoct import files, slice_data, splits, tables
 from hemoct.cli import UserError, Workspace
 
@@ -62,25 +63,9 @@ def load(work: Workspace, limit_patients: int | None = None, split: bool = True)
     if table.empty:
         raise UserError(f"{work.show(work.work / 'labels.csv')}: no slice is left to work with; check its labels")
 
-    number = {name: index for index, name in enumerate(dataset.classes)}
-    corners, of_class = (
-        boxes[["xmin", "ymin", "xmax", "ymax"]].to_numpy(dtype=float),
-        boxes["class"].map(number).to_numpy(dtype=int),
-    )
-    rows = boxes.groupby("image_id").indices
-    nothing = np.zeros(0, dtype=int)
-    chosen_rows = [rows.get(image_id, nothing) for image_id in table["image_id"]]
+    corners, numbers = geometry.by_image(boxes, table["image_id"], dataset.classes)
     digest = files.sha256(work.work / "splits.csv") if split else None
-    return BoxData(
-        table,
-        dataset.layout,
-        dataset.classes,
-        [corners[of] for of in chosen_rows],
-        [of_class[of] for of in chosen_rows],
-        digest,
-        labels,
-        split_table,
-    )
+    return BoxData(table, dataset.layout, dataset.classes, corners, numbers, digest, labels, split_table)
 
 
 def choose_negatives(positive: np.ndarray, share: float | None, seed: int) -> np.ndarray:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
+import pandas as pd
+
+
+def by_image(table: pd.DataFrame, image_ids: Iterable[str], classes: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rows of boxes.csv gathered for each of `image_ids`: corners float64 (k, 4), and class numbers int (k,); k may be 0."""
+    corners = table[["xmin", "ymin", "xmax", "ymax"]].to_numpy(dtype=float)
+    numbers = table["class"].map({name: number for number, name in enumerate(classes)}).to_numpy(dtype=int)
+    rows_of, nothing = table.groupby("image_id").indices, np.zeros(0, dtype=int)
+    rows = [rows_of.get(image_id, nothing) for image_id in image_ids]
+    return [corners[of_image] for of_image in rows], [numbers[of_image] for of_image in rows]
 
 
 def to_yolo(boxes: np.ndarray, width: int, height: int) -> np.ndarray:

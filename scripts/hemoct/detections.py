@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from hemoct import boxes as geometry
 from hemoct import tables
 
 CORNERS = ["xmin", "ymin", "xmax", "ymax"]
@@ -54,9 +55,6 @@ def scene(predictions: pd.DataFrame, boxes: pd.DataFrame, classes: list[str]) ->
     values = np.column_stack(
         [real[[*CORNERS, "confidence"]].to_numpy(dtype=float), real["class"].map(number).to_numpy(dtype=float)]
     )
-    found_rows, truth_rows = real.groupby(["image_id", "fold"]).indices, boxes.groupby("image_id").indices
-    corners, of_class = boxes[CORNERS].to_numpy(dtype=float), boxes["class"].map(number).to_numpy(dtype=int)
-    nothing = np.zeros(0, dtype=int)
-    found = [values[found_rows.get(key, nothing)] for key in zip(table["image_id"], table["fold"], strict=True)]
-    truth = [truth_rows.get(image_id, nothing) for image_id in table["image_id"]]
-    return Scene(table, classes, [corners[rows] for rows in truth], [of_class[rows] for rows in truth], found)
+    rows, nothing = real.groupby(["image_id", "fold"]).indices, np.zeros(0, dtype=int)
+    found = [values[rows.get(key, nothing)] for key in zip(table["image_id"], table["fold"], strict=True)]
+    return Scene(table, classes, *geometry.by_image(boxes, table["image_id"], classes), found)

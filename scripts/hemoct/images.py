@@ -64,13 +64,13 @@ def memory_map(path: Path, shape: tuple[int, int, int], make: Callable[[], Itera
     return np.load(path, mmap_mode="r")
 
 
-def decode(paths: Iterable[Path], desc: str = "decode") -> Iterator[np.ndarray]:
-    """Decode files ahead of their use at their own size, in order: uint8 (height, width) each."""
+def decode(paths: Iterable[Path], desc: str = "decode", read: Callable[[Path], np.ndarray] = read_grey) -> Iterator[np.ndarray]:
+    """Decode files ahead of their use, in order: what `read` makes of each, uint8 (height, width) at its own size."""
     paths = list(paths)
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting: deque[Future[np.ndarray]] = deque()
         for path in tqdm(paths, desc=desc, disable=None):
-            waiting.append(pool.submit(read_grey, path))
+            waiting.append(pool.submit(read, path))
             if len(waiting) > AHEAD:  # not all at once: a volume of full-size slices need not lie in memory
                 yield waiting.popleft().result()
         while waiting:
@@ -83,9 +83,7 @@ def decode_all(paths: list[Path], size: int) -> np.ndarray:
 
 
 def _decoded(paths: list[Path], size: int) -> Iterator[np.ndarray]:
-    with ThreadPoolExecutor(WORKERS) as pool:
-        slices = pool.map(lambda source: resize(read_grey(source), size), paths)
-        yield from tqdm(slices, total=len(paths), desc=f"decode to {size} px", disable=None)
+    return decode(paths, f"decode to {size} px", lambda path: resize(read_grey(path), size))
 
 
 def key(paths: list[Path], size: int, more: bytes = b"") -> str:

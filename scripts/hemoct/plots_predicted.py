@@ -16,7 +16,7 @@ PAGE = 60  # slices on a sheet
 SEEN = "in training or validation of a model: what is predicted here is no honest result"
 
 
-def write(overlays: Path, sheets: Path, known: Known, found: list[np.ndarray], classes: list[str]) -> None:
+def write(overlays: Path, sheets: Path, known: Known, found: list[np.ndarray]) -> None:
     """One overlay an image, overlays/GROUP/NAME.png, and one sheet a group, sheets/GROUP.png (`.page2` ... after PAGE images).
 
     Slices are decoded one after the other in the order of `known`: memory does not grow with their number.
@@ -27,17 +27,17 @@ def write(overlays: Path, sheets: Path, known: Known, found: list[np.ndarray], c
         for page, start in enumerate(range(0, len(rows), PAGE), 1):
             tiles = []
             for row in rows[start : start + PAGE]:
-                large, small = _pictures(next(decoded), known, row, found[row], classes)
+                large, small = _pictures(next(decoded), known, row, found[row])
                 _save(overlay(large, _caption(known, row, found[row])), overlays / group / f"{names[row]}.png")
                 tiles.append((small, _tile_caption(known, row, found[row])))
             name = group if page == 1 else f"{group}.page{page}"
             _save(sheet(tiles, _heading(known, rows, group, found)), sheets / f"{name}.png")
 
 
-def _pictures(grey: np.ndarray, known: Known, row: int, found: np.ndarray, classes: list[str]) -> list[Image.Image]:
+def _pictures(grey: np.ndarray, known: Known, row: int, found: np.ndarray) -> list[Image.Image]:
     """A slice in the size of an overlay (a whole multiple of its own) and in that of a tile."""
     sides = max(grey.shape) * -(-OVERLAY // max(grey.shape)), TILE
-    return [picture(grey, found, known.truth[row], side, classes, known.truth_class[row]) for side in sides]
+    return [picture(grey, found, known.truth[row], side, known.classes, known.truth_class[row]) for side in sides]
 
 
 def _save(drawn: Image.Image, path: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hemoct import box_data, experiments, files, splits, tables
+from hemoct import box_data, boxes, experiments, files, splits, tables
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
 
@@ -30,6 +31,8 @@ class Known:
     """float64 (k, 4) an image, pixels; None where nothing is annotated: images from elsewhere, unknown labels"""
     truth_class: list[np.ndarray]
     """class numbers, int (k,) an image"""
+    classes: list[str]
+    """those of the models by their numbers, then those that only the annotation has"""
     seen: np.ndarray
     """bool (n,): an image of the data set that one of the models had in training or validation"""
     layout: str | None
@@ -84,17 +87,24 @@ def threshold(experiment: Path, folders: list[Path], given: float | None) -> tup
     if given is not None:
         return given, "given"
     path = experiment / "metrics.json"
-    chosen = {}
-    if path.exists():
-        chosen = {f"fold{fold['fold']}": fold["threshold"] for fold in files.read_json(path)["folds"]}
+    if not path.exists():
+        return THRESHOLD, "not evaluated yet: 04_evaluate.py chooses one on validation"
+    if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
+        return THRESHOLD, "trained again since the evaluation: 04_evaluate.py chooses one on validation"
+    chosen = {f"fold{fold['fold']}": fold["threshold"] for fold in files.read_json(path)["folds"]}
     values = [chosen[folder.name] for folder in folders if chosen.get(folder.name) is not None]
     if not values:
-        return THRESHOLD, "not evaluated yet: 04_evaluate.py chooses one on validation"
+        return THRESHOLD, "not chosen by 04_evaluate.py: these folds are not in metrics.json"
     what = "of the fold" if len(folders) == 1 else f"mean of {len(values)} folds"
     return float(np.mean(values)), f"{what}, chosen on validation"
 
 
-def look_up(work: Workspace, paths: list[Path], specs: Iterable) -> Known:
+def counted(found: list[np.ndarray], threshold: float) -> list[np.ndarray]:
+    """The boxes of each image, (k, 6), from the threshold up, to the five digits of predictions.csv that it was chosen from."""
+    return [of_image[of_image[:, 4].round(5) >= threshold] for of_image in found]
+
+
+def look_up(work: Workspace, paths: list[Path], specs: Sequence) -> Known:
     """Match files with labels.csv by their place (links resolved) and sort them into groups. Without labels.csv none is known.
 
     `specs` are the models' DetectorSpecs. Where splits.csv is no longer theirs, any image of the data set may have been seen.
@@ -115,28 +125,26 @@ def look_up(work: Workspace, paths: list[Path], specs: Iterable) -> Known:
          "group": [names[key] for key in keys]}
     )  # fmt: skip
     table = table.sort_values(["group", "slice", "image"], kind="stable").reset_index(drop=True)
-    truth, truth_class = _truth(work, labels, table["image_id"])
-    return Known(table, truth, truth_class, _seen(work, labels, table["image_id"], specs), layout)
+    classes = specs[0].classes if specs else []
+    seen = _seen(work, labels, table["image_id"], specs)
+    return Known(table, *_truth(work, labels, table["image_id"], classes), seen, layout)
 
 
 def _truth(
-    work: Workspace, labels: pd.DataFrame | None, image_ids: pd.Series
-) -> tuple[list[np.ndarray | None], list[np.ndarray]]:
-    """Boxes (None where nothing is annotated) and class numbers of each image."""
-    nothing = np.zeros(0, dtype=int)
+    work: Workspace, labels: pd.DataFrame | None, image_ids: pd.Series, classes: list[str]
+) -> tuple[list[np.ndarray | None], list[np.ndarray], list[str]]:
+    """Boxes (None where nothing is annotated) and class numbers of each image; `classes` with those that the boxes add."""
     if labels is None:
-        return [None] * len(image_ids), [nothing] * len(image_ids)
-    dataset, boxes = tables.read_dataset(work), tables.read_boxes(work)
-    number = {name: index for index, name in enumerate(dataset.classes)}
-    corners = boxes[["xmin", "ymin", "xmax", "ymax"]].to_numpy(dtype=float)
-    of_class = boxes["class"].map(number).to_numpy(dtype=int)
-    rows, known = boxes.groupby("image_id").indices, labels.set_index("image_id")[dataset.labels].notna().all(axis=1)
-    chosen = [rows.get(image_id, nothing) for image_id in image_ids]
-    annotated = [bool(len(of)) or known.get(image_id, False) for of, image_id in zip(chosen, image_ids, strict=True)]
-    return [corners[of] if told else None for of, told in zip(chosen, annotated, strict=True)], [of_class[of] for of in chosen]
+        return [None] * len(image_ids), [np.zeros(0, dtype=int)] * len(image_ids), classes
+    table = tables.read_boxes(work)
+    classes = list(dict.fromkeys(chain(classes, table["class"])))
+    corners, numbers = boxes.by_image(table, image_ids, classes)
+    known = labels.set_index("image_id")[tables.read_dataset(work).labels].notna().all(axis=1)
+    annotated = [len(of_image) > 0 or known.get(image_id, False) for of_image, image_id in zip(corners, image_ids, strict=True)]
+    return [of_image if told else None for of_image, told in zip(corners, annotated, strict=True)], numbers, classes
 
 
-def _seen(work: Workspace, labels: pd.DataFrame | None, image_ids: pd.Series, specs: Iterable) -> np.ndarray:
+def _seen(work: Workspace, labels: pd.DataFrame | None, image_ids: pd.Series, specs: Sequence) -> np.ndarray:
     seen = np.zeros(len(image_ids), dtype=bool)
     path = work.work / "splits.csv"
     for spec in specs if (image_ids != "").any() else ():
