@@ -364,6 +364,7 @@ def test_the_figure_shows_the_region_and_black_beyond_the_slice():
     for axis in axes:
         axis.axis("off")
     plots_gate._pair(axes, np.full((20, 20), 200, np.uint8), np.array([-10, 0, 10, 20]), np.zeros((0, 4)))
+    assert axes[0].patches[0].get_xy() == (-10.5, -0.5), "the edge of the first pixel, not its middle"
     figure.canvas.draw()
     shown = np.asarray(figure.canvas.buffer_rgba())[..., 0]
     edges = axes[1].get_window_extent()

@@ -100,8 +100,8 @@ def read(work: Workspace, folder: Path, data: SliceData) -> tuple[SliceData, Reg
     """
     spec = detectors.read_spec(folder)
     frame = _read_boxes(work, folder, spec.classes)
-    fold, part = int(folder.name.removeprefix("fold")), data.part_of(int(folder.name[4:]), spec.protocol, spec.split)
-    place = pd.Series(part, index=data.table["image_id"])
+    fold = int(folder.name.removeprefix("fold"))
+    place = pd.Series(data.part_of(fold, spec.protocol, spec.split), index=data.table["image_id"])
     of_data = frame[frame["image_id"].isin(place.index)]
     wrong = (of_data["part"] != of_data["image_id"].map(place)) | (of_data["fold"] != fold)
     if wrong.any():

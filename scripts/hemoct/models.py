@@ -106,8 +106,8 @@ def stop_if_trained_elsewhere(weights: str, spec: Any, task: int) -> None:
     if weights in WORDS or not described.exists():
         return
     source = files.read_json(described)
-    if source["task"] != task:
-        raise UserError(f"--weights {weights} is a model of task {source['task']}; name weights of task {task}")
+    if source.get("task") != task:
+        raise UserError(f"--weights {weights} is a model of task {source.get('task', '(unknown)')}; name weights of task {task}")
     if any(source[name] != getattr(spec, name) for name in ("fold", "protocol", "split", "splits_sha256")):
         raise UserError(
             f"--weights {weights} learned from other slices (fold {source['fold']}, {source['protocol']} protocol) "

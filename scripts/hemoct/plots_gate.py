@@ -74,4 +74,5 @@ def _pair(axes: np.ndarray, grey: np.ndarray, square: np.ndarray, truth: np.ndar
 
 
 def _outline(axis: Axes, box: np.ndarray, colour: str, style: str) -> None:
-    axis.add_patch(Rectangle((box[0], box[1]), box[2] - box[0], box[3] - box[1], fill=False, color=colour, linestyle=style))
+    corner = box[0] - 0.5, box[1] - 0.5  # imshow puts the middle of the first pixel at 0
+    axis.add_patch(Rectangle(corner, box[2] - box[0], box[3] - box[1], fill=False, color=colour, linestyle=style))
