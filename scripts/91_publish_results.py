@@ -30,8 +30,9 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     names = args.experiment or experiments.evaluated(work, args.task)
-    inputs = [*(f"{name}/metrics.json" for name in names), *(f"comparison/{name}" for name in reference.COMPARISON)]
-    run = cli.Run(__file__, args, work.task(args.task), [work.task(args.task) / name for name in inputs])
+    inputs = [path for name in names for path in reference.kept_files(work, args.task, name)]
+    inputs += [work.task(args.task) / "comparison" / name for name in reference.COMPARISON]
+    run = cli.Run(__file__, args, work.task(args.task), inputs)
     if run.up_to_date():
         return
     reference.check_comparison(work, args.task, coming=names)  # before anything is replaced

@@ -31,6 +31,29 @@ def test_keeps_small_results_and_nothing_else(work: cli.Workspace, call) -> None
     assert {path.name for path in kept.with_name("comparison").iterdir()} == set(reference.COMPARISON)
 
 
+def test_detectors_are_kept_with_their_gate_and_without_pictures_of_patients(work: cli.Workspace, call) -> None:
+    folder = work.task(2) / "yolov8n"
+    evaluated.make(work, "e").replace(work.task(2).parent / "made")
+    (work.task(2)).mkdir()
+    (work.task(2).parent / "made").replace(folder)
+    wanted = {
+        "fold0/train_predictions.csv",
+        "fold0/predictions.csv",
+        "gate/predictions.csv",
+        "gate/gate_comparison.csv",
+        "froc.png",
+    }
+    for name in (*wanted, "hard_cases.png", "gate/gate_regions.png", "gate/fold0/best.pt"):
+        files.write_text(folder / name, "a\n")
+    assert call("--task", 2).code == 0
+    kept = {str(path.relative_to(work.reference / "task2" / "yolov8n")) for path in work.reference.rglob("*") if path.is_file()}
+    assert wanted <= kept and not any("hard_cases" in name or "regions" in name or name.endswith(".pt") for name in kept)
+    assert "up to date" in call("--task", 2, "--skip-if-done").out
+    files.write_text(folder / "gate" / "gate_comparison.csv", "b\n")
+    assert "up to date" not in call("--task", 2, "--skip-if-done").out
+    assert (work.reference / "task2" / "yolov8n" / "gate" / "gate_comparison.csv").read_text() == "b\n"
+
+
 def test_records_hold_no_path_of_a_machine(work: cli.Workspace, call) -> None:
     evaluated.make(work, "resnet18")
     call()

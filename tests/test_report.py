@@ -9,8 +9,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import evaluated
+import numpy as np
 import pytest
 import toy
+from PIL import Image
 
 from hemoct import cli, files, report, report_tables
 
@@ -44,6 +46,33 @@ def test_joins_tables_figures_and_commands(work: cli.Workspace, call) -> None:
         assert "patient, folds 0, 1 of 5" in page, "a part of the folds is named"
         assert page.count("python task1_classification/01_train.py --dataset toy") == 2, "the folds share one command"
         assert "commit 012345678, cpu, 3 min" in page, "the times of the folds add up"
+
+
+GATE = """experiment,protocol,n,metric,value,low,high,difference,difference_low,difference_high,note
+gate,patient,24,accuracy,0.9,0.85,0.95,,,,
+detector alone,patient,24,accuracy,0.8,0.75,0.85,-0.1,-0.15,-0.05,
+"""
+
+
+def test_detectors_and_their_gates_of_any_name(work: cli.Workspace, call) -> None:
+    folder = work.task(2) / "yolov8n"
+    boxes = {"value": 0.7, "ci95": [0.6, 0.8], "reason": None}
+    content = {"protocol": "patient", "folds_done": "all 5 folds", "n": 24, "patients": 4, "metrics": {"map50": boxes}}
+    files.write_json(folder / "metrics.json", content)
+    files.write_json(folder / "fold0" / "metrics.json", content)
+    files.write_text(folder / "error_types.csv", "kind,type,boxes\nmissed,faint,3\n")
+    for name in ("gate", "narrow"):
+        files.write_text(folder / name / "gate_comparison.csv", GATE)
+        record = evaluated.record("task2_detection/06_gate_classifier.py", work)
+        files.write_json(folder / name / "fold0" / "06_gate_classifier.run.json", record)
+        Image.fromarray(np.zeros((8, 12), dtype=np.uint8)).save(folder / name / "gate_regions.png")
+    assert call().code == 0
+    for page in pages(work):
+        titles = ["Task 2: all experiments", "Task 2: yolov8n", "Task 2: yolov8n/gate", "Task 2: yolov8n/narrow"]
+        assert re.findall(r"(?:<h2>|^## )(.*?)(?:</h2>|$)", page, flags=re.MULTILINE) == titles
+        assert page.count("0.700 (0.600-0.800)") == 2 and "faint" in page
+        assert page.count("0.900 (0.850-0.950)") == 2 and page.count("-0.100 (-0.150 to -0.050)") == 2
+        assert page.count("06_gate_classifier.py --dataset toy") == 2 and "Regions that the gate saw" in page
 
 
 def test_html_stands_alone_and_markdown_links_what_exists(work: cli.Workspace, call) -> None:

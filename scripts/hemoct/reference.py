@@ -28,11 +28,16 @@ KEPT = {
         "size_and_brightness.csv", "training_summary.csv", "threshold_tradeoff.png", "froc.png", "localisation.png",
         "size_and_brightness.png", "training_performance_summary.png", "04_evaluate.run.json", "fold*/02_train.run.json",
         "fold*/history.csv", "fold*/model.json", "fold*/predictions.csv", "fold*/train_predictions.csv",
-        "gate/metrics.json", "gate/gate_comparison.*", "gate/*.run.json", "gate/fold*/*.run.json",
+        "gate/metrics.json", "gate/predictions.csv", "gate/gate_comparison.*", "gate/*.run.json", "gate/fold*/*.run.json",
     ),
 }  # fmt: skip
 COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "03_compare.run.json")
 MARKED = re.compile(r"(<!-- results: (?P<dataset>\S+)/task(?P<task>\d+) -->\n).*?(<!-- end results -->)", re.DOTALL)
+
+
+def kept_files(work: cli.Workspace, task: int, experiment: str) -> list[Path]:
+    """The files of an experiment that are kept."""
+    return _matching(work.task(task) / experiment, KEPT[task])
 
 
 def publish(work: cli.Workspace, task: int, experiment: str) -> Path:
@@ -40,11 +45,10 @@ def publish(work: cli.Workspace, task: int, experiment: str) -> Path:
 
     Raises UserError when the experiment is not evaluated, a run of it did not end, or it is larger than LIMIT.
     """
-    source = work.task(task) / experiment
+    source, kept = work.task(task) / experiment, kept_files(work, task, experiment)
     if not (source / "metrics.json").is_file():
         have = ", ".join(experiments.evaluated(work, task))
         raise cli.UserError(f"{work.show(source)} has no metrics.json; evaluated experiments are: {have}")
-    kept = _matching(source, KEPT[task])
     for path in kept:
         if path.name.endswith(".run.json"):
             _need_end(work, path)

@@ -78,12 +78,28 @@ DETECTION_FIGURES = (
     ("error_types.png", "What kind of boxes were missed or false; rules from size, contrast, place and neighbours."),
     ("hard_cases.png", "Largest missed boxes and most confident false ones."),
     ("training_performance_summary.png", "Losses and mAP by epoch, with the epoch that was kept."),
-    *EVALUATION_FIGURES,
+    ("confusion_matrix.png", "Slices of all folds, positive with a box at or above the fold's validation threshold."),
+    ("roc.png", "ROC of slices, by the confidence of their best box, one line a fold."),
+    ("pr.png", "Precision and recall of slices, by the confidence of their best box, one line a fold."),
+    ("*.png", ""),
 )
 DETECTION_TABLES = (
-    *EVALUATION_TABLES,
+    ("metrics.json", read.metrics_table,
+     "Metrics on test slices; 95 % bootstrap interval over patients. Accuracy to AP: slices, positive when they have a box."),
+    ("operating_points.csv", read.rates, "Slices at operating points: thresholds chosen on validation, rates achieved on test."),
     ("localisation.csv", read.rates, "Boxes at the threshold: localisation accuracy, false positives an image."),
-)
+    ("error_types.csv", read.whole, "Missed and false boxes by type; each has one, though several may hold for it."),
+    ("training_summary.csv", read.whole, "Training of each fold: best epoch, why it ended, mAP on validation."),
+)  # fmt: skip
+GATE_TABLES = (
+    ("gate_comparison.csv", read.side_by_side,
+     "Detection as a gate: the gate, the detector's best confidence alone and whole slices, on the same test slices."),
+    ("gate_comparison.csv", read.differences, "Difference to the gate, paired by slice."),
+)  # fmt: skip
+GATE_FIGURES = (
+    ("gate_comparison.png", "Value and 95 % interval of each metric."),
+    ("gate_regions.png", "Regions that the gate saw, by what the detector alone made of the slice."),
+)  # fmt: skip
 SECTIONS = (
     Section(
         "Data", "data/work/{name}", ("0[1-4]_*.run.json",),
@@ -130,6 +146,10 @@ SECTIONS = (
         DETECTION_TABLES, DETECTION_FIGURES,
     ),
     Section("Task 2: {folder}", "outputs/{name}/task2/*/on-*", ("*.run.json",), DETECTION_TABLES, DETECTION_FIGURES),
+    Section(  # a gate may have any name
+        "Task 2: {folder}", "outputs/{name}/task2/*/*", ("fold*/06_gate_classifier.run.json", "06_*.run.json"),
+        GATE_TABLES, GATE_FIGURES,
+    ),
 )  # fmt: skip
 
 

@@ -12,15 +12,19 @@ import pandas as pd
 from hemoct import files, tables
 
 METRIC_NAMES = {
-    "f1": "F1", "auroc": "AUROC", "ap": "AP", "mcc": "MCC", "ece": "ECE", "fpr": "False positive rate",
-    "map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "ece_calibrated": "ECE after temperature scaling", "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
+    "box_f1": "Box F1", "lesion_recall": "Lesions found", "f1": "F1", "auroc": "AUROC", "ap": "AP", "mcc": "MCC", "ece": "ECE",
+    "fpr": "False positive rate",
+    "map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "ece_calibrated": "ECE after temperature scaling",
+    "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
 }  # fmt: skip
 # The metrics that people compare, by task, with their headings; in task 2 a slice is positive when it has a box.
 RESULT_METRICS = {
-    1: {key: METRIC_NAMES.get(key, key.capitalize()) for key in ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")},
+    1: {key: METRIC_NAMES.get(key, key.capitalize())
+        for key in ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")},
     2: {"map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "box_precision": "Box precision",
-        "box_recall": "Box recall", "lesion_recall": "Lesions found", "accuracy": "Slice accuracy", "precision": "Slice precision",
-        "recall": "Slice recall", "specificity": "Slice specificity", "f1": "Slice F1", "auroc": "Slice AUROC"},
+        "box_recall": "Box recall", "lesion_recall": "Lesions found", "accuracy": "Slice accuracy",
+        "precision": "Slice precision", "recall": "Slice recall", "specificity": "Slice specificity", "f1": "Slice F1",
+        "auroc": "Slice AUROC"},
 }  # fmt: skip
 
 
@@ -84,16 +88,36 @@ def rates(path: Path) -> Table:
     return _from_frame(pd.DataFrame({frame.columns[0]: frame.iloc[:, 0], **cells}))
 
 
+def whole(path: Path) -> Table:
+    """A CSV as it is."""
+    return _from_frame(pd.read_csv(path))
+
+
+def side_by_side(path: Path) -> Table:
+    """The values of comparison.csv, one row an experiment."""
+    frame = pd.read_csv(path)
+    rows = [
+        [str(name), of_one["protocol"].iloc[0], _words(int(of_one["n"].iloc[0])), *_compared(of_one, ["value", "low", "high"])]
+        for name, of_one in frame.groupby("experiment", sort=False)
+    ]
+    return Table(["experiment", "protocol", "slices", *RESULT_METRICS[1].values()], rows)
+
+
 def differences(path: Path) -> Table:
     """comparison.csv: the differences to the first experiment, one row an experiment; no row where there is none."""
     frame = pd.read_csv(path).dropna(subset="difference")
     rows = []
     for name, of_one in frame.groupby("experiment", sort=False):
-        by_metric = of_one.set_index("metric").reindex(list(RESULT_METRICS[1]))
-        values = by_metric[["difference", "difference_low", "difference_high"]].to_numpy()
+        cells = _compared(of_one, ["difference", "difference_low", "difference_high"], sign="+")
         note = of_one["note"].iloc[0]
-        rows.append([str(name), *(_interval(*row, sign="+") for row in values), "" if pd.isna(note) else note])
+        rows.append([str(name), *cells, "" if pd.isna(note) else note])
     return Table(["experiment", *RESULT_METRICS[1].values(), "note"], rows)
+
+
+def _compared(of_one: pd.DataFrame, columns: list[str], sign: str = "") -> list[str]:
+    """A cell for each metric that people compare, from the rows of one experiment in comparison.csv."""
+    by_metric = of_one.set_index("metric").reindex(list(RESULT_METRICS[1]))
+    return [_interval(*row, sign=sign) for row in by_metric[columns].to_numpy(dtype=float)]
 
 
 def metrics_table(path: Path) -> Table:
