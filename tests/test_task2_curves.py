@@ -31,7 +31,7 @@ def history(epochs: int, losses=YOLO, **columns) -> pd.DataFrame:
     return pd.DataFrame({"epoch": epoch, "lr": 1e-3, **lost, **measured, **columns})
 
 
-def put(work, experiment: str, fold: int, table: pd.DataFrame, asked: int | None = None, status: str = "ok") -> None:
+def put(work, experiment: str, fold: int | str, table: pd.DataFrame, asked: int | None = None, status: str = "ok") -> None:
     folder = work.task(2) / experiment / f"fold{fold}"
     tables.write_csv(folder / "history.csv", table)
     if asked is not None:
@@ -60,6 +60,15 @@ def test_folds_of_every_fate_are_summed_up_in_one_table_and_figure(work, curves)
     assert list(table["seconds_per_epoch"]) == [3, 3, 3, 3, 3]  # the median of 9, 2, 2, 4 is 3
     assert list(table["epochs_asked"].fillna(-1)) == [4, 4, 4, -1, 2]
     assert np.asarray(Image.open(work.task(2) / "e" / FIGURE).convert("L")).std() > 5
+
+
+def test_a_copy_of_a_fold_is_no_fold(work, curves):
+    put(work, "e", 0, history(2))
+    put(work, "e", "0-old", history(5))
+    put(work, "f", "0-old", history(5))
+    result = curves()
+    assert result.code == 0, result.err
+    assert list(pd.read_csv(work.task(2) / "e" / TABLE)["epochs"]) == [2] and not (work.task(2) / "f" / TABLE).exists()
 
 
 def test_every_experiment_is_drawn_and_a_second_call_finds_it_up_to_date(work, curves):

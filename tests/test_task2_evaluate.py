@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -288,6 +289,13 @@ def test_one_fold_alone_and_an_unfinished_training_are_said(work, frame, plain):
     assert result.code == 0 and "folds 2 of 5" in result.out and "training is not finished: fold2" in result.out, result.err
 
 
+def test_a_copy_of_a_fold_is_no_fold(work, frame, plain):
+    simulated_boxes.predict(work)
+    shutil.copytree(work.task(2) / "e" / "fold0", work.task(2) / "e" / "fold0-old")
+    result = plain()
+    assert result.code == 0 and "all 5 folds" in result.out, result.err
+
+
 def test_the_given_split_is_one_model(work, frame, plain):
     given = frame.assign(given_split=np.where(frame["patient"] > "0011", "test", "train"))
     tables.write_labels(work, given, tables.read_dataset(work))
@@ -367,7 +375,10 @@ def test_other_data_meet_frozen_thresholds(work, frame, plain):
     assert content["metrics"]["box_f1"]["value"] == content["metrics"]["f1"]["value"] == 1
     assert (folder / "predictions.csv").read_bytes() == written, "what 05_predict.py made is only read"
     tables.write_predictions(folder, boxes[detections.COLUMNS].iloc[:-1])
-    stopped(plain("--on", "other"), "on-other/predictions.csv lacks 1 of 24 slices")
+    again = "run: python task2_detection/05_predict.py --experiment e --on other --dataset toy"
+    stopped(plain("--on", "other"), "on-other/predictions.csv lacks 1 of 24 slices", again)
+    tables.write_predictions(folder, boxes[detections.COLUMNS].assign(confidence=2 * boxes["confidence"]))
+    stopped(plain("--on", "other"), "confidence that is not from 0 to 1", again)
     (work.task(2) / "e" / "fold0" / "best.pt").touch()
     stopped(plain("--on", "other"), "older than the models")
 

@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import bootstrap, classification, detection_metrics, detections, lesions, metrics, predictions, tables
+from hemoct import (
+    bootstrap,
+    classification,
+    detection_metrics,
+    detections,
+    experiments,
+    lesions,
+    metrics,
+    predictions,
+    tables,
+)
 from hemoct.box_data import BoxData
 from hemoct.classification import MAX_F1, Evaluation, Rule
 from hemoct.cli import UserError, Workspace
@@ -27,6 +37,7 @@ FIXED = classification.FIXED | {ANY_BOX: 0.001 + 1e-9}
 """operating points that nothing is chosen for; ANY_BOX is the rule of the published results"""
 HIT = f"IoU >= {detection_metrics.HIT_IOU}"
 GEOMETRY = ["confidence", *detections.CORNERS]
+AGAIN_OR_FEWER = f"{predictions.AGAIN[2]}, or evaluate the patients that it was trained with alone: --limit-patients N"
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ def read(work: Workspace, experiment: str, data: BoxData) -> tuple[pd.DataFrame,
     for fold, of_fold in frame.groupby("fold") if protocol != "unknown" else []:
         part = data.part_of(fold, protocol, "given" if protocol == "given" else "folds")
         path = work.task(2) / experiment / f"fold{fold}" / "predictions.csv"
-        _stop_if_missing(work.show(path), data.table["image_id"][part != "train"], of_fold)
+        _stop_if_missing(work.show(path), data.table["image_id"][part != "train"], of_fold, AGAIN_OR_FEWER)
     if frame.empty:
         raise UserError(
             f"{work.show(work.task(2) / experiment)}: no slice with a known label is predicted; {predictions.AGAIN[2]}"
@@ -82,22 +93,29 @@ def read(work: Workspace, experiment: str, data: BoxData) -> tuple[pd.DataFrame,
 
 def read_external(work: Workspace, experiment: str, other: Workspace, data: BoxData) -> pd.DataFrame:
     """The boxes of the fused fold models on another data set, as 05_predict.py --on left them."""
-    path = external_file(work, experiment, other.dataset)
+    path, again = external_file(work, experiment, other.dataset), _external_again(work, experiment, other.dataset)
     table = tables.read_labels(other, tables.read_dataset(other))
-    frame = check(tables.read_predictions(path.parent, ["class", *GEOMETRY]), path, table, data.classes)
+    frame = check(tables.read_predictions(path.parent, ["class", *GEOMETRY]), path, table, data.classes, again)
     frame = frame[frame["image_id"].isin(data.table["image_id"])]
-    _stop_if_missing(work.show(path), data.table["image_id"], frame)
+    _stop_if_missing(work.show(path), data.table["image_id"], frame, again)
     return frame.assign(fold="mean", part="test")
 
 
 def external_file(work: Workspace, experiment: str, other: str) -> Path:
     """predictions.csv of other data; stops when it is missing or older than the models."""
-    made_by = f"task2_detection/05_predict.py --experiment {experiment} --on {other}"
-    path = work.need(work.task(2) / experiment / f"on-{other}" / "predictions.csv", made_by)
-    models = path.parents[1].glob("fold*/best.pt")
-    if any(model.stat().st_mtime > path.stat().st_mtime for model in models):
-        raise UserError(f"{work.show(path)} is older than the models; run: python {made_by} --dataset {work.dataset}")
+    path = work.need(work.task(2) / experiment / f"on-{other}" / "predictions.csv", _made_by(experiment, other))
+    folders = experiments.folds(path.parents[1], "best.pt")
+    if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
+        raise UserError(f"{work.show(path)} is older than the models; {_external_again(work, experiment, other)}")
     return path
+
+
+def _made_by(experiment: str, other: str) -> str:
+    return f"task2_detection/05_predict.py --experiment {experiment} --on {other}"
+
+
+def _external_again(work: Workspace, experiment: str, other: str) -> str:
+    return f"run: python {_made_by(experiment, other)} --dataset {work.dataset}"
 
 
 def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -107,18 +125,18 @@ def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame, classes: lis
     return check(tables.read_predictions(folder, ["class", *GEOMETRY]), path, labels, classes)
 
 
-def _stop_if_missing(path: str, wanted: pd.Series, frame: pd.DataFrame) -> None:
+def _stop_if_missing(path: str, wanted: pd.Series, frame: pd.DataFrame, again: str) -> None:
     missing = wanted[~wanted.isin(frame["image_id"])]
     if len(missing):
-        raise UserError(
-            f"{path} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {predictions.AGAIN[2]}, "
-            "or evaluate the patients that it was trained with alone: --limit-patients N"
-        )
+        raise UserError(f"{path} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {again}")
 
 
-def check(frame: pd.DataFrame, path: Path, labels: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+def check(
+    frame: pd.DataFrame, path: Path, labels: pd.DataFrame, classes: list[str], again: str = predictions.AGAIN[2]
+) -> pd.DataFrame:
     """Stop when predicted boxes cannot be what they should: see the messages. `labels`: labels.csv of the same data.
 
+    `again`: how the boxes are made again, for the message.
     Returns the columns of the contract, confidence and corners as float64.
     """
     numbers = frame[GEOMETRY].apply(pd.to_numeric, errors="coerce").astype(float)
@@ -140,9 +158,7 @@ def check(frame: pd.DataFrame, path: Path, labels: pd.DataFrame, classes: list[s
     for problem, rows in wrong.items():
         if rows.any():
             first = frame.loc[rows, "image_id"].iloc[0]
-            raise UserError(
-                f"{path}: {rows.sum()} row(s) with {problem} (first: {first}); correct the file, or {predictions.AGAIN[2]}"
-            )
+            raise UserError(f"{path}: {rows.sum()} row(s) with {problem} (first: {first}); correct the file, or {again}")
     return frame[[*tables.PREDICTION_COLUMNS, "class"]].join(numbers)
 
 

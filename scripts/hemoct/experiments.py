@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hemoct.cli import UserError, Workspace
 
@@ -13,31 +16,37 @@ FOLDERS = {1: "task1_classification", 2: "task2_detection", 3: "task3_segmentati
 
 def evaluated(work: Workspace, task: int) -> list[str]:
     """The experiments of a task that have a metrics.json. Raises UserError when there is none."""
-    return _holding(work, task, ("metrics.json",), "evaluated", STEPS[task][1])
+    return _holding(work, task, lambda folder: (folder / "metrics.json").exists(), "evaluated", STEPS[task][1])
 
 
 def trained(work: Workspace, task: int) -> list[str]:
     """The experiments of a task with a trained or a predicted fold. Raises UserError when there is none."""
-    return _holding(work, task, ("fold*/best.pt", "fold*/predictions.csv"), "trained", STEPS[task][0])
+    return _holding(work, task, lambda folder: folds(folder, "best.pt", "predictions.csv"), "trained", STEPS[task][0])
 
 
 def with_history(work: Workspace, task: int) -> list[str]:
     """The experiments of a task with a fold whose training has begun. Raises UserError when there is none."""
-    return _holding(work, task, ("fold*/history.csv",), "trained", STEPS[task][0])
+    return _holding(work, task, lambda folder: folds(folder, "history.csv"), "trained", STEPS[task][0])
 
 
 def with_model(work: Workspace, task: int, experiment: str) -> list[Path]:
     """The fold folders of an experiment that hold a model; stops with the experiments that exist."""
     folder = work.task(task) / experiment
-    found = sorted(path.parent for path in folder.glob("fold*/best.pt"))
+    found = folds(folder, "best.pt")
     if not found:
         raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(trained(work, task))}")
     return found
 
 
-def _holding(work: Workspace, task: int, patterns: tuple[str, ...], state: str, step: str) -> list[str]:
+def folds(folder: Path, *names: str) -> list[Path]:
+    """The folders `fold0`, `fold1` ... of an experiment that hold one of these files. A copy, `fold0-old`, is no fold."""
+    numbered = [path for path in folder.glob("fold*") if re.fullmatch(r"fold\d+", path.name)]
+    return sorted(path for path in numbered if any((path / name).exists() for name in names))
+
+
+def _holding(work: Workspace, task: int, holds: Callable[[Path], Any], state: str, step: str) -> list[str]:
     folder = work.task(task)
-    found = {path.relative_to(folder).parts[0] for pattern in patterns for path in folder.glob(f"*/{pattern}")}
+    found = [path.name for path in folder.glob("*") if holds(path)]
     if not found:
         command = f"python {FOLDERS[task]}/{step} --dataset {work.dataset}"
         raise UserError(f"{work.show(folder)} holds no {state} experiment; run: {command}")

@@ -40,7 +40,7 @@ class Training:
 
 def read(work: Workspace, experiment: str) -> list[Training]:
     """The trainings of all folds of an experiment of task 2 that have a history; stops when there is none or one is broken."""
-    folders = sorted(path.parent for path in (work.task(2) / experiment).glob("fold[0-9]*/history.csv"))
+    folders = experiments.folds(work.task(2) / experiment, "history.csv")
     if not folders:
         there = ", ".join(experiments.with_history(work, 2))
         raise UserError(f"{work.show(work.task(2) / experiment)} holds no foldK/history.csv; there are: {there}")
@@ -50,8 +50,8 @@ def read(work: Workspace, experiment: str) -> list[Training]:
 
 def sources(work: Workspace, experiment: str) -> list[Path]:
     """The files that `read` reads."""
-    folder = work.task(2) / experiment
-    return sorted([*folder.glob("fold[0-9]*/history.csv"), *folder.glob(f"fold[0-9]*/{RECORD}")])
+    folders = experiments.folds(work.task(2) / experiment, "history.csv")
+    return [path for folder in folders for path in (folder / "history.csv", folder / RECORD) if path.exists()]
 
 
 def _numbers(path: Path, history: pd.DataFrame) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def place(work: Workspace, task: int, experiment: str, args: argparse.Namespace)
 def fold_folders(work: Workspace, task: int, experiment: str) -> list[Path]:
     """The fold folders of an experiment that hold a model or predictions."""
     folder = work.task(task) / experiment
-    found = [path for path in sorted(folder.glob("fold[0-9]*")) if (path / "best.pt").exists() or _file(path).exists()]
+    found = experiments.folds(folder, "best.pt", "predictions.csv")
     if not found:
         raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(experiments.trained(work, task))}")
     return found
