@@ -28,7 +28,7 @@ from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, loa
 
 LR = 3e-4  # of AdamW, for the default batch
 LEAST_SIZE = 64
-MOMENTUM = 0.1  # of the running statistics of normalisation, torch's default
+MOBILENET_EPS = 1e-3  # added to the variance by its normalisation layers (Howard et al. 2019, TensorFlow's value)
 AUGMENTATIONS = {"none": None, "ct": CT}
 # torchvision's defaults are for photographs with dozens of objects: 2,000 proposals and 512 sampled boxes an image. A slice has
 # one to three lesions. fasterrcnn_mobilenet_v3_large_fpn, 256 px, one thread, slices a second in training and prediction:
@@ -76,8 +76,11 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
         usual = holder.anchor_generator
         scaled = tuple(tuple(side * size / ANCHOR_SIDE for side in level) for level in usual.sizes)
         holder.anchor_generator = AnchorGenerator(scaled, usual.aspect_ratios)
-    for layer in _normalisations(model):  # MobileNet's 0.01 is for millions of steps: from scratch, evaluation would diverge
-        layer.momentum = MOMENTUM
+    if (
+        "mobilenet" in spec.model
+    ):  # as it was published; with torch's 1e-5 a channel that was dead in training blows up evaluation
+        for layer in _normalisations(model):
+            layer.eps = MOBILENET_EPS
     if weights != "none":
         state = _fetched(spec.model) if weights == "coco" else models.read_state(Path(weights))
         load_fitting(model, state, weights)
