@@ -138,9 +138,9 @@ def draw(run: cli.Run, folder: Path, found: Detection, content: dict, hard: dict
     heading = predictions.headline(content)[0]
     of_boxes = "; ".join(filter(None, [heading, f"box = {meaning.BOX[data.layout]}" if data.layout in meaning.BOX else None]))
     figures = {
-        "confusion_matrix": plots_classification.confusion(found.slices, heading),
-        "roc": plots_classification.roc(found.slices, content, heading),
-        "pr": plots_classification.precision_recall(found.slices, content, heading),
+        "confusion_matrix": plots_classification.confusion(found.slices, of_boxes),
+        "roc": plots_classification.roc(found.slices, content, of_boxes),
+        "pr": plots_classification.precision_recall(found.slices, content, of_boxes),
         "threshold_tradeoff": plots_detection.threshold_tradeoff(found, of_boxes),
         "box_precision_recall": plots_detection.box_precision_recall(found, content, of_boxes),
         "froc": plots_detection.froc(found, content, of_boxes),

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -308,8 +309,21 @@ def test_the_given_split_is_one_model(work, frame, plain):
 def test_slices_with_an_unknown_label_are_not_scored(work, frame, plain):
     simulated_boxes.predict(work)
     tables.write_labels(work, frame.assign(hemorrhage=frame["hemorrhage"].where(frame["slice"] > 0)), tables.read_dataset(work))
-    assert plain().code == 0
-    assert files.read_json(work.task(2) / "e" / "metrics.json")["n"] == 75
+    assert "15 image(s) with an unknown label were left out" in plain().out
+    content = files.read_json(work.task(2) / "e" / "metrics.json")
+    assert (content["n"], content["unknown_label_left_out"]) == (75, 15)
+
+
+def test_a_fold_without_a_true_box_is_said_and_leaves_no_figure_open(work, frame, step):
+    simulated_boxes.predict(work)
+    fold = tables.read_splits(work).set_index("image_id")["fold"]
+    boxes = tables.read_boxes(work)
+    tables.write_boxes(work, boxes[boxes["image_id"].map(fold) != 2])
+    result = step()
+    assert result.code == 0 and "fold 2: no true box, so it is left out of mean mAP and FROC" in result.out, result.err
+    found = evaluated(by_hand(0, "val", [(True, [0.5]), (False, [])]), by_hand(0, "test", [(False, [0.5]), (False, [])]))
+    assert plots_detection.froc(found, {}, "") is None and plots_detection.box_precision_recall(found, {}, "") is None
+    assert not plt.get_fignums()
 
 
 BAD = {

@@ -27,6 +27,8 @@ class BoxData:
     splits_sha256: str | None
     _labels: pd.DataFrame
     _splits: pd.DataFrame | None
+    unknown: tuple[str, ...] = ()
+    """the patient of each slice that is left out because its label is unknown"""
 
     @property
     def positive(self) -> np.ndarray:
@@ -49,14 +51,14 @@ def load(work: Workspace, limit_patients: int | None = None, split: bool = True)
         slice_data.stop_if_unsplit(work, labels, split_table)
     _stop_if_unusable(work, dataset, labels, boxes)
 
-    keep = labels[dataset.labels].notna().all(axis=1)
+    known = keep = labels[dataset.labels].notna().all(axis=1)
     if limit_patients is not None:
         chosen = (
             slice_data.first_patients(split_table, limit_patients)
             if split
             else sorted(labels["patient"].unique())[:limit_patients]
         )
-        keep &= labels["patient"].isin(chosen)
+        keep = known & labels["patient"].isin(chosen)
     if not keep.all():
         print(f"{(~keep).sum()} of {len(keep)} slices are left out (unknown label or --limit-patients)")
     table = labels[keep].reset_index(drop=True)
@@ -65,7 +67,9 @@ def load(work: Workspace, limit_patients: int | None = None, split: bool = True)
 
     corners, numbers = geometry.by_image(boxes, table["image_id"], dataset.classes)
     digest = files.sha256(work.work / "splits.csv") if split else None
-    return BoxData(table, dataset.layout, dataset.classes, corners, numbers, digest, labels, split_table)
+    return BoxData(
+        table, dataset.layout, dataset.classes, corners, numbers, digest, labels, split_table, tuple(labels["patient"][~known])
+    )
 
 
 def choose_negatives(positive: np.ndarray, share: float | None, seed: int) -> np.ndarray:

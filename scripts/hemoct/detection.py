@@ -6,7 +6,7 @@ is that of its slices (hemoct.classification), and the same threshold says which
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,8 @@ def evaluate(frame: pd.DataFrame, data: BoxData, boxes: pd.DataFrame, rules: lis
     else:
         slices = classification.evaluate_external(table, rules, ASKED)
     scene = whole.of((whole.table["part"] == "test").to_numpy())
+    tested = set(scene.table["patient"])
+    slices = replace(slices, unknown=sum(patient in tested for patient in data.unknown))
     numbers = data.table.set_index("image_id")["slice"]
     return Detection(scene, slices, detection_metrics.match(scene), numbers, lesions.link(scene, numbers))
 
@@ -248,6 +250,7 @@ def report(found: Detection, about: dict[str, Any], per_patient: pd.DataFrame, r
         return [classification.entry(value, resampled, "no true box")[0] for value, resampled in columns]
 
     content |= {"boxes": _counts(found), "lesions": _lesion_counts(found.per_lesion)}
+    content["notes"] += _notes(found)
     content["froc"] = [
         {"false_positives_per_image": level, **cell} for level, cell in zip(FROC_LEVELS.tolist(), cells("froc"), strict=True)
     ]
@@ -261,6 +264,12 @@ def report(found: Detection, about: dict[str, Any], per_patient: pd.DataFrame, r
             {"class": name, "true_boxes": count, "ap50": ap50, "ap50_95": ap50_95} for name, count, ap50, ap50_95 in of_classes
         ]
     return content
+
+
+def _notes(found: Detection) -> list[str]:
+    folds = found.scene.table["fold"].to_numpy()
+    without = [fold for fold in np.unique(folds).tolist() if not found.scene.of(folds == fold).positive.any()]
+    return [f"fold {fold}: no true box, so it is left out of mean mAP and FROC" for fold in without]
 
 
 def _true_per_class(found: Detection) -> list[int]:

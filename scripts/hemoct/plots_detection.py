@@ -25,13 +25,13 @@ KINDS = ("missed", "false alarm")
 NAMES = {"area": "area of the box (px)", "contrast": "contrast (grey values)"}
 
 
-def _folds(found: Detection) -> Iterator[tuple[Matched, np.ndarray]]:
-    """The matched boxes of each fold that has a true box, and its test images: bool (n,)."""
+def _folds(found: Detection) -> Iterator[Matched]:
+    """The matched boxes of each fold that has a true box."""
     folds = found.scene.table["fold"].to_numpy()
     for fold in np.unique(folds):
         matched = found.matched.of(folds == fold)
         if len(matched.true_image):
-            yield matched, folds == fold
+            yield matched
 
 
 def threshold_tradeoff(found: Detection, heading: str) -> Figure | None:
@@ -79,16 +79,17 @@ def _share_from(ascending: np.ndarray, threshold: np.ndarray) -> np.ndarray:
 
 def box_precision_recall(found: Detection, content: dict[str, Any], heading: str) -> Figure | None:
     """Precision over recall of boxes at IoU 0.5: thin for each fold, thick for their mean, precision made to fall as for mAP."""
+    of_folds = list(_folds(found))
+    if not of_folds:
+        return None
     figure, axis = plots.figure(width=5.4, height=5.2)
     means = []
-    for matched, _ in _folds(found):
+    for matched in of_folds:
         _, tp, fp = detection_metrics.curve(matched)
         recall, precision = tp / len(matched.true_image), tp / np.maximum(tp + fp, 1)
         axis.plot(recall, precision, color="C0", linewidth=0.8, alpha=0.5, drawstyle="steps-pre")
         falling = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
         means.append(falling[np.searchsorted(recall, GRID, side="left")])
-    if not means:
-        return None
     of = f"mean of {len(means)} folds, " if len(means) > 1 else ""
     axis.plot(GRID, np.mean(means, axis=0), color="C0", linewidth=2.2, label=f"{of}mAP50 {_shown(content['metrics']['map50'])}")
     recall, precision = (content["metrics"][f"box_{name}"]["value"] for name in ("recall", "precision"))
@@ -104,10 +105,10 @@ def box_precision_recall(found: Detection, content: dict[str, Any], heading: str
 
 def froc(found: Detection, content: dict[str, Any], heading: str) -> Figure | None:
     """Share of the true boxes found over false boxes an image: thin for each fold, points with intervals for their mean."""
-    figure, axis = plots.figure(width=6, height=4.6)
-    curves = [detection_metrics.froc_curve(matched) for matched, _ in _folds(found)]
+    curves = [detection_metrics.froc_curve(matched) for matched in _folds(found)]
     if not curves:
         return None
+    figure, axis = plots.figure(width=6, height=4.6)
     for number, (per_image, sensitivity) in enumerate(curves):
         label = "a fold" if not number and len(curves) > 1 else None
         x, y = np.append(per_image, MOST_ALARMS), np.append(sensitivity, sensitivity[-1])
