@@ -50,9 +50,9 @@ def _prepare() -> None:
 _prepare()
 _threads = torch.get_num_threads()
 from ultralytics import YOLO  # noqa: E402
-from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint  # noqa: E402
-from ultralytics.utils import LOGGER, SETTINGS, torch_utils  # noqa: E402
+from ultralytics.utils import LOGGER, SETTINGS, nms, torch_utils  # noqa: E402
 from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS, attempt_download_asset  # noqa: E402
 
 torch.set_num_threads(_threads)  # its import takes some away
@@ -160,6 +160,18 @@ def _load(model: nn.Module, path: Path) -> None:
     load_fitting(model, state, path)
 
 
+class EachClass(DetectionPredictor):
+    """The boxes of each class, as Ultralytics' own validation and torchvision take them; it would keep one class a place."""
+
+    def postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: list[np.ndarray], **_: Any) -> list:
+        found = nms.non_max_suppression(
+            preds, self.args.conf, self.args.iou, multi_label=True, max_det=self.args.max_det,
+            max_time_img=60.0,  # s; it drops the boxes of the images that come later
+            end2end=getattr(self.model, "end2end", False),
+        )  # fmt: skip
+        return self.construct_results(found, img, orig_imgs)
+
+
 def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
     """A function from grey slices (uint8, any size) to boxes in their own pixels: (k, 6) each, see hemoct.detectors.detect."""
     _keep_threads()
@@ -170,7 +182,8 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
 
     def run(batch: list[np.ndarray]) -> list[np.ndarray]:
         colour = [np.repeat(grey[:, :, None], 3, axis=2) for grey in batch]
-        return [one.boxes.data.double().cpu().numpy() for one in shell.predict(colour, device=device, **options)]
+        found = shell.predict(colour, predictor=EachClass, device=device, **options)
+        return [one.boxes.data.double().cpu().numpy() for one in found]
 
     return run
 
