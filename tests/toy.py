@@ -14,17 +14,16 @@ def make(work: cli.Workspace, patients: int = 10, slices: int = 4, size: int | t
          classes: tuple[str, ...] = ("disk",), radius: int = 5) -> pd.DataFrame:  # fmt: skip
     """Write images, labels.csv, dataset.json, boxes.csv and splits.csv. Every second slice is positive (a bright disk).
 
-    `size` is a side, or (width, height). With `boxes` the pixels of each disk are enclosed by a box; of two classes the
-    disks of the second one, in every second patient, are black.
+    `size` is a side, or (width, height). With `boxes` the pixels of each disk are enclosed by a box; of two classes, which
+    take turns, the disks of the second one are black.
     """
     width, height = size if isinstance(size, tuple) else (size, size)
     random = np.random.default_rng(seed)
     work.raw.mkdir(parents=True)
     rows, drawn, edge = [], [], radius + 3
     for patient in range(1, patients + 1):
-        number_of_class = patient % len(classes)
         for number in range(slices):
-            positive = number % 2
+            positive, number_of_class = number % 2, number // 2 % len(classes)
             grey = random.integers(40, 90, (height, width))
             name = f"{patient:04d}_{number:02d}"
             if positive:
