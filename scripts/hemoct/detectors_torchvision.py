@@ -76,10 +76,8 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
         usual = holder.anchor_generator
         scaled = tuple(tuple(side * size / ANCHOR_SIDE for side in level) for level in usual.sizes)
         holder.anchor_generator = AnchorGenerator(scaled, usual.aspect_ratios)
-    if (
-        "mobilenet" in spec.model
-    ):  # as it was published; with torch's 1e-5 a channel that was dead in training blows up evaluation
-        for layer in _normalisations(model):
+    if "mobilenet" in spec.model:
+        for layer in _normalisations(model):  # with torch's 1e-5 a channel that was dead in training blows up evaluation
             layer.eps = MOBILENET_EPS
     if weights != "none":
         state = _fetched(spec.model) if weights == "coco" else models.read_state(Path(weights))

@@ -39,7 +39,7 @@ CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoc
 
 def _prepare() -> None:
     """What Ultralytics reads at its import: no network, no installation of packages, a folder of its own, a font in it."""
-    place = CONFIG if os.access(CONFIG.parent, os.W_OK) else Path(tempfile.gettempdir()) / f"hemoct-{os.getuid()}"
+    place = CONFIG if os.access(CONFIG.parent, os.W_OK) else Path(tempfile.gettempdir()) / "hemoct"
     os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_CONFIG_DIR": str(place), "YOLO_VERBOSE": "False"}
     font = place / "Ultralytics" / "Arial.ttf"
     if not font.exists():  # else it asks the network for one
@@ -202,32 +202,37 @@ def train(
     place = folder / "ultralytics"
     started, last = place / "started.json", place / "weights" / "last.pt"
     state = {"settings": training.settings(args), "inputs": inputs}
-    resume = (
-        args.resume
-        and started.exists()
-        and last.exists()
-        and training.may_resume(started, files.read_json(started), **{"now": state["settings"], "inputs": inputs})
-    )
-    if resume and files.read_json(started).get("ended"):
-        return
+    resume = args.resume and started.exists() and last.exists()
+    resume = resume and training.may_resume(started, files.read_json(started), state["settings"], inputs)
     if not resume:
         for name in (place, *(folder / name for name in training.RESULTS)):
             shutil.rmtree(name, ignore_errors=True) if name.is_dir() else name.unlink(missing_ok=True)
         files.write_json(started, state)
-    lists = _write_lists(place, spec, listed)
+    if not resume or not _is_trained(last, args.epochs):
+        _fit(folder, args, spec, _write_lists(place, spec, listed), device, last if resume else None)
+    model = load_checkpoint(place / "weights" / "best.pt")[0]
+    training.save(folder / "best.pt", training.portable(model.float().state_dict()))
 
+
+def _is_trained(last: Path, epochs: int) -> bool:
+    """Whether a checkpoint is that of a whole training: Ultralytics takes the epoch out of it (-1) when it is done."""
+    epoch = load_checkpoint(last)[1]["epoch"]
+    return epoch == -1 or epoch + 1 >= epochs
+
+
+def _fit(
+    folder: Path, args: argparse.Namespace, spec: DetectorSpec, lists: Path, device: torch.device, last: Path | None
+) -> None:
+    """Ultralytics' training, from the checkpoint `last` or from the beginning."""
     _keep_threads()
     torch.manual_seed(args.seed)
-    overrides = _overrides(args, spec, lists, device) | {"project": str(folder), "name": place.name}
-    trainer = DetectionTrainer(overrides=overrides | ({"resume": str(last)} if resume else {"model": f"{spec.model}.yaml"}))
-    if not resume:
+    overrides = _overrides(args, spec, lists, device) | {"project": str(folder), "name": lists.parent.name}
+    trainer = DetectionTrainer(overrides=overrides | ({"resume": str(last)} if last else {"model": f"{spec.model}.yaml"}))
+    if not last:
         trainer.model = build(spec, args.weights)
     trainer.add_callback("on_fit_epoch_end", lambda _: _log(trainer, folder))
     with contextlib.redirect_stdout(io.StringIO()):  # its bars, which no setting silences
         trainer.train()
-    model = load_checkpoint(place / "weights" / "best.pt")[0]
-    training.save(folder / "best.pt", training.portable(model.float().state_dict()))
-    files.write_json(started, state | {"ended": True})
 
 
 def _keep_threads() -> None:
