@@ -478,3 +478,13 @@ def test_the_plateau_of_a_number_that_should_rise(tmp_path):
         fit.by_loss.step(value)
         rates.append(fit.optimizer.param_groups[0]["lr"])
     assert rates[3] == pytest.approx(0.1) and rates[-1] == pytest.approx(0.03)
+
+
+def test_slices_whose_proposals_all_collapse_have_a_finite_loss():
+    spec = detectors.DetectorSpec("fasterrcnn_mobilenet_v3_large_fpn", ["a"], 64, 0.2, 0.2, "patient", "folds", 0, "x")
+    torch.manual_seed(0)
+    model = detectors_torchvision.build(spec)
+    torch.nn.init.constant_(model.rpn.head.bbox_pred.bias, 1000.0)  # all proposals lie beyond the image: cut, they are empty
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    losses = model.train()([torch.zeros(3, 64, 64)] * 2, [nothing] * 2)
+    assert all(bool(loss.isfinite()) for loss in losses.values()), losses

@@ -76,6 +76,8 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
         usual = holder.anchor_generator
         scaled = tuple(tuple(side * size / ANCHOR_SIDE for side in level) for level in usual.sizes)
         holder.anchor_generator = AnchorGenerator(scaled, usual.aspect_ratios)
+    if family == "fasterrcnn_":
+        model.rpn.min_size = 0.0  # else a batch of blank slices has no proposal left, and the mean loss of none is no number
     if "mobilenet" in spec.model:
         for layer in _normalisations(model):  # with torch's 1e-5 a channel that was dead in training blows up evaluation
             layer.eps = MOBILENET_EPS
