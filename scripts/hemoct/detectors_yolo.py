@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from PIL import Image
 from torch import nn
 
 from hemoct import device as devices
@@ -48,7 +49,7 @@ def _prepare() -> None:
 
 
 _prepare()
-_threads = torch.get_num_threads()
+_threads, _open = torch.get_num_threads(), Image.open
 from ultralytics import YOLO  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer  # noqa: E402
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint  # noqa: E402
@@ -56,6 +57,7 @@ from ultralytics.utils import LOGGER, SETTINGS, nms, torch_utils  # noqa: E402
 from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS, attempt_download_asset  # noqa: E402
 
 torch.set_num_threads(_threads)  # its import takes some away
+Image.open = _open  # and puts its own in place, which answers a broken file by asking for a package that reads HEIC
 LOGGER.setLevel(logging.ERROR)
 REPORTERS = ("sync", "clearml", "comet", "dvc", "mlflow", "neptune", "raytune", "tensorboard", "wandb", "vscode_msg")
 if any(SETTINGS.get(name) for name in REPORTERS):
