@@ -134,7 +134,8 @@ class Fit:
     def log(self, epoch: int, **numbers: float) -> None:
         """Close an epoch: one line, best.pt if it is the best, last.pt, history.csv."""
         for name, value in numbers.items():
-            if name.endswith("loss") and not math.isfinite(value):
+            decides = name == self.criterion or not name.startswith("val_")  # other validation losses are only drawn
+            if name.endswith("loss") and decides and not math.isfinite(value):
                 raise UserError(f"{self.folder}: {name} is not finite in epoch {epoch}; lower --lr or add --precision fp32")
         seconds = time.monotonic() - self._epoch_start
         lr = self.optimizer.param_groups[0]["lr"]
