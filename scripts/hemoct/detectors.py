@@ -66,6 +66,15 @@ def load_fitting(model: nn.Module, state: dict[str, torch.Tensor], source: Path 
     model.load_state_dict(fitting, strict=False)
 
 
+def not_fetched(model: str, error: Exception) -> UserError:
+    """The one line for COCO weights that the network did not give."""
+    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return UserError(
+        f"--weights coco: the weights of {model} could not be fetched ({reason}); connect to the internet, "
+        "name a local file (--weights FILE), or train from scratch (--weights none)"
+    )
+
+
 def save_spec(folder: Path, spec: DetectorSpec) -> Path:
     return files.write_json(folder / "model.json", {"task": 2, **asdict(spec)})
 

@@ -24,7 +24,7 @@ from hemoct.batches import Store
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
 from hemoct.detections import Scene
-from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, load_fitting
+from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, load_fitting, not_fetched
 
 LR = 3e-4  # of AdamW, for the default batch
 LEAST_SIZE = 64
@@ -100,11 +100,7 @@ def _fetched(model: str) -> dict[str, torch.Tensor]:
         with contextlib.redirect_stderr(None):  # the hub tells on stderr what it fetches, and from where
             return get_model_weights(model).DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(
-            f"--weights coco: the weights of {model} could not be fetched ({reason}); connect to the internet, "
-            "name a local file (--weights FILE), or train from scratch (--weights none)"
-        ) from None
+        raise not_fetched(model, error) from None
 
 
 def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]], list[np.ndarray]]:

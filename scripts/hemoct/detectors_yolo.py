@@ -33,7 +33,7 @@ from hemoct import files, models, tables, yolo_export
 from hemoct import train as training
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
-from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, load_fitting
+from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, load_fitting, not_fetched
 
 CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoct"
 
@@ -133,11 +133,7 @@ def _fetched(model: str) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         attempt_download_asset(place)
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(
-            f"--weights coco: the weights of {model} could not be fetched ({reason}); connect to the internet, "
-            "name a local file (--weights FILE), or train from scratch (--weights none)"
-        ) from None
+        raise not_fetched(model, error) from None
     finally:
         os.environ["YOLO_OFFLINE"] = "1"
     if not place.exists():
