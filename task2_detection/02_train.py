@@ -103,8 +103,9 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
 
     mean, std = images.grey_statistics(images.cached(work, data.table, args.image_size), rows["train"])
     spec = detectors.DetectorSpec(
-        args.model, data.classes, args.image_size, mean, std, args.protocol, args.split, fold, data.splits_sha256
-    )
+        args.model, data.classes, args.image_size, mean, std, args.protocol, args.split, fold, data.splits_sha256,
+        detectors.family(args.model).group_norm(args.weights),
+    )  # fmt: skip
     models.stop_if_trained_elsewhere(args.weights, spec, task=2)
     spec.family.train(folder, args, inputs, spec, work, data, rows, chosen)
     detectors.save_spec(folder, spec)

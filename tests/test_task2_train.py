@@ -259,6 +259,18 @@ def test_a_detector_learns_disks(work, disks):
     assert precision(work, folder, "val")["map50_95"] == pytest.approx(best["map50_95"], abs=0.02)
 
 
+def test_from_scratch_groups_are_normalised_and_weights_of_ours_keep_their_kind(work, disks, monkeypatch):
+    """Running statistics of a short training from scratch blow up on slices unlike those of its batches."""
+    assert disks("--epochs", "1").code == 0
+    folder = work.task(2) / "e" / "fold0"
+    model, told = detectors.load(folder, torch.device("cpu"))
+    kinds = {type(layer) for layer in model.modules()}
+    assert told.group_norm and nn.GroupNorm in kinds and nn.BatchNorm2d not in kinds
+    own, plain = folder / "best.pt", folder / "plain.pt"
+    torch.save({"backbone.1.running_mean": torch.zeros(16)}, plain)
+    assert [detectors_torchvision.group_norm(str(name)) for name in ("none", "coco", own, plain)] == [True, False, True, False]
+
+
 @pytest.mark.parametrize("schedule", ["onecycle", "plateau"])
 def test_a_detector_interrupted_and_resumed_equals_uninterrupted_to_the_bit(work, disks, monkeypatch, schedule):
     flags = ("--epochs", "4", "--augment", "ct", "--schedule", schedule, "--negatives", "0.5")

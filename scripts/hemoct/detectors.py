@@ -1,6 +1,7 @@
 """Detectors of both families behind one door: what describes a trained one, and boxes from it.
 
-The families (hemoct.detectors_yolo, hemoct.detectors_torchvision) offer the same: LR, stop_if_unfit, build, train, runner.
+The families (hemoct.detectors_yolo, hemoct.detectors_torchvision) offer the same: LR, stop_if_unfit, group_norm, build, train,
+runner.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class DetectorSpec:
     split: str
     fold: int | None
     splits_sha256: str
+    group_norm: bool = False
+    """normalised by groups of channels instead of by batches; torchvision's from scratch only"""
 
     @property
     def family(self) -> ModuleType:

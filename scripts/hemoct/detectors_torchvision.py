@@ -28,7 +28,7 @@ from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, loa
 
 LR = 3e-4  # of AdamW, for the default batch
 LEAST_SIZE = 64
-MOBILENET_EPS = 1e-3  # added to the variance by its normalisation layers (Howard et al. 2019, TensorFlow's value)
+GROUPS = 8  # of channels, normalised together; divides the channels of every layer of these models
 AUGMENTATIONS = {"none": None, "ct": CT}
 # torchvision's defaults are for photographs with dozens of objects: 2,000 proposals and 512 sampled boxes an image. A slice has
 # one to three lesions. fasterrcnn_mobilenet_v3_large_fpn, 256 px, one thread, slices a second in training and prediction:
@@ -78,9 +78,8 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
         holder.anchor_generator = AnchorGenerator(scaled, usual.aspect_ratios)
     if family == "fasterrcnn_":
         model.rpn.min_size = 0.0  # else a batch of blank slices has no proposal left, and the mean loss of none is no number
-    if "mobilenet" in spec.model:
-        for layer in _normalisations(model):  # with torch's 1e-5 a channel that was dead in training blows up evaluation
-            layer.eps = MOBILENET_EPS
+    if spec.group_norm:
+        _normalise_by_groups(model)
     if weights != "none":
         state = _fetched(spec.model) if weights == "coco" else models.read_state(Path(weights))
         load_fitting(model, state, weights)
@@ -88,6 +87,24 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
             for layer in _normalisations(model):
                 layer.requires_grad_(False)
     return model
+
+
+def group_norm(weights: str) -> bool:
+    """Whether a model from these `weights` normalises by groups of channels (Wu and He 2018), else by batches.
+
+    From scratch it has to: batches are small, four slices in five show no lesion but most of those in a batch do, and running
+    statistics of the one blow up on the other. (He, Girshick and Dollar 2019 train detectors from scratch in the same way.)
+    """
+    if weights in ("none", "coco"):
+        return weights == "none"
+    return not any(name.endswith("running_mean") for name in models.read_state(Path(weights)))
+
+
+def _normalise_by_groups(model: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.BatchNorm2d):
+                setattr(parent, name, nn.GroupNorm(GROUPS, layer.num_features))
 
 
 def _family(spec: DetectorSpec) -> str:

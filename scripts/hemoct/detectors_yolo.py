@@ -93,6 +93,11 @@ def stop_if_unfit(args: argparse.Namespace) -> None:
         )
 
 
+def group_norm(weights: str) -> bool:
+    """Whether a model from these `weights` normalises by groups: never, Ultralytics' train well with batch normalisation."""
+    return False
+
+
 def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
     """A detector for the classes of `spec`. `weights`: `none`, `coco` (fetched from Ultralytics' releases), or a file.
 
