@@ -172,10 +172,17 @@ def by_hand(fold: int, part: str, slices: list[tuple[bool, list[float]]]) -> tup
     return pd.DataFrame(rows, columns=detections.COLUMNS), pd.DataFrame(true, columns=tables.BOX_COLUMNS)
 
 
+def bare(table: pd.DataFrame) -> box_data.BoxData:
+    """Slices that were never on disk."""
+    return box_data.BoxData(
+        table=table, layout="csv", splits_sha256=None, _labels=table, _splits=None, classes=["a"], boxes=[], numbers=[]
+    )
+
+
 def evaluated(*parts: tuple[pd.DataFrame, pd.DataFrame]) -> detection.Detection:
     frame, true = (pd.concat(of_kind, ignore_index=True) for of_kind in zip(*parts, strict=True))
     table = pd.DataFrame({"image_id": frame["image_id"].unique()}).assign(slice=range(frame["image_id"].nunique()))
-    data = box_data.BoxData(table.astype({"slice": "Int64"}), "csv", ["a"], [], [], None, None, None)
+    data = bare(table.astype({"slice": "Int64"}))
     return detection.evaluate(frame, data, true)
 
 
@@ -482,7 +489,7 @@ def test_types_by_hand(tmp_path):
         ]
     frame = pd.DataFrame(rows, columns=detections.COLUMNS)
     slices = pd.DataFrame({"image_id": [f"s{n}" for n in range(1, 9)], "slice": pd.array(range(1, 9), dtype="Int64")})
-    data = box_data.BoxData(slices, "csv", ["a"], [], [], None, None, None)
+    data = bare(slices)
     rules = [classification.Rule(0, {classification.MAX_F1: 0.5}, "told", None, "none")]
     result = detection.evaluate(frame.drop(columns=["fold"]).assign(fold="mean"), data, pd.DataFrame(boxes), rules)
     missed, false = detection_errors.true_boxes(result), detection_errors.false_boxes(result)

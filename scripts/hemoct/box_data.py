@@ -8,25 +8,19 @@ import numpy as np
 import pandas as pd
 
 from hemoct import boxes as geometry
-from hemoct import files, slice_data, splits, tables
+from hemoct import slice_data, tables
 from hemoct.cli import UserError, Workspace
 
 
-@dataclass(frozen=True)
-class BoxData:
-    """Slices in one fixed order; row i of `table`, `boxes` and `numbers` is the same slice."""
+@dataclass(frozen=True, kw_only=True)
+class BoxData(slice_data.Slices):
+    """Slices with known labels; row i of `table`, `boxes` and `numbers` is the same slice."""
 
-    table: pd.DataFrame
-    """image_id, patient, slice, image ... of labels.csv; slices without a known label are left out"""
-    layout: str
     classes: list[str]
     boxes: list[np.ndarray]
     """float64 (k, 4) a slice, pixels of the image; k = 0 where there is no lesion"""
     numbers: list[np.ndarray]
     """class numbers, int (k,) a slice"""
-    splits_sha256: str | None
-    _labels: pd.DataFrame
-    _splits: pd.DataFrame | None
     unknown: tuple[str, ...] = ()
     """the patient of each slice that is left out because its label is unknown"""
 
@@ -35,41 +29,18 @@ class BoxData:
         """Whether a slice has a box: bool (n,)."""
         return np.array([len(of_slice) > 0 for of_slice in self.boxes])
 
-    def part_of(self, fold: int, protocol: str, split: str) -> np.ndarray:
-        """`train`, `val` or `test` for each row; see hemoct.splits."""
-        part = splits.part_of(self._labels, self._splits, fold, protocol, split)
-        return part.reindex(self.table["image_id"]).to_numpy()
-
 
 def load(work: Workspace, limit_patients: int | None = None, split: bool = True) -> BoxData:
     """Read labels.csv, boxes.csv and splits.csv. Stops when there is no box, or a box that no detector can learn."""
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset)
     boxes = tables.read_boxes(work)
-    split_table = tables.read_splits(work) if split else None
-    if split_table is not None:
-        slice_data.stop_if_unsplit(work, labels, split_table)
     _stop_if_unusable(work, dataset, labels, boxes)
-
-    known = keep = labels[dataset.labels].notna().all(axis=1)
-    if limit_patients is not None:
-        chosen = (
-            slice_data.first_patients(split_table, limit_patients)
-            if split
-            else sorted(labels["patient"].unique())[:limit_patients]
-        )
-        keep = known & labels["patient"].isin(chosen)
-    if not keep.all():
-        print(f"{(~keep).sum()} of {len(keep)} slices are left out (unknown label or --limit-patients)")
-    table = labels[keep].reset_index(drop=True)
-    if table.empty:
-        raise UserError(f"{work.show(work.work / 'labels.csv')}: no slice is left to work with; check its labels")
-
-    corners, numbers = geometry.by_image(boxes, table["image_id"], dataset.classes)
-    digest = files.sha256(work.work / "splits.csv") if split else None
-    return BoxData(
-        table, dataset.layout, dataset.classes, corners, numbers, digest, labels, split_table, tuple(labels["patient"][~known])
-    )
+    known = labels[dataset.labels].notna().all(axis=1).to_numpy()
+    slices, _ = slice_data.choose(work, dataset, labels, known, "unknown label", limit_patients, split)
+    corners, numbers = geometry.by_image(boxes, slices.table["image_id"], dataset.classes)
+    unknown = tuple(labels["patient"][~known])
+    return BoxData(**vars(slices), classes=dataset.classes, boxes=corners, numbers=numbers, unknown=unknown)
 
 
 def choose_negatives(positive: np.ndarray, share: float | None, seed: int) -> np.ndarray:

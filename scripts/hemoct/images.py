@@ -14,7 +14,7 @@ from numpy.lib.format import write_array_header_1_0
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from hemoct import files
+from hemoct import annotations, files
 from hemoct.cli import UserError, Workspace
 
 CACHE_VERSION = 1
@@ -34,6 +34,19 @@ def read_grey(path: Path) -> np.ndarray:
         raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be decoded ({error}); replace the file or take it out of the data set") from None
+
+
+def sizes(work: Workspace, labels: pd.DataFrame) -> np.ndarray:
+    """Width and height of each image of `labels`, from its header: int (n, 2)."""
+    return np.array([size_of(work.raw / name) for name in tqdm(labels["image"], desc="sizes", disable=None)])
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of an image, from its header."""
+    try:
+        return annotations.image_header(path)[:2]
+    except annotations.AnnotationError as error:
+        raise UserError(f"{path}: {error}; restore it, or take it out and run scripts/03_make_labels.py again") from None
 
 
 def resize(grey: np.ndarray, size: int) -> np.ndarray:

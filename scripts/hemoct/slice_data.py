@@ -12,19 +12,13 @@ from hemoct import files, images, splits, tables
 from hemoct.cli import UserError, Workspace, positive_int
 
 
-@dataclass
-class SliceData:
-    """Slices with known labels, in one fixed order: row i of `table`, `targets` and `pixels` is the same slice."""
+@dataclass(frozen=True, kw_only=True)
+class Slices:
+    """Slices of a data set in one fixed order, and how they are parted; what each task learns from them is added to it."""
 
     table: pd.DataFrame
-    """image_id, patient, image ... of labels.csv"""
+    """image_id, patient, slice, image ... of labels.csv"""
     layout: str
-    classes: list[str]
-    exclusive: bool
-    targets: np.ndarray
-    """float32 (n, classes), 0 or 1; NaN where unknown slices were asked for"""
-    pixels: np.ndarray
-    """uint8 (n, size, size), a memory map; empty where none were asked for"""
     splits_sha256: str | None
     """None where no split was asked for"""
     _labels: pd.DataFrame
@@ -34,6 +28,18 @@ class SliceData:
         """`train`, `val` or `test` for each row; see hemoct.splits."""
         part = splits.part_of(self._labels, self._splits, fold, protocol, split)
         return part.reindex(self.table["image_id"]).to_numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceData(Slices):
+    """Slices with known labels; row i of `table`, `targets` and `pixels` is the same slice."""
+
+    classes: list[str]
+    exclusive: bool
+    targets: np.ndarray
+    """float32 (n, classes), 0 or 1; NaN where unknown slices were asked for"""
+    pixels: np.ndarray
+    """uint8 (n, size, size), a memory map; empty where none were asked for"""
 
 
 def load(
@@ -51,24 +57,35 @@ def load(
     """
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset)
+    classes, targets = choose_targets(labels, dataset, label)
+    keep = ~np.isnan(targets).any(axis=1) | (not known_only)
+    slices, keep = choose(work, dataset, labels, keep, "unknown label", limit_patients, split)
+    pixels = np.zeros((0, 0, 0), np.uint8) if image_size is None else images.cached(work, slices.table, image_size)
+    targets = targets[keep].astype(np.float32)
+    return SliceData(**vars(slices), classes=classes, exclusive=dataset.exclusive, targets=targets, pixels=pixels)
+
+
+def choose(
+    work: Workspace, dataset: tables.Dataset, labels: pd.DataFrame, keep: np.ndarray, why_not: str,
+    limit_patients: int | None = None, split: bool = True,
+) -> tuple[Slices, np.ndarray]:  # fmt: skip
+    """The rows of labels.csv to `keep` (bool), at most those of `limit_patients`, with their folds; and which they are.
+
+    Stops at slices without a fold, and when no slice is left; says how many are left out, and `why_not` all are kept.
+    """
     split_table = tables.read_splits(work) if split else None
     if split_table is not None:
         stop_if_unsplit(work, labels, split_table)
-    classes, targets = choose_targets(labels, dataset, label)
-
-    keep = ~np.isnan(targets).any(axis=1) | (not known_only)
     if limit_patients is not None:
         chosen = first_patients(split_table, limit_patients) if split else sorted(labels["patient"].unique())[:limit_patients]
-        keep &= labels["patient"].isin(chosen).to_numpy()
+        keep = keep & labels["patient"].isin(chosen).to_numpy()
     if not keep.all():
-        print(f"{len(keep) - keep.sum()} of {len(keep)} slices are left out (unknown label or --limit-patients)")
+        print(f"{len(keep) - keep.sum()} of {len(keep)} slices are left out ({why_not} or --limit-patients)")
     table = labels[keep].reset_index(drop=True)
     if table.empty:
         raise UserError(f"{work.show(work.work / 'labels.csv')}: no slice is left to work with; check its labels")
-    pixels = np.zeros((0, 0, 0), np.uint8) if image_size is None else images.cached(work, table, image_size)
     digest = files.sha256(work.work / "splits.csv") if split else None
-    targets = targets[keep].astype(np.float32)
-    return SliceData(table, dataset.layout, classes, dataset.exclusive, targets, pixels, digest, labels, split_table)
+    return Slices(table=table, layout=dataset.layout, splits_sha256=digest, _labels=labels, _splits=split_table), keep
 
 
 def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | None) -> tuple[list[str], np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from hemoct import annotations, boxes, files
+from hemoct import annotations, boxes, files, images
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
 from hemoct.tables import PARTS
@@ -26,7 +26,7 @@ def folder(work: Workspace, form: str, protocol: str, fold: int) -> Path:
 
 def sizes(work: Workspace, data: BoxData) -> np.ndarray:
     """Width and height of each image, int (n, 2). Stops when a box leaves its image, naming how many and the first."""
-    found = np.array([_size(work.raw / name) for name in tqdm(data.table["image"], desc="sizes", disable=None)])
+    found = images.sizes(work, data.table)
     outside = [
         row for row, corners in enumerate(data.boxes) if (corners < -SLACK).any() or (corners[:, 2:] > found[row] + SLACK).any()
     ]
@@ -39,13 +39,6 @@ def sizes(work: Workspace, data: BoxData) -> np.ndarray:
             "correct the annotation and run scripts/03_make_labels.py again"
         )
     return found
-
-
-def _size(path: Path) -> tuple[int, int]:
-    try:
-        return annotations.image_header(path)[:2]
-    except annotations.AnnotationError as error:
-        raise UserError(f"{path}: {error}; restore it, or take it out and run scripts/03_make_labels.py again") from None
 
 
 def write_yolo(target: Path, work: Workspace, data: BoxData, part: np.ndarray, size: np.ndarray) -> list[Path]:
@@ -135,7 +128,7 @@ def check(work: Workspace, export: Path, data: BoxData, rows: np.ndarray, part: 
             problems.append(f"{work.show(image if not image.is_file() else label)} is missing")
         else:
             try:
-                size = np.array(_size(image))
+                size = np.array(images.size_of(image))
                 if not _agrees(annotations.read_yolo(label, data.classes, *size), data, row, size):
                     problems.append(f"{work.show(label)} has other boxes than boxes.csv")
             except UserError as error:
