@@ -20,7 +20,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from test_boxes import some_boxes
 
-from hemoct import annotations, box_data, cli, splits, tables, yolo_export
+from hemoct import annotations, box_data, cli, images, splits, tables, yolo_export
 from hemoct.cli import UserError
 
 MAKE = "task2_detection/01_make_yolo_dataset.py"
@@ -202,7 +202,7 @@ def test_killed_in_the_middle_the_old_export_stays_whole(work, make, monkeypatch
 def test_images_are_linked_in_a_time_that_grows_with_their_number(work, make, monkeypatch):
     """One look at each image's header and one link each, however many there are."""
     toy.make(work, boxes=True, patients=15, slices=8)
-    counts = {"_size": 0, "link": 0}
+    counts = {"size_of": 0, "link": 0}
 
     def count(name: str, real: Callable) -> Callable:
         def counted(*words):
@@ -211,10 +211,10 @@ def test_images_are_linked_in_a_time_that_grows_with_their_number(work, make, mo
 
         return counted
 
-    for name in counts:
-        monkeypatch.setattr(yolo_export, name, count(name, getattr(yolo_export, name)))
+    for module, name in ((images, "size_of"), (yolo_export, "link")):
+        monkeypatch.setattr(module, name, count(name, getattr(module, name)))
     assert make().code == 0
-    assert counts == {"_size": 120, "link": 5 * 120}
+    assert counts == {"size_of": 120, "link": 5 * 120}
 
 
 def test_starts_without_torch():
