@@ -497,6 +497,7 @@ def test_slices_whose_proposals_all_collapse_have_a_finite_loss():
     torch.manual_seed(0)
     model = detectors_torchvision.build(spec)
     torch.nn.init.constant_(model.rpn.head.bbox_pred.bias, 1000.0)  # all proposals lie beyond the image: cut, they are empty
+    torch.nn.init.constant_(model.rpn.head.cls_logits.bias, -50.0)  # and none of them looks like an object
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     losses = model.train()([torch.zeros(3, 64, 64)] * 2, [nothing] * 2)
     assert all(bool(loss.isfinite()) for loss in losses.values()), losses

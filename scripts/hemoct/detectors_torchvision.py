@@ -35,7 +35,7 @@ AUGMENTATIONS = {"none": None, "ct": CT}
 # 0.85 and 1.9 by default, 3.2 and 22 with these proposals, 4.0 with 64 sampled boxes as well.
 PROPOSALS = {
     "rpn_pre_nms_top_n_train": 200, "rpn_post_nms_top_n_train": 100, "rpn_pre_nms_top_n_test": 200,
-    "rpn_post_nms_top_n_test": 50, "box_batch_size_per_image": 64, "box_score_thresh": LEAST_CONFIDENCE,
+    "rpn_post_nms_top_n_test": 50, "rpn_score_thresh": 0.0, "box_batch_size_per_image": 64, "box_score_thresh": LEAST_CONFIDENCE,
     "box_detections_per_img": MOST_BOXES,
 }  # fmt: skip
 CANDIDATES = {"topk_candidates": 200, "score_thresh": LEAST_CONFIDENCE, "detections_per_img": MOST_BOXES}
@@ -77,7 +77,8 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
         scaled = tuple(tuple(side * size / ANCHOR_SIDE for side in level) for level in usual.sizes)
         holder.anchor_generator = AnchorGenerator(scaled, usual.aspect_ratios)
     if family == "fasterrcnn_":
-        model.rpn.min_size = 0.0  # else a batch of blank slices has no proposal left, and the mean loss of none is no number
+        # With this and rpn_score_thresh 0 every slice has proposals: a batch without any has the mean loss of none, no number.
+        model.rpn.min_size = 0.0
     if spec.group_norm:
         _normalise_by_groups(model)
     if weights != "none":
@@ -92,8 +93,8 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
 def group_norm(weights: str) -> bool:
     """Whether a model from these `weights` normalises by groups of channels (Wu and He 2018), else by batches.
 
-    From scratch it has to: batches are small, four slices in five show no lesion but most of those in a batch do, and running
-    statistics of the one blow up on the other. (He, Girshick and Dollar 2019 train detectors from scratch in the same way.)
+    From scratch, as He, Girshick and Dollar 2019 do it: batches of a detector are small, and --negatives makes them unlike the
+    slices that running statistics would meet later.
     """
     if weights in ("none", "coco"):
         return weights == "none"
