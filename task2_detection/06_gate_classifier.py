@@ -38,6 +38,7 @@ from hemoct import (
     plots,
     plots_classification,
     plots_gate,
+    predicted_boxes,
     predictions,
     slice_data,
     tables,
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.name.startswith("fold"):
         parser.error(f"--name {args.name} is a folder of the detector; choose another")
     work = cli.workspace(args)
-    detector, protocol = gate.detector_folders(work, args.experiment, args.fold)
+    detector, protocol = predicted_boxes.folders(work, args.experiment, args.fold)
     spec = detectors.read_spec(detector[0])
     args.protocol, args.split = spec.protocol, spec.split
     data = slice_data.load(work, None, args.label, args.limit_patients)
@@ -100,7 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
 def run_of(work: cli.Workspace, detector: Path, args: argparse.Namespace) -> cli.Run:
     """The run record of one fold. What the gate is compared with does not change how it is trained."""
     training = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "classifier"})
-    inputs = [*(work.work / name for name in TABLES), *(detector / name for name in gate.NEEDED)]
+    inputs = [*(work.work / name for name in TABLES), *(detector / name for name in predicted_boxes.NEEDED)]
     inputs += [Path(args.weights)] if args.weights not in ("none", "imagenet") else []
     return cli.Run(__file__, training, detector.parent / args.name / detector.name, inputs)
 

@@ -10,7 +10,7 @@ import torch
 import toy
 from PIL import Image
 
-from hemoct import (
+from hemoct import predicted_boxes, (
     bootstrap,
     classification,
     cli,
@@ -141,7 +141,7 @@ def test_only_boxes_of_the_asked_class_count(work):
     detect(work)
     folder = work.task(2) / "d" / "fold0"
     files.write_json(folder / "model.json", files.read_json(folder / "model.json") | {"classes": ["disk", "hemorrhage"]})
-    for name in gate.NEEDED[1:]:
+    for name in predicted_boxes.NEEDED[1:]:
         frame = tables.read_csv(folder / name, detections.COLUMNS)
         frame.loc[frame["confidence"] == 0.3, "class"] = "hemorrhage"
         tables.write_csv(folder / name, frame)
@@ -231,7 +231,7 @@ def test_no_box_anywhere_is_whole_slices_everywhere(work, step):
     toy.make(work, boxes=True)
     detect(work)
     folder = work.task(2) / "d" / "fold0"
-    for name in gate.NEEDED[1:]:
+    for name in predicted_boxes.NEEDED[1:]:
         frame = tables.read_csv(folder / name, detections.COLUMNS).drop_duplicates("image_id")
         tables.write_csv(folder / name, frame.assign(**{"class": "", "confidence": "", **dict.fromkeys(detections.CORNERS, "")}))
     result = step()

@@ -25,8 +25,17 @@ def pick(name: str) -> torch.device:
     return torch.device(name)
 
 
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
 def precision(device: torch.device, wanted: str) -> torch.dtype | None:
-    """The dtype for autocast, or None for full precision: bfloat16 where a GPU has it in hardware, else float16, on CUDA only."""
+    """The dtype for autocast, or None for full precision.
+
+    `auto`: bfloat16 where a GPU has it in hardware, else float16, on CUDA only. `bf16` also on a CPU: where that has bfloat16 in
+    hardware (AVX-512 BF16, AMX), a U-Net trains about twice as fast.
+    """
+    if wanted == "bf16":
+        return torch.bfloat16
     if wanted == "fp32" or device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -20,11 +20,9 @@ from hemoct import (
     classification,
     classification_tables,
     comparison,
-    detection,
     detections,
-    detectors,
-    experiments,
     images,
+    predicted_boxes,
     predictions,
     tables,
 )
@@ -32,9 +30,6 @@ from hemoct.classification import Evaluation
 from hemoct.cli import UserError, Workspace
 from hemoct.comparison import Evaluated
 from hemoct.slice_data import SliceData
-
-NEEDED = ("model.json", "predictions.csv", "train_predictions.csv")
-"""what a gate reads of a detector's fold"""
 
 
 @dataclass(frozen=True)
@@ -70,27 +65,6 @@ def describe(experiment: str, margin: float, least_side: int) -> dict[str, Any]:
 # ---- what the detector left
 
 
-def detector_folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], str]:
-    """The folds of a detector that a gate can look through (`fold`: a number or "all"), and their protocol.
-
-    Stops when a file of NEEDED is missing, when the folds differ in protocol or classes, and when splits.csv is another one.
-    """
-    folder = work.task(2) / experiment
-    wanted = "fold[0-9]*" if fold == "all" else f"fold{fold}"
-    found = [path for path in sorted(folder.glob(wanted)) if (path / "predictions.csv").exists()]
-    if not found:
-        there = ", ".join(experiments.trained(work, 2))
-        raise UserError(f"{work.show(folder / wanted)} holds no predictions.csv; experiments of task 2: {there}")
-    for path in (of_fold / name for of_fold in found for name in NEEDED):
-        if not path.exists():
-            raise UserError(f"{work.show(path)} is missing; {predictions.AGAIN[2]}")
-    for of_fold in found:
-        spec = detectors.read_spec(of_fold)
-        if spec.split == "folds" and f"fold{spec.fold}" != of_fold.name:
-            raise UserError(f"{work.show(of_fold / 'model.json')} is of fold {spec.fold}: test patients would leak; restore it")
-    return found, predictions.setting(work, 2, found)
-
-
 def read(work: Workspace, folder: Path, data: SliceData) -> tuple[SliceData, Regions]:
     """The best box of a detector's fold folder on each slice of `data`.
 
@@ -98,18 +72,8 @@ def read(work: Workspace, folder: Path, data: SliceData) -> tuple[SliceData, Reg
     back. For a label that is one of the detector's classes only boxes of that class count. Stops when predictions are wrong,
     lack slices, or are not of the parts that the slices have in this fold.
     """
-    spec = detectors.read_spec(folder)
-    frame = _read_boxes(work, folder, spec.classes)
-    fold = int(folder.name.removeprefix("fold"))
-    place = pd.Series(data.part_of(fold, spec.protocol, spec.split), index=data.table["image_id"])
-    of_data = frame[frame["image_id"].isin(place.index)]
-    wrong = (of_data["part"] != of_data["image_id"].map(place)) | (of_data["fold"] != fold)
-    if wrong.any():
-        raise UserError(
-            f"{work.show(folder)}: its predictions of {of_data['image_id'][wrong].iloc[0]} are not those of fold {fold} in "
-            f"splits.csv, test patients would leak; {predictions.AGAIN[2]}"
-        )
-    asked = place.index.isin(of_data["image_id"])
+    of_data, spec = predicted_boxes.read(work, folder, data)
+    asked = data.table["image_id"].isin(of_data["image_id"]).to_numpy()
     dataset = tables.read_dataset(work)
     missing = data.table.loc[~asked & data.table[dataset.labels].notna().all(axis=1).to_numpy(), "image_id"]
     if len(missing):
@@ -120,18 +84,6 @@ def read(work: Workspace, folder: Path, data: SliceData) -> tuple[SliceData, Reg
     kept = replace(data, table=data.table[asked].reset_index(drop=True), targets=data.targets[asked])
     best = _best(of_data, [name for name in data.classes if name in spec.classes]).reindex(kept.table["image_id"])
     return kept, Regions(best[detections.CORNERS].to_numpy(), best["confidence"].fillna(0).to_numpy())
-
-
-def _read_boxes(work: Workspace, folder: Path, classes: list[str]) -> pd.DataFrame:
-    """Checked boxes of all three parts of a fold."""
-    if not predictions.is_current(work, folder, made_with=()):
-        raise UserError(f"{work.show(folder / 'predictions.csv')} is older than best.pt; {predictions.AGAIN[2]}")
-    labels, frames = tables.read_labels(work, tables.read_dataset(work)), []
-    for path in (folder / name for name in NEEDED[1:]):
-        frame = tables.read_csv(path, detections.COLUMNS)
-        checked = detection.check(frame.assign(part="test"), path, labels, classes)  # the parts are looked at in `read`
-        frames.append(checked.assign(part=frame["part"]))
-    return pd.concat(frames, ignore_index=True)
 
 
 def _best(boxes: pd.DataFrame, classes: list[str]) -> pd.DataFrame:

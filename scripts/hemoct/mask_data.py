@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from hemoct import images, slice_data, tables
@@ -92,10 +91,10 @@ def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np
         return found == high
     if not ((found > SOFT_EDGE) & (found < 255 - SOFT_EDGE)).any():
         return found >= THRESHOLD
-    values = np.unique(found)
+    values = [str(one) for one in np.unique(found)]
     raise UserError(
-        f"{path} has {len(values)} grey values ({', '.join(map(str, values[:6]))}{' ...' if len(values) > 6 else ''}), no two-valued "
-        "mask; say which one is the lesion with --mask-value"
+        f"{path} has {len(values)} grey values ({', '.join(values[:6])}{' ...' if len(values) > 6 else ''}) where a mask has two; "
+        "say which one is the lesion with --mask-value"
     )
 
 

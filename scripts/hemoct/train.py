@@ -45,7 +45,8 @@ def add_flags(
     group.add_argument("--schedule", choices=SCHEDULES, default="onecycle", help="how the learning rate goes")
     group.add_argument("--warmup", type=cli.share, default=0.1, help="share of the steps in which the learning rate rises")
     group.add_argument("--patience", type=cli.positive_int, default=10, help="epochs without a better validation before stopping")
-    group.add_argument("--precision", choices=("auto", "fp32"), default="auto", help="auto: mixed precision on CUDA")
+    group.add_argument("--precision", choices=devices.PRECISIONS, default="auto",
+                       help="auto: mixed precision on CUDA; bf16: on a CPU that has it")  # fmt: skip
     group.add_argument("--resume", action="store_true", help="go on from the last whole epoch")
 
 

@@ -54,24 +54,35 @@ def augment_and_tell(
     images: torch.Tensor, strength: Strength, axis: str, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `augment`, and how each slice was moved, for move_boxes: affine matrices (batch, 2, 3) of torch's affine_grid."""
-
-    def uniform(limit: float) -> torch.Tensor:
-        return (torch.rand(len(images), generator=generator, device=images.device) * 2 - 1) * limit
-
-    still = torch.ones(len(images), device=images.device)
-    mirror = torch.where(uniform(1) < 0, -1.0, 1.0) if strength.mirror else still
-    flip_x, flip_y = (mirror, still) if axis == "horizontal" else (still, mirror)
-    angle, zoom = uniform(math.radians(strength.degrees)), 1 / (1 + uniform(strength.scale))
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    # affine_grid counts in units of half the side, hence the factor 2 of the shift
-    first = torch.stack([cos * flip_x, -sin * flip_y, uniform(2 * strength.shift)], dim=1)
-    second = torch.stack([sin * flip_x, cos * flip_y, uniform(2 * strength.shift)], dim=1)
-    moves = torch.stack([first, second], dim=1)
+    moves = draw_moves(len(images), strength, axis, generator)
     grid = F.affine_grid(moves, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return regrade(moved, strength, generator), moves
 
-    contrast, brightness = 1 + uniform(strength.contrast), uniform(strength.brightness)
-    return (moved * contrast.view(-1, 1, 1, 1) + brightness.view(-1, 1, 1, 1)).clamp_(0, 1), moves
+
+def draw_moves(n: int, strength: Strength, axis: str, generator: torch.Generator) -> torch.Tensor:
+    """Random affine matrices (n, 2, 3) of torch's affine_grid, on the generator's device: new places mapped to old ones."""
+    still = torch.ones(n, device=generator.device)
+    mirror = torch.where(_uniform(n, 1, generator) < 0, -1.0, 1.0) if strength.mirror else still
+    flip_x, flip_y = (mirror, still) if axis == "horizontal" else (still, mirror)
+    angle, zoom = _uniform(n, math.radians(strength.degrees), generator), 1 / (1 + _uniform(n, strength.scale, generator))
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    # affine_grid counts in units of half the side, hence the factor 2 of the shift
+    first = torch.stack([cos * flip_x, -sin * flip_y, _uniform(n, 2 * strength.shift, generator)], dim=1)
+    second = torch.stack([sin * flip_x, cos * flip_y, _uniform(n, 2 * strength.shift, generator)], dim=1)
+    return torch.stack([first, second], dim=1)
+
+
+def regrade(images: torch.Tensor, strength: Strength, generator: torch.Generator) -> torch.Tensor:
+    """Change contrast and brightness of each image of a batch (batch, channels, height, width) in 0..1, and cut at 0 and 1."""
+    contrast, brightness = (
+        _uniform(len(images), limit, generator).view(-1, 1, 1, 1) for limit in (strength.contrast, strength.brightness)
+    )
+    return (images * (1 + contrast) + brightness).clamp_(0, 1)
+
+
+def _uniform(n: int, limit: float, generator: torch.Generator) -> torch.Tensor:
+    return (torch.rand(n, generator=generator, device=generator.device) * 2 - 1) * limit
 
 
 def move_boxes(boxes: torch.Tensor, move: torch.Tensor, side: int, least: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
