@@ -10,7 +10,7 @@ import torch
 import toy
 from PIL import Image
 
-from hemoct import predicted_boxes, (
+from hemoct import (
     bootstrap,
     classification,
     cli,
@@ -22,6 +22,7 @@ from hemoct import predicted_boxes, (
     plots,
     plots_classification,
     plots_gate,
+    predicted_boxes,
     slice_data,
     splits,
     tables,

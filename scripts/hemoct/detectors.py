@@ -58,17 +58,6 @@ def family(model: str) -> ModuleType:
     return importlib.import_module(f"hemoct.detectors_{name}")
 
 
-def load_fitting(model: nn.Module, state: dict[str, torch.Tensor], source: Path | str) -> None:
-    """Load what fits of a state_dict: the head's last layers differ with the number of classes."""
-    own = model.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    if len(fitting) < len(own) / 2:
-        raise UserError(
-            f"--weights {source} is a checkpoint of another model: {len(fitting)} of {len(own)} tensors fit; choose its --model"
-        )
-    model.load_state_dict(fitting, strict=False)
-
-
 def not_fetched(model: str, error: Exception) -> UserError:
     """The one line for COCO weights that the network did not give."""
     reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
@@ -96,15 +85,7 @@ def read_spec(folder: Path) -> DetectorSpec:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, DetectorSpec]:
     """Rebuild the detector of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = read_spec(folder)
-    path = folder / "best.pt"
-    if not path.exists():
-        raise UserError(f"{path} is missing; train with {STEP}")
-    model = spec.family.build(spec)
-    try:
-        model.load_state_dict(models.read_state(path))
-    except RuntimeError:
-        raise UserError(f"{path} is a checkpoint of another model than {spec.model} in model.json; train again") from None
-    return model.to(device).eval(), spec
+    return models.load_trained(spec.family.build(spec), folder, spec.model).to(device).eval(), spec
 
 
 def detect(model: nn.Module, spec: DetectorSpec, slices: Iterable[np.ndarray], batch_size: int) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ from hemoct.batches import Store
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
 from hemoct.detections import Scene
-from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, load_fitting, not_fetched
+from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, not_fetched
 
 LR = 3e-4  # of AdamW, for the default batch
 LEAST_SIZE = 64
@@ -83,7 +83,7 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
         _normalise_by_groups(model)
     if weights != "none":
         state = _fetched(spec.model) if weights == "coco" else models.read_state(Path(weights))
-        load_fitting(model, state, weights)
+        models.load_fitting(model, state, weights)
         if not any(name.endswith("num_batches_tracked") for name in state):
             for layer in _normalisations(model):
                 layer.requires_grad_(False)

@@ -33,7 +33,7 @@ from hemoct import files, models, tables, yolo_export
 from hemoct import train as training
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
-from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, load_fitting, not_fetched
+from hemoct.detectors import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, not_fetched
 
 CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoct"
 
@@ -160,7 +160,7 @@ def _load(model: nn.Module, path: Path) -> None:
             state = load_checkpoint(path)[0].float().state_dict()
         except Exception as error:  # whatever a stranger's pickle raises
             raise UserError(f"--weights {path} is no YOLO checkpoint ({type(error).__name__})") from None
-    load_fitting(model, state, path)
+    models.load_fitting(model, state, path)
 
 
 class EachClass(DetectionPredictor):

@@ -9,9 +9,14 @@ from typing import Any
 
 from hemoct.cli import UserError, Workspace
 
-STEPS = {1: ("01_train.py", "02_evaluate.py"), 2: ("02_train.py", "04_evaluate.py")}
+STEPS = {1: ("01_train.py", "02_evaluate.py"), 2: ("02_train.py", "04_evaluate.py"), 3: ("02_train.py", "03_evaluate.py")}
 """the steps of a task that train and that evaluate"""
 FOLDERS = {1: "task1_classification", 2: "task2_detection", 3: "task3_segmentation", 4: "task4_multilabel"}
+
+
+def train_step(task: int) -> str:
+    """The step that trains the models of a task: `task2_detection/02_train.py`."""
+    return f"{FOLDERS[task]}/{STEPS[task][0]}"
 
 
 def evaluated(work: Workspace, task: int) -> list[str]:

@@ -14,7 +14,7 @@ from numpy.lib.format import write_array_header_1_0
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from hemoct import annotations, files
+from hemoct import annotations, boxes, files
 from hemoct.cli import UserError, Workspace
 
 CACHE_VERSION = 1
@@ -52,6 +52,16 @@ def size_of(path: Path) -> tuple[int, int]:
 def resize(grey: np.ndarray, size: int) -> np.ndarray:
     """Fit a slice into a square of `size` pixels: aspect ratio kept, black border, antialiased."""
     return np.asarray(ImageOps.pad(Image.fromarray(grey), (size, size), Image.Resampling.BILINEAR, color=0))
+
+
+def restore(square: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The inverse of `resize`: what lies in the square (uint8) at the size of the image, (height, width)."""
+    size = len(square)
+    if (width, height) == (size, size):
+        return square
+    scale_x, scale_y, left, top = boxes.letterbox(width, height, size)
+    area = (left, top, left + width * scale_x, top + height * scale_y)
+    return np.asarray(Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR, box=area))
 
 
 def cached(work: Workspace, labels: pd.DataFrame, size: int) -> np.ndarray:

@@ -93,7 +93,7 @@ def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np
         return found >= THRESHOLD
     values = [str(one) for one in np.unique(found)]
     raise UserError(
-        f"{path} has {len(values)} grey values ({', '.join(values[:6])}{' ...' if len(values) > 6 else ''}) where a mask has two; "
+        f"{path} has {len(values)} grey values ({', '.join(values[:6])}{' ...' if len(values) > 6 else ''}) where two are due; "
         "say which one is the lesion with --mask-value"
     )
 

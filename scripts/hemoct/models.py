@@ -17,7 +17,7 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
-from hemoct import files
+from hemoct import experiments, files
 from hemoct.cli import UserError
 
 WORDS = ("none", "imagenet", "coco")  # what --weights may be beside a file
@@ -63,11 +63,9 @@ def build(spec: ClassifierSpec, weights: str = "none") -> nn.Module:
         model = timm.create_model(spec.backbone, pretrained=weights == "imagenet", **options)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         if weights != "imagenet":
-            raise UserError(
-                f"--backbone {spec.backbone} cannot be built for {spec.image_size} px: {_first_line(error)}"
-            ) from None
+            raise UserError(f"--backbone {spec.backbone} cannot be built for {spec.image_size} px: {first_line(error)}") from None
         raise UserError(
-            f"--weights imagenet: the weights of {spec.backbone} could not be fetched ({_first_line(error)}); "
+            f"--weights imagenet: the weights of {spec.backbone} could not be fetched ({first_line(error)}); "
             "connect to the internet, name a local file (--weights FILE), or train from scratch (--weights none)"
         ) from None
     if weights not in ("none", "imagenet"):
@@ -83,7 +81,7 @@ def _stop_if_size_does_not_fit(model: nn.Module, spec: ClassifierSpec) -> None:
             model.eval()(torch.zeros(1, 1, spec.image_size, spec.image_size))
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"--backbone {spec.backbone} cannot take {spec.image_size} px ({_first_line(error)}); choose another --image-size"
+            f"--backbone {spec.backbone} cannot take {spec.image_size} px ({first_line(error)}); choose another --image-size"
         ) from None
 
 
@@ -157,16 +155,30 @@ def read_spec(folder: Path, of_regions: bool = False) -> ClassifierSpec:
 def load(folder: Path, device: torch.device, of_regions: bool = False) -> tuple[nn.Module, ClassifierSpec]:
     """Rebuild the classifier of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = read_spec(folder, of_regions)
+    return load_trained(build(spec), folder, spec.backbone).to(device).eval(), spec
+
+
+def load_trained(model: nn.Module, folder: Path, name: str) -> nn.Module:
+    """Load best.pt of a fold folder into the model that model.json describes under `name`."""
     path = folder / "best.pt"
     if not path.exists():
-        raise UserError(f"{path} is missing; train with task1_classification/01_train.py")
-    model = build(spec)
-    state = read_state(path)
+        raise UserError(f"{path} is missing; train with {experiments.train_step(files.read_json(folder / 'model.json')['task'])}")
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(read_state(path))
     except RuntimeError:
-        raise UserError(f"{path} is a checkpoint of another model than {spec.backbone} in model.json; train again") from None
-    return model.to(device).eval(), spec
+        raise UserError(f"{path} is a checkpoint of another model than {name} in model.json; train again") from None
+    return model
+
+
+def load_fitting(model: nn.Module, state: dict[str, torch.Tensor], source: Path | str) -> None:
+    """Load what fits of a state_dict: the head's last layers differ with the number of classes."""
+    own = model.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if len(fitting) < len(own) / 2:
+        raise UserError(
+            f"--weights {source} is a checkpoint of another model: {len(fitting)} of {len(own)} tensors fit; choose its --model"
+        )
+    model.load_state_dict(fitting, strict=False)
 
 
 def read_state(path: Path) -> dict:
@@ -181,7 +193,7 @@ def read_state(path: Path) -> dict:
             raise ValueError(f"it holds a {type(state).__name__}")
         return state
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is not a torch checkpoint of plain tensors ({_first_line(error)})") from None
+        raise UserError(f"{path} is not a torch checkpoint of plain tensors ({first_line(error)})") from None
 
 
 def _load_body(model: nn.Module, path: Path) -> None:
@@ -206,5 +218,6 @@ def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, shortened, or its kind where it has none."""
     return textwrap.shorten((str(error).strip().splitlines() or [type(error).__name__])[0], 140, placeholder=" ...")

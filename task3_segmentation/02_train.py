@@ -1,0 +1,206 @@
+"""Train a network that draws the mask of each lesion, one model a fold, and predict the slices of its fold.
+
+In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding. Best epoch: Dice by patient on validation.
+--region slice sees whole slices. --region box sees windows around boxes, at native resolution: around true boxes in training, and
+where there is no lesion, so that it learns to stay silent; around the boxes of a detector of the same fold when it predicts.
+--boxes truth predicts around true boxes: an upper bound, never a result.
+
+Reads   data/work/NAME/{labels,boxes,splits}.csv, dataset.json      scripts/03_make_labels.py, scripts/05_make_splits.py
+        outputs/NAME/task2/BOXES/foldK/{model.json,predictions.csv,train_predictions.csv}       task2_detection/02_train.py
+        (--region box; where outputs/ has none, those of outputs/reference)
+Writes  outputs/NAME/task3/EXPERIMENT/foldK/    best.pt, model.json, last.pt, history.csv, predictions.csv (val, test),
+                                                probability/IMAGE_ID.png (8 bit)
+        (--upper-bound: EXPERIMENT/truth-boxes/foldK/, the same model around true boxes)
+Next    python task3_segmentation/03_evaluate.py
+
+On a laptop without a GPU or network: --weights none --encoder resnet18 --epochs 24 --precision bf16 (where the CPU has it)
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hemoct import (
+    cli,
+    device,
+    images,
+    lesion_windows,
+    mask_data,
+    models,
+    predicted_boxes,
+    segmenters,
+    segmenting,
+    slice_data,
+    train,
+    transforms,
+)
+from hemoct.lesion_windows import AroundBoxes, WholeSlices
+
+TRUTH = "truth"
+TABLES = ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser()
+    args = cli.parse(parser, argv, __file__)
+    work = cli.workspace(args)
+    base = f"{args.model}-{args.encoder}" + ("-box" if args.region == "box" else "")
+    experiment = work.task(3) / cli.experiment_name(parser, args, base, NAMED)
+    folders = [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
+    detector = detector_of(work, args)
+    runs = {folder: cli.Run(__file__, args, folder, inputs_of(work, args, detector.get(folder.name))) for folder in folders}
+    due = [folder for folder in folders if not runs[folder].up_to_date()]
+    if not due:
+        return
+    if not args.overwrite:
+        for folder in due:
+            runs[folder].stop_if_other("give another --experiment NAME, or --overwrite to replace it")
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    chosen = device.pick(args.device)
+    data = mask_data.load(work, args.mask_value, args.limit_patients)
+    args.mirror = transforms.mirror_axis(args.mirror, data.layout)
+    args.image_size = args.image_size or SIZES[args.region]
+    for folder in due:
+        print(f"{work.show(folder)}: {args.model}, {args.encoder}, {args.region}, {args.protocol} protocol")
+        with runs[folder] as run:
+            run.note(device=str(chosen))
+            run.wrote(*train_fold(folder, args, run.record["inputs"], work, data, detector.get(folder.name), chosen))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser(__doc__)
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", default="unet", choices=segmenters.ARCHITECTURES, help="architecture of segmentation_models_pytorch"
+    )
+    group.add_argument("--encoder", default="resnet34", help="resnet18, efficientnet-b0, mit_b0 ..., or tu-NAME for one of timm")
+    group.add_argument("--weights", default="imagenet", help="of the encoder: imagenet, none; or a file with a state_dict")
+    group.add_argument("--image-size", type=cli.positive_int, help="side of what the network sees; default: slice 256, box 128")
+    group.add_argument(
+        "--context", type=int, choices=range(6), default=0, help="neighbouring slices on each side as further channels"
+    )
+    group.add_argument("--loss", default="bce-dice", choices=segmenters.LOSSES, help="what is minimised")
+    group.add_argument("--augment", default="affine", choices=segmenting.AUGMENTATIONS, help="on training windows only")
+    group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
+                       help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip
+    group.add_argument("--no-mirrored-mean", action="store_true", help="predict without the mean over the mirrored image")
+    group.add_argument("--negatives", type=cli.number_from_0, default=0.5, metavar="RATIO",
+                       help="windows without a lesion for each one with it, another draw each epoch")  # fmt: skip
+    group.add_argument("--mask-value", type=int, help="grey value that is the lesion, in masks of several values")
+    group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
+    group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
+    group = parser.add_argument_group("region")
+    group.add_argument("--region", default="box", choices=("slice", "box"), help="what the network sees")
+    group.add_argument("--boxes", default="yolov8n", metavar="EXPERIMENT", help=f"of task 2; {TRUTH}: true boxes, an upper bound")
+    group.add_argument("--margin", type=cli.number_from_0, default=0.1,
+                       help="what is added at both ends of a box, in parts of its longer side")  # fmt: skip
+    group.add_argument("--least-side", type=cli.positive_int, help="of a window, in pixels of the image; default: the image size")
+    group.add_argument("--upper-bound", action="store_true", help="predict around true boxes too, into EXPERIMENT/truth-boxes")
+    slice_data.add_flags(parser)
+    train.add_flags(parser, epochs=40, batch_size=16, lr=1e-3, batch=cli.above_one)
+    train.add_device_flags(parser)
+    return parser
+
+
+SIZES = {"slice": 256, "box": 128}
+# How a flag that differs from its default shows in the name of the experiment, in this order.
+NAMED = {
+    "weights": {"none": "scratch"}, "image_size": "{}px", "context": "context{}", "loss": "{}", "augment": "augment-{}",
+    "negatives": "negatives{:g}", "boxes": "{}", "margin": "margin{:g}", "least_side": "side{}", "epochs": "{}ep",
+    "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}", "weight_decay": "decay{:g}", "schedule": "{}",
+    "warmup": "warmup{:g}", "patience": "patience{}", "precision": "{}", "seed": "seed{}", "limit_patients": "{}patients",
+    "mirror": "{}", "protocol": "{}", "split": "{}",
+}  # fmt: skip
+
+
+def detector_of(work: cli.Workspace, args: argparse.Namespace) -> dict[str, Path]:
+    """The folder of the detector of each fold; empty where none is asked."""
+    if args.region == "slice" or args.boxes == TRUTH:
+        return {}
+    fold = "0" if args.split == "given" else args.fold
+    found, protocol = predicted_boxes.folders(work, args.boxes, fold)
+    wanted = "given" if args.split == "given" else args.protocol
+    if protocol != wanted:
+        raise cli.UserError(
+            f"--boxes {args.boxes} has the protocol {protocol}, not {wanted}: test patients would leak; name another"
+        )
+    missing = {f"fold{number}" for number in slice_data.folds(args)} - {folder.name for folder in found}
+    if missing:
+        raise cli.UserError(
+            f"--boxes {args.boxes} lacks {', '.join(sorted(missing))}; train its other folds, or choose with --fold"
+        )
+    return {folder.name: folder for folder in found}
+
+
+def inputs_of(work: cli.Workspace, args: argparse.Namespace, detector: Path | None) -> list[Path]:
+    inputs = [work.work / name for name in TABLES]
+    inputs += [detector / name for name in predicted_boxes.NEEDED] if detector else []
+    return inputs + ([Path(args.weights)] if args.weights not in models.WORDS else [])
+
+
+def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.Workspace, data: mask_data.MaskData,
+               detector: Path | None, chosen: torch.device) -> list[Path]:  # fmt: skip
+    """Train one model and predict its fold; returns the files that were written."""
+    fold = int(folder.name.removeprefix("fold"))
+    part = data.part_of(fold, args.protocol, args.split)
+    box = args.region == "box"
+    source = int(images.sizes(work, data.table).max()) if box else args.image_size
+    positive = mask_data.positive(mask_data.cached(work, data, source))
+    rows = {name: np.flatnonzero((part == name) & data.known) for name in ("train", "val")}
+    for name, of_part in rows.items():
+        if not positive[of_part].any():
+            raise cli.UserError(
+                f"{folder.name}: no slice of {name} has a mask with a pixel; use more patients, or another --split"
+            )
+
+    mean, std = images.grey_statistics(images.cached(work, data.table, source), rows["train"])
+    spec = segmenters.SegmenterSpec(
+        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
+        splits_sha256=data.splits_sha256, model=args.model, encoder=args.encoder, context=args.context, source_size=source,
+        region=args.region, boxes=args.boxes if box else None, margin=args.margin if box else 0.0,
+        least_side=(args.least_side or args.image_size) if box else source,
+        mirror=None if args.no_mirrored_mean else args.mirror, mask_value=args.mask_value,
+    )  # fmt: skip
+    models.stop_if_trained_elsewhere(args.weights, spec, task=3)
+    torch.manual_seed(args.seed)
+    model = segmenters.build(spec, args.weights)
+    slices = segmenting.Slices(work, data, spec, chosen)
+
+    if box:
+        true = lesion_windows.true_boxes(work, data, source)
+        found = lesion_windows.boxes_of_detector(work, data, detector, source) if detector else None
+        learned = AroundBoxes(rows["train"], true, found, spec.margin, spec.least_side, args.negatives)
+        asked = (found or true).windows(spec.margin, spec.least_side)
+    else:
+        learned = WholeSlices(rows["train"], positive, source, args.negatives)
+        asked = lesion_windows.whole_slices(np.flatnonzero(part != "train"), source)
+    asked = asked[part[asked.rows] != "train"]
+    scored = segmenting.Scored.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
+    of_val = asked[np.isin(asked.rows, rows["val"])]
+
+    loss_of = segmenters.loss_function(args.loss)
+    fit = train.Fit(model, folder, args, inputs, -(-len(learned) // args.batch_size), chosen, criterion="val_dice")
+    for epoch in fit.epochs():
+        loss = segmenting.one_epoch(fit, slices, learned, loss_of, np.random.default_rng([args.seed, epoch]))
+        fit.log(epoch, train_loss=loss, **segmenting.validate(fit, scored, of_val, loss_of))
+    print(f"  best epoch {fit.best_epoch}")
+
+    models.load_trained(model, folder, args.model)
+    if box:
+        least = segmenting.choose_confidence(model, scored, of_val, 4 * args.batch_size)
+        spec, asked = replace(spec, least_confidence=least), asked[asked.confidence >= least]
+        print(f"  boxes of confidence {least:g} and more")
+    spec.save(folder)
+    written = segmenting.write_probabilities(work, folder, model, slices, data, part, asked, 4 * args.batch_size)
+    return [*(folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")), *written]
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
