@@ -66,9 +66,9 @@ def load(work: Workspace, mask_value: int | None = None, limit_patients: int | N
 def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np.ndarray:
     """Decode a mask of an image of `size` (width, height): bool (height, width), true in the lesion.
 
-    Without `value`: pixels of at least 128 in a mask of black and white, blurred a little as by JPEG, or the higher value of a
-    mask with two values. With `value`: the pixels of that very value (of a palette image: that index). Stops at a mask of
-    another size, and at one with more values.
+    Without `value`: the higher one of two values, nothing in an all-black mask, or pixels of at least 128 where black and white
+    are blurred a little as by JPEG. With `value`: the pixels of that very value (of a palette image: that index). Stops at a
+    mask of another size, and at one with more values.
     """
     try:
         with Image.open(path) as image:
@@ -86,10 +86,10 @@ def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np
         )
     if value is not None:
         return found == value
-    high = found.max()
-    if high and ((found == 0) | (found == high)).all():
-        return found == high
-    if not ((found > SOFT_EDGE) & (found < 255 - SOFT_EDGE)).any():
+    low, high = found.min(), found.max()
+    if ((found == low) | (found == high)).all():
+        return (found == high) & (high > 0)
+    if 255 - SOFT_EDGE <= high <= 255 and not ((found > SOFT_EDGE) & (found < 255 - SOFT_EDGE)).any():
         return found >= THRESHOLD
     values = [str(one) for one in np.unique(found)]
     raise UserError(
@@ -104,28 +104,29 @@ def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:
     Black where the mask is not known. A mask that is made smaller is blurred at its edge, as the image is.
     """
     paths = [work.raw / name for name in data.table["mask"][data.known]]
-    key = images.key(paths, size, f"mask {data.mask_value}".encode())
+    # Slices without a mask have no path, yet a place in the map: which those are belongs into the key.
+    key = images.key(paths, size, f"mask {data.mask_value}".encode() + data.known.tobytes())
     shape = (len(data.table), size, size)
     return images.memory_map(work.cache / f"mask-{size}px-{key}.npy", shape, lambda: _squares(work, data, size))
 
 
 def _squares(work: Workspace, data: MaskData, size: int) -> Iterator[np.ndarray]:
-    size_of = dict(zip(data.table["mask"], map(tuple, images.sizes(work, data.table).tolist()), strict=True))
-    wanted = [work.raw / name for name in data.table["mask"][data.known]]
-
-    def read(path: Path) -> np.ndarray:
-        mask = read_mask(path, size_of[path.relative_to(work.raw).as_posix()], data.mask_value)
-        return images.resize(mask.astype(np.uint8) * 255, size)
-
-    decoded = images.decode(wanted, f"masks to {size} px", read)
+    wanted = _files(work, data, np.flatnonzero(data.known), images.sizes(work, data.table))
+    decoded = images.decode(
+        wanted, f"masks to {size} px", lambda file: images.resize(read_mask(*file, data.mask_value).astype(np.uint8) * 255, size)
+    )
     for known in data.known:
         yield next(decoded) if known else np.zeros((size, size), dtype=np.uint8)
 
 
 def truth(work: Workspace, data: MaskData, rows: np.ndarray, size: np.ndarray) -> Iterator[np.ndarray]:
     """The true masks of `rows` in pixels of their images, decoded ahead: bool (height, width). `size`: of all rows, (n, 2)."""
-    size_of = {work.raw / data.table["mask"][row]: tuple(size[row].tolist()) for row in rows}
-    return images.decode(size_of, "true masks", lambda path: read_mask(path, size_of[path], data.mask_value))
+    return images.decode(_files(work, data, rows, size), "true masks", lambda file: read_mask(*file, data.mask_value))
+
+
+def _files(work: Workspace, data: MaskData, rows: np.ndarray, size: np.ndarray) -> list[tuple[Path, tuple[int, int]]]:
+    """Path and due size of the mask of each row; several images may share one file, e.g. an empty mask."""
+    return [(work.raw / data.table["mask"][row], tuple(size[row].tolist())) for row in rows]
 
 
 def positive(masks: np.ndarray) -> np.ndarray:
