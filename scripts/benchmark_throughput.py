@@ -64,7 +64,10 @@ def noise(path: Path, args: argparse.Namespace) -> np.ndarray:
 
 def compare(stores: dict[str, Store], folder: Path, args: argparse.Namespace, where: torch.device) -> dict[str, list[float]]:
     """Images a second of one training epoch, each store in turn, `repeats` times after one that warms up."""
-    spec = models.ClassifierSpec(args.backbone, ["noise"], False, args.image_size, 0.5, 0.3, "patient", "folds", 0, "")
+    spec = models.ClassifierSpec(
+        image_size=args.image_size, mean=0.5, std=0.3, protocol="patient", split="folds", fold=0, splits_sha256="",
+        backbone=args.backbone, classes=["noise"], exclusive=False,
+    )  # fmt: skip
     rows = np.arange(args.images)
     fit = train.Fit(models.build(spec), folder, args, {}, -(-args.images // args.batch_size), where)
     targets = (torch.arange(args.images, device=where) % 2).float()[:, None]

@@ -103,12 +103,13 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
 
     mean, std = images.grey_statistics(images.cached(work, data.table, args.image_size), rows["train"])
     spec = detectors.DetectorSpec(
-        args.model, data.classes, args.image_size, mean, std, args.protocol, args.split, fold, data.splits_sha256,
-        detectors.family(args.model).group_norm(args.weights),
+        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
+        splits_sha256=data.splits_sha256, model=args.model, classes=data.classes,
+        group_norm=detectors.family(args.model).group_norm(args.weights),
     )  # fmt: skip
-    models.stop_if_trained_elsewhere(args.weights, spec, task=2)
+    models.stop_if_trained_elsewhere(args.weights, spec)
     spec.family.train(folder, args, inputs, spec, work, data, rows, chosen)
-    detectors.save_spec(folder, spec)
+    spec.save(folder)
     written = detectors.predict_fold(work, folder, data, 4 * args.batch_size, chosen)
     return [*(folder / name for name in ("best.pt", "model.json", "history.csv")), *written]
 

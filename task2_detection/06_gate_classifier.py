@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--name {args.name} is a folder of the detector; choose another")
     work = cli.workspace(args)
     detector, protocol = predicted_boxes.folders(work, args.experiment, args.fold)
-    spec = detectors.read_spec(detector[0])
+    spec = detectors.DetectorSpec.read(detector[0])
     args.protocol, args.split = spec.protocol, spec.split
     data = slice_data.load(work, None, args.label, args.limit_patients)
     args.mirror = transforms.mirror_axis(args.mirror, data.layout)

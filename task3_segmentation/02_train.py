@@ -168,7 +168,7 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
         least_side=(args.least_side or args.image_size) if box else source,
         mirror=None if args.no_mirrored_mean else args.mirror, mask_value=args.mask_value,
     )  # fmt: skip
-    models.stop_if_trained_elsewhere(args.weights, spec, task=3)
+    models.stop_if_trained_elsewhere(args.weights, spec)
     torch.manual_seed(args.seed)
     model = segmenters.build(spec, args.weights)
     slices = segmenting.Slices(work, data, spec, chosen)

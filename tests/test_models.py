@@ -13,7 +13,18 @@ from hemoct.models import ClassifierSpec
 
 
 def spec(backbone: str = "test_resnet", classes: tuple[str, ...] = ("a",), size: int = 64) -> ClassifierSpec:
-    return ClassifierSpec(backbone, list(classes), False, size, 0.2, 0.3, "patient", "folds", 0, "x")
+    return ClassifierSpec(
+        backbone=backbone,
+        classes=list(classes),
+        exclusive=False,
+        image_size=size,
+        fold=0,
+        mean=0.2,
+        std=0.3,
+        protocol="patient",
+        split="folds",
+        splits_sha256="x",
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +79,7 @@ def test_colour_weights_from_a_file_become_grey_and_the_head_stays_new(tmp_path)
 def test_a_saved_model_comes_back_equal(tmp_path):
     model = models.build(spec()).eval()
     torch.save(model.state_dict(), tmp_path / "best.pt")
-    models.save_spec(tmp_path, spec())
+    spec().save(tmp_path)
     back, read = models.load(tmp_path, torch.device("cpu"))
     x = torch.rand(2, 1, 64, 64)
     assert read == spec() and torch.equal(model(x), back(x))

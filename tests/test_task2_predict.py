@@ -51,8 +51,11 @@ def predict(work, run_step, monkeypatch):
 def put_model(work: cli.Workspace, fold: int, confidence: float, classes: tuple[str, ...] = ("disk",)) -> None:
     folder = work.task(2) / "e" / f"fold{fold}"
     digest = files.sha256(work.work / "splits.csv")
-    spec = detectors.DetectorSpec("stub", list(classes), 32, 0.0, 1.0, "patient", "folds", fold, digest)
-    detectors.save_spec(folder, spec)
+    spec = detectors.DetectorSpec(
+        model="stub", classes=list(classes), image_size=32, mean=0.0, std=1.0, protocol="patient", split="folds", fold=fold,
+        splits_sha256=digest,
+    )  # fmt: skip
+    spec.save(folder)
     train.save(folder / "best.pt", {"weight": torch.tensor([[confidence]])})
 
 
@@ -144,7 +147,7 @@ def test_annotation_of_a_class_that_the_models_lack_is_drawn_by_its_own_name(wor
     tables.write_boxes(work, boxes)
     dataset = tables.read_dataset(work)
     tables.write_dataset(work, dataclasses.replace(dataset, classes=["another", "disk"]))
-    spec = detectors.read_spec(work.task(2) / "e" / "fold0")
+    spec = detectors.DetectorSpec.read(work.task(2) / "e" / "fold0")
     known = predicting.look_up(work, [work.raw / "0001_01.png", work.raw / "0001_03.png"], [spec])
     assert [[known.classes[number] for number in of_image] for of_image in known.truth_class] == [["another"], ["disk"]]
     assert known.classes[0] == "disk", "numbers of the models' boxes stay theirs"

@@ -314,7 +314,17 @@ def keeps_nothing(work: cli.Workspace) -> bool:
 
 
 def spec(model: str, classes: tuple[str, ...] = ("a",), size: int = 64, fold: int = 0) -> detectors.DetectorSpec:
-    return detectors.DetectorSpec(model, list(classes), size, 0.2, 0.3, "patient", "folds", fold, "hash")
+    return detectors.DetectorSpec(
+        model=model,
+        classes=list(classes),
+        image_size=size,
+        fold=fold,
+        mean=0.2,
+        std=0.3,
+        protocol="patient",
+        split="folds",
+        splits_sha256="x",
+    )
 
 
 @pytest.mark.parametrize("name", [*detectors.TORCHVISION, "fcos_resnet50_fpn"])
@@ -419,7 +429,7 @@ def test_weights_that_cannot_be_taken(work, run_step, model, tmp_path):
     torch.save({"fc.weight": torch.zeros(3, 3)}, other)
     assert refused(weights(other), "other.pt", "another model", "0 of")
     ours = tmp_path / "fold1" / "best.pt"
-    detectors.save_spec(ours.parent, spec(model, ("disk",), fold=1))
+    spec(model, ("disk",), fold=1).save(ours.parent)
     torch.save({}, ours)
     assert refused(weights(ours), "fold 1", "leak")
     files.write_json(
@@ -465,7 +475,7 @@ def test_a_checkpoint_that_does_not_fit_its_model_json_and_a_new_split(work, dis
         detectors.predict_fold(work, folder, data, 4, torch.device("cpu"))
     files.write_json(folder / "model.json", described | {"task": 1})
     with pytest.raises(cli.UserError, match="another task"):
-        detectors.read_spec(folder)
+        detectors.DetectorSpec.read(folder)
 
 
 def test_negatives_are_counted_and_drawn_by_the_seed():
@@ -493,9 +503,8 @@ def test_the_plateau_of_a_number_that_should_rise(tmp_path):
 
 
 def test_slices_whose_proposals_all_collapse_have_a_finite_loss():
-    spec = detectors.DetectorSpec("fasterrcnn_mobilenet_v3_large_fpn", ["a"], 64, 0.2, 0.2, "patient", "folds", 0, "x")
     torch.manual_seed(0)
-    model = detectors_torchvision.build(spec)
+    model = detectors_torchvision.build(spec("fasterrcnn_mobilenet_v3_large_fpn"))
     torch.nn.init.constant_(model.rpn.head.bbox_pred.bias, 1000.0)  # all proposals lie beyond the image: cut, they are empty
     torch.nn.init.constant_(model.rpn.head.cls_logits.bias, -50.0)  # and none of them looks like an object
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}

@@ -57,10 +57,11 @@ def train_fold(
     mean, std = images.grey_statistics(data.pixels, rows["train"])
     mean, std = models.normalisation(args.backbone, args.weights, mean, std)
     spec = models.ClassifierSpec(
-        args.backbone, data.classes, data.exclusive, args.image_size, mean, std,
-        args.protocol, args.split, fold, data.splits_sha256, args.label, region,
+        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
+        splits_sha256=data.splits_sha256, backbone=args.backbone, classes=data.classes, exclusive=data.exclusive,
+        label=args.label, region=region,
     )  # fmt: skip
-    models.stop_if_trained_elsewhere(args.weights, spec, task=1)
+    models.stop_if_trained_elsewhere(args.weights, spec)
     torch.manual_seed(args.seed)
     model = models.build(spec, args.weights)
     models.freeze(model, args.transfer)
@@ -69,7 +70,7 @@ def train_fold(
 
     steps = -(-len(rows["train"]) // args.batch_size)
     fit = train.Fit(model, folder, args, inputs, steps, store.device)
-    models.save_spec(folder, spec)
+    spec.save(folder)
     for epoch in fit.epochs():
         numbers = {"train_loss": train.one_epoch(fit, spec, store, rows["train"], targets, loss_of)}
         if len(rows["val"]):

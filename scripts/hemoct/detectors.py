@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hemoct import files, images, models, tables, transforms
+from hemoct import images, models, tables, transforms
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
+from hemoct.specs import Spec
 
 LEAST_CONFIDENCE = 0.001
 MOST_BOXES = 30  # a slice; a patient has one or a few lesions
@@ -30,20 +31,14 @@ STEP = "task2_detection/02_train.py"
 CT = transforms.Strength(mirror=True, degrees=10.0, scale=0.25, shift=0.1, brightness=0.0, contrast=0.15)
 
 
-@dataclass(frozen=True)
-class DetectorSpec:
-    """model.json of task 2: all that rebuilds a detector and feeds it."""
+@dataclass(frozen=True, kw_only=True)
+class DetectorSpec(Spec):
+    """model.json of task 2: all that rebuilds a detector and feeds it. Ultralytics' take grey in 0..1 without mean and std."""
+
+    TASK = 2
 
     model: str
     classes: list[str]
-    image_size: int
-    mean: float
-    std: float
-    """torchvision's are fed (grey in 0..1 - mean) / std; Ultralytics' take grey in 0..1 as it is"""
-    protocol: str
-    split: str
-    fold: int | None
-    splits_sha256: str
     group_norm: bool = False
     """normalised by groups of channels instead of by batches; torchvision's from scratch only"""
 
@@ -67,24 +62,9 @@ def not_fetched(model: str, error: Exception) -> UserError:
     )
 
 
-def save_spec(folder: Path, spec: DetectorSpec) -> Path:
-    return files.write_json(folder / "model.json", {"task": 2, **asdict(spec)})
-
-
-def read_spec(folder: Path) -> DetectorSpec:
-    """The spec beside a checkpoint; stops when it is not one of task 2."""
-    path = folder / "model.json"
-    if not path.exists():
-        raise UserError(f"{path} is missing; train with {STEP}")
-    content = files.read_json(path)
-    if content.pop("task", None) != 2:
-        raise UserError(f"{path} describes a model of another task; name an experiment of task 2")
-    return DetectorSpec(**content)
-
-
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, DetectorSpec]:
     """Rebuild the detector of a fold folder from model.json and best.pt, in evaluation mode on the device."""
-    spec = read_spec(folder)
+    spec = DetectorSpec.read(folder)
     return models.load_trained(spec.family.build(spec), folder, spec.model).to(device).eval(), spec
 
 

@@ -20,7 +20,7 @@ IOU = 0.55  # boxes that overlap by more are one lesion: the value of the paper
 
 def read_specs(folders: list[Path]) -> list[DetectorSpec]:
     """model.json of each folder; stops when the models know other classes."""
-    specs = [detectors.read_spec(folder) for folder in folders]
+    specs = [detectors.DetectorSpec.read(folder) for folder in folders]
     for folder, spec in zip(folders, specs, strict=True):
         if spec.classes != specs[0].classes:
             raise UserError(f"{folder} knows other classes than {folders[0]} (model.json); train the folds again, all alike")

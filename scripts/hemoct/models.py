@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import pickle
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,22 @@ from torch import nn
 
 from hemoct import experiments, files
 from hemoct.cli import UserError
+from hemoct.specs import Spec
 
 WORDS = ("none", "imagenet", "coco")  # what --weights may be beside a file
 
 
-@dataclass(frozen=True)
-class ClassifierSpec:
-    """model.json: all that rebuilds a classifier and feeds it."""
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSpec(Spec):
+    """model.json of task 1: all that rebuilds a classifier and feeds it."""
+
+    TASK = 1
 
     backbone: str
     classes: list[str]
     """one name: a single logit with sigmoid; several: one logit each"""
     exclusive: bool
     """softmax over the classes instead of a sigmoid for each"""
-    image_size: int
-    mean: float
-    std: float
-    """grey values in 0..1 are fed as (value - mean) / std"""
-    protocol: str
-    split: str
-    fold: int | None
-    """None after a refit on all patients"""
-    splits_sha256: str
     label: str | None = None
     region: dict[str, Any] | None = None
     """None for whole slices; else what is cut out of each: see hemoct.gate.describe"""
@@ -95,17 +89,16 @@ def normalisation(backbone: str, weights: str, mean: float, std: float) -> tuple
     return (read_spec(folder).mean, read_spec(folder).std) if ours else (mean, std)
 
 
-def stop_if_trained_elsewhere(weights: str, spec: Any, task: int) -> None:
-    """Stop when a file of weights comes from another task, or from a fold whose training patients are not those of `spec`.
-
-    `spec` is a dataclass with fold, protocol, split and splits_sha256, as every model.json has.
-    """
+def stop_if_trained_elsewhere(weights: str, spec: Spec) -> None:
+    """Stop when a file of weights comes from another task, or from a fold whose training patients are not those of `spec`."""
     described = Path(weights).parent / "model.json"
     if weights in WORDS or not described.exists():
         return
     source = files.read_json(described)
-    if source.get("task") != task:
-        raise UserError(f"--weights {weights} is a model of task {source.get('task', '(unknown)')}; name weights of task {task}")
+    if source.get("task") != spec.TASK:
+        raise UserError(
+            f"--weights {weights} is a model of task {source.get('task', '(unknown)')}; name weights of task {spec.TASK}"
+        )
     if any(source[name] != getattr(spec, name) for name in ("fold", "protocol", "split", "splits_sha256")):
         raise UserError(
             f"--weights {weights} learned from other slices (fold {source['fold']}, {source['protocol']} protocol) "
@@ -133,22 +126,12 @@ def train_mode(model: nn.Module) -> None:
             module.eval()
 
 
-def save_spec(folder: Path, spec: ClassifierSpec) -> Path:
-    return files.write_json(folder / "model.json", {"task": 1, **asdict(spec)})
-
-
 def read_spec(folder: Path, of_regions: bool = False) -> ClassifierSpec:
     """The spec beside a checkpoint; stops when it is not one of a classifier of whole slices (or of regions)."""
-    path = folder / "model.json"
-    if not path.exists():
-        raise UserError(f"{path} is missing; train with task1_classification/01_train.py")
-    content = files.read_json(path)
-    if content.pop("task", None) != 1:
-        raise UserError(f"{path} describes a model of another task; name an experiment of task 1")
-    spec = ClassifierSpec(**content)
+    spec = ClassifierSpec.read(folder)
     if (spec.region is not None) != of_regions:
         seen, wanted = ("whole slices", "regions that a detector cut out")[:: 1 if of_regions else -1]
-        raise UserError(f"{path} describes a classifier of {seen}; name one of {wanted}")
+        raise UserError(f"{folder / 'model.json'} describes a classifier of {seen}; name one of {wanted}")
     return spec
 
 

@@ -39,7 +39,7 @@ def folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], st
         if not path.exists():
             raise UserError(f"{work.show(path)} is missing; {predictions.AGAIN[2]}")
     for of_fold in found:
-        spec = detectors.read_spec(of_fold)
+        spec = detectors.DetectorSpec.read(of_fold)
         if spec.split == "folds" and f"fold{spec.fold}" != of_fold.name:
             raise UserError(f"{work.show(of_fold / 'model.json')} is of fold {spec.fold}: test patients would leak; restore it")
     return found, predictions.setting(work, 2, found)
@@ -50,7 +50,7 @@ def read(work: Workspace, folder: Path, slices: Slices) -> tuple[pd.DataFrame, d
 
     Columns of hemoct.detections.COLUMNS. Stops when predictions are wrong, or not of the parts that the slices have in this fold.
     """
-    spec = detectors.read_spec(folder)
+    spec = detectors.DetectorSpec.read(folder)
     if not predictions.is_current(work, folder, made_with=()):
         raise UserError(f"{work.show(folder / 'predictions.csv')} is older than best.pt; {predictions.AGAIN[2]}")
     labels, frames = tables.read_labels(work, tables.read_dataset(work)), []
