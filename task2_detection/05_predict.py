@@ -25,7 +25,21 @@ from pathlib import Path
 
 import torch
 
-from hemoct import cli, detectors, device, files, fusion, images, plots_predicted, predicting, predictions, tables, train
+from hemoct import (
+    cli,
+    detectors,
+    device,
+    files,
+    fusion,
+    image_files,
+    images,
+    plots_predicted,
+    predicting,
+    predictions,
+    tables,
+    train,
+)
+from hemoct.plots_boxes import BoxDrawing
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 
@@ -63,7 +77,7 @@ def predict_images(work: cli.Workspace, folders: list[Path], args: argparse.Name
     """Table and pictures of images from anywhere."""
     experiment = work.task(2) / args.experiment
     out = args.out or experiment / "predicted"
-    predicting.stop_if_taken(out, args.images, Path(__file__).stem)
+    image_files.stop_if_taken(out, args.images, Path(__file__).stem, predicting.OUTPUTS)
     paths = list(dict.fromkeys(images.find(args.images)))
     tables_of_data = [work.work / name for name in (*TABLES, "splits.csv")]
     run = cli.Run(__file__, args, out, [*sources(folders), experiment / "metrics.json", *tables_of_data, *args.images])
@@ -72,7 +86,7 @@ def predict_images(work: cli.Workspace, folders: list[Path], args: argparse.Name
     with run:
         specs = fusion.read_specs(folders)
         known = predicting.look_up(work, paths, specs)
-        threshold, chosen = predicting.threshold(experiment, folders, args.threshold)
+        threshold, chosen = image_files.threshold(2, experiment, folders, args.threshold, predicting.THRESHOLD)
         picked = device.pick(args.device)
         run.note(device=str(picked), threshold=threshold, seen_in_training=int(known.seen.sum()))
         found = fusion.detect(known.paths, folders, args.batch_size, picked)
@@ -95,7 +109,7 @@ def draw(run: cli.Run, out: Path, known: predicting.Known, found: list, nothing:
             shutil.rmtree(place, ignore_errors=True)
         return
     with files.replacing_folder(places[0]) as overlays, files.replacing_folder(places[1]) as sheets:
-        plots_predicted.write(overlays, sheets, known, found)
+        plots_predicted.write(overlays, sheets, known, BoxDrawing(known, found))
     run.wrote(*places)
 
 

@@ -14,7 +14,7 @@ import torch
 import toy
 from PIL import Image
 
-from hemoct import box_data, cli, detectors, files, plots_overlays, plots_predicted, predicting, tables, train
+from hemoct import box_data, cli, detectors, files, image_files, plots_overlays, plots_predicted, predicting, tables, train
 
 STEP = "task2_detection/05_predict.py"
 CORNERS = ["xmin", "ymin", "xmax", "ymax"]
@@ -276,7 +276,7 @@ def test_another_data_set_must_be_another_and_of_the_same_classes(work, predict)
 
 def test_names_of_files_are_plain_and_different():
     wanted = {1: "a b/c", 2: "a_b_c", 3: "..", 4: "ä", 5: "A_b_c"}
-    assert predicting.file_names(wanted) == {1: "a_b_c", 2: "a_b_c-2", 3: "images", 4: "ä", 5: "A_b_c-3"}
+    assert image_files.file_names(wanted) == {1: "a_b_c", 2: "a_b_c-2", 3: "images", 4: "ä", 5: "A_b_c-3"}
 
 
 def test_equal_boxes_do_not_hide_each_other_and_their_note_stays_inside():

@@ -28,7 +28,15 @@ def read_specs(folders: list[Path]) -> list[DetectorSpec]:
 
 
 def detect(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device) -> list[np.ndarray]:
-    """Boxes of image files by the models of `folders`, fused: (k, 6) each, see `fuse`.
+    """Boxes of image files by the models of `folders`, fused: (k, 6) each, see `fuse`."""
+    each, sizes = detect_each(paths, folders, batch_size, device)
+    return [fuse(list(found), *size) for found, size in zip(zip(*each, strict=True), sizes, strict=True)]
+
+
+def detect_each(
+    paths: list[Path], folders: list[Path], batch_size: int, device: torch.device
+) -> tuple[list[list[np.ndarray]], list[tuple[int, int]]]:
+    """Boxes by each model of each image file, (k, 6) as of detectors.detect, and width and height of the images.
 
     One model after the other reads the files, so that neither all models nor all slices need to lie in memory.
     """
@@ -39,7 +47,7 @@ def detect(paths: list[Path], folders: list[Path], batch_size: int, device: torc
         sizes.clear()
         slices = _measured(images.decode(paths, desc=folder.name), sizes)
         each.append(detectors.detect(model, spec, slices, batch_size))
-    return [fuse(list(found), *size) for found, size in zip(zip(*each, strict=True), sizes, strict=True)]
+    return each, sizes
 
 
 def _measured(slices: Iterator[np.ndarray], sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:

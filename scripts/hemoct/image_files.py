@@ -1,0 +1,150 @@
+"""Image files that a user names: by which models, from which threshold on, what the tables know of them. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hemoct import experiments, files, splits, tables
+from hemoct.cli import UserError, Workspace
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """What is known of image files; row i of each is the same image."""
+
+    table: pd.DataFrame
+    """image (the path as given), image_id ("" where it is not of the data set), slice, group: the patient, or for an image from
+    elsewhere its folder; rows of a group follow one another, by slice number and then by name (2 before 10)"""
+    labels: pd.DataFrame
+    """the row of labels.csv, all missing for an image from elsewhere; without columns where there is no labels.csv"""
+    seen: np.ndarray
+    """bool (n,): an image of the data set that one of the models had in training or validation"""
+    layout: str | None
+    """that of the data set, for what its labels mean"""
+
+    @property
+    def paths(self) -> list[Path]:
+        return [Path(name) for name in self.table["image"]]
+
+    @cached_property
+    def places(self) -> list[str]:
+        """GROUP/NAME of each image, for the files that are made of it; no two alike."""
+        named = {}
+        for group, rows in self.groups().items():
+            named |= {row: f"{group}/{name}" for row, name in file_names({row: self.paths[row].stem for row in rows}).items()}
+        return [named[row] for row in range(len(self.table))]
+
+    def groups(self) -> dict[str, np.ndarray]:
+        """The rows of each group, in the order of the table."""
+        return self.table.groupby("group", sort=False).indices
+
+    def title(self, row: int) -> str:
+        """What people know an image by."""
+        return self.table["image_id"][row] or Path(self.table["image"][row]).name
+
+
+def models(work: Workspace, task: int, experiment: str, fold: int | None) -> list[Path]:
+    """The fold folders of an experiment that hold a model, or that of `fold` alone."""
+    folders = experiments.with_model(work, task, experiment)
+    if fold is None:
+        return folders
+    chosen = [folder for folder in folders if folder.name == f"fold{fold}"]
+    if not chosen:
+        there = ", ".join(folder.name.removeprefix("fold") for folder in folders)
+        raise UserError(f"{work.show(work.task(task) / experiment)} has no model of fold {fold}; there are: {there}")
+    return chosen
+
+
+def stop_if_taken(out: Path, searched: list[Path], step: str, names: Sequence[str]) -> None:
+    """Stop when `out` holds what another program made under our `names`, or lies where a next call would search for images."""
+    if any(path.is_dir() and out.resolve().is_relative_to(path.resolve()) for path in searched):
+        raise UserError(f"{out} lies in a folder that is searched for images; give --out a place outside of it")
+    if out.is_file():
+        raise UserError(f"--out {out} is a file; name a folder")
+    taken = [name for name in names if (out / name).exists()]
+    if taken and not (out / f"{step}.run.json").exists():
+        raise UserError(f"{out / taken[0]} is there and not of this step; give another --out DIR")
+
+
+def threshold(task: int, experiment: Path, folders: list[Path], given: float | None, default: float) -> tuple[float, str]:
+    """The threshold from which on something counts, and in words where it comes from: the mean of those of the evaluation."""
+    step = experiments.STEPS[task][1]
+    if given is not None:
+        return given, "given"
+    path = experiment / "metrics.json"
+    if not path.exists():
+        return default, f"not evaluated yet: {step} chooses one on validation"
+    if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
+        return default, f"trained again since the evaluation: {step} chooses one on validation"
+    chosen = {f"fold{fold['fold']}": fold["threshold"] for fold in files.read_json(path)["folds"]}
+    values = [chosen[folder.name] for folder in folders if chosen.get(folder.name) is not None]
+    if not values:
+        return default, f"not chosen by {step}: these folds are not in metrics.json"
+    what = "of the fold" if len(folders) == 1 else f"mean of {len(values)} folds"
+    return float(np.mean(values)), f"{what}, chosen on validation"
+
+
+def look_up(work: Workspace, paths: list[Path], specs: Sequence) -> ImageFiles:
+    """Match files with labels.csv by their place (links resolved) and sort them into groups. Without labels.csv none is known.
+
+    `specs` are those of the models (hemoct.specs). Where splits.csv is no longer theirs, any image of the data set may have been
+    seen.
+    """
+    rows, layout, labels = {}, None, None
+    if (work.work / "labels.csv").exists():
+        dataset = tables.read_dataset(work)
+        labels, layout = tables.read_labels(work, dataset), dataset.layout
+        rows = {os.path.realpath(work.raw / name): row for row, name in enumerate(labels["image"])}
+    real = [os.path.realpath(path) for path in paths]
+    of_file = [rows.get(place) for place in real]
+    keys = [("folder", str(Path(place).parent)) if row is None else ("", labels["patient"][row])
+            for place, row in zip(real, of_file, strict=True)]  # fmt: skip
+    names = file_names({key: Path(key[1]).name if key[0] else key[1] for key in sorted(keys)})
+    table = pd.DataFrame(
+        {"image": [str(path) for path in paths], "image_id": ["" if row is None else labels["image_id"][row] for row in of_file],
+         "slice": pd.array([pd.NA if row is None else labels["slice"][row] for row in of_file], dtype="Int64"),
+         "group": [names[key] for key in keys], "order": [_by_number(str(path)) for path in paths]}
+    )  # fmt: skip
+    table = table.sort_values(["group", "slice", "order"], kind="stable", ignore_index=True).drop(columns="order")
+    known = pd.DataFrame(index=table.index)
+    if labels is not None:
+        known = labels.set_index("image_id").reindex(table["image_id"]).reset_index(drop=True)
+    return ImageFiles(table, known, _seen(work, labels, table["image_id"], specs), layout)
+
+
+def _by_number(name: str) -> str:
+    """A key that sorts numbers in names by their value."""
+    return re.sub(r"\d+", lambda number: number[0].zfill(20), name)
+
+
+def _seen(work: Workspace, labels: pd.DataFrame | None, image_ids: pd.Series, specs: Sequence) -> np.ndarray:
+    seen = np.zeros(len(image_ids), dtype=bool)
+    path = work.work / "splits.csv"
+    for spec in specs if (image_ids != "").any() else ():
+        if not path.exists() or files.sha256(path) != spec.splits_sha256:
+            return (image_ids != "").to_numpy()
+        part = splits.part_of(labels, tables.read_splits(work), spec.fold or 0, spec.protocol, spec.split)
+        seen |= part.reindex(image_ids).isin(["train", "val"]).to_numpy()
+    return seen
+
+
+def file_names(wanted: dict) -> dict:
+    """A name for each key that may be a file's, made of the `wanted` one; equal ones are told apart by `-2`, `-3` ..."""
+    given, taken = {}, set()
+    for key, text in wanted.items():
+        plain = re.sub(r"[^\w.-]+", "_", text).strip(".") or "images"
+        name, number = plain, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name.lower())
+        given[key] = name
+    return given
