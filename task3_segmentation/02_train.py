@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,6 @@ from hemoct import (
     train,
     transforms,
 )
-from hemoct.lesion_windows import AroundBoxes, WholeSlices
 
 TRUTH = "truth"
 TABLES = ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")
@@ -49,8 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
-    base = f"{args.model}-{args.encoder}" + ("-box" if args.region == "box" else "")
-    experiment = work.task(3) / cli.experiment_name(parser, args, base, NAMED)
+    experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-{args.encoder}", NAMED)
     folders = [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
     detector = detector_of(work, args)
     runs = {folder: cli.Run(__file__, args, folder, inputs_of(work, args, detector.get(folder.name))) for folder in folders}
@@ -112,11 +111,11 @@ def make_parser() -> argparse.ArgumentParser:
 SIZES = {"slice": 256, "box": 128}
 # How a flag that differs from its default shows in the name of the experiment, in this order.
 NAMED = {
-    "weights": {"none": "scratch"}, "image_size": "{}px", "context": "context{}", "loss": "{}", "augment": "augment-{}",
-    "negatives": "negatives{:g}", "boxes": "{}", "margin": "margin{:g}", "least_side": "side{}", "epochs": "{}ep",
-    "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}", "weight_decay": "decay{:g}", "schedule": "{}",
-    "warmup": "warmup{:g}", "patience": "patience{}", "precision": "{}", "seed": "seed{}", "limit_patients": "{}patients",
-    "mirror": "{}", "protocol": "{}", "split": "{}",
+    "region": {"slice": "whole"}, "weights": {"none": "scratch"}, "image_size": "{}px", "context": "context{}", "loss": "{}",
+    "augment": "augment-{}", "negatives": "negatives{:g}", "boxes": "{}", "margin": "margin{:g}", "least_side": "side{}",
+    "epochs": "{}ep", "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}", "weight_decay": "decay{:g}",
+    "schedule": "{}", "warmup": "warmup{:g}", "patience": "patience{}", "precision": "{}", "seed": "seed{}",
+    "limit_patients": "{}patients", "mirror": "{}", "protocol": "{}", "split": "{}",
 }  # fmt: skip
 
 
@@ -148,58 +147,56 @@ def inputs_of(work: cli.Workspace, args: argparse.Namespace, detector: Path | No
 def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.Workspace, data: mask_data.MaskData,
                detector: Path | None, chosen: torch.device) -> list[Path]:  # fmt: skip
     """Train one model and predict its fold; returns the files that were written."""
-    fold = int(folder.name.removeprefix("fold"))
-    part = data.part_of(fold, args.protocol, args.split)
-    box = args.region == "box"
-    source = int(images.sizes(work, data.table).max()) if box else args.image_size
+    source = args.image_size if args.region == "slice" else int(images.sizes(work, data.table).max())
     positive = mask_data.positive(mask_data.cached(work, data, source))
+    part = data.part_of(fold_of(folder), args.protocol, args.split)
     rows = {name: np.flatnonzero((part == name) & data.known) for name in ("train", "val")}
     for name, of_part in rows.items():
         if not positive[of_part].any():
-            raise cli.UserError(
-                f"{folder.name}: no slice of {name} has a mask with a pixel; use more patients, or another --split"
-            )
-
-    mean, std = images.grey_statistics(images.cached(work, data.table, source), rows["train"])
-    spec = segmenters.SegmenterSpec(
-        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
-        splits_sha256=data.splits_sha256, model=args.model, encoder=args.encoder, context=args.context, source_size=source,
-        region=args.region, boxes=args.boxes if box else None, margin=args.margin if box else 0.0,
-        least_side=(args.least_side or args.image_size) if box else source,
-        mirror=None if args.no_mirrored_mean else args.mirror, mask_value=args.mask_value,
-    )  # fmt: skip
+            raise cli.UserError(f"{folder.name}: no mask of {name} has a pixel; use more patients, or another --split")
+    spec = spec_of(folder, args, work, data, source, rows["train"])
     models.stop_if_trained_elsewhere(args.weights, spec)
     torch.manual_seed(args.seed)
     model = segmenters.build(spec, args.weights)
     slices = segmenting.Slices(work, data, spec, chosen)
-
-    if box:
-        true = lesion_windows.true_boxes(work, data, source)
-        found = lesion_windows.boxes_of_detector(work, data, detector, source) if detector else None
-        learned = AroundBoxes(rows["train"], true, found, spec.margin, spec.least_side, args.negatives)
-        asked = (found or true).windows(spec.margin, spec.least_side)
-    else:
-        learned = WholeSlices(rows["train"], positive, source, args.negatives)
-        asked = lesion_windows.whole_slices(np.flatnonzero(part != "train"), source)
-    asked = asked[part[asked.rows] != "train"]
+    seen = lesion_windows.plan(work, data, spec, detector, part, positive, args.negatives)
     scored = segmenting.Scored.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
-    of_val = asked[np.isin(asked.rows, rows["val"])]
+    watched, loss_of = seen.asked.of(rows["val"]), segmenters.loss_function(args.loss)
 
-    loss_of = segmenters.loss_function(args.loss)
-    fit = train.Fit(model, folder, args, inputs, -(-len(learned) // args.batch_size), chosen, criterion="val_dice")
+    fit = train.Fit(model, folder, args, inputs, -(-len(seen.learned) // args.batch_size), chosen, criterion="val_dice")
     for epoch in fit.epochs():
-        loss = segmenting.one_epoch(fit, slices, learned, loss_of, np.random.default_rng([args.seed, epoch]))
-        fit.log(epoch, train_loss=loss, **segmenting.validate(fit, scored, of_val, loss_of))
+        loss = segmenting.one_epoch(fit, slices, seen.learned, loss_of, epoch)
+        fit.log(epoch, train_loss=loss, **segmenting.validate(fit, scored, watched, loss_of))
     print(f"  best epoch {fit.best_epoch}")
 
     models.load_trained(model, folder, args.model)
-    if box:
-        least = segmenting.choose_confidence(model, scored, of_val, 4 * args.batch_size)
-        spec, asked = replace(spec, least_confidence=least), asked[asked.confidence >= least]
-        print(f"  boxes of confidence {least:g} and more")
+    if detector:
+        spec = replace(spec, least_confidence=segmenting.choose_confidence(model, scored, watched, 4 * args.batch_size))
+        print(f"  boxes of confidence {spec.least_confidence:g} and more")
     spec.save(folder)
-    written = segmenting.write_probabilities(work, folder, model, slices, data, part, asked, 4 * args.batch_size)
+    predict = partial(segmenting.write_probabilities, work, model, slices, data, part, 4 * args.batch_size)
+    written = predict(folder, seen.asked.least(spec.least_confidence))
+    if args.upper_bound and detector:
+        bound = folder.parent / "truth-boxes" / folder.name
+        written += [replace(spec, boxes=TRUTH, least_confidence=0.0).save(bound), *predict(bound, seen.true)]
     return [*(folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")), *written]
+
+
+def fold_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("fold"))
+
+
+def spec_of(folder: Path, args: argparse.Namespace, work: cli.Workspace, data: mask_data.MaskData, source: int,
+            rows: np.ndarray) -> segmenters.SegmenterSpec:  # fmt: skip
+    """model.json of a fold that learns from slices `rows` in squares of `source` pixels."""
+    mean, std = images.grey_statistics(images.cached(work, data.table, source), rows)
+    of_boxes = {"boxes": args.boxes, "margin": args.margin, "least_side": args.least_side or args.image_size}
+    return segmenters.SegmenterSpec(
+        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold_of(folder),
+        splits_sha256=data.splits_sha256, model=args.model, encoder=args.encoder, context=args.context, source_size=source,
+        mirror=None if args.no_mirrored_mean else args.mirror, mask_value=args.mask_value, region=args.region,
+        **of_boxes if args.region == "box" else {},
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,20 +11,25 @@ from hemoct.detections import CORNERS
 
 def predict(work: cli.Workspace, experiment: str = "e", protocol: str = "patient", folds: tuple[int, ...] = (0, 1, 2, 3, 4),
             split: str = "folds", found: float = 0.8, alarms: float = 0.5, side: int = 48, seed: int = 1) -> None:  # fmt: skip
-    """Write foldK/predictions.csv and model.json. `found`: share of the lesions that get a box; `alarms`: false boxes a slice."""
+    """Write foldK/{predictions,train_predictions}.csv and model.json.
+
+    `found`: share of the lesions that get a box; `alarms`: false boxes a slice.
+    """
     random = np.random.default_rng(seed)
     dataset, table = tables.read_dataset(work), tables.read_splits(work)
     labels, boxes = tables.read_labels(work, dataset), tables.read_boxes(work)
     for fold in folds:
         part = splits.given_parts(labels, table) if split == "given" else splits.parts(table, fold, protocol)
         rows = labels[["image_id", "patient"]].assign(fold=fold, part=part.reindex(labels["image_id"]).to_numpy())
-        rows = rows[rows["part"] != "train"]
-        drawn = [_on_lesions(rows, boxes, found, random), _false(rows, dataset.classes, alarms, side, random)]
-        frame = pd.concat(drawn)
-        frame = pd.concat([frame, rows[~rows["image_id"].isin(frame["image_id"])].assign(**{"class": ""})])
         folder = work.task(2) / experiment / f"fold{fold}"
-        frame = frame.sort_values(["image_id", "confidence"], ascending=[True, False])[detections.COLUMNS]
-        tables.write_predictions(folder, frame)
+        for name, of_parts in (("predictions", rows["part"] != "train"), ("train_predictions", rows["part"] == "train")):
+            of_file = rows[of_parts]
+            source = random if name == "predictions" else np.random.default_rng([seed, fold])
+            drawn = [_on_lesions(of_file, boxes, found, source), _false(of_file, dataset.classes, alarms, side, source)]
+            frame = pd.concat(drawn)
+            frame = pd.concat([frame, of_file[~of_file["image_id"].isin(frame["image_id"])].assign(**{"class": ""})])
+            frame = frame.sort_values(["image_id", "confidence"], ascending=[True, False])[detections.COLUMNS]
+            tables.write_csv(folder / f"{name}.csv", frame)
         files.write_json(folder / "model.json", {
             "task": 2, "model": "simulated", "classes": dataset.classes, "image_size": 64, "mean": 0.2, "std": 0.2,
             "protocol": protocol, "split": split, "fold": fold, "splits_sha256": files.sha256(work.work / "splits.csv"),

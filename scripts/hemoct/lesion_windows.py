@@ -12,7 +12,10 @@ from hemoct import boxes as geometry
 from hemoct import detections, images, predicted_boxes, tables, windows
 from hemoct.cli import UserError, Workspace
 from hemoct.mask_data import MaskData
+from hemoct.segmenters import SegmenterSpec
 
+LEAST_CONFIDENCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+"""of a box that is looked into: among these the best one is chosen on validation"""
 LURE = 0.01  # least confidence of a detector's false alarm that is learned from
 APART = 0.1  # IoU with every true box below which a predicted box is a false alarm
 JITTER = {"shift": 0.1, "scale": 0.2}  # of a window around a true box: predicted boxes are not exact either
@@ -33,9 +36,13 @@ class Windows:
     def __getitem__(self, chosen: np.ndarray) -> Windows:
         return Windows(self.rows[chosen], self.places[chosen], self.confidence[chosen])
 
-    @classmethod
-    def join(cls, *parts: Windows) -> Windows:
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "places", "confidence")))
+    def of(self, rows: np.ndarray) -> Windows:
+        """Those of slices `rows`."""
+        return self[np.isin(self.rows, rows)]
+
+    def least(self, confidence: float) -> Windows:
+        """Those around boxes of at least this confidence."""
+        return self[self.confidence >= confidence]
 
 
 @dataclass(frozen=True)
@@ -143,3 +150,29 @@ def _touching(boxes: Boxes, true: Boxes) -> np.ndarray:
         ],
         dtype=bool,
     )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fold's network learns from, and what it is asked to predict: windows of validation and test slices."""
+
+    learned: WholeSlices | AroundBoxes
+    asked: Windows
+    true: Windows | None
+    """as `asked`, around true boxes; None for whole slices"""
+
+
+def plan(
+    work: Workspace, data: MaskData, spec: SegmenterSpec, detector: Path | None, part: np.ndarray, positive: np.ndarray,
+    negatives: float,
+) -> Plan:  # fmt: skip
+    """The windows of a fold. `detector`: its fold folder, None for true boxes; `positive` (n,): whose mask has a pixel."""
+    rows, rest = np.flatnonzero((part == "train") & data.known), np.flatnonzero(part != "train")
+    if spec.region == "slice":
+        learned = WholeSlices(rows, positive, spec.source_size, negatives)
+        return Plan(learned, whole_slices(rest, spec.source_size), None)
+    true = true_boxes(work, data, spec.source_size)
+    found = boxes_of_detector(work, data, detector, spec.source_size) if detector else None
+    learned = AroundBoxes(rows, true, found, spec.margin, spec.least_side, negatives)
+    around, asked = (boxes.of(rest).windows(spec.margin, spec.least_side) for boxes in (true, found or true))
+    return Plan(learned, asked.least(LEAST_CONFIDENCES[0]), around)

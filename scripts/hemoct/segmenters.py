@@ -36,11 +36,11 @@ class SegmenterSpec(Spec):
     """side of the square that windows are cut from, in pixels"""
     region: str
     """`slice`: the whole square; `box`: windows around boxes"""
-    boxes: str | None
-    """the detector's experiment of task 2; None: `slice`, or true boxes"""
-    margin: float
+    boxes: str | None = None
+    """the detector's experiment of task 2, or `truth`"""
+    margin: float = 0.0
     """of a window, at both ends of a box, in parts of its longer side"""
-    least_side: int
+    least_side: int = 0
     """of a window, in pixels of the square"""
     least_confidence: float = 0.0
     """of a box; chosen on validation"""

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from hemoct import files, images, mask_data, segmentation_metrics, tables, train, transforms, windows
 from hemoct.batches import Store
 from hemoct.cli import Workspace
-from hemoct.lesion_windows import AroundBoxes, WholeSlices, Windows
+from hemoct.lesion_windows import LEAST_CONFIDENCES, AroundBoxes, WholeSlices, Windows
 from hemoct.mask_data import MaskData
 from hemoct.segmentation_metrics import Histograms
 from hemoct.segmenters import LossFunction, SegmenterSpec
@@ -27,8 +27,6 @@ AUGMENTATIONS = {
     "strong": transforms.Strength(degrees=30, scale=0.25, shift=0.1, brightness=0.15, contrast=0.25),
 }
 WATCHED = 0.3  # least confidence of the boxes that an epoch is judged with
-LEAST_CONFIDENCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-"""of a box: among these the best one is chosen on validation"""
 
 
 class Slices:
@@ -47,6 +45,8 @@ class Slices:
 
         `moves`: affine matrices (k, 2, 3) by which each window is turned, mirrored or resized in the same resampling.
         """
+        if not len(wanted):
+            return
         rows, device = torch.as_tensor(wanted.rows), self.grey.device
         placed = windows.placement(torch.as_tensor(wanted.places, dtype=torch.float32, device=device), self.spec.source_size)
         placed = placed if moves is None else windows.compose(placed, moves)
@@ -67,11 +67,9 @@ def logits(model: nn.Module, spec: SegmenterSpec, batch: torch.Tensor) -> torch.
     return model((batch - spec.mean) / spec.std).float()
 
 
-def one_epoch(
-    fit: train.Fit, slices: Slices, source: WholeSlices | AroundBoxes, loss_of: LossFunction, random: np.random.Generator
-) -> float:
-    """One pass over the windows that `source` draws; the mean loss."""
-    args, drawn = fit.args, source.draw(random)
+def one_epoch(fit: train.Fit, slices: Slices, source: WholeSlices | AroundBoxes, loss_of: LossFunction, epoch: int) -> float:
+    """One pass over the windows that `source` draws for an epoch; the mean loss."""
+    args, drawn = fit.args, source.draw(np.random.default_rng([fit.args.seed, epoch]))
     drawn = drawn[np.arange(len(drawn) - (len(drawn) % args.batch_size == 1))]  # batch normalisation cannot use a single one
     strength = AUGMENTATIONS[args.augment]
     moves = None if strength is None else transforms.draw_moves(len(drawn), strength, args.mirror, fit.device_generator)
@@ -165,15 +163,9 @@ def choose_confidence(model: nn.Module, scored: Scored, wanted: Windows, batch_s
 
 
 def write_probabilities(
-    work: Workspace,
-    folder: Path,
-    model: nn.Module,
-    slices: Slices,
-    data: MaskData,
-    part: np.ndarray,
+    work: Workspace, model: nn.Module, slices: Slices, data: MaskData, part: np.ndarray, batch_size: int, folder: Path,
     wanted: Windows,
-    batch_size: int,
-) -> list[Path]:
+) -> list[Path]:  # fmt: skip
     """Write probability/IMAGE_ID.png of all validation and test slices, and predictions.csv; returns the latter."""
     rows = np.flatnonzero(part != "train")
     size = images.sizes(work, data.table)
