@@ -77,7 +77,7 @@ def test_a_ventricle_in_the_box_is_not_what_is_split_off():
 
 def test_bone_in_the_box_is_no_core():
     blood, bone = disk(58, 64, 8), np.broadcast_to(np.arange(SIZE) >= 78, (SIZE, SIZE))
-    edge = np.broadcast_to(np.isin(np.arange(SIZE), [76, 77]), (SIZE, SIZE))  # partial volume, as bright as blood
+    edge = np.broadcast_to(np.isin(np.arange(SIZE), range(74, 78)), (SIZE, SIZE))  # partial volume, as bright as blood
     grey = painted((blood, BLOOD), (edge, BLOOD), (bone, BONE))
     assert dice(hematoma.core(grey, BOX), blood) > 0.9
     assert not hematoma.core(painted((edge, BLOOD), (bone, BONE)), BOX).any()
@@ -100,7 +100,16 @@ def test_what_touches_the_edge_stays_where_there_is_nothing_else():
     large, small = disk(42, 64, 14), disk(87, 64, 5)
     inside = np.zeros((SIZE, SIZE), dtype=bool)
     inside[40:88, 40:88] = True
-    assert dice(hematoma.core(painted((large, BLOOD), (small, BLOOD)), BOX), large & inside) > 0.9
+    core = hematoma.core(painted((large, BLOOD), (small, BLOOD)), BOX)
+    assert dice(core, large & inside) > 0.9
+    assert not core[small].any()
+
+
+def test_a_thread_is_no_part_of_the_core():
+    blood, thread = disk(64, 64, 10), np.zeros((SIZE, SIZE), dtype=bool)
+    thread[63:65, 64:84] = True
+    core = hematoma.core(painted((blood | thread, BLOOD)), BOX)
+    assert dice(core, blood) > 0.9 and not core[thread & ~disk(64, 64, 12)].any()
 
 
 def test_holes_are_filled():
@@ -233,7 +242,10 @@ def test_figures_say_that_nothing_is_validated(drawn: tuple, tmp_path: Path):
     table.loc[0, "core_volume"] = np.nan
     table.loc[3, "unit"] = "ml"
     figure = plots_hematoma.volumes(table, "toy")
-    assert [axis.get_title() for axis in figure.axes] == ["1 lesions, 0 without a core", "2 lesions, 1 without a core"]
+    assert [axis.get_title() for axis in figure.axes] == [
+        "lesions: 1 with a core, 0 without",
+        "lesions: 2 with a core, 1 without",
+    ]
     assert "unvalidated" in figure.get_suptitle()
     assert plots.save(figure, tmp_path / "volumes.png").stat().st_size > 5000
 

@@ -43,7 +43,7 @@ def _scatter(axis: Axes, table: pd.DataFrame, unit: str) -> None:
     ends = np.array([both.min() / 1.5, both.max() * 1.5]) if len(seen) else np.array([1, 10])
     axis.loglog(ends, ends, color="grey", linewidth=1, linestyle="dashed", label="equal")
     axis.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"ABC/2 of the boxes ({unit})", ylabel=f"bright core ({unit})")
-    axis.set_title(f"{len(seen)} lesions, {len(table) - len(seen)} without a core")
+    axis.set_title(f"lesions: {len(seen)} with a core, {len(table) - len(seen)} without")
     axis.legend(loc="upper left", frameon=False)
 
 
