@@ -20,7 +20,6 @@ Next    look at the pictures; they are no diagnosis. After --on: python task2_de
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 import torch
@@ -29,7 +28,6 @@ from hemoct import (
     cli,
     detectors,
     device,
-    files,
     fusion,
     image_files,
     images,
@@ -92,25 +90,13 @@ def predict_images(work: cli.Workspace, folders: list[Path], args: argparse.Name
         found = fusion.detect(known.paths, folders, args.batch_size, picked)
         found = predicting.counted(found, threshold)
         table = detectors.as_rows(known.table[["image"]], found, specs[0].classes)
-        draw(run, out, known, found, args.no_overlays)
+        run.wrote(*plots_predicted.replace(out, known, None if args.no_overlays else BoxDrawing(known, found)))
         run.wrote(tables.write_csv(out / "predicted.csv", table))
     positive = sum(len(boxes) > 0 for boxes in found)
     print(f"{work.show(out)}: {len(paths)} images, {len(folders)} model(s), confidence from {threshold:.3g} up ({chosen})")
     print(f"  {positive} with a box, {table['confidence'].count()} boxes")
     if known.seen.any():
         print(f"  mind: {known.seen.sum()} of the {len(paths)} images were {plots_predicted.SEEN}")
-
-
-def draw(run: cli.Run, out: Path, known: predicting.Known, found: list, nothing: bool) -> None:
-    """The pictures of all images; with `nothing` those of an earlier call go, for they are not of this one."""
-    places = [out / "overlays", out / "patients"]
-    if nothing:
-        for place in places:
-            shutil.rmtree(place, ignore_errors=True)
-        return
-    with files.replacing_folder(places[0]) as overlays, files.replacing_folder(places[1]) as sheets:
-        plots_predicted.write(overlays, sheets, known, BoxDrawing(known, found))
-    run.wrote(*places)
 
 
 def predict_other(work: cli.Workspace, other: cli.Workspace, folders: list[Path], args: argparse.Namespace) -> None:

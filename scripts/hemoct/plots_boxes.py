@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,7 @@ from hemoct.predicting import Known
 class BoxDrawing:
     """A plots_predicted.Drawing of the boxes that were found, (k, 6) an image, and of the annotated ones."""
 
+    zoom: ClassVar[int] = 1
     known: Known
     found: list[np.ndarray]
 

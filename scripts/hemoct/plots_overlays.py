@@ -34,6 +34,15 @@ def legend(layout: str | None, truth: bool) -> str:
     return (f"green: annotated box{means}, " if truth else "") + f"red: predicted box{means}, with confidence"
 
 
+def enlarged(grey: np.ndarray, side: int) -> tuple[Image.Image, float]:
+    """A slice (uint8, height x width), its long side `side` px, in RGB; and by how much it was enlarged."""
+    height, width = grey.shape
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    resampling = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.BILINEAR
+    return Image.fromarray(grey).resize(size, resampling).convert("RGB"), scale
+
+
 def picture(
     grey: np.ndarray, found: np.ndarray, truth: np.ndarray | None, side: int, classes: Sequence[str] = (),
     truth_class: np.ndarray = NO_CLASS,
@@ -42,11 +51,8 @@ def picture(
 
     Columns of `found`: xmin, ymin, xmax, ymax, confidence, class number. With several `classes` each box carries its name.
     """
-    height, width = grey.shape
-    scale = side / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    resampling = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.BILINEAR
-    drawn = Image.fromarray(grey).resize(size, resampling).convert("RGB")
+    drawn, scale = enlarged(grey, side)
+    size = drawn.size
     pen, line = ImageDraw.Draw(drawn), max(2, side // 200)
     notes = []
     for number, box in enumerate(() if truth is None else truth):

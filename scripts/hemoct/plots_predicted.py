@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from hemoct import images
+from hemoct import files, images
 from hemoct.image_files import ImageFiles
 from hemoct.plots_overlays import TILE, overlay, sheet
 
@@ -20,6 +21,9 @@ SEEN = "in training or validation of a model: what is predicted here is no hones
 
 class Drawing(Protocol):
     """What a task shows of images; rows are those of their ImageFiles."""
+
+    zoom: int
+    """by how much overlays are larger than OVERLAY"""
 
     def read(self, row: int) -> np.ndarray:
         """All that `picture` needs of an image: uint8 (..., height, width). Called ahead, in threads."""
@@ -40,6 +44,18 @@ class Drawing(Protocol):
         """What the colours on these images mean."""
 
 
+def replace(out: Path, shown: ImageFiles, drawing: Drawing | None) -> list[Path]:
+    """Make out/overlays and out/patients anew, see `write`; returns them. Without a `drawing` those of an earlier call go."""
+    places = [out / "overlays", out / "patients"]
+    if drawing is None:
+        for place in places:
+            shutil.rmtree(place, ignore_errors=True)
+        return []
+    with files.replacing_folder(places[0]) as overlays, files.replacing_folder(places[1]) as sheets:
+        write(overlays, sheets, shown, drawing)
+    return places
+
+
 def write(overlays: Path, sheets: Path, shown: ImageFiles, drawing: Drawing) -> None:
     """One overlay an image, overlays/GROUP/NAME.png, and one sheet a group, sheets/GROUP.png (`.page2` ... after PAGE images).
 
@@ -54,7 +70,10 @@ def write(overlays: Path, sheets: Path, shown: ImageFiles, drawing: Drawing) -> 
             for row in rows[start : start + PAGE]:
                 pixels, seen = next(decoded), shown.seen[row]
                 lines = [f"{shown.title(row)}: {drawing.caption(row)}", drawing.legend([row]), *([SEEN] if seen else [])]
-                _save(overlay(drawing.picture(row, pixels, _side(pixels)), lines), overlays / f"{shown.places[row]}.png")
+                _save(
+                    overlay(drawing.picture(row, pixels, drawing.zoom * _side(pixels)), lines),
+                    overlays / f"{shown.places[row]}.png",
+                )
                 caption = f"{shown.title(row)}{' *' if seen else ''}\n{drawing.short(row)}"
                 tiles.append((drawing.picture(row, pixels, TILE), caption))
             name = group if page == 1 else f"{group}.page{page}"

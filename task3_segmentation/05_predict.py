@@ -1,0 +1,123 @@
+"""Predict masks on images: black and white masks, pictures, pixels of each image and volumes of each patient.
+
+In PHE-SICH-CT-IDS that is the perihematomal edema, not the bleeding. A pixel counts when the mean probability of all fold models
+reaches the mean of their thresholds. Models of --region box look around boxes: those of the detector of their fold, or yours
+(--boxes-from). With boxes the bright core in them is shown too, an unvalidated estimate of the bleeding. Models with --context
+see neighbouring images, as far as you name them: of a patient of the data set those whose slice numbers follow one another, in
+any other folder the previous and the next file by name (2 before 10).
+Images on which a model was trained or validated give no honest result; they are counted and marked.
+
+Reads   outputs/NAME/task3/EXPERIMENT/foldK/{best.pt,model.json}    task3_segmentation/02_train.py
+        outputs/NAME/task3/EXPERIMENT/metrics.json                  task3_segmentation/03_evaluate.py (the threshold, if there)
+        outputs/NAME/task2/BOXES/foldK/{best.pt,model.json}         task2_detection/02_train.py (--region box; or --boxes-from)
+        any PNG, JPEG, BMP or TIFF images; of those that lie in data/raw/NAME also mask, patient and spacing
+Writes  outputs/NAME/task3/EXPERIMENT/predicted/ (or --out DIR)     masks/PATIENT/IMAGE.png (0 and 255, the size of the image),
+            overlays/PATIENT/IMAGE.png, patients/PATIENT.png, predicted.csv (pixels of each image), volumes.csv (sum of each
+            patient, in ml where the spacing is known, else in px); for images from elsewhere PATIENT is their folder
+Next    look at the pictures; they are no diagnosis
+
+    python task3_segmentation/05_predict.py slices/ --experiment unet-resnet34 --spacing 0.45 0.45 5
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from hemoct import cli, device, files, image_files, images, mask_files, plots_predicted, predicting, segment_files, tables, train
+from hemoct.image_files import ImageFiles
+from hemoct.plots_masks import MaskDrawing
+from hemoct.segment_files import Places
+from hemoct.segmentation_metrics import LEVELS
+from hemoct.segmenters import SegmenterSpec
+
+TABLES = ("labels.csv", "dataset.json", "splits.csv")
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse(make_parser(), argv, __file__)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    work = cli.workspace(args)
+    experiment = work.task(3) / args.experiment
+    folders = image_files.models(work, 3, args.experiment, args.fold)
+    specs = segment_files.read_specs(folders)
+    alone = specs[0].region == "slice" or args.boxes_from is not None
+    detectors = [] if alone else segment_files.detector_folders(work, folders, specs)
+    out = args.out or experiment / "predicted"
+    image_files.stop_if_taken(out, args.images, Path(__file__).stem, mask_files.OUTPUTS)
+    paths = list(dict.fromkeys(images.find(args.images)))
+
+    sources = [folder / name for folder in [*folders, *detectors] for name in ("best.pt", "model.json")]
+    sources += [experiment / "metrics.json", *(work.work / name for name in TABLES), *args.images]
+    run = cli.Run(__file__, args, out, [*sources, args.boxes_from] if args.boxes_from else sources)
+    if run.up_to_date():
+        return
+    with run:
+        shown = image_files.look_up(work, paths, specs)
+        pixel = mask_files.per_pixel(work, shown, args.spacing)
+        level, chosen = image_files.threshold(3, experiment, folders, level_of(args.threshold), LEVELS / 2)
+        picked = device.pick(args.device)
+        run.note(device=str(picked), threshold=level, seen_in_training=int(shown.seen.sum()))
+        places = places_of(work, shown, detectors, specs, args)
+        with files.replacing_folder(out / "masks") as masks:
+            found = segment_files.probabilities(shown, folders, places, args.batch_size, picked)
+            table = mask_files.write(masks, shown, found, level, places and places.lesions)
+            truth = mask_files.truth(work, shown)
+            drawing = MaskDrawing(
+                shown, masks, table["predicted_px"].to_numpy(int), places and places.lesions, truth, specs[0].mask_value
+            )
+            run.wrote(*plots_predicted.replace(out, shown, None if args.no_overlays else drawing))
+        volumes = mask_files.per_group(table, pixel)
+        run.wrote(out / "masks", tables.write_csv(out / "predicted.csv", table), tables.write_csv(out / "volumes.csv", volumes))
+    print(f"{work.show(out)}: {len(paths)} images, {len(folders)} model(s), ", end="")
+    print(f"probability from {level / (LEVELS - 1):.3g} up ({chosen})")
+    units = " and ".join(sorted(volumes["unit"].unique()))
+    print(f"  {(table['predicted_px'] > 0).sum()} with a mask; {len(volumes)} patient(s) or folder(s), volumes in {units}")
+    if shown.seen.any():
+        print(f"  mind: {shown.seen.sum()} of the {len(paths)} images were {plots_predicted.SEEN}")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser(__doc__)
+    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders that are searched with all below them")
+    parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task3")
+    parser.add_argument("--fold", type=cli.whole_number, metavar="K", help="the model of one fold; default: the mean of all")
+    parser.add_argument("--threshold", type=cli.share, metavar="X", help="least probability; default: as 03_evaluate.py chose it")
+    parser.add_argument(
+        "--boxes-from", type=Path, metavar="CSV", help="image, xmin, ymin, xmax, ymax (pixels), perhaps confidence"
+    )
+    parser.add_argument("--spacing", type=cli.positive_float, nargs=3, metavar=("ROW", "COL", "Z"),
+                        help="mm between rows, columns and slices, of images for which labels.csv tells none")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where masks, tables and pictures go")
+    parser.add_argument("--no-overlays", action="store_true", help="masks and tables alone")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=16)
+    train.add_device_flags(parser)
+    return parser
+
+
+def level_of(share: float | None) -> float | None:
+    """A probability as a level of 8 bit; 0 stands for any probability."""
+    return None if share is None else max(1.0, (LEVELS - 1) * share)
+
+
+def places_of(
+    work: cli.Workspace, shown: ImageFiles, detectors: list[Path], specs: list[SegmenterSpec], args: argparse.Namespace
+) -> Places | None:
+    """The boxes on all images, from a table or by the detectors; None where there is neither."""
+    of_detector = work.task(2) / (specs[0].boxes or segment_files.TRUTH)
+    certain, _ = image_files.threshold(2, of_detector, detectors, None, predicting.THRESHOLD)
+    if args.boxes_from:
+        found, others = mask_files.boxes_from(args.boxes_from, shown)
+        told = f", {others} row(s) are of other images" if others else ""
+        print(f"{args.boxes_from}: boxes on {sum(len(boxes) > 0 for boxes in found)} of {len(found)} images{told}")
+        return segment_files.given(found, specs, certain)
+    if not detectors:
+        return None
+    return segment_files.detect(shown.paths, detectors, specs, certain, args.batch_size, device.pick(args.device))
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
