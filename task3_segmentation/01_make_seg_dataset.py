@@ -9,14 +9,16 @@ Writes  data/work/NAME/seg_dataset/PROTOCOL/foldK/                  images/{trai
         imagesTr, labelsTr (0 and 1), imagesTs/foldK, dataset.json, splits_final.json)
 Next    python task3_segmentation/02_train.py
 
-nnU-Net (its own environment; nnUNet_raw=data/work/NAME/nnunet_raw), for each fold K = 0 .. 4:
-  nnUNetv2_plan_and_preprocess -d 1 -c 2d --verify_dataset_integrity        once; then copy splits_final.json
-                                                                            to $nnUNet_preprocessed/DatasetNNN_NAME/
-  nnUNetv2_train 1 2d K
-  nnUNetv2_predict -d 1 -c 2d -f K -i $nnUNet_raw/DatasetNNN_NAME/imagesTs/foldK -o OUT/foldK --save_probabilities
-Its folds know training and validation alone: split K has our training and validation patients of fold K, and the test patients of
-fold K in neither. So its cross-validation results are validation; out-of-fold test predictions come from the last command, with
-the model of fold K for imagesTs/foldK (validation and test slices of fold K) and never with all folds at once.
+nnU-Net (in an environment of its own, with nnUNet_raw=data/work/NAME/nnunet_raw and RAW=$nnUNet_raw/DatasetNNN_NAME):
+  nnUNetv2_plan_and_preprocess -d NNN -c 2d --verify_dataset_integrity
+  cp RAW/splits_final.json $nnUNet_preprocessed/DatasetNNN_NAME/        or nnU-Net splits by slice, patients on both sides
+and for each fold K, with FOLD=outputs/NAME/task3/nnunet/foldK:
+  nnUNetv2_train NNN 2d K
+  nnUNetv2_predict -d NNN -c 2d -f K -i RAW/imagesTs/foldK -o FOLD/probability
+  cp RAW/imagesTs/foldK/predictions.csv FOLD/
+Then 03_evaluate.py --experiment nnunet scores it as any experiment; its masks of 0 and 1 leave no threshold to choose.
+nnU-Net knows training and validation alone: split K holds those of our fold K, the test slices of fold K are in neither. Its own
+cross-validation is therefore one of validation slices; test predictions are those above, of fold K by the model of fold K alone.
 """
 
 from __future__ import annotations

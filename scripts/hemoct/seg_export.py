@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from hemoct import files, images, mask_data
+from hemoct import files, images, mask_data, tables
 from hemoct.cli import UserError, Workspace
 from hemoct.mask_data import MaskData
 from hemoct.tables import PARTS
@@ -67,7 +67,7 @@ def look(work: Workspace, data: MaskData) -> Looked:
         ready[row] = _is_ready(work.raw / data.table["mask"][row], mask)
     if not positive.any():
         asked = "" if data.mask_value is None else f" of the value {data.mask_value} (--mask-value)"
-        raise UserError(f"none of the {len(rows)} masks of {data.dataset} has a pixel{asked}; check the masks under {work.raw}")
+        raise UserError(f"none of the {len(rows)} masks of {work.dataset} has a pixel{asked}; check the masks under {work.raw}")
     return Looked(size, positive, ready)
 
 
@@ -140,9 +140,9 @@ def _progress(rows: np.ndarray) -> tqdm:
 def write_nnunet(target: Path, work: Workspace, data: MaskData, parts: dict[int, np.ndarray], found: Looked) -> list[Path]:
     """Write a raw data set of nnU-Net v2, one 2D case a slice, whole or not at all; returns its two JSON files.
 
-    imagesTr, labelsTr: all slices with a mask, 0 background, 1 lesion. imagesTs/foldK: validation and test slices of fold K,
-    also those without a mask. splits_final.json: split i has the training and validation slices of fold i of `parts`; its test
-    slices are in neither list.
+    imagesTr, labelsTr: all slices with a mask, 0 background, 1 lesion. splits_final.json: one split for each fold of `parts`, in
+    that order, with its training and validation slices; its test slices are in neither list. imagesTs/foldK: validation and
+    test slices of fold K, also those without a mask, and a predictions.csv that says which is which.
     """
     cases = data.table["image_id"]
     with files.replacing_folder(target) as temporary:
@@ -161,6 +161,9 @@ def write_nnunet(target: Path, work: Workspace, data: MaskData, parts: dict[int,
             "file_ending": ENDING,
             "overwrite_image_reader_writer": "NaturalImage2DIO",
         }
+        for fold, part in parts.items():
+            unseen = data.table[["image_id", "patient"]].assign(fold=fold, part=part)[part != "train"]
+            tables.write_predictions(temporary / "imagesTs" / f"fold{fold}", unseen)
         splits = [{name: list(cases[data.known & (part == name)]) for name in ("train", "val")} for part in parts.values()]
         files.write_json(temporary / "dataset.json", description)
         files.write_json(temporary / "splits_final.json", splits)
