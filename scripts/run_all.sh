@@ -43,19 +43,21 @@ for word in ${label_flags[@]+"${label_flags[@]}"}; do
     before=$word
 done
 
-# What is trained, and the name that its results get. The demonstration is small enough for two CPU cores: one fold of task 2.
-first=2 get="--from DIR" classifier=resnet18 detector=yolov8n classify="" detect="" gate=""
+# What is trained, and the name that its results get. The demonstration is small enough for two CPU cores: one fold of tasks 2 and 3.
+first=2 get="--from DIR" classifier=resnet18 detector=yolov8n segmenter=unet-resnet34 classify="" detect="" gate="" segment=""
 if [ -n "$small" ]; then
-    classifier=resnet18-small detector=yolov8n-small
+    classifier=resnet18-small detector=yolov8n-small segmenter=unet-resnet18-small
     classify="--weights none --image-size 128 --epochs 8 --lr 1e-3"
     detect="--weights none --image-size 256 --epochs 20 --batch-size 8 --negatives 1"
     gate="--weights none --epochs 8 --lr 1e-3"
+    segment="--encoder resnet18 --weights none --epochs 24"
 fi
 if [ "$dataset" = demo ]; then
-    first=1 get="--demo" classifier=resnet10t detector=yolov8n
+    first=1 get="--demo" classifier=resnet10t detector=yolov8n segmenter=unet-resnet10t
     classify="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
     detect="--weights none --image-size 128 --batch-size 4 --epochs 30 --lr 3e-3 --negatives 0.5 --fold 0"
     gate="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
+    segment="--encoder tu-resnet10t --weights none --image-size 64 --batch-size 8 --epochs 20 --lr 2e-3 --fold 0"
 fi
 
 steps=(
@@ -73,6 +75,10 @@ steps=(
     "task2_detection/03_training_curves.py"
     "task2_detection/04_evaluate.py"
     "task2_detection/06_gate_classifier.py --experiment $detector --classifier $classifier $gate"
+    "task3_segmentation/01_make_seg_dataset.py"
+    "task3_segmentation/02_train.py --experiment $segmenter --boxes $detector $segment"
+    "task3_segmentation/03_evaluate.py"
+    "task3_segmentation/04_to_classification.py"
     "scripts/90_make_report.py"
 )
 place=(--dataset "$dataset" ${root:+--root "$root"})
@@ -96,6 +102,11 @@ go_on() { # go_on STEP STATUS: how to continue once the cause is mended
 has_boxes() { # labels alone can be classified, but nothing can be detected in them
     local boxes=${root:-$repository}/data/work/$dataset/boxes.csv
     [ ! -f "$boxes" ] || [ "$(head -n 2 "$boxes" | wc -l)" -gt 1 ]
+}
+
+has_masks() {
+    local told=${root:-$repository}/data/work/$dataset/dataset.json
+    [ ! -f "$told" ] || grep -q '"masks": [1-9]' "$told"
 }
 
 from_step=${from_step:-$first}
@@ -125,6 +136,11 @@ for ((number = 1; number <= ${#steps[@]}; number++)); do
             echo "skipped: boxes.csv has no box"
             continue
         fi
+        if [[ ${words[0]} == task3_* ]] && ! has_masks; then
+            echo "skipped: labels.csv names no mask"
+            continue
+        fi
+        [[ ${words[0]} != task3_*/02_train.py ]] || has_boxes || command+=(--region slice)
         python "${command[@]}" $skip || go_on "$number" $?
     fi
 done

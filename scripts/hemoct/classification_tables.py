@@ -13,6 +13,8 @@ from hemoct import bootstrap, metrics, predictions, tables
 from hemoct.classification import Evaluation
 from hemoct.cli import Workspace
 
+CALLS = np.array([["TN", "FP"], ["FN", "TP"]])
+
 
 def patients_table(found: Evaluation, slices: pd.Series) -> pd.DataFrame:
     """per_patient.csv: one row per patient, sorted. `slices`: slice number by image_id (NA where unknown).
@@ -98,6 +100,13 @@ def predictions_table(found: Evaluation) -> pd.DataFrame:
         of_positive = found.test.p if found.test.p.ndim == 1 else found.test.p[:, number]
         frame[f"p_{label}"] = of_positive if found.test.p.ndim == 2 or number else 1 - of_positive
     return frame.sort_values("image_id")
+
+
+def calls(found: Evaluation) -> pd.DataFrame:
+    """classification_summary.csv: `image, ground_truth, predicted, classification`: 0 or 1, then TP, FP, FN or TN."""
+    y, called = found.test.y, found.decision
+    table = pd.DataFrame({"image": found.test.table["image_id"], "ground_truth": y, "predicted": called})
+    return table.assign(classification=CALLS[y, called]).sort_values("image")
 
 
 def text_report(found: Evaluation, lines: list[str]) -> str:

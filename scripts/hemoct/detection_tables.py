@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import detections
+from hemoct import classification_tables, detections
 from hemoct.detection import Detection
 
-CALLS = np.array([["TN", "FP"], ["FN", "TP"]])
 NONE = "none"
 NO_CLASS = -1
 
@@ -34,9 +33,7 @@ def predictions_with_none(found: Detection, frame: pd.DataFrame) -> pd.DataFrame
 
 def classification_summary(found: Detection) -> pd.DataFrame:
     """classification_summary.csv: `image, ground_truth, predicted, classification`: 0 or 1 for a box, then TP, FP, FN or TN."""
-    y, called = found.slices.test.y, found.slices.decision
-    table = pd.DataFrame({"image": found.scene.table["image_id"], "ground_truth": y, "predicted": called})
-    return table.assign(classification=CALLS[y, called]).sort_values("image")
+    return classification_tables.calls(found.slices)
 
 
 def froc(content: dict[str, Any]) -> pd.DataFrame:

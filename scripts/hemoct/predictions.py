@@ -25,6 +25,7 @@ PROTOCOLS = {
 AGAIN = {
     1: "delete it and run task1_classification/02_evaluate.py again",
     2: "make it again with the command of the training and --resume (task2_detection/02_train.py ... --resume)",
+    3: "make it again with the command of the training and --resume (task3_segmentation/02_train.py ... --resume)",
 }
 """how wrong predictions are made again, by task"""
 
@@ -203,6 +204,10 @@ def read_external(other: Workspace, folders: list[Path], args: argparse.Namespac
     from hemoct import inference  # imports torch
 
     return inference.predict_ensemble(other, models, args)
+
+
+ABOUT = ("dataset", "experiment", "evaluated_on", "protocol", "protocol_text", "folds_done", "training_unfinished", "labels_mean")
+"""what `describe` says"""
 
 
 def describe(work: Workspace, task: int, experiment: str, seen: Workspace, protocol: str, folders: list[Path]) -> dict[str, Any]:
