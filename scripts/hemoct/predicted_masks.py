@@ -1,0 +1,122 @@
+"""Probability maps that a network of task 3 predicted: found, checked against errors and leaks, read beside the true masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemoct import files, images, mask_data, predictions, tables
+from hemoct.cli import UserError, Workspace
+from hemoct.mask_data import MaskData
+
+AGAIN = predictions.AGAIN[3]
+NEEDED = ("model.json", "predictions.csv", "probability")
+"""what is read of a fold"""
+ALIKE = ("task", "region", "boxes", "mask_value")
+
+
+def spec(work: Workspace, folders: list[Path]) -> dict[str, Any]:
+    """What model.json says in all folds: the keys of ALIKE; empty without any. Stops when the folds differ."""
+    found = [files.read_json(folder / "model.json") for folder in folders if (folder / "model.json").exists()]
+    for key in ALIKE:
+        if len({str(one.get(key)) for one in found}) > 1:
+            raise UserError(
+                f"{work.show(folders[0].parent)}: the folds differ in {key} (model.json); train them again, all alike"
+            )
+    return {key: found[0].get(key) for key in ALIKE} if found else {}
+
+
+def around_true_boxes(told: dict[str, Any]) -> bool:
+    """Whether a network was shown where the lesions are. `told`: see `spec`."""
+    return told.get("region") == "box" and told.get("boxes") in (None, "truth")
+
+
+def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame, str]:
+    """predictions.csv of all folds for the slices of `data` (columns of tables.PREDICTION_COLUMNS), and their protocol.
+
+    Stops when they are wrong, older than their model, lack a probability map, or do not hold all slices that belong to a fold.
+    """
+    labels = tables.read_labels(work, tables.read_dataset(work))
+    frame, protocol = predictions.joined(work, 3, experiment, lambda folder: _read_fold(work, folder, labels))
+    frame = frame[frame["image_id"].isin(data.table["image_id"])]
+    for fold, of_fold in frame.groupby("fold") if protocol != "unknown" else []:
+        part = data.part_of(fold, protocol, "given" if protocol == "given" else "folds")
+        wanted = data.table["image_id"][part != "train"]
+        missing = wanted[~wanted.isin(of_fold["image_id"])]
+        if len(missing):
+            path = work.task(3) / experiment / f"fold{fold}" / "predictions.csv"
+            raise UserError(
+                f"{work.show(path)} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {AGAIN}, or "
+                "evaluate the patients that it was trained with alone: --limit-patients N"
+            )
+    test = frame.loc[frame["part"] == "test", "image_id"]
+    place = work.show(work.task(3) / experiment)
+    if test.duplicated().any():
+        raise UserError(f"{place}: {test[test.duplicated()].iloc[0]} is tested in two folds; {AGAIN}")
+    if not test.isin(data.table["image_id"][data.known]).any():
+        raise UserError(f"{place}: no test slice has a mask file, nothing can be scored; use more patients, or data with masks")
+    return frame, protocol
+
+
+def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
+    path = folder / "predictions.csv"
+    if not predictions.is_current(work, folder, made_with=()):
+        raise UserError(f"{work.show(path)} is missing or older than best.pt; {AGAIN}")
+    frame = tables.read_predictions(folder)[tables.PREDICTION_COLUMNS]
+    patient_of = labels.set_index("image_id")["patient"]
+    there = {file.stem for file in (folder / "probability").glob("*.png")}
+    wrong = {
+        "part must be val or test": ~frame["part"].isin(["val", "test"]),
+        "image of no row of labels.csv": ~frame["image_id"].isin(patient_of.index),
+        "other patient than in labels.csv": frame["patient"].ne(frame["image_id"].map(patient_of)),
+        "image that is there twice": frame["image_id"].duplicated(),
+        "no probability/IMAGE_ID.png": ~frame["image_id"].isin(there),
+    }
+    for problem, rows in wrong.items():
+        if rows.any():
+            first = frame.loc[rows, "image_id"].iloc[0]
+            raise UserError(f"{work.show(path)}: {rows.sum()} row(s) with {problem} (first: {first}); {AGAIN}")
+    return frame
+
+
+def pairs(work: Workspace, data: MaskData, folder: Path, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Probability map, uint8 (height, width), 255 = certain, and true mask, bool, of rows of `data`, decoded ahead.
+
+    `folder`: that of the fold. The mask is empty where there is no file.
+    """
+
+    def read_both(row: int) -> np.ndarray:
+        size = images.size_of(work.raw / data.table["image"][row])
+        found = _read_map(folder / "probability" / f"{data.table['image_id'][row]}.png", size)
+        if not data.known[row]:
+            return np.stack([found, np.zeros_like(found)])
+        return np.stack([found, mask_data.read_mask(work.raw / data.table["mask"][row], size, data.mask_value)])
+
+    for found, mask in images.decode(rows.tolist(), folder.name, read_both):
+        yield found, mask.astype(bool)
+
+
+def with_images(work: Workspace, data: MaskData, folder: Path, chosen: pd.DataFrame) -> Iterator[tuple[np.ndarray, ...]]:
+    """Image, probability map and true mask, each (height, width), of slices with columns `image_id, fold`.
+
+    `folder`: that of the experiment.
+    """
+    row_of = pd.Series(data.table.index, index=data.table["image_id"])
+    for case in chosen.itertuples():
+        row = row_of[case.image_id]
+        pair = next(pairs(work, data, folder / f"fold{case.fold}", np.array([row])))
+        yield (images.read_grey(work.raw / data.table["image"][row]), *pair)
+
+
+def _read_map(path: Path, size: tuple[int, int]) -> np.ndarray:
+    try:
+        found = images.read_grey(path)
+    except UserError:
+        raise UserError(f"{path} cannot be read as an 8-bit image; {AGAIN}") from None
+    if found.shape != size[::-1]:
+        raise UserError(f"{path} is {found.shape[1]} x {found.shape[0]} px, its image {size[0]} x {size[1]} px; {AGAIN}")
+    return found

@@ -1,0 +1,116 @@
+"""Evaluate masks on the test slices of their folds: Dice by patient and slice, outlines, volumes; with intervals and figures.
+
+One threshold a fold, chosen on its validation slices (highest mean Dice by patient); test is only read. Reads probability maps
+and true masks, never a model. Slices without a mask file are counted, not scored.
+In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding.
+
+Reads   outputs/NAME/task3/EXPERIMENT/foldK/{predictions.csv,probability/,model.json,history.csv}   task3_segmentation/02_train.py
+        data/work/NAME/{labels,splits}.csv, dataset.json    scripts/03_make_labels.py, 05_make_splits.py
+        data/raw/NAME (images and masks)                    scripts/01_get_data.py
+Writes  outputs/NAME/task3/EXPERIMENT/    metrics.json, foldK/metrics.json, segmentation_metrics.csv, per_slice.csv,
+                                          per_patient.csv, volume_agreement.csv, slice_pixels.csv (validation too),
+                                          confusion_matrix.png, dice_and_size.png, volumes.png, threshold.png,
+                                          training_curves.png, examples.png
+        (--limit-patients N writes to EXPERIMENT/first-N-patients/)
+Next    python task3_segmentation/04_to_classification.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+from hemoct import (
+    bootstrap,
+    classification_tables,
+    cli,
+    experiments,
+    files,
+    mask_data,
+    plots,
+    plots_segmentation,
+    predicted_masks,
+    predictions,
+    segmentation,
+    segmentation_tables,
+    tables,
+)
+from hemoct.segmentation import Segmentation
+
+TABLES = ("labels.csv", "dataset.json", "splits.csv")
+OF_FOLD = (*predicted_masks.NEEDED, "history.csv")
+HISTORY = ("epoch", "train_loss", "val_dice")
+EXAMPLES = 2  # slices of each kind: best, median, worst
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set; also NAME/truth-boxes")
+    parser.add_argument("--limit-patients", type=cli.positive_int, metavar="N", help="a first look; nothing else is replaced")
+    parser.set_defaults(on=None)
+    args = cli.parse(parser, argv, __file__)
+    work = cli.workspace(args)
+    for experiment in args.experiment or experiments.trained(work, 3):
+        evaluate(work, experiment, args)
+
+
+def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
+    """Evaluate one experiment and write all its files."""
+    folders = predictions.fold_folders(work, 3, experiment)
+    _, folder = predictions.place(work, 3, experiment, args)
+    inputs = [fold / name for fold in folders for name in OF_FOLD] + [work.work / name for name in TABLES]
+    run = cli.Run(__file__, args, folder, inputs)
+    if run.up_to_date():
+        return
+    with run:
+        told = predicted_masks.spec(work, folders)
+        data = mask_data.load(work, told.get("mask_value"), args.limit_patients)
+        frame, protocol = predicted_masks.read(work, experiment, data)
+        found = segmentation.evaluate(work, experiment, frame, data)
+        about = predictions.describe(work, 3, experiment, work, protocol, folders)
+        about = segmentation.describe(about, told, data.layout)
+        content = segmentation.report(found, about, bootstrap.RESAMPLES, args.seed)
+        write_tables(run, folder, found, content)
+        chosen = segmentation.examples(found, EXAMPLES)
+        shown = predicted_masks.with_images(work, data, work.task(3) / experiment, chosen)
+        draw(run, folder, found, content, predictions.histories(folders, HISTORY), zip(chosen.itertuples(), shown, strict=True))
+        for fold in folders if folder == folders[0].parent else []:
+            of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
+            if len(of_fold.table):
+                of_fold = segmentation.report(of_fold, about, bootstrap.RESAMPLES, args.seed)
+                run.wrote(files.write_json(fold / "metrics.json", of_fold))
+    print(classification_tables.summary(work, folder, content))
+
+
+def write_tables(run: cli.Run, folder: Path, found: Segmentation, content: dict) -> None:
+    """Write metrics.json and all CSV files."""
+    tabled = {
+        "segmentation_metrics": segmentation_tables.metrics_table(found, content),
+        "per_slice": segmentation_tables.per_slice(found),
+        "per_patient": segmentation_tables.per_patient(found),
+        "volume_agreement": segmentation.agreement(found),
+        "slice_pixels": found.pixels.sort_values(["image_id", "fold"]),
+    }
+    run.wrote(
+        files.write_json(folder / "metrics.json", content),
+        *(tables.write_csv(folder / f"{name}.csv", table) for name, table in tabled.items()),
+    )
+
+
+def draw(run: cli.Run, folder: Path, found: Segmentation, content: dict, histories: dict, shown: Iterable) -> None:
+    """Draw and save every figure that is not empty."""
+    heading = "; ".join(filter(None, [predictions.headline(content)[0], content["labels_mean"]]))
+    figures = {
+        "confusion_matrix": plots_segmentation.confusion(content, heading),
+        "dice_and_size": plots_segmentation.dice_and_size(found, heading),
+        "volumes": plots_segmentation.volumes(found, heading),
+        "threshold": plots_segmentation.threshold(found, heading),
+        "training_curves": plots_segmentation.training(histories, heading),
+        "examples": plots_segmentation.examples(list(shown), heading),
+    }
+    run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
