@@ -160,6 +160,7 @@ def test_other_data_train_with_the_defaults_of_the_step(copy: Copy) -> None:
         "task1_classification/01_train.py --experiment resnet18 --dataset mine --resume",
         "task1_classification/01_train.py --experiment resnet18-augment --augment affine --dataset mine --resume",
         "task2_detection/02_train.py --experiment yolov8n --dataset mine --resume",
+        "task3_segmentation/02_train.py --experiment unet-resnet34 --boxes yolov8n --dataset mine --resume",
     ]
 
 
@@ -176,10 +177,25 @@ def test_detection_is_left_out_where_there_are_no_boxes(copy: Copy, rows: str, d
     assert calls[-1].startswith("scripts/90_make_report.py")
 
 
+@pytest.mark.parametrize(("masks", "boxes", "flag"), [(0, 3, ""), (7, 3, "--boxes"), (7, 0, "--region slice")])
+def test_segmentation_needs_masks_and_sees_whole_slices_without_boxes(copy: Copy, masks: int, boxes: int, flag: str) -> None:
+    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
+    work = copy.folder / "data" / "work" / "mine"
+    work.mkdir(parents=True)
+    (work / "boxes.csv").write_text("image_id,class,xmin,ymin,xmax,ymax\n" + "a_1,a,1,2,3,4\n" * boxes)
+    (work / "dataset.json").write_text(f'{{\n  "counts": {{\n    "masks": {masks},\n    "boxes": {boxes}\n  }}\n}}\n')
+    done = copy.bash("run_all.sh", "--dataset", "mine")
+    assert done.returncode == 0 and ("skipped: labels.csv names no mask" in done.stdout) is (masks == 0)
+    calls = [call for call in copy.log if "task3_segmentation" in call]
+    assert bool(calls) is (masks > 0)
+    training = [call for call in calls if "02_train" in call]
+    assert all(flag in call for call in training) and ("--region slice" in " ".join(training)) is (masks > 0 and not boxes)
+
+
 def test_small_trains_without_a_network(copy: Copy) -> None:
     done = copy.bash("run_all.sh", "--dataset", "mine", "--small", "--list")
     training = [line for line in done.stdout.splitlines() if "_train.py" in line or "_gate" in line]
-    assert len(training) == 4 and all("--weights none" in line for line in training)
+    assert len(training) == 5 and all("--weights none" in line for line in training)
     (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
     failed = copy.bash("run_all.sh", "--dataset", "mine", "--small", fail_at="05_make_splits")
     assert failed.stderr.splitlines()[-1].endswith("--from-step 5 --small")
