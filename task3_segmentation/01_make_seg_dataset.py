@@ -11,11 +11,11 @@ Next    python task3_segmentation/02_train.py
 
 nnU-Net (in an environment of its own, with nnUNet_raw=data/work/NAME/nnunet_raw and RAW=$nnUNet_raw/DatasetNNN_NAME):
   nnUNetv2_plan_and_preprocess -d NNN -c 2d --verify_dataset_integrity
-  cp RAW/splits_final.json $nnUNet_preprocessed/DatasetNNN_NAME/        or nnU-Net splits by slice, patients on both sides
+  cp $RAW/splits_final.json $nnUNet_preprocessed/DatasetNNN_NAME/        or nnU-Net splits by slice, patients on both sides
 and for each fold K, with FOLD=outputs/NAME/task3/nnunet/foldK:
   nnUNetv2_train NNN 2d K
-  nnUNetv2_predict -d NNN -c 2d -f K -i RAW/imagesTs/foldK -o FOLD/probability
-  cp RAW/imagesTs/foldK/predictions.csv FOLD/
+  nnUNetv2_predict -d NNN -c 2d -f K -i $RAW/imagesTs/foldK -o $FOLD/probability
+  cp $RAW/imagesTs/foldK/predictions.csv $FOLD/
 Then 03_evaluate.py --experiment nnunet scores it as any experiment; its masks of 0 and 1 leave no threshold to choose.
 nnU-Net knows training and validation alone: split K holds those of our fold K, the test slices of fold K are in neither. Its own
 cross-validation is therefore one of validation slices; test predictions are those above, of fold K by the model of fold K alone.
