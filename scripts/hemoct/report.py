@@ -100,6 +100,29 @@ GATE_FIGURES = (
     ("gate_comparison.png", "Value and 95 % interval of each metric."),
     ("gate_regions.png", "Regions that the gate saw, by what the detector alone made of the slice."),
 )  # fmt: skip
+SEGMENTATION_TABLES = (
+    ("metrics.json", read.metrics_table,
+     "Metrics on test slices; 95 % bootstrap interval over patients. Slice metrics: positive when the predicted mask has a pixel."),
+    ("volume_agreement.csv", read.whole, "Volumes of the masks by patient: predicted less true, and 95 % limits of agreement."),
+)  # fmt: skip
+SEGMENTATION_FIGURES = (
+    ("examples.png", "Best, median and worst slices by Dice."),
+    ("dice_and_size.png", "Dice against the size of the true mask."),
+    ("volumes.png", "Volume by patient, predicted against true, and Bland-Altman."),
+    ("threshold.png", "Mean Dice by patient on validation against the threshold, one line a fold."),
+    ("confusion_matrix.png", "Pixels of all test slices, each fold at its own validation threshold."),
+    ("training_curves.png", "Losses and validation Dice by epoch."),
+    ("*.png", ""),
+)
+FROM_MASKS_TABLES = (
+    ("slice_comparison.csv", read.rates,
+     "Slices from predicted masks, and the ceiling that the true masks give; 95 % bootstrap interval over patients."),
+)  # fmt: skip
+FROM_MASKS_FIGURES = (
+    ("confusion_matrix.png", "Slices of all folds, positive from N predicted pixels on, N chosen on validation."),
+    ("roc.png", "ROC of slices, by their predicted pixels, one line a fold."),
+    ("pr.png", "Precision and recall of slices, by their predicted pixels, one line a fold."),
+)
 SECTIONS = (
     Section(
         "Data", "data/work/{name}", ("0[1-4]_*.run.json",),
@@ -149,6 +172,21 @@ SECTIONS = (
     Section(  # a gate may have any name
         "Task 2: {folder}", "outputs/{name}/task2/*/*", ("fold*/06_gate_classifier.run.json", "06_*.run.json"),
         GATE_TABLES, GATE_FIGURES,
+    ),
+    Section(
+        "Task 3: all experiments", "outputs/{name}/task3", (),
+        tables=(("", read.results_table, "Metrics on test slices; 95 % bootstrap interval over patients."),),
+    ),
+    Section(
+        "Task 3: {folder}", "outputs/{name}/task3/*", ("fold*/02_train.run.json", "*.run.json"),
+        SEGMENTATION_TABLES, SEGMENTATION_FIGURES,
+    ),
+    Section(
+        "Task 3: {folder}, an upper bound", "outputs/{name}/task3/*/truth-boxes", ("*.run.json",),
+        SEGMENTATION_TABLES, SEGMENTATION_FIGURES,
+    ),
+    Section(
+        "Task 3: {folder}", "outputs/{name}/task3/*/classification", ("*.run.json",), FROM_MASKS_TABLES, FROM_MASKS_FIGURES,
     ),
 )  # fmt: skip
 

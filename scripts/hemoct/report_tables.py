@@ -16,6 +16,9 @@ METRIC_NAMES = {
     "fpr": "False positive rate",
     "map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "ece_calibrated": "ECE after temperature scaling",
     "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
+    "dice": "Dice of all pixels", "iou": "IoU of all pixels", "dice_patient": "Dice by patient, mean",
+    "dice_patient_median": "Dice by patient, median", "dice_slice": "Dice by slice, mean",
+    "nsd_slice": "NSD by slice", "hd95_slice": "HD95 by slice", "slice_f1": "Slice F1", "slice_fpr": "Slice false positive rate",
 }  # fmt: skip
 # The metrics that people compare, by task, with their headings; in task 2 a slice is positive when it has a box.
 RESULT_METRICS = {
@@ -25,6 +28,9 @@ RESULT_METRICS = {
         "box_recall": "Box recall", "lesion_recall": "Lesions found", "accuracy": "Slice accuracy",
         "precision": "Slice precision", "recall": "Slice recall", "specificity": "Slice specificity", "f1": "Slice F1",
         "auroc": "Slice AUROC"},
+    3: {"dice_patient": "Dice by patient", "dice_slice": "Dice by slice", "dice": "Dice, all pixels", "iou": "IoU, all pixels",
+        "sensitivity": "Sensitivity, pixels", "specificity": "Specificity, pixels", "nsd_slice": "NSD", "hd95_slice": "HD95",
+        "slice_recall": "Slice recall", "slice_specificity": "Slice specificity", "slice_f1": "Slice F1"},
 }  # fmt: skip
 
 
@@ -132,12 +138,12 @@ def results_table(task: Path) -> Table:
     compared = RESULT_METRICS[int(task.name.removeprefix("task"))]
     columns = ["experiment", "protocol", "slices", "patients", *compared.values()]
     rows = []
-    for path in sorted(task.glob("*/metrics.json")):
+    for path in sorted([*task.glob("*/metrics.json"), *task.glob("*/truth-boxes/metrics.json")]):
         content = files.read_json(path)
         entries = [content["metrics"].get(key, {"value": None}) for key in compared]
         done = content.get("folds_done", "")
         protocol = ", ".join([content["protocol"], *[done] * done.startswith("folds")])  # said where folds are missing
-        rows.append([path.parent.name, protocol, _words(content["n"]), _words(content["patients"]),
+        rows.append([path.parent.relative_to(task).as_posix(), protocol, _words(content["n"]), _words(content["patients"]),
                      *map(metric, entries)])  # fmt: skip
     return Table(columns, rows)
 
