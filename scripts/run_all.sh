@@ -79,6 +79,7 @@ steps=(
     "task3_segmentation/02_train.py --experiment $segmenter --boxes $detector $segment"
     "task3_segmentation/03_evaluate.py"
     "task3_segmentation/04_to_classification.py"
+    "task3_segmentation/06_estimate_hematoma.py --experiment $segmenter --boxes $detector"
     "scripts/90_make_report.py"
 )
 place=(--dataset "$dataset" ${root:+--root "$root"})
@@ -132,7 +133,7 @@ for ((number = 1; number <= ${#steps[@]}; number++)); do
         printf '%2d  %s\n' "$number" "$(shown "${command[@]}")"
     elif [ "$number" -ge "$from_step" ] && [ "$number" -ge "$first" ]; then
         printf '\n[%d/%d] %s\n' "$number" ${#steps[@]} "$(shown "${command[@]}")"
-        if [[ ${words[0]} == task2_* ]] && ! has_boxes; then
+        if [[ ${words[0]} == task2_* || ${words[0]} == */06_estimate_hematoma.py ]] && ! has_boxes; then
             echo "skipped: boxes.csv has no box"
             continue
         fi

@@ -187,7 +187,7 @@ def test_segmentation_needs_masks_and_sees_whole_slices_without_boxes(copy: Copy
     done = copy.bash("run_all.sh", "--dataset", "mine")
     assert done.returncode == 0 and ("skipped: labels.csv names no mask" in done.stdout) is (masks == 0)
     calls = [call for call in copy.log if "task3_segmentation" in call]
-    assert bool(calls) is (masks > 0)
+    assert bool(calls) is (masks > 0) and any("06_" in call for call in calls) is (masks > 0 and boxes > 0)
     training = [call for call in calls if "02_train" in call]
     assert all(flag in call for call in training) and ("--region slice" in " ".join(training)) is (masks > 0 and not boxes)
 

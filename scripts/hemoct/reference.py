@@ -31,12 +31,13 @@ KEPT = {
         "gate/metrics.json", "gate/predictions.csv", "gate/gate_comparison.*", "gate/*.run.json", "gate/fold*/*.run.json",
     ),
     3: (
-        "metrics.json", "segmentation_metrics.csv", "per_slice.csv", "per_patient.csv", "volume_agreement.csv", "slice_pixels.csv",
-        "dice_and_size.png", "volumes.png", "threshold.png", "training_curves.png", "03_evaluate.run.json",
-        "fold*/02_train.run.json", "fold*/history.csv", "fold*/model.json", "truth-boxes/metrics.json",
-        "truth-boxes/segmentation_metrics.csv", "truth-boxes/per_patient.csv", "truth-boxes/03_evaluate.run.json",
-        "classification/metrics.json", "classification/slice_comparison.csv", "classification/classification_report.txt",
-        "classification/confusion_matrix.png", "classification/*.run.json",
+        "metrics.json", "segmentation_metrics.csv", "per_slice.csv", "per_patient.csv", "volume_agreement.csv",
+        "slice_pixels.csv", "dice_and_size.png", "volumes.png", "threshold.png", "training_curves.png",
+        "03_evaluate.run.json", "fold*/02_train.run.json", "fold*/history.csv", "fold*/model.json",
+        "truth-boxes/metrics.json", "truth-boxes/segmentation_metrics.csv", "truth-boxes/per_patient.csv",
+        "truth-boxes/03_evaluate.run.json", "classification/metrics.json", "classification/slice_comparison.csv",
+        "classification/classification_report.txt", "classification/confusion_matrix.png", "classification/*.run.json",
+        "hematoma/*.csv", "hematoma/core_and_abc2.png", "hematoma/*.run.json",
     ),
 }  # fmt: skip
 COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "03_compare.run.json")

@@ -102,7 +102,7 @@ GATE_FIGURES = (
 )  # fmt: skip
 SEGMENTATION_TABLES = (
     ("metrics.json", read.metrics_table,
-     "Metrics on test slices; 95 % bootstrap interval over patients. Slice metrics: positive when the predicted mask has a pixel."),
+     "Metrics on test slices; 95 % bootstrap interval over patients. A slice is positive when its predicted mask has a pixel."),
     ("volume_agreement.csv", read.whole, "Volumes of the masks by patient: predicted less true, and 95 % limits of agreement."),
 )  # fmt: skip
 SEGMENTATION_FIGURES = (
@@ -122,6 +122,10 @@ FROM_MASKS_FIGURES = (
     ("confusion_matrix.png", "Slices of all folds, positive from N predicted pixels on, N chosen on validation."),
     ("roc.png", "ROC of slices, by their predicted pixels, one line a fold."),
     ("pr.png", "Precision and recall of slices, by their predicted pixels, one line a fold."),
+)
+HEMATOMA_FIGURES = (
+    ("core_and_abc2.png", "Unvalidated estimates of the bleeding: bright core and ABC/2 of the boxes, by lesion."),
+    ("core_and_edema.png", "Bright core (unvalidated) and predicted edema."),
 )
 SECTIONS = (
     Section(
@@ -188,6 +192,7 @@ SECTIONS = (
     Section(
         "Task 3: {folder}", "outputs/{name}/task3/*/classification", ("*.run.json",), FROM_MASKS_TABLES, FROM_MASKS_FIGURES,
     ),
+    Section("Task 3: {folder}", "outputs/{name}/task3/*/hematoma", ("*.run.json",), (), HEMATOMA_FIGURES),
 )  # fmt: skip
 
 

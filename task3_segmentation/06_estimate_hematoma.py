@@ -1,0 +1,66 @@
+"""Estimate the bleeding itself, for which no label exists: its bright core in each predicted box, and ABC/2 of the boxes.
+
+An unvalidated estimate (hemoct.hematoma says how): there is nothing to compare it with but itself. Boxes are those that the
+detector of a fold predicted on its test slices, from its validation threshold up. Beside it stands the edema that a
+segmentation experiment predicted on the same slices.
+
+Reads   outputs/NAME/task2/BOXES/{metrics.json,foldK/}          task2_detection/04_evaluate.py (or outputs/reference)
+        outputs/NAME/task3/EXPERIMENT/{slice_pixels.csv,per_patient.csv,foldK/probability/}   task3_segmentation/03_evaluate.py
+        data/work/NAME/{labels,splits}.csv, dataset.json        scripts/03_make_labels.py, scripts/05_make_splits.py
+Writes  outputs/NAME/task3/EXPERIMENT/hematoma/                 hematoma_lesions.csv, hematoma_patients.csv, core_and_abc2.png,
+                                                                core_and_edema.png
+Next    python scripts/90_make_report.py
+"""
+
+from __future__ import annotations
+
+from hemoct import cli, core_and_edema, hematoma, mask_data, plots, plots_hematoma, predicted_boxes, tables
+
+TABLES = ("labels.csv", "splits.csv", "dataset.json")
+SHOWN = 8  # patients in the figure
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--experiment", required=True, help="of task 3: whose edema stands beside the core")
+    parser.add_argument("--boxes", required=True, metavar="EXPERIMENT", help="of task 2: in whose boxes the core is looked for")
+    args = cli.parse(parser, argv, __file__)
+    work = cli.workspace(args)
+    experiment = work.task(3) / args.experiment
+    edema = [
+        work.need(experiment / name, "task3_segmentation/03_evaluate.py") for name in ("per_patient.csv", "slice_pixels.csv")
+    ]
+    patients = tables.read_csv(edema[0], ["patient", "fold", "true_volume", "predicted_volume", "unit"])
+    folders, _ = predicted_boxes.folders(work, args.boxes, "all")
+    inputs = [*edema, folders[0].parent / "metrics.json", *(folder / "predictions.csv" for folder in folders)]
+    folder = experiment / "hematoma"
+    run = cli.Run(__file__, args, folder, [*inputs, *(work.work / name for name in TABLES)])
+    if run.up_to_date():
+        return
+    data = mask_data.load(work)
+    boxes = core_and_edema.test_boxes(work, args.boxes, data, sorted(patients["fold"].unique()))
+    with run:
+        rows = data.table["patient"].isin(patients["patient"])
+        slices = data.table[rows].reset_index(drop=True)
+        lesions = hematoma.table(slices, [work.raw / name for name in slices["image"]], boxes)
+        of_patients = core_and_edema.by_patient(lesions, patients)
+        heading = f"{args.experiment} on {work.dataset}, boxes of {args.boxes}, {len(of_patients)} patients"
+        drawn = core_and_edema.cases(work, experiment, data, boxes, SHOWN)
+        figures = {
+            "core_and_abc2": plots_hematoma.volumes(lesions, heading),
+            "core_and_edema": plots_hematoma.panels(list(drawn), heading, edema_is="predicted"),
+        }
+        run.wrote(
+            tables.write_csv(folder / "hematoma_lesions.csv", lesions),
+            tables.write_csv(folder / "hematoma_patients.csv", of_patients),
+            *(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None),
+        )
+    ratio = (lesions["abc2_volume"] / lesions["core_volume"]).median()
+    print(f"{work.show(folder)}: {len(lesions)} lesions of {lesions['patient'].nunique()} patients, {hematoma.NOTE}s")
+    print(
+        f"  {lesions['core_volume'].isna().sum()} without a core; ABC/2 of the boxes is {ratio:.2f} times the core in the median"
+    )
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
