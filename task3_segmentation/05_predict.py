@@ -1,10 +1,11 @@
 """Predict masks on images: black and white masks, pictures, pixels of each image and volumes of each patient.
 
 In PHE-SICH-CT-IDS that is the perihematomal edema, not the bleeding. A pixel counts when the mean probability of all fold models
-reaches the mean of their thresholds. Models of --region box look around boxes: those of the detector of their fold, or yours
-(--boxes-from). With boxes the bright core in them is shown too, an unvalidated estimate of the bleeding. Models with --context
-see neighbouring images, as far as you name them: of a patient of the data set those whose slice numbers follow one another, in
-any other folder the previous and the next file by name (2 before 10).
+reaches the mean of their thresholds; 0.5 where none was chosen. Models of --region box look around boxes: those of the detector
+of their fold, or yours (--boxes-from). In boxes that reach the detector's own threshold (else 0.25) the bright core is shown and
+counted too, an unvalidated estimate of the bleeding. Models with --context see neighbouring images, as far as you name them: of a
+patient of the data set those whose slice numbers follow one another, in any other folder the files before and behind by name
+(2 before 10).
 Images on which a model was trained or validated give no honest result; they are counted and marked.
 
 Reads   outputs/NAME/task3/EXPERIMENT/foldK/{best.pt,model.json}    task3_segmentation/02_train.py
