@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ import torch
 from monai.metrics import DiceMetric, compute_hausdorff_distance, compute_surface_dice
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 
-from hemoct import bootstrap, metrics, segmentation, segmentation_metrics, surface
+from hemoct import bootstrap, metrics, plots_segmentation, segmentation, segmentation_metrics, surface
 from hemoct.segmentation import Patients, Rule, Segmentation
 from hemoct.segmentation_metrics import LEVELS, Histograms
 
@@ -109,8 +111,10 @@ def test_without_a_true_pixel_the_threshold_is_one_half():
     counted = Histograms.of([(np.full((2, 2), 90, np.uint8), np.zeros((2, 2), bool))])
     rule = segmentation.choose(0, counted, np.array(["a"]))
     assert rule.threshold == 128 and "no true pixel" in rule.threshold_rule and np.isnan(rule.curve).all()
-    nothing = segmentation.choose(0, Histograms.of([]), np.array([], dtype=str))
+    nothing = segmentation.choose(1, Histograms.of([]), np.array([], dtype=str))
     assert nothing.threshold == 128
+    found = scored(np.random.default_rng(0))
+    assert plots_segmentation.threshold(replace(found, rules=[rule, nothing]), "") is None
 
 
 # ---- outlines
