@@ -47,12 +47,13 @@ def main(argv: list[str] | None = None) -> None:
     specs = segment_files.read_specs(folders)
     alone = specs[0].region == "slice" or args.boxes_from is not None
     detectors = [] if alone else segment_files.detector_folders(work, folders, specs)
+    of_detector = work.task(2) / (specs[0].boxes or segment_files.TRUTH)
     out = args.out or experiment / "predicted"
     image_files.stop_if_taken(out, args.images, Path(__file__).stem, mask_files.OUTPUTS)
     paths = list(dict.fromkeys(images.find(args.images)))
 
     sources = [folder / name for folder in [*folders, *detectors] for name in ("best.pt", "model.json")]
-    sources += [experiment / "metrics.json", *(work.work / name for name in TABLES), *args.images]
+    sources += [experiment / "metrics.json", of_detector / "metrics.json", *(work.work / name for name in TABLES), *args.images]
     run = cli.Run(__file__, args, out, [*sources, args.boxes_from] if args.boxes_from else sources)
     if run.up_to_date():
         return
@@ -62,21 +63,21 @@ def main(argv: list[str] | None = None) -> None:
         level, chosen = image_files.threshold(3, experiment, folders, level_of(args.threshold), LEVELS / 2)
         picked = device.pick(args.device)
         run.note(device=str(picked), threshold=level, seen_in_training=int(shown.seen.sum()))
-        places = places_of(work, shown, detectors, specs, args)
+        certain, _ = image_files.threshold(2, of_detector, detectors, None, predicting.THRESHOLD)
+        places = places_of(shown, detectors, specs, certain, args)
+        lesions = places.lesions if places else None
         with files.replacing_folder(out / "masks") as masks:
             found = segment_files.probabilities(shown, folders, places, args.batch_size, picked)
-            table = mask_files.write(masks, shown, found, level, places and places.lesions)
-            truth = mask_files.truth(work, shown)
-            drawing = MaskDrawing(
-                shown, masks, table["predicted_px"].to_numpy(int), places and places.lesions, truth, specs[0].mask_value
-            )
+            table = mask_files.write(masks, shown, found, level, lesions)
+            predicted, truth = table["predicted_px"].to_numpy(int), mask_files.truth(work, shown)
+            drawing = MaskDrawing(shown, masks, predicted, lesions, truth, specs[0].mask_value)
             run.wrote(*plots_predicted.replace(out, shown, None if args.no_overlays else drawing))
         volumes = mask_files.per_group(table, pixel)
         run.wrote(out / "masks", tables.write_csv(out / "predicted.csv", table), tables.write_csv(out / "volumes.csv", volumes))
     print(f"{work.show(out)}: {len(paths)} images, {len(folders)} model(s), ", end="")
     print(f"probability from {level / (LEVELS - 1):.3g} up ({chosen})")
     units = " and ".join(sorted(volumes["unit"].unique()))
-    print(f"  {(table['predicted_px'] > 0).sum()} with a mask; {len(volumes)} patient(s) or folder(s), volumes in {units}")
+    print(f"  {(predicted > 0).sum()} with a mask; {len(volumes)} patient(s) or folder(s), volumes in {units}")
     if shown.seen.any():
         print(f"  mind: {shown.seen.sum()} of the {len(paths)} images were {plots_predicted.SEEN}")
 
@@ -105,11 +106,9 @@ def level_of(share: float | None) -> float | None:
 
 
 def places_of(
-    work: cli.Workspace, shown: ImageFiles, detectors: list[Path], specs: list[SegmenterSpec], args: argparse.Namespace
+    shown: ImageFiles, detectors: list[Path], specs: list[SegmenterSpec], certain: float, args: argparse.Namespace
 ) -> Places | None:
-    """The boxes on all images, from a table or by the detectors; None where there is neither."""
-    of_detector = work.task(2) / (specs[0].boxes or segment_files.TRUTH)
-    certain, _ = image_files.threshold(2, of_detector, detectors, None, predicting.THRESHOLD)
+    """The boxes on all images, from a table or by the detectors; None where there is neither. `certain`: see Places.lesions."""
     if args.boxes_from:
         found, others = mask_files.boxes_from(args.boxes_from, shown)
         told = f", {others} row(s) are of other images" if others else ""
