@@ -2,6 +2,7 @@
 
 One threshold a fold, chosen on its validation slices (highest mean Dice by patient); test is only read. Reads probability maps
 and true masks, never a model. Slices without a mask file are counted, not scored.
+--experiment NAME/truth-boxes: the upper bound that 02_train.py --upper-bound left there; every heading says so.
 In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding.
 
 Reads   outputs/NAME/task3/EXPERIMENT/foldK/{predictions.csv,probability/,model.json,history.csv}   task3_segmentation/02_train.py
@@ -18,7 +19,6 @@ Next    python task3_segmentation/04_to_classification.py
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 
 from hemoct import (
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set; also NAME/truth-boxes")
     parser.add_argument("--limit-patients", type=cli.positive_int, metavar="N", help="a first look; nothing else is replaced")
-    parser.set_defaults(on=None)
+    parser.set_defaults(on=None)  # hemoct.predictions.place asks for other data too
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
     for experiment in args.experiment or experiments.trained(work, 3):
@@ -71,10 +71,12 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         about = predictions.describe(work, 3, experiment, work, protocol, folders)
         about = segmentation.describe(about, told, data.layout)
         content = segmentation.report(found, about, bootstrap.RESAMPLES, args.seed)
-        write_tables(run, folder, found, content)
         chosen = segmentation.examples(found, EXAMPLES)
         shown = predicted_masks.with_images(work, data, work.task(3) / experiment, chosen)
-        draw(run, folder, found, content, predictions.histories(folders, HISTORY), zip(chosen.itertuples(), shown, strict=True))
+        cases = list(zip(chosen.itertuples(), shown, strict=True))
+        histories = predictions.histories(folders, HISTORY)
+        write_tables(run, folder, found, content)
+        draw(run, folder, found, content, histories, cases)
         for fold in folders if folder == folders[0].parent else []:
             of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
             if len(of_fold.table):
@@ -98,7 +100,7 @@ def write_tables(run: cli.Run, folder: Path, found: Segmentation, content: dict)
     )
 
 
-def draw(run: cli.Run, folder: Path, found: Segmentation, content: dict, histories: dict, shown: Iterable) -> None:
+def draw(run: cli.Run, folder: Path, found: Segmentation, content: dict, histories: dict, cases: list) -> None:
     """Draw and save every figure that is not empty."""
     heading = "; ".join(filter(None, [predictions.headline(content)[0], content["labels_mean"]]))
     figures = {
@@ -107,7 +109,7 @@ def draw(run: cli.Run, folder: Path, found: Segmentation, content: dict, histori
         "volumes": plots_segmentation.volumes(found, heading),
         "threshold": plots_segmentation.threshold(found, heading),
         "training_curves": plots_segmentation.training(histories, heading),
-        "examples": plots_segmentation.examples(list(shown), heading),
+        "examples": plots_segmentation.examples(cases, heading),
     }
     run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
 

@@ -231,6 +231,9 @@ def test_no_fold_one_fold_and_a_limit(work, frame, plain):
     folder = folder_of(work, "all")
     assert not (folder / "metrics.json").exists() and not (folder / "fold0" / "metrics.json").exists()
     assert files.read_json(folder / "first-6-patients" / "metrics.json")["patients"] == 6
+    assert plain("--experiment", "all", "--limit-patients", 1).code == 0
+    of_one = files.read_json(folder / "first-1-patients" / "metrics.json")
+    assert of_one["metrics"]["dice_patient"]["ci95"] is None and of_one["volumes"][0]["limit_low"] is None
 
 
 @pytest.mark.parametrize("protocol", ["slice", "given"])
@@ -313,6 +316,11 @@ def drop_row(work) -> None:
     tables.write_predictions(folder, tables.read_predictions(folder).iloc[1:])
 
 
+def spoil_history(work) -> None:
+    path = folder_of(work) / "fold0" / "history.csv"
+    tables.write_csv(path, pd.read_csv(path).drop(columns="val_dice"))
+
+
 def other_splits(work) -> None:
     table = tables.read_splits(work)
     tables.write_splits(work, table.assign(fold=(table["fold"] + 1) % 5))
@@ -329,6 +337,7 @@ BAD = {
     "val and test are not those of fold 0": lambda work: spoil_table(work, part="test"),
     "is missing or older than best.pt": lambda work: (folder_of(work) / "fold0" / "best.pt").touch(),
     "splits.csv is not the one": other_splits,
+    "lacks the column(s) val_dice": spoil_history,
     "the folds differ in boxes": lambda work: spoil_spec(work, boxes="yolov8n"),
     "the folds differ in protocol": lambda work: spoil_spec(work, protocol="slice"),
 }
