@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command"}
 NOT_COMPARED = {"fold", "device", "threads", "experiment"}
 RECORDED_PACKAGES = (
-    *("torch", "torchvision", "timm", "ultralytics", "pycocotools", "ensemble-boxes"),
+    *("torch", "torchvision", "timm", "ultralytics", "pycocotools", "ensemble-boxes", "segmentation-models-pytorch", "monai"),
     *("numpy", "scipy", "pandas", "scikit-learn", "pillow"),
 )
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
