@@ -57,7 +57,7 @@ if [ "$dataset" = demo ]; then
     classify="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
     detect="--weights none --image-size 128 --batch-size 4 --epochs 30 --lr 3e-3 --negatives 0.5 --fold 0"
     gate="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
-    segment="--encoder tu-resnet10t --weights none --image-size 64 --batch-size 8 --epochs 20 --lr 2e-3 --fold 0"
+    segment="--encoder tu-resnet10t --weights none --image-size 64 --least-side 40 --batch-size 8 --epochs 16 --lr 2e-3 --fold 0"
 fi
 
 steps=(
