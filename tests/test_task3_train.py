@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -208,6 +209,19 @@ def test_a_move_within_a_window_moves_slice_and_mask_alike():
     cut = windows.cut(slices, windows.compose(placed, mirrored), 20)
     plain = windows.cut(slices, placed, 20)
     assert torch.allclose(cut, plain.flip(2), atol=1e-6) and torch.equal(cut[:, 0], cut[:, 1])
+
+
+def test_validation_in_bf16_sees_windows_where_they_are(work, monkeypatch):
+    toy.make(work, patients=5, slices=3, size=256, radius=40, boxes=True, masks=True)
+    slices = segmenting.Slices(work, mask_data.load(work), spec_for(source_size=256, image_size=64), torch.device("cpu"))
+    scored = segmenting.Scored.of(slices, np.arange(15), np.repeat(np.arange(5), 3))
+    wanted = Windows(np.array([0, 1]), np.array([[180.0, 10, 64], [33, 151, 64]]), np.ones(2))
+    seen, real = [], segmenting.logits
+    monkeypatch.setattr(segmenting, "logits", lambda *words: seen.append(words[-1]) or real(*words))
+    fit = SimpleNamespace(model=nn.Conv2d(1, 1, 1), args=SimpleNamespace(batch_size=2),
+                          autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16))  # fmt: skip
+    segmenting.validate(fit, scored, wanted, segmenters.loss_function("bce"))
+    assert torch.equal(seen[0], next(slices.batches(wanted, 2))[0])
 
 
 def test_neighbours_are_channels_around_their_slice(work):
