@@ -85,6 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--context", type=int, choices=range(6), default=0, help="neighbouring slices on each side as further channels"
     )
+    group.add_argument("--normalise", default="dataset", choices=("dataset", "window"),
+                       help="grey values by mean and deviation of the data set, or of each window's own brain")  # fmt: skip
     group.add_argument("--loss", default="bce-dice", choices=segmenters.LOSSES, help="what is minimised")
     group.add_argument("--augment", default="affine", choices=segmenting.AUGMENTATIONS, help="on training windows only")
     group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
@@ -112,10 +114,10 @@ SIZES = {"slice": 256, "box": 128}
 # How a flag that differs from its default shows in the name of the experiment, in this order.
 NAMED = {
     "region": {"slice": "whole"}, "weights": {"none": "scratch"}, "image_size": "{}px", "context": "context{}", "loss": "{}",
-    "augment": "augment-{}", "negatives": "negatives{:g}", "boxes": "{}", "margin": "margin{:g}", "least_side": "side{}",
-    "epochs": "{}ep", "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}", "weight_decay": "decay{:g}",
-    "schedule": "{}", "warmup": "warmup{:g}", "patience": "patience{}", "precision": "{}", "seed": "seed{}",
-    "limit_patients": "{}patients", "mirror": "{}", "protocol": "{}", "split": "{}",
+    "normalise": "normalise-{}", "augment": "augment-{}", "negatives": "negatives{:g}", "boxes": "{}", "margin": "margin{:g}",
+    "least_side": "side{}", "epochs": "{}ep", "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}",
+    "weight_decay": "decay{:g}", "schedule": "{}", "warmup": "warmup{:g}", "patience": "patience{}", "precision": "{}",
+    "seed": "seed{}", "limit_patients": "{}patients", "mirror": "{}", "protocol": "{}", "split": "{}",
 }  # fmt: skip
 
 
@@ -195,7 +197,7 @@ def spec_of(folder: Path, args: argparse.Namespace, work: cli.Workspace, data: m
         image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold_of(folder),
         splits_sha256=data.splits_sha256, model=args.model, encoder=args.encoder, context=args.context, source_size=source,
         mirror=None if args.no_mirrored_mean else args.mirror, mask_value=args.mask_value, region=args.region,
-        **of_boxes if args.region == "box" else {},
+        normalise=args.normalise, **of_boxes if args.region == "box" else {},
     )  # fmt: skip
 
 

@@ -363,3 +363,17 @@ def test_windows_keep_the_order_that_pasting_needs():
     assert found.rows.tolist() == [1, 3, 3] and found.least(0.5).confidence.tolist() == [0.9, 0.8]
     rows = [row for row, _ in segmenting.pasted(found, np.ones((3, 4, 4), np.uint8), 16)]
     assert rows == [1, 3] and isinstance(found.of(np.array([1])), Windows)
+
+
+def test_a_window_normalised_by_its_own_brain_does_not_know_the_scanners_window():
+    random = np.random.default_rng(0)
+    brain = torch.as_tensor(random.uniform(0.3, 0.5, (1, 1, 16, 16)), dtype=torch.float32)
+    brain[..., :4, :] = 1.0  # bone
+    brain[..., 12:, :] = 0.0  # air
+    graded = torch.where((brain > 0) & (brain < 1), brain * 1.2 + 0.05, brain)
+    spec = spec_for(normalise="window")
+    one, other = segmenting.normalised(brain, spec), segmenting.normalised(graded, spec)
+    assert torch.allclose(one[..., 4:12, :], other[..., 4:12, :], atol=1e-4)
+    assert abs(float(one[..., 4:12, :].mean())) < 1e-4 and one.abs().max() <= segmenting.LIMIT
+    assert not torch.allclose(*(segmenting.normalised(one, spec_for()) for one in (brain, graded)), atol=0.1)
+    assert bool(segmenting.normalised(torch.zeros(1, 1, 4, 4), spec).isfinite().all())

@@ -36,6 +36,8 @@ class SegmenterSpec(Spec):
     """side of the square that windows are cut from, in pixels"""
     region: str
     """`slice`: the whole square; `box`: windows around boxes"""
+    normalise: str = "dataset"
+    """`dataset`: by mean and std; `window`: by those of each window's own brain, see hemoct.segmenting.normalised"""
     boxes: str | None = None
     """the detector's experiment of task 2, or `truth`"""
     margin: float = 0.0

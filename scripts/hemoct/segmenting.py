@@ -26,6 +26,9 @@ AUGMENTATIONS = {
     "affine": transforms.Strength(degrees=15, scale=0.15, shift=0.05, brightness=0.1, contrast=0.15),
     "strong": transforms.Strength(degrees=30, scale=0.25, shift=0.1, brightness=0.15, contrast=0.25),
 }
+AIR, BONE = 0.1, 0.95  # grey values in 0..1, of a brain window
+LEAST_STD = 0.02  # of a window of one grey value
+LIMIT = 4.0  # standard deviations
 WATCHED = 0.3  # least confidence of the boxes that an epoch is judged with
 
 
@@ -64,7 +67,22 @@ class Slices:
 
 def logits(model: nn.Module, spec: SegmenterSpec, batch: torch.Tensor) -> torch.Tensor:
     """Windows in 0..1 to float32 logits (b, 1, side, side)."""
-    return model((batch - spec.mean) / spec.std).float()
+    return model(normalised(batch, spec)).float()
+
+
+def normalised(batch: torch.Tensor, spec: SegmenterSpec) -> torch.Tensor:
+    """Windows as the network is fed: grey values less mean, over standard deviation, both of the data set or of each window.
+
+    Of a window only what is neither air nor bone counts: scanners and their windows differ, and edema is told by its contrast to
+    the brain around it. What is beyond LIMIT standard deviations is cut, for bone and air would drown the rest.
+    """
+    if spec.normalise == "dataset":
+        return (batch - spec.mean) / spec.std
+    brain = ((batch > AIR) & (batch < BONE)).float()
+    count = brain.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
+    mean = (batch * brain).sum(dim=(1, 2, 3), keepdim=True) / count
+    std = (((batch - mean) ** 2 * brain).sum(dim=(1, 2, 3), keepdim=True) / count).sqrt().clamp(min=LEAST_STD)
+    return ((batch - mean) / std).clamp(-LIMIT, LIMIT)
 
 
 def one_epoch(fit: train.Fit, slices: Slices, source: WholeSlices | AroundBoxes, loss_of: LossFunction, epoch: int) -> float:

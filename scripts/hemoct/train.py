@@ -229,7 +229,7 @@ def validate(
 _SETTINGS = {
     "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size", "augment",
     "mirror", "precision", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
-    "model", "negatives", "margin", "least_side", "encoder", "context", "loss", "region", "boxes", "mask_value",
+    "model", "negatives", "margin", "least_side", "encoder", "context", "loss", "region", "boxes", "mask_value", "normalise",
 }  # fmt: skip
 
 
