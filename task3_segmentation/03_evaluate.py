@@ -46,9 +46,7 @@ EXAMPLES = 2  # slices of each kind: best, median, worst
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set; also NAME/truth-boxes")
-    parser.add_argument("--limit-patients", type=cli.positive_int, metavar="N", help="a first look; nothing else is replaced")
-    parser.set_defaults(on=None)  # hemoct.predictions.place asks for other data too
+    predictions.add_flags(parser, on=False)
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
     for experiment in args.experiment or experiments.trained(work, 3):

@@ -163,6 +163,7 @@ def test_load_knows_which_slices_have_a_mask(work, capsys):
     assert list(data.table["image_id"][~data.known]) == ["0002_01", "0005_00"]
     assert "2 of 40 slices have no mask file" in capsys.readouterr().out
     assert mask_data.load(work, limit_patients=5).table["patient"].nunique() == 5
+    assert "20 of 40 slices are left out (--limit-patients)" in capsys.readouterr().out
 
 
 def test_slices_are_sorted_by_number_not_by_name(work):

@@ -226,6 +226,7 @@ def test_no_fold_one_fold_and_a_limit(work, frame, plain):
     stopped(plain("--experiment", "f"), "f holds no trained fold", "there are: e")
     result = plain()
     assert result.code == 0 and "folds 2 of 5" in result.out, result.err
+    stopped(plain("--on", "other"), "--on")
     simulated_masks.predict(work, "all")
     assert plain("--experiment", "all", "--limit-patients", 6).code == 0
     folder = folder_of(work, "all")

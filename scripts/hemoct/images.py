@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from hemoct.cli import UserError, Workspace
 CACHE_VERSION = 1
 WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
 AHEAD = 64  # slices that are decoded before they are asked for
+Source = TypeVar("Source")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
@@ -87,13 +89,15 @@ def memory_map(path: Path, shape: tuple[int, int, int], make: Callable[[], Itera
     return np.load(path, mmap_mode="r")
 
 
-def decode(paths: Iterable[Path], desc: str = "decode", read: Callable[[Path], np.ndarray] = read_grey) -> Iterator[np.ndarray]:
-    """Decode files ahead of their use, in order: what `read` makes of each, uint8 (height, width) at its own size."""
-    paths = list(paths)
+def decode(
+    sources: Iterable[Source], desc: str = "decode", read: Callable[[Source], np.ndarray] = read_grey
+) -> Iterator[np.ndarray]:
+    """Decode ahead of use, in order: what `read` makes of each source; of a path by default the image, uint8 (height, width)."""
+    sources = list(sources)
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting: deque[Future[np.ndarray]] = deque()
-        for path in tqdm(paths, desc=desc, disable=None):
-            waiting.append(pool.submit(read, path))
+        for source in tqdm(sources, desc=desc, disable=None):
+            waiting.append(pool.submit(read, source))
             if len(waiting) > AHEAD:  # not all at once: a volume of full-size slices need not lie in memory
                 yield waiting.popleft().result()
         while waiting:

@@ -4,6 +4,9 @@ CAPTION = {"phe-sich": "mask = perihematomal edema, not bleeding; box = bleeding
 
 BOX = {"phe-sich": "bleeding and edema"}
 
+MASK = {"phe-sich": "perihematomal edema"}
+"""what a mask outlines; see `lesion`"""
+
 TARGET = {"phe-sich": "hemorrhage: the slice has a box; boxes enclose bleeding and edema, masks outline the edema alone"}
 
 REPORT = {
@@ -14,3 +17,8 @@ REPORT = {
 
 LEFT_RIGHT = {"phe-sich": "vertical"}
 """image axis along which the patient's left and right lie, `horizontal` where not told; there the forehead points to the left"""
+
+
+def lesion(layout: str | None) -> str:
+    """What the masks outline, in words; `lesion` where it is not told."""
+    return MASK.get(layout, "lesion")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import matplotlib
 matplotlib.use("Agg")  # figures are files here; no step needs a screen
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -29,6 +32,18 @@ def figure(rows: int = 1, columns: int = 1, width: float = 4.5, height: float = 
 def title(shown: Figure, heading: str) -> None:
     """A heading above all panels, in lines that fit the width of the figure."""
     shown.suptitle(textwrap.fill(heading, int(shown.get_figwidth() * 11.5)), fontsize=10)
+
+
+def confusion(axis: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
+    """A confusion matrix, truth in rows, int (k, k): counts and the share of their row, which is also the colour."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        axis.text(column, row, f"{count:,}\n{share[row, column]:.2%}", ha="center", va="center",
+                  color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
+    axis.set_xticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), names)
+    axis.grid(False)
 
 
 def save(shown: Figure, path: Path) -> Path:

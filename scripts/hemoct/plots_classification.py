@@ -27,19 +27,11 @@ def confusion(found: Evaluation, heading: str) -> Figure:
     """Counts of truth against decision, coloured by the share of the row."""
     names = found.question.names
     matrix = metrics.confusion(found.test.y, found.decision, metrics.ones(len(found.test.y)), classes=len(names))[0]
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = 2.6 + 0.7 * len(names)
     figure, axis = plots.figure(width=side + 0.6, height=side)
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(matrix):
-        axis.text(column, row, f"{count:.0f}\n{share[row, column]:.1%}", ha="center", va="center",
-                  color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
-    wrapped = [textwrap.fill(name.replace("_", " "), 14) for name in names]
-    axis.set_xticks(range(len(names)), wrapped)
-    axis.set_yticks(range(len(names)), wrapped)
+    plots.confusion(axis, matrix.astype(int), [textwrap.fill(name.replace("_", " "), 14) for name in names])
     axis.set(xlabel="called", ylabel="truth")
     plots.title(figure, heading)
-    axis.grid(False)
     return figure
 
 

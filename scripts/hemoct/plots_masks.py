@@ -15,10 +15,9 @@ import numpy as np
 from PIL import Image, ImageColor
 from scipy import ndimage
 
-from hemoct import hematoma, images, mask_data, plots_hematoma
+from hemoct import hematoma, images, mask_data, meaning, plots_hematoma
 from hemoct.image_files import ImageFiles
 from hemoct.plots_overlays import GREEN, enlarged
-from hemoct.seg_export import LESION
 
 BLUE, ORANGE = (ImageColor.getrgb(kind[0]) for kind in (plots_hematoma.EDEMA, plots_hematoma.CORE))
 OPACITY = 0.5
@@ -66,10 +65,10 @@ class MaskDrawing:
         return f"{self.predicted[row]} px predicted" if self.predicted[row] else "nothing predicted"
 
     def heading(self, rows: Sequence[int]) -> str:
-        return f"{LESION.get(self.shown.layout, 'lesion')} predicted on {(self.predicted[rows] > 0).sum()}"
+        return f"{meaning.lesion(self.shown.layout)} predicted on {(self.predicted[rows] > 0).sum()}"
 
     def legend(self, rows: Sequence[int]) -> str:
-        name = LESION.get(self.shown.layout, "lesion")
+        name = meaning.lesion(self.shown.layout)
         colours = [f"blue: predicted {name}"]
         colours += [f"orange: bright core, {hematoma.NOTE} of the bleeding"] if self.boxes is not None else []
         colours += [f"green line: annotated {name}"] if any(self.truth[row] is not None for row in rows) else []

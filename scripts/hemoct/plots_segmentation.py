@@ -31,21 +31,10 @@ def confusion(content: dict[str, Any], heading: str) -> Figure:
         shown["slices"] = (content["slice_confusion"], f"label {content['slice_label']}", "any predicted pixel")
     figure, axes = plots.figure(1, len(shown), width=4.2, height=4, squeeze=False)
     for axis, (name, (matrix, truth, called)) in zip(axes[0], shown.items(), strict=True):
-        _matrix(axis, np.array(matrix))
+        plots.confusion(axis, np.array(matrix), ("no", "yes"))
         axis.set(title=name, ylabel=truth, xlabel=called)
     plots.title(figure, heading)
     return figure
-
-
-def _matrix(axis: Axes, matrix: np.ndarray) -> None:
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(matrix):
-        colour = "white" if share[row, column] > 0.5 else "black"
-        axis.text(column, row, f"{count:,}\n{share[row, column]:.2%}", ha="center", va="center", color=colour)
-    axis.set_xticks([0, 1], ["no", "yes"])
-    axis.set_yticks([0, 1], ["no", "yes"])
-    axis.grid(False)
 
 
 def dice_and_size(found: Segmentation, heading: str) -> Figure | None:

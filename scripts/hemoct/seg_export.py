@@ -11,14 +11,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from hemoct import files, images, mask_data, tables
+from hemoct import files, images, mask_data, meaning, tables
 from hemoct.cli import UserError, Workspace
 from hemoct.mask_data import MaskData
 from hemoct.tables import PARTS
 from hemoct.yolo_export import link
 
-LESION = {"phe-sich": "perihematomal edema"}
-"""what the masks outline, by layout; `lesion` where not told"""
 ENDING = ".png"  # nnU-Net knows one for images and labels, and it must be lossless
 CHANNEL = "rgb_to_0_1"
 """Channel names choose nnU-Net's normalisation. This one divides by 255, so that equal grey stays equal density; `CT` would
@@ -156,7 +154,7 @@ def write_nnunet(target: Path, work: Workspace, data: MaskData, parts: dict[int,
             Image.fromarray(mask.astype(np.uint8)).save(temporary / "labelsTr" / f"{cases[row]}{ENDING}")
         description = {
             "channel_names": {"0": CHANNEL},
-            "labels": {"background": 0, LESION.get(data.layout, "lesion"): 1},
+            "labels": {"background": 0, meaning.lesion(data.layout): 1},
             "numTraining": int(data.known.sum()),
             "file_ending": ENDING,
             "overwrite_image_reader_writer": "NaturalImage2DIO",

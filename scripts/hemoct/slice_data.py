@@ -59,28 +59,30 @@ def load(
     labels = tables.read_labels(work, dataset)
     classes, targets = choose_targets(labels, dataset, label)
     keep = ~np.isnan(targets).any(axis=1) | (not known_only)
-    slices, keep = choose(work, dataset, labels, keep, "unknown label", limit_patients, split)
+    slices, keep = choose(work, dataset, labels, keep, limit_patients, split)
     pixels = np.zeros((0, 0, 0), np.uint8) if image_size is None else images.cached(work, slices.table, image_size)
     targets = targets[keep].astype(np.float32)
     return SliceData(**vars(slices), classes=classes, exclusive=dataset.exclusive, targets=targets, pixels=pixels)
 
 
 def choose(
-    work: Workspace, dataset: tables.Dataset, labels: pd.DataFrame, keep: np.ndarray, why_not: str,
+    work: Workspace, dataset: tables.Dataset, labels: pd.DataFrame, known: np.ndarray,
     limit_patients: int | None = None, split: bool = True,
 ) -> tuple[Slices, np.ndarray]:  # fmt: skip
-    """The rows of labels.csv to `keep` (bool), at most those of `limit_patients`, with their folds; and which they are.
+    """The rows of labels.csv whose label is `known` (bool), at most those of `limit_patients`, with folds; and which they are.
 
-    Stops at slices without a fold, and when no slice is left; says how many are left out, and `why_not` all are kept.
+    Stops at slices without a fold, and when no slice is left; says how many are left out, and why.
     """
     split_table = tables.read_splits(work) if split else None
     if split_table is not None:
         stop_if_unsplit(work, labels, split_table)
+    keep, reasons = known, [] if known.all() else ["unknown label"]
     if limit_patients is not None:
+        reasons.append("--limit-patients")
         chosen = first_patients(split_table, limit_patients) if split else sorted(labels["patient"].unique())[:limit_patients]
         keep = keep & labels["patient"].isin(chosen).to_numpy()
     if not keep.all():
-        print(f"{len(keep) - keep.sum()} of {len(keep)} slices are left out ({why_not} or --limit-patients)")
+        print(f"{len(keep) - keep.sum()} of {len(keep)} slices are left out ({' or '.join(reasons)})")
     table = labels[keep].reset_index(drop=True)
     if table.empty:
         raise UserError(f"{work.show(work.work / 'labels.csv')}: no slice is left to work with; check its labels")
