@@ -19,6 +19,7 @@ On a laptop without a GPU or network: --weights none --encoder resnet18 --epochs
 from __future__ import annotations
 
 import argparse
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -94,7 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--no-mirrored-mean", action="store_true", help="predict without the mean over the mirrored image")
     group.add_argument("--negatives", type=cli.number_from_0, default=0.5, metavar="RATIO",
                        help="windows without a lesion for each one with it, another draw each epoch")  # fmt: skip
-    group.add_argument("--mask-value", type=int, help="grey value that is the lesion, in masks of several values")
+    group.add_argument("--mask-value", type=cli.whole_number, metavar="V",
+                       help="the lesion in masks of several values (palette: its index)")  # fmt: skip
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     group = parser.add_argument_group("region")
@@ -166,6 +168,10 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
     watched, loss_of = seen.asked.of(rows["val"]), segmenters.loss_function(args.loss)
 
     fit = train.Fit(model, folder, args, inputs, -(-len(seen.learned) // args.batch_size), chosen, criterion="val_dice")
+    bound = folder.parent / "truth-boxes" / folder.name
+    if fit.best_epoch == 0:
+        spec.save(folder)
+        shutil.rmtree(bound, ignore_errors=True)  # that of an earlier model would be taken for this one's
     for epoch in fit.epochs():
         loss = segmenting.one_epoch(fit, slices, seen.learned, loss_of, epoch)
         fit.log(epoch, train_loss=loss, **segmenting.validate(fit, scored, watched, loss_of))
@@ -179,7 +185,6 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
     predict = partial(segmenting.write_probabilities, work, model, slices, data, part, 4 * args.batch_size)
     written = predict(folder, seen.asked.least(spec.least_confidence))
     if args.upper_bound and detector:
-        bound = folder.parent / "truth-boxes" / folder.name
         written += [replace(spec, boxes=TRUTH, least_confidence=0.0).save(bound), *predict(bound, seen.true)]
     return [*(folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")), *written]
 

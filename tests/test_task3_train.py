@@ -110,6 +110,8 @@ def test_the_upper_bound_stands_apart_and_says_what_it_is(work, rims):
     assert segmenters.SegmenterSpec.read(bound).boxes == "truth" and not (bound / "best.pt").exists()
     frame = tables.read_predictions(bound, ["windows"]).set_index("image_id")["windows"]
     assert frame.sum() == tables.read_boxes(work)["image_id"].isin(frame.index).sum()
+    assert rims(*BOX, "--epochs", "1", "--lr", "1e-2", "--overwrite").code == 0
+    assert not bound.exists(), "that of an earlier model"
     assert rims("--region", "box", "--boxes", "truth", "--epochs", "1", "--experiment", "t").code == 0
     assert segmenters.SegmenterSpec.read(work.task(3) / "t" / "fold0").boxes == "truth"
 
@@ -125,6 +127,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(work, rims, mon
     shown = train.print_epoch
     monkeypatch.setattr(train, "print_epoch", interrupt)
     assert rims(*flags, "--experiment", "k").code == 130
+    assert segmenters.SegmenterSpec.read(work.task(3) / "k" / "fold0").context == 1  # what is there so far can be used
     monkeypatch.setattr(train, "print_epoch", shown)
     resumed = rims(*flags, "--experiment", "k", "--resume")
     assert resumed.code == 0 and "goes on after epoch 2" in resumed.out
@@ -140,6 +143,12 @@ def test_a_network_that_says_nothing_still_writes_all(work, rims, monkeypatch):
     assert rims(*BOX, "--epochs", "1").code == 0
     frame = tables.read_predictions(work.task(3) / "e" / "fold0", ["peak"])
     assert len(frame) == 24 and (frame["peak"] == 0).all()
+
+
+def test_boxes_that_lie_in_no_training_slice_stop(work, rims):
+    boxes, folds = tables.read_boxes(work), tables.read_splits(work).set_index("image_id")["fold"]
+    tables.write_csv(work.work / "boxes.csv", boxes[boxes["image_id"].map(folds) < 2])
+    assert refused(rims(*BOX), "boxes.csv", "0 box(es)", "--region slice")
 
 
 def test_a_detector_that_found_nothing(work, rims):
@@ -270,6 +279,14 @@ def test_windows_without_a_lesion_lie_at_false_alarms_and_in_empty_slices():
         low, high = place[:2], place[:2] + place[2]
         of_row = np.concatenate([corners[true.rows == row], found.corners[[1]]])
         assert geometry.iou(np.array([[*low, *high]]), of_row).max() > 0.1
+
+
+def test_where_every_slice_has_a_lesion_an_epoch_is_as_long_as_it_says():
+    true = Boxes(np.array([0, 1]), np.array([[10.0, 10, 30, 30], [40, 40, 60, 60]]), np.ones(2))
+    found = Boxes(np.array([0]), np.array([[70.0, 70, 90, 90]]), np.array([0.9]))
+    for lures, length in ((found, 3), (None, 2)):
+        source = AroundBoxes(np.arange(2), true, lures, 0.1, 16, negatives=2.0)
+        assert len(source.draw(np.random.default_rng(0))) == len(source) == length
 
 
 # --- mistakes: one line, exit code 2

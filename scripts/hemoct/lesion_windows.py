@@ -90,9 +90,9 @@ def _in_squares(work: Workspace, data: MaskData, frame: pd.DataFrame, size: int)
 class WholeSlices:
     """Whole slices: all with a lesion, and each epoch another draw of the empty ones, `negatives` for each of those."""
 
-    def __init__(self, rows: np.ndarray, positive: np.ndarray, size: int, negatives: float | None) -> None:
+    def __init__(self, rows: np.ndarray, positive: np.ndarray, size: int, negatives: float) -> None:
         self.size, self.positives, self.empty = size, rows[positive[rows]], rows[~positive[rows]]
-        self.wanted = len(self.empty) if negatives is None else min(len(self.empty), round(negatives * len(self.positives)))
+        self.wanted = min(len(self.empty), round(negatives * len(self.positives)))
 
     def __len__(self) -> int:
         return len(self.positives) + self.wanted
@@ -123,18 +123,18 @@ class AroundBoxes:
         lures = found.of(rows) if found else Boxes(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
         false = (lures.confidence >= LURE) & ~_touching(lures, self.true)
         self.lures = Boxes(lures.rows[false], lures.corners[false], lures.confidence[false])
-        self.wanted = round(negatives * len(self.true.rows)) if len(self.empty) or false.any() else 0
+        wanted = round(negatives * len(self.true.rows))
+        self.lured = min(wanted // 2, len(self.lures.rows))
+        self.borrowed = wanted - self.lured if len(self.empty) else 0
 
     def __len__(self) -> int:
-        return len(self.true.rows) + self.wanted
+        return len(self.true.rows) + self.lured + self.borrowed
 
     def draw(self, random: np.random.Generator) -> Windows:
         """The windows of one epoch, in random order."""
-        n = self.wanted
-        lured = random.choice(len(self.lures.rows), min(n // 2, len(self.lures.rows)), replace=False)
-        elsewhere = n - len(lured) if len(self.empty) else 0
-        rows = [self.true.rows, self.lures.rows[lured], random.choice(self.empty, elsewhere) if elsewhere else self.empty[:0]]
-        borrowed = self.true.corners[random.integers(len(self.true.rows), size=elsewhere)]
+        lured = random.choice(len(self.lures.rows), self.lured, replace=False)
+        rows = [self.true.rows, self.lures.rows[lured], random.choice(self.empty, self.borrowed)]
+        borrowed = self.true.corners[random.integers(len(self.true.rows), size=self.borrowed)]
         corners = np.concatenate([self.true.corners, self.lures.corners[lured], borrowed])
         places = windows.jitter(windows.around(corners, self.margin, self.least_side), **JITTER, random=random)
         order = random.permutation(len(places))
@@ -174,5 +174,10 @@ def plan(
     true = true_boxes(work, data, spec.source_size)
     found = boxes_of_detector(work, data, detector, spec.source_size) if detector else None
     learned = AroundBoxes(rows, true, found, spec.margin, spec.least_side, negatives)
+    if len(learned) < 2:  # batch normalisation cannot use a single one
+        raise UserError(
+            f"{work.show(work.work / 'boxes.csv')} has {len(learned.true.rows)} box(es) in training slices of fold {spec.fold}; "
+            "use more patients, or --region slice"
+        )
     around, asked = (boxes.of(rest).windows(spec.margin, spec.least_side) for boxes in (true, found or true))
     return Plan(learned, asked.least(LEAST_CONFIDENCES[0]), around)
