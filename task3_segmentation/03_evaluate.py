@@ -58,6 +58,7 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
     folders = predictions.fold_folders(work, 3, experiment)
     _, folder = predictions.place(work, 3, experiment, args)
     inputs = [fold / name for fold in folders for name in OF_FOLD] + [work.work / name for name in TABLES]
+    inputs.append(work.raw)  # a mask that was mended changes no table
     run = cli.Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return

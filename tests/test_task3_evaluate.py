@@ -118,6 +118,13 @@ def test_all_files_are_written_and_agree(work, frame, step):
     assert not step("--skip-if-done").out.startswith("up to date"), "a map was changed"
 
 
+def test_a_mended_mask_is_not_up_to_date(work, frame, plain):
+    simulated_masks.predict(work, folds=(0,))
+    assert plain().code == 0 and plain("--skip-if-done").out.startswith("up to date")
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(next(work.raw.glob("mask_*.png")))
+    assert not plain("--skip-if-done").out.startswith("up to date")
+
+
 def test_the_step_starts_without_torch():
     code = "import runpy, sys; runpy.run_path(sys.argv[1]); sys.exit(bool({'torch', 'monai'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code, REPOSITORY / EVALUATE]).returncode == 0

@@ -18,7 +18,7 @@ from hemoct import segmentation_metrics as counting
 from hemoct.classification import Question
 from hemoct.cli import Workspace
 from hemoct.mask_data import MaskData
-from hemoct.segmentation_metrics import LEVELS, Histograms
+from hemoct.segmentation_metrics import Histograms
 
 RULE = "max mean Dice by patient on val, a level 1..255 of the 8-bit probability"
 UPPER_BOUND = "upper bound: true boxes"
@@ -134,9 +134,8 @@ def evaluate(work: Workspace, experiment: str, frame: pd.DataFrame, data: MaskDa
 def choose(fold: int, counted: Histograms, patients: np.ndarray) -> Rule:
     """The threshold with the highest mean Dice by patient; 128 where validation has no true pixel."""
     threshold, best = counting.best_threshold(counted, patients)
-    if np.isnan(best):
-        return Rule(fold, threshold, f"{threshold} of 255: validation has no true pixel", np.full(LEVELS, np.nan))
-    return Rule(fold, threshold, RULE, counting.mean_defined(counting.dice(counting.by_group(counted.curve(), patients))))
+    rule = f"{threshold} of 255: validation has no true pixel" if np.isnan(best) else RULE
+    return Rule(fold, threshold, rule, counting.dice_curve(counted, patients))
 
 
 def _labels(work: Workspace, data: MaskData) -> tuple[Question | None, np.ndarray]:

@@ -69,14 +69,22 @@ def mean_defined(values: np.ndarray, axis: int = 0) -> np.ndarray:
     return ratio(np.where(defined, values, 0).sum(axis=axis), defined.sum(axis=axis).astype(float))
 
 
+def dice_curve(counted: Histograms, patients: np.ndarray) -> np.ndarray:
+    """Mean Dice by patient at each threshold 0..255, float64 (256,); NaN where no slice has a lesion."""
+    if not counted.inside.any():
+        return np.full(LEVELS, np.nan)
+    of_patients = Histograms(by_group(counted.inside, patients), by_group(counted.outside, patients))  # few: flat memory
+    return mean_defined(dice(of_patients.curve()))
+
+
 def best_threshold(counted: Histograms, patients: np.ndarray) -> tuple[int, float]:
     """The threshold (1..255) with the highest mean Dice by patient, and that Dice; 128 and NaN where no slice has a lesion.
 
     Of equal ones the middle of the first run is taken: it is the least sensitive to a small change.
     """
-    if not counted.inside.any():
+    values = dice_curve(counted, patients)[1:]
+    if np.isnan(values).all():
         return LEVELS // 2, np.nan
-    values = mean_defined(dice(by_group(counted.curve(), patients)))[1:]
     best = np.flatnonzero(values == values.max())
     run = best[: np.flatnonzero(np.diff(best, append=best[-1] + 2) > 1)[0] + 1]
     return int(run[len(run) // 2]) + 1, float(values.max())
