@@ -10,11 +10,12 @@ from urllib.parse import unquote
 
 import evaluated
 import numpy as np
+import pandas as pd
 import pytest
 import toy
 from PIL import Image
 
-from hemoct import cli, files, report, report_tables
+from hemoct import cli, files, report, report_tables, tables
 
 STEP = "scripts/90_make_report.py"
 
@@ -73,6 +74,29 @@ def test_detectors_and_their_gates_of_any_name(work: cli.Workspace, call) -> Non
         assert page.count("0.700 (0.600-0.800)") == 2 and "faint" in page
         assert page.count("0.900 (0.850-0.950)") == 2 and page.count("-0.100 (-0.150 to -0.050)") == 2
         assert page.count("06_gate_classifier.py --dataset toy") == 2 and "Regions that the gate saw" in page
+
+
+def test_masks_their_upper_bound_and_what_they_say_of_slices(work: cli.Workspace, call) -> None:
+    toy.make(work)
+    about = {"protocol": "patient", "n": 40, "patients": 10, "folds": [{"fold": 0}, {"fold": 1}]}
+    for folder, dice, shown in (("u", 0.45, "all 5 folds"), ("u/truth-boxes", 0.6, "all 5 folds; upper bound: true boxes")):
+        metric = {"dice_patient": {"value": dice, "ci95": [dice - 0.1, dice + 0.1], "reason": None}}
+        files.write_json(work.task(3) / folder / "metrics.json", about | {"folds_done": shown, "metrics": metric})
+    for fold, best in ((0, 0.3), (1, 0.5), (2, 0.9)):  # the third fold is not evaluated yet
+        history = pd.DataFrame({"epoch": [1, 2], "val_dice": [0.1, best], "seconds": [30.0, 40.0 + fold]})
+        tables.write_csv(work.task(3) / f"u/fold{fold}/history.csv", history)
+    rules = pd.DataFrame({"rule": ["true masks"], "recall": [0.935], "recall_low": [0.9], "recall_high": [0.96]})
+    tables.write_csv(work.task(3) / "u/classification/slice_comparison.csv", rules)
+    assert call().code == 0
+    for page in pages(work):
+        titles = re.findall(r"(?:<h2>|^## )(.*?)(?:</h2>|$)", page, flags=re.MULTILINE)
+        assert titles[2:] == ["Task 3: all experiments", "Task 3: u", "Task 3: u/truth-boxes, an upper bound",
+                              "Task 3: u/classification"]  # fmt: skip
+        assert "0.450 (0.350-0.550)" in page and "0.600 (0.500-0.700)" in page and "0.935 (0.900-0.960)" in page
+    results = report_tables.results_table(work.task(3))
+    rows = {row[0]: dict(zip(results.columns, row, strict=True)) for row in results.rows}
+    assert rows["u"]["Validation Dice"] == "0.400" and rows["u"]["Seconds an epoch"] == "35"
+    assert rows["u/truth-boxes"]["Validation Dice"] == "" and "upper bound" in rows["u/truth-boxes"]["protocol"]
 
 
 def test_html_stands_alone_and_markdown_links_what_exists(work: cli.Workspace, call) -> None:

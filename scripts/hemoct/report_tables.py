@@ -29,9 +29,12 @@ RESULT_METRICS = {
         "precision": "Slice precision", "recall": "Slice recall", "specificity": "Slice specificity", "f1": "Slice F1",
         "auroc": "Slice AUROC"},
     3: {"dice_patient": "Dice by patient", "dice_slice": "Dice by slice", "dice": "Dice, all pixels", "iou": "IoU, all pixels",
-        "sensitivity": "Sensitivity, pixels", "specificity": "Specificity, pixels", "nsd_slice": "NSD", "hd95_slice": "HD95",
+        "sensitivity": "Sensitivity, pixels", "nsd_slice": "NSD", "hd95_slice": "HD95",
         "slice_recall": "Slice recall", "slice_specificity": "Slice specificity", "slice_f1": "Slice F1"},
 }  # fmt: skip
+
+CHOSEN_BY = {3: ("val_dice", "Validation Dice")}
+"""the column of history.csv whose highest value chose the epoch, with its heading, for tasks that show it"""
 
 
 @dataclass(frozen=True)
@@ -135,17 +138,30 @@ def metrics_table(path: Path) -> Table:
 
 def results_table(task: Path) -> Table:
     """The experiments of a task folder that have been evaluated, one row each, with the metrics that people compare."""
-    compared = RESULT_METRICS[int(task.name.removeprefix("task"))]
+    number = int(task.name.removeprefix("task"))
+    compared, chosen_by = RESULT_METRICS[number], CHOSEN_BY.get(number)
     columns = ["experiment", "protocol", "slices", "patients", *compared.values()]
+    columns += [chosen_by[1], "Seconds an epoch"] if chosen_by else []
     rows = []
     for path in sorted([*task.glob("*/metrics.json"), *task.glob("*/truth-boxes/metrics.json")]):
         content = files.read_json(path)
         entries = [content["metrics"].get(key, {"value": None}) for key in compared]
         done = content.get("folds_done", "")
-        protocol = ", ".join([content["protocol"], *[done] * done.startswith("folds")])  # said where folds are missing
+        noted = done.startswith("folds") or "upper bound" in done  # said where folds are missing, or the truth was looked at
+        protocol = ", ".join([content["protocol"], *[done] * noted])
         rows.append([path.parent.relative_to(task).as_posix(), protocol, _words(content["n"]), _words(content["patients"]),
-                     *map(metric, entries)])  # fmt: skip
+                     *map(metric, entries), *(_training(path.parent, content, chosen_by[0]) if chosen_by else [])])  # fmt: skip
     return Table(columns, rows)
+
+
+def _training(experiment: Path, content: dict[str, Any], chosen_by: str) -> list[str]:
+    """The highest validation number, mean over evaluated folds, and the median seconds of an epoch; empty without a history."""
+    paths = [experiment / f"fold{rule['fold']}" / "history.csv" for rule in content["folds"]]
+    found = [tables.read_csv(path, [chosen_by, "seconds"]) for path in paths if path.exists()]
+    if not found:
+        return ["", ""]
+    best = sum(history[chosen_by].max() for history in found) / len(found)
+    return [f"{best:.3f}", f"{pd.concat(found)['seconds'].median():.0f}"]
 
 
 def metric(entry: dict[str, Any]) -> str:
