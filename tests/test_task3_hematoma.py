@@ -61,6 +61,13 @@ def test_only_boxes_from_the_threshold_up_count(work, estimate):
     assert len(pd.read_csv(work.task(3) / "e/hematoma/hematoma_lesions.csv")) > len(strict) > 0
 
 
+def test_a_map_that_is_gone_stops_in_one_line(work, estimate):
+    for path in (work.task(3) / "e").glob("fold*/probability/*.png"):
+        path.unlink()
+    result = estimate()
+    assert result.code == 2 and result.err.count("\n") == 1 and "02_train.py" in result.err, result.err
+
+
 def test_what_is_missing_stops_in_one_line(work, estimate):
     result = estimate("--boxes", "nowhere")
     assert result.code == 2 and result.err.count("\n") == 1 and "nowhere" in result.err

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from hemoct import files, hematoma, images, predicted_boxes, tables
+from hemoct import files, hematoma, images, predicted_boxes, predicted_masks, tables
 from hemoct.cli import UserError, Workspace
 from hemoct.detections import CORNERS
 from hemoct.slice_data import Slices
@@ -65,6 +64,7 @@ def cases(work: Workspace, experiment: Path, data: Slices, boxes: pd.DataFrame, 
     paths = data.table.set_index("image_id")["image"]
     for row in chosen.itertuples():
         grey = images.read_grey(work.raw / paths[row.image_id])
-        probability = np.asarray(Image.open(experiment / f"fold{row.fold}" / "probability" / f"{row.image_id}.png"))
+        path = experiment / f"fold{row.fold}" / "probability" / f"{row.image_id}.png"
+        probability = predicted_masks.read_map(path, grey.shape[::-1])
         corners = boxes.loc[boxes["image_id"] == row.image_id, CORNERS].to_numpy(dtype=float)
         yield str(row.image_id), grey, hematoma.core(grey, corners), probability >= row.threshold

@@ -91,7 +91,7 @@ def pairs(work: Workspace, data: MaskData, folder: Path, rows: np.ndarray) -> It
 
     def read_both(row: int) -> np.ndarray:
         size = images.size_of(work.raw / data.table["image"][row])
-        found = _read_map(folder / "probability" / f"{data.table['image_id'][row]}.png", size)
+        found = read_map(folder / "probability" / f"{data.table['image_id'][row]}.png", size)
         if not data.known[row]:
             return np.stack([found, np.zeros_like(found)])
         return np.stack([found, mask_data.read_mask(work.raw / data.table["mask"][row], size, data.mask_value)])
@@ -112,7 +112,8 @@ def with_images(work: Workspace, data: MaskData, folder: Path, chosen: pd.DataFr
         yield (images.read_grey(work.raw / data.table["image"][row]), *pair)
 
 
-def _read_map(path: Path, size: tuple[int, int]) -> np.ndarray:
+def read_map(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """The probability map of an image of `size` (width, height): uint8 (height, width). Stops at another size."""
     try:
         found = images.read_grey(path)
     except UserError:
