@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -231,6 +232,57 @@ def test_validation_in_bf16_sees_windows_where_they_are(work, monkeypatch):
                           autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16))  # fmt: skip
     segmenting.validate(fit, scored, wanted, segmenters.loss_function("bce"))
     assert torch.equal(seen[0], next(slices.batches(wanted, 2))[0])
+
+
+@pytest.fixture
+def slices(work):
+    """15 slices of 5 patients, 32 x 32."""
+    toy.make(work, patients=5, slices=3, size=32, radius=5, boxes=True, masks=True)
+    return segmenting.Slices(work, mask_data.load(work), spec_for(), torch.device("cpu"))
+
+
+def test_slices_without_a_window_count_as_empty_in_validation(slices):
+    rows, patients, random = np.arange(3, 12), np.repeat(list("abc"), 3), np.random.default_rng(0)
+    wanted = Windows(np.array([1, 4, 4, 8]), np.array([[0.0, 0, 16], [2, 3, 16], [20, 9, 16], [8, 8, 16]]), np.ones(4))
+    patches = random.integers(0, 256, (4, 16, 16)).astype(np.uint8)
+    canvases = np.zeros((15, 32, 32), dtype=np.uint8)  # row 1 is not scored; the windows of row 4 overlap nowhere
+    for row, (x, y, _), patch in zip(wanted.rows, wanted.places.astype(int), patches, strict=True):
+        canvases[row, y : y + 16, x : x + 16] = patch[:, : 32 - x]
+    pairs = [(canvases[row], slices.truth(row)) for row in rows]
+    assert sum(mask.any() and not canvas.any() for canvas, mask in pairs) > 1
+    expected = segmentation_metrics.best_threshold(segmentation_metrics.Histograms.of(pairs), patients)
+    assert segmenting.Scored.of(slices, rows, patients).best(wanted, patches) == pytest.approx(expected)
+
+
+def test_boxes_that_only_bring_false_alarms_are_not_looked_into(slices):
+    rows, full = np.arange(15), [slices.truth(row).any() for row in range(15)]
+    drawn, empty = full.index(True), full.index(False)
+    y, x = (one.min() for one in np.nonzero(slices.truth(drawn)))
+    of_lesion, alarm = (drawn, [x - 3.0, y - 3, 16], 0.8), (empty, [0.0, 0, 32], 0.35)
+    wanted = Windows(*(np.array(column) for column in zip(*sorted([of_lesion, alarm]), strict=True)))
+    scored = segmenting.Scored.of(slices, rows, np.array(["a"] * 15))
+
+    class Sure(nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return torch.full_like(batch, 50.0)
+
+    assert segmenting.choose_confidence(Sure(), scored, wanted, 4) == 0.4
+
+
+@pytest.mark.parametrize(("mirror", "also"), [("horizontal", (0, -1)), ("vertical", (0, 1)), (None, (0, 1))])
+def test_the_mean_over_the_mirrored_image_is_along_its_axis(slices, mirror, also):
+    """A network that draws one pixel to the right of what it sees: mirrored along x, one pixel to the left."""
+    grey = torch.as_tensor(np.array(slices.grey.pixels[0])) / 255
+    slices.spec = replace(slices.spec, mirror=mirror, mean=float(grey.mean()), std=0.01)
+
+    class Shift(nn.Module):
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            return batch.roll(1, dims=3)
+
+    found = segmenting.patches(Shift(), slices, lesion_windows.whole_slices(np.array([0]), 32), 1)[0].astype(float)
+    logit = (grey - grey.mean()) / 0.01
+    moved = [logit.sigmoid().roll(shift, dims=(0, 1)).numpy() * 255 for shift in ((0, 1), also)]
+    assert np.ptp(moved[0]) > 100 and np.abs(found - np.mean(moved, axis=0)).max() < 2
 
 
 def test_neighbours_are_channels_around_their_slice(work):
