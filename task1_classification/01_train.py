@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
-from hemoct import classifiers, cli, device, slice_data, train, transforms
+from hemoct import classifiers, cli, device, experiments, slice_data, train, transforms
 from hemoct.batches import Store
 
 
@@ -27,18 +25,12 @@ def main(argv: list[str] | None = None) -> None:
     folders = [experiment / "refit"] if args.refit else [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
     inputs = [work.work / name for name in ("labels.csv", "dataset.json", "splits.csv")]
     inputs += [Path(args.weights)] if args.weights not in ("none", "imagenet") else []
-    inputs += sorted(experiment.glob("fold*/history.csv")) if args.refit else []
+    inputs += [fold / "history.csv" for fold in experiments.folds(experiment, "history.csv")] if args.refit else []
     runs = {folder: cli.Run(__file__, args, folder, inputs) for folder in folders}
-    due = [folder for folder in folders if not runs[folder].up_to_date()]
+    due = cli.due(runs, args.overwrite)
     if not due:
         return
-    if not args.overwrite:
-        for folder in due:
-            runs[folder].stop_if_other("give another --experiment NAME, or --overwrite to replace it")
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    chosen = device.pick(args.device)
+    chosen = device.pick(args.device, args.threads)
     data = slice_data.load(work, args.image_size, args.label, args.limit_patients)
     args.mirror = transforms.mirror_axis(args.mirror, data.layout)
     store = Store(data.pixels, chosen)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from hemoct import cli, device, experiments, images, inference, tables, train
 
 
@@ -26,8 +24,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=cli.positive_int, default=64)
     train.add_device_flags(parser)
     args = cli.parse(parser, argv, __file__)
-    if args.threads:
-        torch.set_num_threads(args.threads)
 
     work = cli.workspace(args)
     experiment = work.task(1) / args.experiment
@@ -42,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     if run.up_to_date():
         return
     with run:
-        run.note(device=str(device.pick(args.device)))
+        run.note(device=str(device.pick(args.device, args.threads)))
         frame = inference.predict_files(images.find(args.images), folders, args)
         run.wrote(tables.write_csv(out, frame))
     print(f"{work.show(out)}: {len(frame)} images, mean of {len(folders)} model(s)")

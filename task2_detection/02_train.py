@@ -33,18 +33,12 @@ def main(argv: list[str] | None = None) -> None:
     inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]
     inputs += [Path(args.weights)] if args.weights not in ("none", "coco") else []
     runs = {folder: cli.Run(__file__, args, folder, inputs) for folder in folders}
-    due = [folder for folder in folders if not runs[folder].up_to_date()]
+    due = cli.due(runs, args.overwrite)
     if not due:
         return
     family = detectors.family(args.model)
     family.stop_if_unfit(args)
-    if not args.overwrite:
-        for folder in due:
-            runs[folder].stop_if_other("give another --experiment NAME, or --overwrite to replace it")
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    chosen = device.pick(args.device)
+    chosen = device.pick(args.device, args.threads)
     data = box_data.load(work, args.limit_patients)
     args.mirror = transforms.mirror_axis(args.mirror, data.layout)
     args.lr = args.lr or family.LR

@@ -22,8 +22,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from hemoct import (
     cli,
     detectors,
@@ -60,8 +58,6 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("name images or folders, or another data set with --on")
     if args.on and (args.out or args.no_overlays or args.threshold is not None):
         parser.error("--on writes every box to a table: --out, --no-overlays and --threshold do not go with it")
-    if args.threads:
-        torch.set_num_threads(args.threads)
 
     work = cli.workspace(args)
     folders = predicting.models(work, args.experiment, args.fold, args.fuse or bool(args.on))
@@ -85,7 +81,7 @@ def predict_images(work: cli.Workspace, folders: list[Path], args: argparse.Name
         specs = fusion.read_specs(folders)
         known = predicting.look_up(work, paths, specs)
         threshold, chosen = image_files.threshold(2, experiment, folders, args.threshold, predicting.THRESHOLD)
-        picked = device.pick(args.device)
+        picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), threshold=threshold, seen_in_training=int(known.seen.sum()))
         found = fusion.detect(known.paths, folders, args.batch_size, picked)
         found = predicting.counted(found, threshold)
@@ -108,7 +104,7 @@ def predict_other(work: cli.Workspace, other: cli.Workspace, folders: list[Path]
     with run:
         specs = fusion.read_specs(folders)
         data = predicting.labelled(other, specs[0].classes)
-        picked = device.pick(args.device)
+        picked = device.pick(args.device, args.threads)
         run.note(device=str(picked))
         found = fusion.detect([other.raw / name for name in data.table["image"]], folders, args.batch_size, picked)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")

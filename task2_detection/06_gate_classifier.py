@@ -31,6 +31,7 @@ from hemoct import (
     cli,
     detectors,
     device,
+    experiments,
     files,
     gate,
     inference,
@@ -67,15 +68,9 @@ def main(argv: list[str] | None = None) -> None:
     whole = gate.whole_slices(work, args.classifier, protocol, data.classes) if args.classifier else None
 
     runs = {folder: run_of(work, folder, args) for folder in detector}
-    due = [folder for folder in detector if not runs[folder].up_to_date()]
-    if not args.overwrite:
-        for folder in due:
-            runs[folder].stop_if_other("give another --name, or --overwrite to replace it")
-    if due and args.threads:
-        torch.set_num_threads(args.threads)
-    for folder in due:
+    for folder in cli.due(runs, args.overwrite, "give another --name, or --overwrite to replace it"):
         with runs[folder] as run:
-            chosen = device.pick(args.device)
+            chosen = device.pick(args.device, args.threads)
             run.note(device=str(chosen))
             run.wrote(*train_fold(work, folder, args, run.record["inputs"], data, chosen))
     compare(work, args, protocol, data, whole)
@@ -126,7 +121,7 @@ def train_fold(work: cli.Workspace, detector: Path, args: argparse.Namespace, in
 def compare(work: cli.Workspace, args: argparse.Namespace, protocol: str, data: SliceData, whole: Evaluated | None) -> None:
     """Join the folds that are trained with these flags, measure them, and set them beside the detector and whole slices."""
     place = work.task(2) / args.experiment / args.name
-    there = [path for path in sorted(place.glob("fold[0-9]*")) if (path / "predictions.csv").exists()]
+    there = experiments.folds(place, "predictions.csv")
     folds = [path for path in there if run_of(work, place.parent / path.name, args).is_done()]
     for path in sorted(set(there) - set(folds)):
         print(f"{work.show(path)} was trained with other flags or tables, and is left out")

@@ -54,16 +54,10 @@ def main(argv: list[str] | None = None) -> None:
     folders = [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
     detector = detector_of(work, args)
     runs = {folder: cli.Run(__file__, args, folder, inputs_of(work, args, detector.get(folder.name))) for folder in folders}
-    due = [folder for folder in folders if not runs[folder].up_to_date()]
+    due = cli.due(runs, args.overwrite)
     if not due:
         return
-    if not args.overwrite:
-        for folder in due:
-            runs[folder].stop_if_other("give another --experiment NAME, or --overwrite to replace it")
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    chosen = device.pick(args.device)
+    chosen = device.pick(args.device, args.threads)
     data = mask_data.load(work, args.mask_value, args.limit_patients)
     args.mirror = transforms.mirror_axis(args.mirror, data.layout)
     args.image_size = args.image_size or SIZES[args.region]

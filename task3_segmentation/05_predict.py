@@ -25,8 +25,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from hemoct import cli, device, files, image_files, images, mask_files, plots_predicted, predicting, segment_files, tables, train
 from hemoct.image_files import ImageFiles
 from hemoct.plots_masks import MaskDrawing
@@ -39,8 +37,6 @@ TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(make_parser(), argv, __file__)
-    if args.threads:
-        torch.set_num_threads(args.threads)
     work = cli.workspace(args)
     experiment = work.task(3) / args.experiment
     folders = image_files.models(work, 3, args.experiment, args.fold)
@@ -61,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         shown = image_files.look_up(work, paths, specs)
         pixel = mask_files.per_pixel(work, shown, args.spacing)
         level, chosen = image_files.threshold(3, experiment, folders, level_of(args.threshold), LEVELS / 2)
-        picked = device.pick(args.device)
+        picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), threshold=level, seen_in_training=int(shown.seen.sum()))
         certain, _ = image_files.threshold(2, of_detector, detectors, None, predicting.THRESHOLD)
         places = places_of(shown, detectors, specs, certain, args)
@@ -116,7 +112,7 @@ def places_of(
         return segment_files.given(found, specs, certain)
     if not detectors:
         return None
-    return segment_files.detect(shown.paths, detectors, specs, certain, args.batch_size, device.pick(args.device))
+    return segment_files.detect(shown.paths, detectors, specs, certain, args.batch_size, device.pick(args.device, args.threads))
 
 
 if __name__ == "__main__":

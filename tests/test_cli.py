@@ -97,6 +97,19 @@ def test_a_finished_run_with_other_flags_is_not_written_over(tmp_path):
         run("--size", "2").stop_if_other("choose another name")
 
 
+def test_a_flag_that_came_later_had_its_default_before(tmp_path):
+    def run(*words: str, flags: tuple[str, ...] = ("--size", "--new")) -> cli.Run:
+        return cli.Run("scripts/07_do_it.py", parsed(["--root", str(tmp_path), "--skip-if-done", *words], *flags), tmp_path, [])
+
+    with run(flags=("--size",)):
+        pass
+    assert run().up_to_date()
+    run().stop_if_other("")
+    assert not run("--new", "2").up_to_date()
+    with pytest.raises(cli.UserError, match="--new 1"):
+        run("--new", "2").stop_if_other("choose another name")
+
+
 def test_replacing_leaves_the_old_file_when_writing_fails(tmp_path):
     target = tmp_path / "table.csv"
     target.write_text("old")

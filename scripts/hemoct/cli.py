@@ -22,12 +22,13 @@ from hemoct import files
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Flags that say how or where a step is run, not what it computes: they never make a finished step out of date.
-NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command"}
+NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command", "defaults"}
 NOT_COMPARED = {"fold", "device", "threads", "experiment"}
 RECORDED_PACKAGES = (
     *("torch", "torchvision", "timm", "ultralytics", "pycocotools", "ensemble-boxes", "segmentation-models-pytorch", "monai"),
     *("numpy", "scipy", "pandas", "scikit-learn", "pillow"),
 )
+ANOTHER_NAME = "give another --experiment NAME, or --overwrite to replace it"
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
 
 
@@ -67,6 +68,7 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None, step: str) -> a
         made.error(f"--dataset {args.dataset!r} is not a plain name (letters, digits, '.', '_', '-')")
     args.command = f"python {step_name(step)} {shlex.join(_portable(words))}".rstrip()
     args.root = args.root.expanduser().resolve()
+    args.defaults = {name: made.get_default(name) for name in vars(args)}
     return args
 
 
@@ -210,6 +212,7 @@ class Run:
         self.path = folder / f"{Path(step).stem}.run.json"
         self.root = args.root
         self._skip = args.skip_if_done
+        self._defaults = getattr(args, "defaults", {})
         arguments = {name: _plain(value) for name, value in sorted(vars(args).items()) if name not in NOT_RECORDED}
         self.record: dict[str, Any] = {
             "step": step_name(step),
@@ -248,8 +251,12 @@ class Run:
             )
 
     def _changed(self, old: dict[str, Any]) -> list[str]:
-        """The flags, with their old values, in which an older record differs from this one."""
-        before, now = old["arguments"], self.record["arguments"]
+        """The flags, with their old values, in which an older record differs from this one.
+
+        A flag that the step has got since had its default then.
+        """
+        now = self.record["arguments"]
+        before = {name: _plain(self._defaults.get(name)) for name in now} | old["arguments"]
         names = sorted((before.keys() | now.keys()) - NOT_COMPARED)
         return [f"--{name.replace('_', '-')} {before.get(name)}" for name in names if before.get(name) != now.get(name)]
 
@@ -275,6 +282,15 @@ class Run:
 
     def _relative(self, path: Path) -> str:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def due(runs: dict[Path, Run], overwrite: bool, remedy: str = ANOTHER_NAME) -> list[Path]:
+    """The folders whose run has to run; stops, unless --overwrite, rather than write over a finished run with other flags."""
+    folders = [folder for folder, run in runs.items() if not run.up_to_date()]
+    if not overwrite:
+        for folder in folders:
+            runs[folder].stop_if_other(remedy)
+    return folders
 
 
 def _plain(value: Any) -> Any:

@@ -12,8 +12,10 @@ CHOICES = ("auto", "cuda", "mps", "cpu")
 
 
 @functools.cache  # so that the line is printed once however many models a step loads
-def pick(name: str) -> torch.device:
-    """Turn --device into a device, and print it: `auto` takes CUDA, then MPS, then CPU."""
+def pick(name: str, threads: int | None = None) -> torch.device:
+    """Turn --device into a device, and print it: `auto` takes CUDA, then MPS, then CPU. `threads` of the CPU, if given."""
+    if threads:
+        torch.set_num_threads(threads)
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, here in available.items() if here)

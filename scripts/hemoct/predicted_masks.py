@@ -16,12 +16,13 @@ from hemoct.mask_data import MaskData
 AGAIN = predictions.AGAIN[3]
 NEEDED = ("model.json", "predictions.csv", "probability")
 """what is read of a fold"""
-ALIKE = ("task", "region", "boxes", "mask_value")
+ALIKE = ("task", "model", "encoder", "image_size", "context", "normalise", "region", "boxes", "mask_value")
 
 
 def spec(work: Workspace, folders: list[Path]) -> dict[str, Any]:
     """What model.json says in all folds: the keys of ALIKE; empty without any. Stops when the folds differ."""
-    found = [files.read_json(folder / "model.json") for folder in folders if (folder / "model.json").exists()]
+    there = [folder / "model.json" for folder in folders if (folder / "model.json").exists()]
+    found = [{"normalise": "dataset"} | files.read_json(path) for path in there]  # older ones do not name it
     for key in ALIKE:
         if len({str(one.get(key)) for one in found}) > 1:
             raise UserError(

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from hemoct import cli, files, inference, models, tables, transforms
+from hemoct import cli, experiments, files, inference, models, tables, transforms
 from hemoct import device as devices
 from hemoct.batches import Store, draw
 from hemoct.cli import UserError
@@ -188,7 +188,8 @@ class Fit:
 
 def epochs_of_folds(experiment: Path) -> int:
     """The mean best epoch of the trained folds, for --refit."""
-    histories = [tables.read_csv(path, ["epoch", "val_loss"]) for path in sorted(experiment.glob("fold*/history.csv"))]
+    folders = experiments.folds(experiment, "history.csv")
+    histories = [tables.read_csv(folder / "history.csv", ["epoch", "val_loss"]) for folder in folders]
     if not histories:
         raise UserError(f"--refit needs the folds of {experiment.name} first: train them without --refit")
     return round(np.mean([history["epoch"][history["val_loss"].idxmin()] for history in histories]))
