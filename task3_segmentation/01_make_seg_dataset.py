@@ -7,7 +7,7 @@ Reads   data/work/NAME/{labels,splits}.csv, dataset.json            scripts/03_m
 Writes  data/work/NAME/seg_dataset/PROTOCOL/foldK/                  images/{train,val,test}, masks/{train,val,test} (0 and 255)
         (--format nnunet: data/work/NAME/nnunet_raw/DatasetNNN_NAME/, all folds at once:
         imagesTr, labelsTr (0 and 1), imagesTs/foldK, dataset.json, splits_final.json)
-Next    python task3_segmentation/02_train.py
+Next    python task3_segmentation/02_train.py (which reads the tables, not this export)
 
 nnU-Net (in an environment of its own, with nnUNet_raw=data/work/NAME/nnunet_raw and RAW=$nnUNet_raw/DatasetNNN_NAME):
   nnUNetv2_plan_and_preprocess -d NNN -c 2d --verify_dataset_integrity

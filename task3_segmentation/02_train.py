@@ -13,7 +13,8 @@ Writes  outputs/NAME/task3/EXPERIMENT/foldK/    best.pt, model.json, last.pt, hi
         (--upper-bound: EXPERIMENT/truth-boxes/foldK/, the same model around true boxes)
 Next    python task3_segmentation/03_evaluate.py
 
-On a laptop without a GPU or network: --weights none --encoder resnet18 --epochs 24 --precision bf16 (where the CPU has it)
+On a laptop without a GPU or network: --weights none --encoder resnet18 --boxes yolov8n-scratch (boxes that come with this
+repository), --precision bf16 where the CPU has it; some 20 minutes a fold.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from hemoct import (
     segmenters,
     segmenting,
     slice_data,
+    tables,
     train,
     transforms,
 )
@@ -121,6 +123,8 @@ def detector_of(work: cli.Workspace, args: argparse.Namespace) -> dict[str, Path
     """The folder of the detector of each fold; empty where none is asked."""
     if args.region == "slice" or args.boxes == TRUTH:
         return {}
+    if tables.read_boxes(work).empty:
+        raise cli.UserError(f"{work.dataset} has no boxes to look around; add --region slice: the network sees whole slices")
     fold = "0" if args.split == "given" else args.fold
     found, protocol = predicted_boxes.folders(work, args.boxes, fold)
     wanted = "given" if args.split == "given" else args.protocol

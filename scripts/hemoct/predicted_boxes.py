@@ -30,11 +30,8 @@ def folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], st
     of_experiment = experiments.folds(folder, "predictions.csv")
     found = [path for path in of_experiment if fold == "all" or path.name == f"fold{fold}"]
     if not found:
-        there = ", ".join(experiments.trained(work, 2))
-        raise UserError(
-            f"{work.show(folder / ('fold*' if fold == 'all' else f'fold{fold}'))} holds no predictions.csv; "
-            f"experiments of task 2: {there}"
-        )
+        wanted = folder / ("fold*" if fold == "all" else f"fold{fold}")
+        raise UserError(f"{work.show(wanted)} holds no predictions.csv; {_there(work)}")
     for path in (of_fold / name for of_fold in found for name in NEEDED):
         if not path.exists():
             raise UserError(f"{work.show(path)} is missing; {predictions.AGAIN[2]}")
@@ -43,6 +40,15 @@ def folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], st
         if spec.split == "folds" and f"fold{spec.fold}" != of_fold.name:
             raise UserError(f"{work.show(of_fold / 'model.json')} is of fold {spec.fold}: test patients would leak; restore it")
     return found, predictions.setting(work, 2, found)
+
+
+def _there(work: Workspace) -> str:
+    """Which detectors there are, here and among the reference results, or how to get one."""
+    places = [folder for above in (work.task(2), work.reference / "task2") for folder in sorted(above.glob("*"))]
+    names = list(dict.fromkeys(folder.name for folder in places if experiments.folds(folder, *NEEDED[1:])))
+    if names:
+        return f"experiments of task 2: {', '.join(names)}"
+    return f"train a detector: python {experiments.train_step(2)} --dataset {work.dataset}"
 
 
 def read(work: Workspace, folder: Path, slices: Slices) -> tuple[pd.DataFrame, detectors.DetectorSpec]:
