@@ -23,7 +23,7 @@ COMPARED = ("accuracy", "precision", "recall", "specificity", "f1", "balanced_ac
 
 
 def read(work: Workspace, folder: Path) -> tuple[pd.DataFrame, int]:
-    """Pixels of the slices of an experiment with y_LABEL (truth) and p_LABEL (predicted pixels); and how many lack a mask file.
+    """Pixels of the slices of an experiment with y_LABEL (truth) and p_LABEL (predicted pixels); and how many of test lack a mask file.
 
     Those are left out: the ceiling could not be told for them. Stops for several exclusive classes: pixels do not tell which.
     """
@@ -37,7 +37,7 @@ def read(work: Workspace, folder: Path) -> tuple[pd.DataFrame, int]:
     truth = pd.Series(targets[:, 0], index=labels["image_id"])
     drawn = frame["true_px"].notna()
     frame = frame.assign(**{f"y_{classes[0]}": frame["image_id"].map(truth), f"p_{classes[0]}": frame["predicted_px"]})
-    return frame[drawn], int((~drawn).sum())
+    return frame[drawn], int((~drawn & (frame["part"] == "test")).sum())
 
 
 def evaluate(frame: pd.DataFrame) -> Evaluation:
@@ -79,4 +79,4 @@ def notes(found: Evaluation, missing: int) -> list[str]:
     lines = [f"a slice is positive from N predicted pixels on; N by the best F1 on validation: {least}"]
     empty = int((np.asarray(found.test.p) == 0).sum())
     lines.append(f"{empty} of {len(found.test.p)} slices have an empty predicted mask")
-    return [*lines, f"{missing} slice(s) without a mask file are left out"] if missing else lines
+    return [*lines, f"{missing} test slice(s) without a mask file are left out"] if missing else lines
