@@ -23,7 +23,7 @@ COMPARED = ("accuracy", "precision", "recall", "specificity", "f1", "balanced_ac
 
 
 def read(work: Workspace, folder: Path) -> tuple[pd.DataFrame, int]:
-    """Pixels of the slices of an experiment with y_LABEL (truth) and p_LABEL (predicted pixels); and how many of test lack a mask file.
+    """Pixels of the slices with y_LABEL (truth) and p_LABEL (predicted pixels); and how many of test lack a mask file.
 
     Those are left out: the ceiling could not be told for them. Stops for several exclusive classes: pixels do not tell which.
     """
