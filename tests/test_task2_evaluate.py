@@ -322,6 +322,7 @@ def test_slices_with_an_unknown_label_are_not_scored(work, frame, plain):
 
 
 def test_a_fold_without_a_true_box_is_said_and_leaves_no_figure_open(work, frame, step):
+    plt.close("all")  # those of tests before, which look at figures without saving them
     simulated_boxes.predict(work)
     fold = tables.read_splits(work).set_index("image_id")["fold"]
     boxes = tables.read_boxes(work)
