@@ -253,7 +253,7 @@ def _overrides(args: argparse.Namespace, spec: DetectorSpec, data: Path, device:
     chance = changes.pop("mirror", None)
     if chance is not None:
         changes |= {"flipud" if args.mirror == "vertical" else "fliplr": chance}
-    mixed = devices.precision(device, args.precision)
+    mixed = devices.precision(device, args.precision) if device.type == "cuda" else None  # its own loop has no other
     return {
         "data": str(data), "task": "detect", "mode": "train", "exist_ok": True, "epochs": args.epochs, "patience": args.patience,
         "batch": args.batch_size, "nbs": args.batch_size, "imgsz": spec.image_size, "lr0": args.lr, "lrf": 0.01,

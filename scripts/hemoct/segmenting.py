@@ -137,14 +137,14 @@ def validate(fit: train.Fit, scored: Scored, wanted: Windows, loss_of: LossFunct
             with fit.autocast():  # around the network alone: windows placed in bf16 lie up to a pixel off
                 found = logits(fit.model, scored.slices.spec, batch)
             total += float(loss_of(found, masks)) * len(batch)
-            patches.append(_in_8_bit(found))
+            patches.append(_in_8_bit(found.sigmoid()))
     if not patches:
         return {"val_dice": scored.best(watched, np.zeros((0, 1, 1), np.uint8))[1]}
     return {"val_loss": total / len(watched), "val_dice": scored.best(watched, np.concatenate(patches))[1]}
 
 
-def _in_8_bit(found: torch.Tensor) -> np.ndarray:
-    return (found[:, 0].sigmoid() * 255).round().to(torch.uint8).cpu().numpy()
+def _in_8_bit(probability: torch.Tensor) -> np.ndarray:
+    return (probability[:, 0] * 255).round().to(torch.uint8).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -157,7 +157,7 @@ def patches(model: nn.Module, slices: Slices, wanted: Windows, batch_size: int) 
         if spec.mirror:
             axis = 2 if spec.mirror == "vertical" else 3
             probability = (probability + logits(model, spec, batch.flip(axis)).sigmoid().flip(axis)) / 2
-        found.append((probability[:, 0] * 255).round().to(torch.uint8).cpu().numpy())
+        found.append(_in_8_bit(probability))
     return np.concatenate(found) if found else np.zeros((0, spec.image_size, spec.image_size), np.uint8)
 
 
