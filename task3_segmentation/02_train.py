@@ -103,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--least-side", type=cli.positive_int, help="of a window, in pixels of the image; default: the image size")
     group.add_argument("--upper-bound", action="store_true", help="predict around true boxes too, into EXPERIMENT/truth-boxes")
     slice_data.add_flags(parser)
-    train.add_flags(parser, epochs=40, batch_size=16, lr=1e-3, batch=cli.above_one)
+    train.add_flags(parser, epochs=40, batch_size=16, lr=1e-3, batch=cli.above_one, ema=0.99)
     train.add_device_flags(parser)
     return parser
 
@@ -114,8 +114,8 @@ NAMED = {
     "region": {"slice": "whole"}, "weights": {"none": "scratch"}, "image_size": "{}px", "context": "context{}", "loss": "{}",
     "normalise": "normalise-{}", "augment": "augment-{}", "negatives": "negatives{:g}", "boxes": "{}", "margin": "margin{:g}",
     "least_side": "side{}", "epochs": "{}ep", "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}",
-    "weight_decay": "decay{:g}", "schedule": "{}", "warmup": "warmup{:g}", "patience": "patience{}", "precision": "{}",
-    "seed": "seed{}", "limit_patients": "{}patients", "mirror": "{}", "protocol": "{}", "split": "{}",
+    "weight_decay": "decay{:g}", "schedule": "{}", "warmup": "warmup{:g}", "patience": "patience{}", "ema": "ema{:g}",
+    "precision": "{}", "seed": "seed{}", "limit_patients": "{}patients", "mirror": "{}", "protocol": "{}", "split": "{}",
 }  # fmt: skip
 
 

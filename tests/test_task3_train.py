@@ -132,10 +132,24 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(work, rims, mon
     monkeypatch.setattr(train, "print_epoch", shown)
     resumed = rims(*flags, "--experiment", "k", "--resume")
     assert resumed.code == 0 and "goes on after epoch 2" in resumed.out
-    states = [torch.load(work.task(3) / name / "fold0/last.pt", weights_only=True)["model"] for name in ("e", "k")]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    states = [torch.load(work.task(3) / name / "fold0/last.pt", weights_only=True) for name in ("e", "k")]
+    assert all(torch.equal(states[0][of][name], states[1][of][name]) for of in ("model", "average") for name in states[0][of])
     pairs = zip(*(sorted((work.task(3) / name / "fold0/probability").iterdir()) for name in ("e", "k")), strict=True)
     assert all(files.sha256(one) == files.sha256(other) for one, other in pairs)
+
+
+def test_what_is_kept_is_the_moving_average_of_the_weights(work, rims):
+    def kept(*flags: str) -> tuple[dict, dict]:
+        assert rims(*BOX, "--epochs", "1", "--overwrite", *flags).code == 0
+        folder = work.task(3) / "e" / "fold0"
+        return torch.load(folder / "best.pt", weights_only=True), torch.load(folder / "last.pt", weights_only=True)
+
+    best, last = kept()
+    assert all(torch.equal(best[name], last["average"][name]) for name in best)
+    assert not torch.equal(best["0.weight"], last["model"]["0.weight"])
+    plain, last = kept("--ema", "0")
+    assert last["average"] is None and all(torch.equal(plain[name], last["model"][name]) for name in plain)
+    assert not torch.equal(best["0.weight"], plain["0.weight"])
 
 
 def test_a_network_that_says_nothing_still_writes_all(work, rims, monkeypatch):
@@ -228,7 +242,7 @@ def test_validation_in_bf16_sees_windows_where_they_are(work, monkeypatch):
     wanted = Windows(np.array([0, 1]), np.array([[180.0, 10, 64], [33, 151, 64]]), np.ones(2))
     seen, real = [], segmenting.logits
     monkeypatch.setattr(segmenting, "logits", lambda *words: seen.append(words[-1]) or real(*words))
-    fit = SimpleNamespace(model=nn.Conv2d(1, 1, 1), args=SimpleNamespace(batch_size=2),
+    fit = SimpleNamespace(judged=nn.Conv2d(1, 1, 1), args=SimpleNamespace(batch_size=2),
                           autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16))  # fmt: skip
     segmenting.validate(fit, scored, wanted, segmenters.loss_function("bce"))
     assert torch.equal(seen[0], next(slices.batches(wanted, 2))[0])

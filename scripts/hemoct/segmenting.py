@@ -129,13 +129,13 @@ class Scored:
 
 def validate(fit: train.Fit, scored: Scored, wanted: Windows, loss_of: LossFunction) -> dict[str, float]:
     """Mean loss of the windows, and mean Dice by patient at the best threshold."""
-    fit.model.eval()
+    fit.judged.eval()
     watched = wanted[wanted.confidence >= WATCHED]
     total, patches, size = 0.0, [], 4 * fit.args.batch_size
     with torch.inference_mode():
         for batch, masks in scored.slices.batches(watched, size):
             with fit.autocast():  # around the network alone: windows placed in bf16 lie up to a pixel off
-                found = logits(fit.model, scored.slices.spec, batch)
+                found = logits(fit.judged, scored.slices.spec, batch)
             total += float(loss_of(found, masks)) * len(batch)
             patches.append(_in_8_bit(found.sigmoid()))
     if not patches:

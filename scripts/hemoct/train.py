@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -32,9 +33,13 @@ SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float | None, batch: Callable = cli.positive_int
-) -> None:
-    """The training flags, in one vocabulary for all tasks. `lr` None: each model has its own. `batch`: type of --batch-size."""
+    parser: argparse.ArgumentParser, epochs: int, batch_size: int, lr: float | None, batch: Callable = cli.positive_int,
+    ema: float | None = None,
+) -> None:  # fmt: skip
+    """The training flags, in one vocabulary for all tasks.
+
+    `lr` None: each model has its own. `batch`: type of --batch-size. `ema` None: without that flag.
+    """
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=cli.positive_int, default=epochs, help="passes over the training slices")
     group.add_argument("--batch-size", type=batch, default=batch_size, help="slices a step")
@@ -45,6 +50,9 @@ def add_flags(
     group.add_argument("--schedule", choices=SCHEDULES, default="onecycle", help="how the learning rate goes")
     group.add_argument("--warmup", type=cli.share, default=0.1, help="share of the steps in which the learning rate rises")
     group.add_argument("--patience", type=cli.positive_int, default=10, help="epochs without a better validation before stopping")
+    if ema is not None:
+        group.add_argument("--ema", type=cli.share, default=ema, metavar="DECAY",
+                           help="of the moving average of the weights, a step; the average is what is kept; 0: none")  # fmt: skip
     group.add_argument("--precision", choices=devices.PRECISIONS, default="auto",
                        help="auto: mixed precision on CUDA; bf16: on a CPU that has it")  # fmt: skip
     group.add_argument("--resume", action="store_true", help="go on from the last whole epoch")
@@ -84,6 +92,9 @@ class Fit:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = OPTIMIZERS[args.optimizer](trained, args.lr, args.weight_decay)
         self.by_step, self.by_loss = _schedule(self.optimizer, args, args.epochs * steps, self._lower_is_better)
+        decay = getattr(args, "ema", 0)
+        self.average = ModelEmaV3(self.model, decay, use_warmup=True) if decay else None
+        self.steps = 0
         self.dtype = devices.precision(device, args.precision)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype is torch.float16)
         self.history: list[dict[str, float]] = []
@@ -115,11 +126,19 @@ class Fit:
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.steps += 1
+        if self.average is not None:
+            self.average.update(self.model, self.steps)
         if self.by_step is not None:
             self.by_step.step()
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept: the trained one, or the moving average of its weights (--ema)."""
+        return self.model if self.average is None else self.average.module
 
     @property
     def _lower_is_better(self) -> bool:
@@ -144,7 +163,7 @@ class Fit:
         if self.by_loss is not None and self.criterion in numbers:
             self.by_loss.step(numbers[self.criterion])
         if self.best_epoch == epoch:
-            save(self.folder / "best.pt", portable(self.model.state_dict()))
+            save(self.folder / "best.pt", portable(self.judged.state_dict()))
         save(self.folder / "last.pt", self._state())
         self._write_history()
         print_epoch(epoch, self.args.epochs, numbers, seconds, self.best_epoch == epoch, first=epoch == 1)
@@ -158,6 +177,8 @@ class Fit:
             "inputs": self.inputs,
             "history": self.history,
             "model": portable(self.model.state_dict()),
+            "average": portable(self.average.module.state_dict()) if self.average else None,
+            "steps": self.steps,
             "optimizer": self.optimizer.state_dict(),
             "by_step": self.by_step.state_dict() if self.by_step else None,
             "by_loss": self.by_loss.state_dict() if self.by_loss else None,
@@ -179,6 +200,9 @@ class Fit:
         for schedule, saved in ((self.by_step, state["by_step"]), (self.by_loss, state["by_loss"])):
             if schedule is not None:
                 schedule.load_state_dict(saved)
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.steps = state["steps"]
         if state["scaler"]:  # empty where it was not in use, as on a CPU
             self.scaler.load_state_dict(state["scaler"])
         self.history = state["history"]
@@ -218,7 +242,7 @@ def validate(
     fit: Fit, spec: models.ClassifierSpec, store: Store, rows: np.ndarray, targets: torch.Tensor, loss_of: LossFunction
 ) -> dict[str, float]:
     """Mean loss and accuracy (argmax, or every label on its side of 0.5) of the slices `rows`."""
-    found = inference.logits(fit.model, spec, store, rows, 4 * fit.args.batch_size, fit.dtype)
+    found = inference.logits(fit.judged, spec, store, rows, 4 * fit.args.batch_size, fit.dtype)
     truth = targets[rows]
     if spec.exclusive:
         right = found.argmax(dim=1) == truth.argmax(dim=1)
@@ -231,6 +255,7 @@ _SETTINGS = {
     "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size", "augment",
     "mirror", "precision", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
     "model", "negatives", "margin", "least_side", "encoder", "context", "loss", "region", "boxes", "mask_value", "normalise",
+    "ema",
 }  # fmt: skip
 
 
