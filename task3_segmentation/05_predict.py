@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(make_parser(), argv, __file__)
     work = cli.workspace(args)
     experiment = work.task(3) / args.experiment
-    folders = image_files.models(work, 3, args.experiment, args.fold)
+    folders = segment_files.model_folders(work, args.experiment, args.fold)
     specs = segment_files.read_specs(folders)
     alone = specs[0].region == "slice" or args.boxes_from is not None
     detectors = [] if alone else segment_files.detector_folders(work, folders, specs)

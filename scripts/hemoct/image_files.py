@@ -85,10 +85,11 @@ def threshold(task: int, experiment: Path, folders: list[Path], given: float | N
     if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
         return default, f"trained again since the evaluation: {step} chooses one on validation"
     chosen = {f"fold{fold['fold']}": fold["threshold"] for fold in files.read_json(path)["folds"]}
-    values = [chosen[folder.name] for folder in folders if chosen.get(folder.name) is not None]
+    names = {folder.name for folder in folders}  # the members of an ensemble have a folder each
+    values = [chosen[name] for name in sorted(names) if chosen.get(name) is not None]
     if not values:
         return default, f"not chosen by {step}: these folds are not in metrics.json"
-    what = "of the fold" if len(folders) == 1 else f"mean of {len(values)} folds"
+    what = "of the fold" if len(names) == 1 else f"mean of {len(values)} folds"
     return float(np.mean(values)), f"{what}, chosen on validation"
 
 

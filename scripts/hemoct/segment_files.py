@@ -11,7 +11,18 @@ import numpy as np
 import torch
 
 from hemoct import boxes as geometry
-from hemoct import detectors, experiments, fusion, images, lesion_windows, mask_data, segmenters, segmenting
+from hemoct import (
+    detectors,
+    ensemble,
+    experiments,
+    fusion,
+    image_files,
+    images,
+    lesion_windows,
+    mask_data,
+    segmenters,
+    segmenting,
+)
 from hemoct.batches import Store
 from hemoct.cli import UserError, Workspace
 from hemoct.image_files import ImageFiles
@@ -23,15 +34,23 @@ TRUTH = "truth"
 CHUNK = 32  # images that lie in memory at a time
 
 
+def model_folders(work: Workspace, experiment: str, fold: int | None) -> list[Path]:
+    """The fold folders with a model of an experiment, or of all members of an ensemble; of `fold` alone where it is given."""
+    names = ensemble.members(work.task(3) / experiment) or [experiment]
+    return [folder for name in names for folder in image_files.models(work, 3, name, fold)]
+
+
 def read_specs(folders: list[Path]) -> list[SegmenterSpec]:
-    """model.json of each folder; stops when the models are not of one kind."""
+    """model.json of each folder; stops when the models of an experiment are not of one kind, or those of an ensemble too far."""
     specs = [SegmenterSpec.read(folder) for folder in folders]
-    first = asdict(specs[0])
     for folder, spec in zip(folders, specs, strict=True):
-        other = [name for name, value in asdict(spec).items() if name not in OF_FOLD and value != first[name]]
+        first = next(place for place, one in enumerate(folders) if one.parent == folder.parent)  # of its experiment
+        told = asdict(spec)
+        other = {name for name in told.keys() - OF_FOLD if told[name] != getattr(specs[first], name)}
+        other |= {name for name in ensemble.SHARED if told[name] != getattr(specs[0], name)}
         if other:
             raise UserError(
-                f"{folder} differs from {folders[0]} in {', '.join(other)} (model.json); train the folds again, all alike"
+                f"{folder} differs from {folders[0]} in {', '.join(sorted(other))} (model.json); train the folds again, all alike"
             )
     return specs
 
@@ -74,9 +93,11 @@ def detect(
     paths: list[Path], found_by: list[Path], specs: list[SegmenterSpec], certain: float, batch_size: int, device: torch.device
 ) -> Places:
     """The boxes of image files by the detector of each model, rounded as in predictions.csv. `certain`: see Places.lesions."""
-    each, sizes = fusion.detect_each(paths, found_by, batch_size, device)
+    different = list(dict.fromkeys(found_by))  # the members of an ensemble look around the same boxes
+    each, sizes = fusion.detect_each(paths, different, batch_size, device)
     joined = [fusion.fuse(list(found), *size) for found, size in zip(zip(*each, strict=True), sizes, strict=True)]
-    return _places([[_rounded(of_image) for of_image in found] for found in each], joined, specs, certain)
+    of_detector = dict(zip(different, ([_rounded(of_image) for of_image in found] for found in each), strict=True))
+    return _places([of_detector[folder] for folder in found_by], joined, specs, certain)
 
 
 def given(found: list[np.ndarray], specs: list[SegmenterSpec], certain: float) -> Places:

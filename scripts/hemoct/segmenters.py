@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
+import monai.losses
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
@@ -114,7 +115,10 @@ LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def loss_function(name: str) -> LossFunction:
-    """One of LOSSES. Dice, Tversky and Lovasz are those of all pixels of a batch together: most images are empty."""
+    """One of LOSSES. Dice, Tversky and Lovasz are those of all pixels of a batch together, for most slices are empty.
+
+    `bce-window-dice`: the mean Dice loss of the images with a lesion, so that a small one counts as much as a large one.
+    """
     return LOSSES[name]()
 
 
@@ -123,8 +127,20 @@ def _bce_dice() -> LossFunction:
     return lambda found, target: F.binary_cross_entropy_with_logits(found, target) + dice(found, target)
 
 
+def _bce_window_dice() -> LossFunction:
+    dice = monai.losses.DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")
+
+    def loss(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        drawn = target.amax(dim=(1, 2, 3)) > 0
+        of_drawn = (dice(found, target).flatten() * drawn).sum() / drawn.sum().clamp(min=1)
+        return F.binary_cross_entropy_with_logits(found, target) + of_drawn
+
+    return loss
+
+
 LOSSES: dict[str, Callable[[], LossFunction]] = {
     "bce-dice": _bce_dice,
+    "bce-window-dice": _bce_window_dice,
     "bce": lambda: F.binary_cross_entropy_with_logits,
     "dice": lambda: losses.DiceLoss(losses.BINARY_MODE, smooth=1.0),
     "focal": lambda: losses.FocalLoss(losses.BINARY_MODE),

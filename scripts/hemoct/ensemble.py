@@ -1,0 +1,104 @@
+"""Experiments of task 3 that are the mean of others: who their members are, and their probability maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from hemoct import experiments, files, images, predicted_masks, tables
+from hemoct.cli import UserError, Workspace
+from hemoct.mask_data import MaskData
+
+SHARED = ("protocol", "split", "splits_sha256", "region", "boxes", "context", "source_size", "mask_value")
+"""what model.json of all members must say alike"""
+
+
+def members(experiment: Path) -> list[str]:
+    """The experiments that this one is the mean of; empty where it is none. `experiment`: its folder."""
+    for folder in experiments.folds(experiment, "model.json"):
+        return files.read_json(folder / "model.json").get("members", [])
+    return []
+
+
+def fold_folders(work: Workspace, names: list[str]) -> dict[str, list[Path]]:
+    """The folders of a fold, one of each member, by its name. Stops unless all members have the same folds and fit together."""
+    if len(set(names)) < 2:
+        raise UserError("an ensemble needs two experiments or more; name others of outputs/NAME/task3")
+    of_member = {name: experiments.folds(work.task(3) / name, *predicted_masks.NEEDED) for name in names}
+    first = names[0]
+    for name, folders in of_member.items():
+        if not folders:
+            there = ", ".join(experiments.trained(work, 3))
+            raise UserError(f"{work.show(work.task(3) / name)} holds no trained fold; there are: {there}")
+        if members(work.task(3) / name):
+            raise UserError(f"{name} is an ensemble itself; name its members: {' '.join(members(work.task(3) / name))}")
+        if [folder.name for folder in folders] != [folder.name for folder in of_member[first]]:
+            have = "; ".join(f"{one} has {', '.join(folder.name for folder in of_member[one])}" for one in (first, name))
+            raise UserError(f"the members must have the same folds, but {have}; train what is missing")
+    found = {folders[0].name: list(folders) for folders in zip(*of_member.values(), strict=True)}
+    for folders in found.values():
+        _stop_unless_alike(work, folders)
+    return found
+
+
+def _stop_unless_alike(work: Workspace, folders: list[Path]) -> None:
+    told = [files.read_json(work.need(folder / "model.json", experiments.train_step(3))) for folder in folders]
+    for folder, one in zip(folders, told, strict=True):
+        for key in SHARED:
+            if one.get(key) != told[0].get(key):
+                raise UserError(
+                    f"{work.show(folder)} and {work.show(folders[0])} differ in {key} (model.json): {one.get(key)} and "
+                    f"{told[0].get(key)}; name members that are alike in it"
+                )
+
+
+def stop_if_trained(work: Workspace, experiment: Path) -> None:
+    """Stop rather than write over the models of an experiment."""
+    trained = experiments.folds(experiment, "best.pt")
+    if trained:
+        raise UserError(f"{work.show(trained[0])} holds a trained model; give the ensemble another --experiment")
+
+
+def write(work: Workspace, folder: Path, of_members: list[Path], names: list[str], data: MaskData) -> list[Path]:
+    """Write the mean maps, predictions.csv and model.json of one fold; returns the files.
+
+    `of_members`: the folders of this fold. A slice's `windows` are those of the member that looked most often.
+    """
+    frames = [tables.read_predictions(one, ["windows"]).set_index("image_id") for one in of_members]
+    frame, row_of = frames[0], pd.Series(data.table.index, index=data.table["image_id"])
+    for other, one in zip(frames, of_members, strict=True):
+        if set(other.index) != set(frame.index):
+            raise UserError(
+                f"{work.show(one / 'predictions.csv')} holds other slices than that of {names[0]}; {predicted_masks.AGAIN}"
+            )
+    peaks = []
+    with files.replacing_folder(folder / "probability") as temporary:
+        for name, mean in zip(frame.index, _means(work, data, of_members, row_of[frame.index].tolist()), strict=True):
+            Image.fromarray(mean).save(temporary / f"{name}.png")
+            peaks.append(int(mean.max()))
+    looked = np.max([other.loc[frame.index, "windows"] for other in frames], axis=0)
+    told = files.read_json(of_members[0] / "model.json")
+    spec: dict[str, Any] = {"task": 3, "model": "ensemble", "members": names, "fold": told["fold"]} | {
+        key: told[key] for key in SHARED
+    }
+    return [
+        files.write_json(folder / "model.json", spec),
+        tables.write_predictions(folder, frame.assign(windows=looked, peak=peaks).reset_index()),
+        folder / "probability",
+    ]
+
+
+def _means(work: Workspace, data: MaskData, folders: list[Path], rows: list[int]):
+    """The rounded mean of the members' maps of slices `rows`: uint8 (height, width) each, decoded ahead."""
+
+    def mean(row: int) -> np.ndarray:
+        size = images.size_of(work.raw / data.table["image"][row])
+        name = f"{data.table['image_id'][row]}.png"
+        total = sum(predicted_masks.read_map(folder / "probability" / name, size).astype(np.uint16) for folder in folders)
+        return np.rint(total / len(folders)).astype(np.uint8)
+
+    return images.decode(rows, folders[0].name, mean)

@@ -1,0 +1,43 @@
+"""Let several segmentation experiments speak together: the mean of their probability maps, fold by fold.
+
+A fold's maps come from networks that were trained on the same slices, so that test patients stay unseen. What comes out is an
+experiment like any other: its threshold is chosen on validation, by 03_evaluate.py. Its members may differ in network, size of
+windows, loss, seed ...; not in protocol, folds, boxes, context or the value of a mask.
+
+Reads   outputs/NAME/task3/MEMBER/foldK/{model.json,predictions.csv,probability/}       task3_segmentation/02_train.py
+        data/work/NAME/{labels,splits}.csv, dataset.json    scripts/03_make_labels.py, scripts/05_make_splits.py
+Writes  outputs/NAME/task3/EXPERIMENT/foldK/    model.json (names the members), predictions.csv (val, test),
+                                                probability/IMAGE_ID.png (8 bit)
+Next    python task3_segmentation/03_evaluate.py --experiment EXPERIMENT
+
+    python task3_segmentation/07_ensemble.py unet-resnet34 unet-resnet34-seed1 --experiment both
+"""
+
+from __future__ import annotations
+
+from hemoct import cli, ensemble, mask_data, predicted_masks
+
+TABLES = ("labels.csv", "dataset.json", "splits.csv")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("members", nargs="+", metavar="MEMBER", help="experiments of task 3, two or more")
+    parser.add_argument("--experiment", required=True, help="name of the folder; NAME/truth-boxes for upper bounds")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
+    args = cli.parse(parser, argv, __file__)
+    work = cli.workspace(args)
+    experiment = work.task(3) / args.experiment
+    ensemble.stop_if_trained(work, experiment)
+    folds = ensemble.fold_folders(work, args.members)
+    inputs = [folder / name for folders in folds.values() for folder in folders for name in predicted_masks.NEEDED]
+    run = cli.Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
+    if not cli.due({experiment: run}, args.overwrite):
+        return
+    data = mask_data.load(work)
+    for member in args.members:
+        predicted_masks.read(work, member, data)  # stops when they are stale, incomplete or of other patients
+    with run:
+        for name, folders in folds.items():
+            run.wrote(*ensemble.write(work, experiment / name, folders, args.members, data))
+    print(f"{work.show(experiment)}: the mean of {', '.join(args.members)}; {len(folds)} fold(s)")
