@@ -15,6 +15,7 @@ import torch
 import toy
 from conftest import REPOSITORY
 from PIL import Image
+from refusals import refused
 
 from hemoct import device, files, tables
 
@@ -176,12 +177,6 @@ def test_predict_is_the_mean_of_the_fold_models(work, train, run_step):
 
 
 # --- mistakes: one line, exit code 2, nothing half-written
-
-
-def refused(result, *words: str) -> bool:
-    assert result.code == 2 and result.err.count("\n") == 1 and "Traceback" not in result.err, result.err
-    assert all(word in result.err for word in words), result.err
-    return True
 
 
 def test_unknown_backbone(work, train):

@@ -18,6 +18,7 @@ import yaml
 from conftest import REPOSITORY
 from PIL import Image
 from pycocotools.coco import COCO
+from refusals import refused
 from test_boxes import some_boxes
 
 from hemoct import annotations, box_data, cli, images, splits, tables, yolo_export
@@ -37,12 +38,6 @@ def export(work: cli.Workspace, fold: int = 0, protocol: str = "patient", form: 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def refused(result, *words: str) -> bool:
-    assert result.code == 2 and result.err.count("\n") == 1 and "Traceback" not in result.err, result.err
-    assert all(word in result.err for word in words), result.err
-    return True
 
 
 def draw_sizes(work: cli.Workspace, random: np.random.Generator) -> None:

@@ -17,6 +17,7 @@ import pytest
 import torch
 import toy
 from conftest import REPOSITORY
+from refusals import refused
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -30,12 +31,6 @@ COMMON = ("--dataset", "toy", "--weights", "none", "--image-size", "64", "--batc
           "--threads", "1")  # fmt: skip
 RCNN = "fasterrcnn_mobilenet_v3_large_fpn"
 EPOCH = re.compile(r"  epoch (\d+)/\d+  .*\d s(  \*)?(  about .* to go)?")
-
-
-def refused(result, *words: str) -> bool:
-    assert result.code == 2 and result.err.count("\n") == 1 and "Traceback" not in result.err, result.err
-    assert all(word in result.err for word in words), result.err
-    return True
 
 
 def epochs(out: str) -> list[int]:

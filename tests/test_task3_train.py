@@ -12,6 +12,7 @@ import simulated_boxes
 import torch
 import toy
 from PIL import Image
+from refusals import refused
 from torch import nn
 
 from hemoct import boxes as geometry
@@ -356,10 +357,6 @@ def test_where_every_slice_has_a_lesion_an_epoch_is_as_long_as_it_says():
 
 
 # --- mistakes: one line, exit code 2
-
-
-def refused(result, *words: str) -> bool:
-    return result.code == 2 and result.err.count("\n") == 1 and all(word in result.err for word in words)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,35 +65,32 @@ def stop_if_trained(work: Workspace, experiment: Path) -> None:
 
 
 def write(work: Workspace, folder: Path, of_members: list[Path], names: list[str], data: MaskData) -> list[Path]:
-    """Write the mean maps, predictions.csv and model.json of one fold; returns the files.
-
-    `of_members`: the folders of this fold. A slice's `windows` are those of the member that looked most often.
-    """
-    frames = [tables.read_predictions(one, ["windows"]).set_index("image_id") for one in of_members]
+    """Write the mean maps, predictions.csv and model.json of one fold; returns the files. `of_members`: this fold's folders."""
+    frames = [tables.read_predictions(one)[tables.PREDICTION_COLUMNS] for one in of_members]
     frame, row_of = frames[0], pd.Series(data.table.index, index=data.table["image_id"])
     for other, one in zip(frames, of_members, strict=True):
-        if set(other.index) != set(frame.index):
+        if set(other["image_id"]) != set(frame["image_id"]):
             raise UserError(
                 f"{work.show(one / 'predictions.csv')} holds other slices than that of {names[0]}; {predicted_masks.AGAIN}"
             )
     peaks = []
     with files.replacing_folder(folder / "probability") as temporary:
-        for name, mean in zip(frame.index, _means(work, data, of_members, row_of[frame.index].tolist()), strict=True):
+        means = _means(work, data, of_members, row_of[frame["image_id"]].tolist())
+        for name, mean in zip(frame["image_id"], means, strict=True):
             Image.fromarray(mean).save(temporary / f"{name}.png")
             peaks.append(int(mean.max()))
-    looked = np.max([other.loc[frame.index, "windows"] for other in frames], axis=0)
     told = files.read_json(of_members[0] / "model.json")
     spec: dict[str, Any] = {"task": 3, "model": "ensemble", "members": names, "fold": told["fold"]} | {
-        key: told[key] for key in SHARED
+        key: told.get(key) for key in SHARED
     }
     return [
         files.write_json(folder / "model.json", spec),
-        tables.write_predictions(folder, frame.assign(windows=looked, peak=peaks).reset_index()),
+        tables.write_predictions(folder, frame.assign(peak=peaks)),
         folder / "probability",
     ]
 
 
-def _means(work: Workspace, data: MaskData, folders: list[Path], rows: list[int]):
+def _means(work: Workspace, data: MaskData, folders: list[Path], rows: list[int]) -> Iterator[np.ndarray]:
     """The rounded mean of the members' maps of slices `rows`: uint8 (height, width) each, decoded ahead."""
 
     def mean(row: int) -> np.ndarray:
