@@ -1,0 +1,58 @@
+"""Hounsfield units to grey values: the windows of head CT.
+
+Names and numbers are those of radiology's usual presets (Radiopaedia, 'Windowing (CT)': brain 40/80, subdural 50-100/130-300,
+stroke 40/40, bone 600/2800) as the entries to the RSNA 2019 challenge took them: brain 40/80, subdural 80/200, bone 600/2800.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+AIR_HU = -1000
+OF_FILE = "file"
+"""the window that a DICOM file names for itself (WindowCenter, WindowWidth)"""
+
+
+@dataclass(frozen=True)
+class Window:
+    """`level` is the HU in the middle of the grey scale, `width` the HU from black to white."""
+
+    level: float
+    width: float
+
+
+WINDOWS = {"brain": Window(40, 80), "subdural": Window(80, 200), "stroke": Window(40, 40), "bone": Window(600, 2800)}
+
+
+def parse_windows(text: str) -> tuple[Window | None, ...]:
+    """`brain`, `40/80` or `file` (None: see OF_FILE) as one window, `brain,subdural,bone` as three. A type for argparse."""
+    words = [word.strip() for word in text.split(",")]
+    if len(words) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"{text!r} are {len(words)} windows; give one (grey) or three (channels)")
+    return tuple(_parse(word) for word in words)
+
+
+def _parse(word: str) -> Window | None:
+    if word == OF_FILE:
+        return None
+    given = re.fullmatch(r"(-?\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", word)
+    if given and float(given[2]) > 0:
+        return Window(float(given[1]), float(given[2]))
+    if word not in WINDOWS:
+        raise argparse.ArgumentTypeError(f"{word!r} is no window; there are {', '.join(WINDOWS)}, {OF_FILE} and LEVEL/WIDTH")
+    return WINDOWS[word]
+
+
+def window(hu: np.ndarray, shown: Window) -> np.ndarray:
+    """HU of any shape as uint8 grey: level - width / 2 and below is 0, level + width / 2 and above 255 (DICOM's LINEAR_EXACT)."""
+    return np.clip((hu - (shown.level - shown.width / 2)) * (255 / shown.width), 0, 255).round().astype(np.uint8)
+
+
+def to_grey(hu: np.ndarray, windows: tuple[Window, ...]) -> np.ndarray:
+    """HU (rows, columns) as uint8: (rows, columns) for one window, (rows, columns, channels) for several."""
+    channels = [window(hu, shown) for shown in windows]
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
