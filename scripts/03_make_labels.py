@@ -1,9 +1,11 @@
 """Write the tables that all later steps read, from any layout of data.
 
-phe-sich   PHE-SICH-CT-IDS: a slice is positive when its annotation has a box (bleeding and edema); masks are edema alone
+phe-sich   PHE-SICH-CT-IDS: a slice is positive when its annotation has a box (bleeding and edema); masks are edema alone;
+           --labels side adds side_left and side_right from MedInfo.xlsx, unknown where it does not tell one side
 voc        a folder of VOC XML (LabelImg): one label per object name
 folders    one folder per class, train/val/test above them kept as given_split
 csv        a table with one row per image and any label columns; empty or -1 = unknown
+rsna       RSNA 2019: stage_2_train.csv (ID_xxx_TYPE,Label) and its images: five types and any
 yolo       images/ and labels/*.txt with data.yaml: one label per class
 
 The patient is found by a rule (--patient-regex), in a column (--patient-column), or each image is its own patient.
@@ -13,6 +15,7 @@ Reads   data/raw/NAME                           scripts/01_get_data.py
 Writes  data/work/NAME/{labels,boxes}.csv       image_id, patient, slice, image, mask, annotation, labels ...; boxes in pixels
         data/work/NAME/dataset.json             layout, labels, classes, counts
         data/work/NAME/patients.csv             what is known per patient, if anything is
+        data/work/NAME/label_problems.csv       rows without a file, files without a row, repeated rows ..., if there are any
 Next    python scripts/04_check_data.py
 """
 
@@ -20,6 +23,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
 
 from hemoct import cli, label_sources, layouts, tables
 from hemoct.label_tables import NO_PATIENTS, Options, Tables
@@ -31,7 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     raw = work.need(work.raw, "scripts/01_get_data.py")
     listing = layouts.list_files(raw)
 
-    run = cli.Run(__file__, args, work.work, [raw, work.work / "merged_annotation"])
+    named = [raw / args.csv] if args.csv else []  # it may lie outside data/raw/NAME
+    run = cli.Run(__file__, args, work.work, [raw, work.work / "merged_annotation", *named])
     if run.up_to_date():
         return
     if args.skip_if_done:  # called by run_all.sh: a rule for patients that a person gave before must not get lost
@@ -44,6 +51,9 @@ def main(argv: list[str] | None = None) -> None:
         patients = tables.write_patients(work, made.patients)
         if patients:
             run.wrote(patients)
+        problems = write_problems(work, made.problems)
+        if problems:
+            run.wrote(problems)
         run.wrote(tables.write_dataset(work, made.dataset))
     report(made)
 
@@ -53,11 +63,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto recognises it")
     parser.add_argument("--image-set", choices=("png", "jpg"), help="phe-sich: which set; default: png where it is there")
     parser.add_argument("--patient-regex", metavar="RULE", help="searched in the file's stem, first group = patient: '^(\\d+)_'")
-    table = parser.add_argument_group("layout csv")
-    table.add_argument("--csv", metavar="FILE", help="the table, relative to data/raw/NAME; default: the only one there")
+    table = parser.add_argument_group("layouts csv and rsna")
+    table.add_argument("--csv", metavar="FILE", help="the table, in data/raw/NAME or elsewhere; default: the only one there")
     table.add_argument("--image-column", metavar="COLUMN", help="default: " + ", ".join(layouts.CSV_IMAGE_COLUMNS))
     table.add_argument("--patient-column", metavar="COLUMN", help="default: patient, where there is such a column")
-    table.add_argument("--labels", type=names, metavar="A,B", help="label columns (csv), class names by id (yolo)")
+    table.add_argument(
+        "--labels", type=names, metavar="A,B", help="label columns (csv, rsna), class names by id (yolo), side (phe-sich)"
+    )
     table.add_argument("--exclusive", action="store_true", help="the labels are one-hot classes: softmax")
     table.add_argument("--skip-missing", action="store_true", help="leave out rows whose image is not there")
     return cli.parse(parser, argv, __file__)
@@ -77,6 +89,17 @@ def options_for(layout: str, args: argparse.Namespace) -> Options:
             flag = each.name.replace("_", "-")
             raise cli.UserError(f"--{flag} means nothing for layout {layout}; leave it out, or choose another --layout")
     return options
+
+
+def write_problems(work: cli.Workspace, problems: pd.DataFrame | None) -> Path | None:
+    """Write label_problems.csv and count its rows by kind; without any, take away the table of an earlier run."""
+    path = work.work / "label_problems.csv"
+    if problems is None or problems.empty:
+        path.unlink(missing_ok=True)
+        return None
+    counts = problems["problem"].value_counts(sort=False)
+    print(f"{work.show(path)}: {', '.join(f'{count} {problem}' for problem, count in counts.items())}")
+    return tables.write_csv(path, problems)
 
 
 def report(made: Tables) -> None:

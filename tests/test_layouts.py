@@ -32,8 +32,14 @@ def test_each_layout_is_recognised(tmp_path: Path):
     yolo = touch(tmp_path / "yolo", "train/images/a.jpg", "train/labels/a.txt")
     folders = touch(tmp_path / "folders", "train/SICK/a.jpeg", "val/WELL/b.jpeg")
     table = touch(touch(tmp_path / "table", "images/a.png"), "truth.csv", text="image,IVH\na.png,1\n")
-    found = {folder.name: layouts.recognise(folder).layout for folder in (phe, voc, yolo, folders, table)}
-    assert found == {"phe": "phe-sich", "voc": "voc", "yolo": "yolo", "folders": "folders", "table": "csv"}
+    rsna = touch(tmp_path / "rsna", "stage_2_train/ID_1.dcm", "stage_2_test/ID_2.dcm")
+    touch(rsna, "stage_2_train.csv", "stage_2_sample_submission.csv", text="ID,Label\nID_1_any,0\n")
+    found = {folder.name: layouts.recognise(folder).layout for folder in (phe, voc, yolo, folders, table, rsna)}
+    assert found == {
+        **{"phe": "phe-sich", "voc": "voc", "yolo": "yolo", "folders": "folders", "table": "csv"},
+        "rsna": "rsna",
+    }
+    assert "RSNA 2019 labels: stage_2_train.csv; 2 images" in layouts.recognise(rsna).summary
     assert "1 slices of 1 patients, 1 masks, 1 annotations" in layouts.recognise(phe).summary
     assert "2 classes (SICK, WELL); train, val" in layouts.recognise(folders).summary
 

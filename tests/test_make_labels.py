@@ -1,4 +1,4 @@
-"""Step 03: the same tables from five layouts; what is not known is empty, and mistakes stop in one line."""
+"""Step 03: the same tables from every layout (RSNA: test_rsna); what is not known is empty, and mistakes stop in one line."""
 
 from __future__ import annotations
 
@@ -107,6 +107,31 @@ def test_medinfo_becomes_patients(phe: cli.Workspace, made):
     assert tables.read_patients(phe) is None, "patients.csv of an earlier run is gone"
 
 
+def test_the_side_becomes_labels(phe: cli.Workspace, made, make):
+    stops(make("--labels", "side"), "tells no side: MedInfo.xlsx with a column side is missing")
+    stops(make("--labels", "IVH"), "has no label IVH")
+    sheet = pd.DataFrame({"number": [1, 13], "side": ["right", "Left basal ganglia"]})
+    sheet.to_excel(phe.raw / "MedInfo.xlsx", index=False)
+    labels, _, dataset = made("--labels", "side")
+    assert dataset.labels == ["hemorrhage", "side_left", "side_right"]
+    assert labels[dataset.labels].fillna(9).loc["0001_00"].tolist() == [0, 0, 0], "nothing bleeds on this slice"
+    assert labels[dataset.labels].fillna(9).loc["0013_05"].tolist() == [1, 1, 0]
+    assert labels[dataset.labels].fillna(9).loc["0013_07"].tolist() == [9, 9, 9]
+    sheet.assign(side=["right", "both"]).to_excel(phe.raw / "MedInfo.xlsx", index=False)
+    labels, _, dataset = made("--labels", "side")
+    assert labels[dataset.labels].fillna(9).loc["0013_05"].tolist() == [1, 9, 9], "nothing tells which of both sides it is"
+    assert labels[dataset.labels].fillna(9).loc["0013_06"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "side"),
+    [("left", "left"), ("R", "right"), ("Right lobe", "right"), ("left and right", None), ("both (left)", None),
+     ("brainstem", None), (None, None), ("not left", None)],
+)  # fmt: skip
+def test_a_side_is_told_in_one_word(text: str | None, side: str | None):
+    assert medinfo.side_of(text) == side
+
+
 def test_a_broken_medinfo_stops(phe: cli.Workspace, make):
     write(phe.raw, "MedInfo.xlsx", "no sheet")
     stops(make(), "MedInfo.xlsx is no Excel sheet")
@@ -212,6 +237,10 @@ def test_yolo(work: cli.Workspace, made):
     assert labels.loc["2_1", ["EDH", "SAH"]].isna().all(), "no file says nothing"
     assert labels["annotation"].tolist() == ["labels/1_1.txt", "labels/1_2.txt", ""]
     assert boxes.to_numpy().tolist() == [["1_1", "SAH", 50, 37.5, 150, 62.5]]
+    assert not (work.work / "label_problems.csv").exists()
+    write(work.raw, "labels/3_1.txt", "")
+    made()
+    assert pd.read_csv(work.work / "label_problems.csv").to_numpy().tolist() == [["labels/3_1.txt", "no image"]]
 
 
 def test_yolo_split_folders_are_kept(work: cli.Workspace, made):
@@ -275,7 +304,9 @@ def test_csv_flags(work: cli.Workspace, made):
         ("image,IVH\na_1,2\n", "column IVH, row 2 is '2'"),
         ("picture,IVH\na_1,0\n", "no column image / filename / image_id; it has picture, IVH"),
         ("image,age\na_1,70\n", "has no label column"),
-        ("image,IVH\na_1,0\na_1.png,1\n", "1 image(s) twice with different labels (first: images/a_1.png)"),
+        ("image,IVH\na_1,0\na_1.png,1\n", "1 image(s) twice with different labels (first: images/a_1.png, rows 2 and 3)"),
+        ("image,IVH,IVH\na_1,0,1\n", "has the column IVH twice"),
+        ("image,IVH\na_1,0.5\n", "column IVH, row 2 is '0.5'"),
         ("image,IVH\na_1,0\nzz,1\nyy,1\n", "2 of 3 images are not in"),
         ("image,IVH,patient\na_1,0,\n", "column patient is empty for 1 image(s)"),
         ("image,IVH,slice\na_1,0,first\n", "column slice is 'first'"),
@@ -298,9 +329,35 @@ def test_csv_rows_without_an_image_can_be_left_out(work: cli.Workspace, make):
     assert tables.read_labels(work, tables.read_dataset(work))["image_id"].tolist() == ["a_1"]
 
 
-def test_csv_repeated_rows_with_equal_labels_are_one(work: cli.Workspace, made):
+def test_csv_repeated_rows_with_equal_labels_are_one(work: cli.Workspace, make):
     table(work, "image,IVH\na_1,1\na_1.png,1.0\n")
-    assert made()[0]["IVH"].to_dict() == {"a_1": 1}
+    assert "1 row(s) repeat an image with the same labels and are passed over (first: a_1.png)" in make().out
+    assert tables.read_labels(work, tables.read_dataset(work))["IVH"].tolist() == [1]
+
+
+def test_what_does_not_fit_together_is_listed(work: cli.Workspace, make):
+    table(work, "image,IVH,mask\na_1,0,a_1\na_1,0,a_1\nzz,1,\n")
+    draw(work.raw, "masks/a_1.png", "masks/a_2.png")
+    result = make("--skip-missing")
+    assert "label_problems.csv: 1 no file, 1 listed twice, 2 no row in the table" in result.out
+    listed = pd.read_csv(work.work / "label_problems.csv")
+    assert listed.to_numpy().tolist() == [
+        *(["zz", "no file"], ["a_1", "listed twice"]),
+        *(["images/a_2.png", "no row in the table"], ["images/b_1.png", "no row in the table"]),
+    ]
+    write(work.raw, "truth.csv", "image,IVH\na_1,0\na_2,1\nb_1,1\n")
+    assert make().code == 0
+    assert not (work.work / "label_problems.csv").exists(), "the list of an earlier run is gone"
+
+
+def test_what_is_known_of_converted_slices_joins_any_table(work: cli.Workspace, made):
+    table(work, "image,IVH,position\na_1,0,7\nb_1,1,8\n")
+    write(work.raw, "slices.csv", "image,patient,slice,spacing_row,position,group\nimages/b_1.png,P2,4,0.5,1.5,S9\n"
+          "images/a_1.png,P1,3,0.4,2.5,S8\n")  # fmt: skip
+    labels, _, dataset = made()
+    assert (dataset.labels, dataset.patient_source) == (["IVH"], "column patient")
+    assert labels.loc["a_1", ["patient", "slice", "spacing_row", "group"]].tolist() == ["P1", 3, 0.4, "S8"]
+    assert labels.loc["b_1", ["patient", "position"]].tolist() == ["P2", 8], "the table's own column stays"
 
 
 def test_csv_rows_that_are_not_one_hot_stop_under_exclusive(work: cli.Workspace, make):

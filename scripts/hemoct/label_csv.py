@@ -1,4 +1,7 @@
-"""Labels from a CSV: one row per image, one column per label (1, 0; empty or -1 = unknown)."""
+"""Labels from a CSV: one row per image, one column per label (1, 0; empty or -1 = unknown).
+
+What 01_get_data.py knows of converted slices (slices.csv: patient, slice, spacing ...) is added to any other table's rows.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ import pandas as pd
 
 from hemoct import layouts, tables
 from hemoct.cli import UserError, Workspace
-from hemoct.label_tables import NO_PATIENTS, Options, Tables, boxes_frame, image_rows, slice_number
+from hemoct.label_tables import NO_PATIENTS, Options, Tables, boxes_frame, image_rows, problems_frame, slice_number
 
 UNKNOWN = {"", "-1", "nan", "na", "none", "null"}
 PATIENT_FACTS = ("age", "sex", "gender", "side")
+SLICES_TABLE = "slices.csv"
+"""written by 01_get_data.py beside the slices that it converts"""
+FIRST_ROW = 2  # the file's line of the first row: after the header, counted from 1
 NUMBER_COLUMNS = ("slice", "spacing_row", "spacing_col", "spacing_z", "position")
 NO_LABELS = {*tables.IMAGE_COLUMNS, *tables.OPTIONAL_COLUMNS, *layouts.CSV_IMAGE_COLUMNS, *PATIENT_FACTS}
 NO_LABELS |= {"patient_id", "patientid", "study", "series", "path", "file", "split", "fold", "index", ""}
@@ -21,26 +27,49 @@ NO_LABELS |= {"patient_id", "patientid", "study", "series", "path", "file", "spl
 def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """Read the table; every row's image must be in data/raw/NAME or its images/ (or --skip-missing leaves it out)."""
     source = _choose_table(work.raw, listing, options.csv)
-    table = _read_text(source)
+    table = read_text(source)
     image_column = _choose_column(source, table, options.image_column, layouts.CSV_IMAGE_COLUMNS, "image")
     labels = _choose_labels(source, table, image_column, options)
-    table[labels] = pd.DataFrame({name: _truth(source, table[name]) for name in labels})
-    table["_path"] = _find_files(work.raw, source, table[image_column], layouts.only_images(listing), "images", options)
-    table = _without_repeats(source, table[table["_path"] != ""], [image_column, *labels])
+    table[labels] = pd.DataFrame({name: truth(source, table[name]) for name in labels})
+    images = layouts.only_images(listing)
+    table["_path"] = _find_files(images, table[image_column], "images")
+    table["_name"] = table[image_column]
+    return rows_to_tables(work, source, table, labels, images, options, "csv")
 
-    images = [Path(name) for name in table["_path"]]
-    frame, patient_source = image_rows(images, layouts.image_ids(images), options.patient_regex)
+
+def rows_to_tables(
+    work: Workspace, source: Path, table: pd.DataFrame, labels: list[str], images: list[Path], options: Options, layout: str
+) -> Tables:
+    """The tables of a data set from rows whose labels are read and whose files are looked up.
+
+    `table`: label columns (Int64), `_name` (the image as the source calls it), `_path` (its file, relative to data/raw/NAME, ""
+    where there is none), then patient, slice, mask and the optional columns of labels.csv as text. `images`: the files there.
+    """
+    missing = _without_file(work.raw, source, table["_name"], table["_path"], "images", options)
+    table, twice = _without_repeats(source, table[table["_path"] != ""], labels)
+    table = _with_slices_table(work.raw, source, table, images)
+    if "mask" in table:
+        named = table["mask"]
+        table["mask"] = _find_files(images, named, "masks")
+        missing += _without_file(work.raw, source, named, table["mask"], "masks", options)
+    paths = [Path(name) for name in table["_path"]]
+    frame, patient_source = image_rows(paths, layouts.image_ids(paths), options.patient_regex)
     patient_source = _patients_from_column(source, table, frame, options) or patient_source
     frame[labels] = table[labels].to_numpy()
     if "mask" in table:
-        frame["mask"] = _find_files(work.raw, source, table["mask"], layouts.only_images(listing), "masks", options)
+        frame["mask"] = table["mask"]
     _pass_on(source, table, frame)
-    dataset = tables.Dataset(work.dataset, "csv", labels, exclusive=options.exclusive, patient_source=patient_source)
-    return Tables(frame, boxes_frame({}), dataset, _patient_facts(table, frame, patient_source))
+    dataset = tables.Dataset(work.dataset, layout, labels, exclusive=options.exclusive, patient_source=patient_source)
+    used = {*table["_path"], *frame["mask"]}
+    stray = [path.as_posix() for path in images if path.as_posix() not in used and path.parts[0] != "masks"]
+    problems = problems_frame({"no file": missing, "listed twice": twice, "no row in the table": stray})
+    return Tables(frame, boxes_frame({}), dataset, _patient_facts(table, frame, patient_source), problems)
 
 
 def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
     there = layouts.top_tables(listing)
+    if len(there) > 1:
+        there = [path for path in there if path.name != SLICES_TABLE]
     if named is None and len(there) != 1:
         what = f"several CSV files ({', '.join(map(str, there))})" if there else "no CSV file"
         raise UserError(f"{raw} has {what}; name one with --csv FILE")
@@ -50,7 +79,7 @@ def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
     return source
 
 
-def _read_text(source: Path) -> pd.DataFrame:
+def read_text(source: Path) -> pd.DataFrame:
     """Every cell as text without blanks around it: nothing is guessed, so patient 0013 stays 0013."""
     try:
         table = pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
@@ -58,8 +87,18 @@ def _read_text(source: Path) -> pd.DataFrame:
         raise UserError(f"{source} cannot be read as CSV ({error}); save it as comma-separated UTF-8") from None
     if table.empty:
         raise UserError(f"{source} has no rows; fill it in or name another with --csv")
+    twice = _repeated(source)
+    if twice:
+        raise UserError(f"{source} has the column {twice} twice; rename or remove one of them")
     table = table.fillna("").apply(lambda column: column.str.strip())
     return table.rename(columns={"split": "given_split"} if "given_split" not in table else {})
+
+
+def _repeated(source: Path) -> str:
+    """The first column name that stands twice in the header (pandas would rename it), or ""."""
+    header = pd.read_csv(source, dtype=str, header=None, nrows=1, keep_default_na=False, encoding="utf-8-sig").iloc[0]
+    names = header.str.strip()
+    return next(iter(names[names.duplicated() & (names != "")]), "")
 
 
 def _choose_column(source: Path, table: pd.DataFrame, named: str | None, usual: Iterable[str], flag: str) -> str:
@@ -83,49 +122,70 @@ def _choose_labels(source: Path, table: pd.DataFrame, image_column: str, options
     return labels
 
 
-def _truth(source: Path, cells: pd.Series) -> pd.Series:
+def truth(source: Path, cells: pd.Series) -> pd.Series:
     """1, 0 or NA from text; anything else stops with column, row (the file's line) and value."""
     numbers = pd.to_numeric(cells.where(~cells.str.lower().isin(UNKNOWN), None), errors="coerce")
     wrong = cells[~(cells.str.lower().isin(UNKNOWN) | numbers.isin([0, 1, -1]))]
     if len(wrong):
         raise UserError(
-            f"{source}: column {cells.name}, row {wrong.index[0] + 2} is {wrong.iloc[0]!r} where 1, 0, -1 or empty is allowed "
-            f"({len(wrong)} rows); correct it, or name the label columns with --labels"
+            f"{source}: column {cells.name}, row {wrong.index[0] + FIRST_ROW} is {wrong.iloc[0]!r} where 1, 0, -1 or empty is "
+            f"allowed ({len(wrong)} rows); correct it, or name the label columns with --labels"
         )
     return numbers.where(numbers >= 0).astype("Int64")
 
 
-def _find_files(raw: Path, source: Path, names: pd.Series, there: list[Path], folder: str, options: Options) -> list[str]:
-    """Paths relative to `raw` of the files a column names, with or without suffix, in `raw` or raw/`folder`."""
+def _find_files(there: list[Path], names: pd.Series, folder: str) -> list[str]:
+    """Which of the files `there` each name means, with or without suffix, in data/raw/NAME or its `folder`; "" where none."""
     index: dict[str, str] = {}
     for path in sorted(there, key=lambda path: path.parts[0] != folder):
         within = path.relative_to(folder) if path.parts[0] == folder else path
         for key in (path, path.with_suffix(""), within, within.with_suffix("")):
             index.setdefault(key.as_posix(), path.as_posix())
-    found = [index.get(name.replace("\\", "/").removeprefix("./"), "") for name in names]
-    missing = [name for name, path in zip(names, found, strict=True) if not path and (name or folder == "images")]
+    return [index.get(name.replace("\\", "/").removeprefix("./"), "") for name in names]
+
+
+def _without_file(raw: Path, source: Path, names: pd.Series, paths: Iterable[str], folder: str, options: Options) -> list[str]:
+    """The names that no file has. They stop the step, or under --skip-missing are told. A row may name no mask at all."""
+    missing = [name for name, path in zip(names, paths, strict=True) if not path and (name or folder == "images")]
+    first = ", ".join(missing[:3])
     if missing and not options.skip_missing:
         raise UserError(
             f"{source}: {len(missing)} of {len(names)} {folder} are not in {raw} or {folder}/ "
-            f"(first: {', '.join(missing[:3])}); add them, or go on without them with --skip-missing"
+            f"(first: {first}); add them, or go on without them with --skip-missing"
         )
     if missing:
-        print(f"{len(missing)} of {len(names)} {folder} not found and left out (first: {', '.join(missing[:3])})")
-    return found
+        print(f"{len(missing)} of {len(names)} {folder} not found and left out (first: {first})")
+    return missing
 
 
-def _without_repeats(source: Path, table: pd.DataFrame, compared: list[str]) -> pd.DataFrame:
-    """One row per image. The same image twice is harmless only with the same labels."""
+def _without_repeats(source: Path, table: pd.DataFrame, labels: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """One row per image, and the images that stood twice: harmless with the same labels alone, others stop with both rows."""
     if table.empty:
         raise UserError(f"{source}: none of its images was found; check --image-column")
-    labels = compared[1:]
     different = table.drop_duplicates(["_path", *labels])
     twice = different["_path"][different["_path"].duplicated()]
     if len(twice):
+        first, second = different.index[different["_path"] == twice.iloc[0]][:2] + FIRST_ROW
         raise UserError(
-            f"{source}: {twice.nunique()} image(s) twice with different labels (first: {twice.iloc[0]}); keep one row"
+            f"{source}: {twice.nunique()} image(s) twice with different labels "
+            f"(first: {twice.iloc[0]}, rows {first} and {second}); keep one row"
         )
-    return table.drop_duplicates("_path").reset_index(drop=True)
+    repeats = table["_name"][table["_path"].duplicated()]
+    if len(repeats):
+        print(f"{len(repeats)} row(s) repeat an image with the same labels and are passed over (first: {repeats.iloc[0]})")
+    return table.drop_duplicates("_path").reset_index(drop=True), list(repeats)
+
+
+def _with_slices_table(raw: Path, source: Path, table: pd.DataFrame, images: list[Path]) -> pd.DataFrame:
+    """Add what slices.csv knows of the same files, where there is one, in columns that the table does not have itself."""
+    facts_source = raw / SLICES_TABLE
+    if not facts_source.is_file() or facts_source == source:
+        return table
+    facts = read_text(facts_source)
+    column = _choose_column(facts_source, facts, None, layouts.CSV_IMAGE_COLUMNS, "image")
+    facts["_path"] = _find_files(images, facts[column], "images")
+    new = [name for name in facts.columns if name not in table and name != column]
+    return table.merge(facts[["_path", *new]].drop_duplicates("_path"), on="_path", how="left").fillna(dict.fromkeys(new, ""))
 
 
 def _patients_from_column(source: Path, table: pd.DataFrame, frame: pd.DataFrame, options: Options) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from hemoct import annotations, files, label_csv, layouts, medinfo, tables
+from hemoct import annotations, files, label_csv, layouts, medinfo, rsna, tables
 from hemoct.annotations import AnnotationError, Box
 from hemoct.cli import UserError, Workspace
-from hemoct.label_tables import Options, Tables, boxes_frame, describe, image_rows, presence
+from hemoct.label_tables import Options, Tables, boxes_frame, describe, image_rows, presence, problems_frame
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,10 @@ class Reader:
 
 
 def read_phe_sich(work: Workspace, listing: list[Path], options: Options) -> Tables:
-    """PHE-SICH-CT-IDS. `hemorrhage` = the merged annotation has a box (bleeding and edema); masks are edema alone."""
+    """PHE-SICH-CT-IDS. `hemorrhage` = the merged annotation has a box (bleeding and edema); masks are edema alone.
+
+    `--labels side` adds the side of the bleeding from MedInfo.xlsx: see medinfo.side_labels.
+    """
     chosen = layouts.choose_phe_set(work.raw, listing, options.image_set)
     ids = layouts.phe_ids(chosen.images)
     frame, _ = image_rows(chosen.images, ids, regex=None)
@@ -37,14 +40,33 @@ def read_phe_sich(work: Workspace, listing: list[Path], options: Options) -> Tab
     frame["mask"] = [masks.get(name, "") for name in ids]
     boxes = _merged(work, frame)
     frame["hemorrhage"] = presence(ids, boxes)
+    patients = medinfo.read(work.raw, listing, sorted(set(frame["patient"])))
+    labels = ["hemorrhage"]
+    if options.labels:
+        labels += _add_side(work, frame, patients, options.labels)
     classes = sorted({box.name for found in boxes.values() for box in found})
     origin = work.raw / layouts.ORIGIN
     drawn = origin.exists() and "drawn" in files.read_json(origin)
     licence = "drawn by code, no patient" if drawn else "CC BY 4.0"
-    dataset = tables.Dataset(work.dataset, "phe-sich", ["hemorrhage"], classes=classes, licence=licence)
+    dataset = tables.Dataset(work.dataset, "phe-sich", labels, classes=classes, licence=licence)
     dataset.patient_source = "folder"
-    patients = medinfo.read(work.raw, listing, sorted(set(frame["patient"])))
     return _finished(work, Tables(frame, boxes_frame(boxes), dataset, patients))
+
+
+def _add_side(work: Workspace, frame: pd.DataFrame, patients: pd.DataFrame | None, wanted: list[str]) -> list[str]:
+    """Fill in the labels of the side and return their names; stops where MedInfo.xlsx does not tell any side."""
+    absent = [name for name in wanted if name not in ("hemorrhage", "side")]
+    if absent:
+        raise UserError(f"{work.raw} has no label {absent[0]}; PHE-SICH-CT-IDS has hemorrhage, and with --labels side its side")
+    if "side" not in wanted:
+        return []
+    if patients is None or "side" not in patients:
+        raise UserError(
+            f"{work.raw} tells no side: MedInfo.xlsx with a column side is missing; add it, or leave out --labels side"
+        )
+    sides = medinfo.side_labels(patients, frame["patient"], frame["hemorrhage"])
+    frame[list(sides)] = sides
+    return list(sides)
 
 
 def read_voc(work: Workspace, listing: list[Path], options: Options) -> Tables:
@@ -111,7 +133,9 @@ def read_yolo(work: Workspace, listing: list[Path], options: Options) -> Tables:
         frame[name] = presence(ids, boxes, name)
     _keep_given_split(frame, [_split_folder(path) for path in images])
     dataset = tables.Dataset(work.dataset, "yolo", classes, classes=classes, patient_source=source)
-    return _finished(work, Tables(frame, boxes_frame(boxes), dataset))
+    strays = [path.as_posix() for path in layouts.only_suffix(listing, ".txt") if "labels" in path.parts[:-1]]
+    strays = sorted({*strays} - {*frame["annotation"]})
+    return _finished(work, Tables(frame, boxes_frame(boxes), dataset, problems=problems_frame({"no image": strays})))
 
 
 def _yolo_boxes(raw: Path, images: dict[str, Path], files: dict[str, Path], classes: list[str]) -> dict[str, list[Box]]:
@@ -161,11 +185,17 @@ def read_csv(work: Workspace, listing: list[Path], options: Options) -> Tables:
     return _finished(work, label_csv.read(work, listing, options))
 
 
+def read_rsna(work: Workspace, listing: list[Path], options: Options) -> Tables:
+    """The table of RSNA 2019: see rsna."""
+    return _finished(work, rsna.read(work, listing, options))
+
+
 PATIENT = frozenset({"patient_regex"})
 READERS = {
-    "phe-sich": Reader(read_phe_sich, frozenset({"image_set"})),
+    "phe-sich": Reader(read_phe_sich, frozenset({"image_set", "labels"})),
     "voc": Reader(read_voc, PATIENT),
     "folders": Reader(read_folders, PATIENT),
     "csv": Reader(read_csv, PATIENT | {"patient_column", "csv", "image_column", "labels", "exclusive", "skip_missing"}),
+    "rsna": Reader(read_rsna, PATIENT | {"patient_column", "csv", "labels", "skip_missing"}),
     "yolo": Reader(read_yolo, PATIENT | {"labels"}),
 }

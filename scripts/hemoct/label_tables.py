@@ -15,6 +15,7 @@ from hemoct.annotations import AnnotationError, Box
 from hemoct.cli import UserError
 
 NO_PATIENTS = "none: each image is its own group"
+PROBLEM_COLUMNS = ["name", "problem"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,19 @@ class Options:
 
 @dataclass(frozen=True)
 class Tables:
-    """What a layout's reader returns: labels.csv, boxes.csv, dataset.json and, where something is known, patients.csv."""
+    """What a layout's reader returns: labels.csv, boxes.csv, dataset.json; where there is something to tell, the others."""
 
     labels: pd.DataFrame
     boxes: pd.DataFrame
     dataset: tables.Dataset
     patients: pd.DataFrame | None = None
+    problems: pd.DataFrame | None = None
+    """name, problem: what did not fit together and was passed over; see `problems_frame`"""
+
+
+def problems_frame(found: dict[str, Iterable[str]]) -> pd.DataFrame:
+    """Rows of label_problems.csv from the names that share a problem."""
+    return pd.DataFrame([(name, problem) for problem, names in found.items() for name in names], columns=PROBLEM_COLUMNS)
 
 
 def image_rows(images: list[Path], ids: list[str], regex: str | None) -> tuple[pd.DataFrame, str]:

@@ -3,6 +3,7 @@
 phe-sich   PHE-SICH-CT-IDS: set/imageN, label/labelN, annotation/annotationN
 yolo       images/ with labels/*.txt beside it
 voc        images with VOC XML (LabelImg)
+rsna       stage_2_train.csv of the RSNA 2019 hemorrhage challenge and its images
 csv        a table of images and labels
 folders    one folder a class, with or without train/val/test above
 """
@@ -23,7 +24,7 @@ from hemoct.annotations import AnnotationError
 from hemoct.cli import UserError
 from hemoct.images import SUFFIXES
 
-NAMES = ("phe-sich", "voc", "folders", "csv", "yolo")
+NAMES = ("phe-sich", "voc", "folders", "csv", "rsna", "yolo")
 WITH_XML = {"phe-sich", "voc"}
 ORIGIN = "hemoct_origin.json"  # lies in a drawn or downloaded set and tells it from any other
 SPLIT_FOLDERS = {
@@ -88,6 +89,14 @@ def _unreadable(error: OSError) -> NoReturn:
 
 def only_images(listing: Iterable[Path]) -> list[Path]:
     return [path for path in listing if path.suffix.lower() in SUFFIXES]
+
+
+def images_or_dicom(listing: list[Path]) -> list[Path]:
+    """The images, one for each stem: a slice that was converted counts, its DICOM file beside it does not."""
+    chosen: dict[str, Path] = {}
+    for path in [*only_images(listing), *only_suffix(listing, ".dcm")]:
+        chosen.setdefault(path.stem, path)
+    return sorted(chosen.values())
 
 
 def only_suffix(listing: Iterable[Path], suffix: str) -> list[Path]:
@@ -281,6 +290,17 @@ def _mentions_annotation(path: Path) -> bool:
         return b"<annotation" in stream.read(4096)
 
 
+def rsna_tables(folder: Path, listing: list[Path]) -> list[Path]:
+    """The tables of RSNA 2019 in a data set's folder: stage_2_train.csv, or that of stage 1."""
+    named = [path for path in top_tables(listing) if re.fullmatch(r"stage_\d_train.*\.csv", path.name)]
+    return [path for path in named if {"ID", "Label"} <= _header(folder / path)]
+
+
+def _is_rsna(folder: Path, listing: list[Path]) -> str:
+    found, images = rsna_tables(folder, listing), images_or_dicom(listing)
+    return f"RSNA 2019 labels: {', '.join(map(str, found))}; {len(images)} images" if found and images else ""
+
+
 def _is_csv(folder: Path, listing: list[Path]) -> str:
     named = [path for path in top_tables(listing) if set(CSV_IMAGE_COLUMNS) & _header(folder / path)]
     return _csv_summary(named, listing)
@@ -318,6 +338,7 @@ def _is_folders(_: Path, listing: list[Path]) -> str:
 # The first that fits is taken: from the most particular to the most general.
 TESTS: list[tuple[str, Callable[[Path, list[Path]], str]]] = [
     ("phe-sich", _is_phe_sich),
+    ("rsna", _is_rsna),
     ("yolo", _is_yolo),
     ("voc", _is_voc),
     ("csv", _is_csv),

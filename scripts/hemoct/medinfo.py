@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 from zipfile import BadZipFile
 
+import numpy as np
 import pandas as pd
 
 from hemoct.cli import UserError
 
 KNOWN_COLUMNS = {"age": ("age",), "sex": ("sex", "gender"), "side": ("side", "hemisphere", "laterality")}
+SIDES = ("left", "right")
+BOTH = {"both", "bilateral", "no", "not"}  # words that take back the side beside them
 
 
 def read(raw: Path, listing: list[Path], patients: list[str]) -> pd.DataFrame | None:
@@ -60,3 +63,26 @@ def column_names(columns: pd.Index) -> dict[str, str]:
             name += "_"
         names[column] = name
     return names
+
+
+def side_labels(patients: pd.DataFrame, of_images: pd.Series, hemorrhage: pd.Series) -> pd.DataFrame:
+    """`side_left` and `side_right` (Int64) of each image: 1 where it shows bleeding and the patient bleeds on that side alone.
+
+    An image without bleeding has 0 in both. On one with bleeding both are unknown where the side is not told in words that
+    are known here, and where it is both sides: nothing says which of them the image shows.
+    """
+    told = dict(zip(patients["patient"], patients["side"].map(side_of), strict=True))
+    side = of_images.map(told).to_numpy(dtype=object)
+    bleeds = hemorrhage.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    unknown = np.isnan(bleeds) | ((bleeds == 1) & pd.isna(side))
+    values = {f"side_{name}": ((side == name) & (bleeds == 1)).astype(int) for name in SIDES}
+    made = pd.DataFrame(values, index=of_images.index, dtype="Int64")
+    made.loc[unknown] = pd.NA
+    return made
+
+
+def side_of(text: object) -> str | None:
+    """`left` or `right` when a cell names just one of them, as a word or its first letter; else None."""
+    words = set(re.findall(r"[a-z]+", str(text).lower()))
+    named = [name for name in SIDES if words & {name, name[0]}]
+    return named[0] if len(named) == 1 and not words & BOTH else None
