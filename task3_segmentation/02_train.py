@@ -132,6 +132,8 @@ NAMED = {
 def detector_of(work: cli.Workspace, args: argparse.Namespace) -> dict[str, Path]:
     """The folder of the detector of each fold; empty where none is asked."""
     if args.region == "slice" or args.boxes == TRUTH:
+        if args.upper_bound:
+            raise cli.UserError("--upper-bound is for --region box with a detector's boxes: it asks what true boxes would give")
         return {}
     if tables.read_boxes(work).empty:
         raise cli.UserError(f"{work.dataset} has no boxes to look around; add --region slice: the network sees whole slices")
@@ -203,7 +205,7 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
     written = predict(folder, seen.asked.least(spec.least_confidence))
     if first:
         written = refits.take_validation(folder, first)
-    if args.upper_bound and detector:
+    if args.upper_bound:
         written += [replace(spec, boxes=TRUTH, least_confidence=0.0).save(bound), *predict(bound, seen.true)]
     return [*(folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")), *written]
 

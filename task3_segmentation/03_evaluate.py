@@ -33,6 +33,7 @@ from hemoct import (
     predicted_masks,
     predictions,
     segmentation,
+    segmentation_report,
     segmentation_tables,
     tables,
 )
@@ -68,8 +69,8 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         frame, protocol = predicted_masks.read(work, experiment, data)
         found = segmentation.evaluate(work, experiment, frame, data)
         about = predictions.describe(work, 3, experiment, work, protocol, folders)
-        about = segmentation.describe(about, told, data.layout)
-        content = segmentation.report(found, about, bootstrap.RESAMPLES, args.seed)
+        about = segmentation_report.describe(about, told, data.layout)
+        content = segmentation_report.report(found, about, bootstrap.RESAMPLES, args.seed)
         chosen = segmentation.examples(found, EXAMPLES)
         shown = predicted_masks.with_images(work, data, work.task(3) / experiment, chosen)
         cases = list(zip(chosen.itertuples(), shown, strict=True))
@@ -79,7 +80,7 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         for fold in folders if folder == folders[0].parent else []:
             of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
             if len(of_fold.table):
-                of_fold = segmentation.report(of_fold, about, bootstrap.RESAMPLES, args.seed)
+                of_fold = segmentation_report.report(of_fold, about, bootstrap.RESAMPLES, args.seed)
                 run.wrote(files.write_json(fold / "metrics.json", of_fold))
     print(classification_tables.summary(work, folder, content))
 
@@ -90,7 +91,7 @@ def write_tables(run: cli.Run, folder: Path, found: Segmentation, content: dict)
         "segmentation_metrics": segmentation_tables.metrics_table(found, content),
         "per_slice": segmentation_tables.per_slice(found),
         "per_patient": segmentation_tables.per_patient(found),
-        "volume_agreement": segmentation.agreement(found),
+        "volume_agreement": segmentation_report.agreement(found),
         "slice_pixels": found.pixels.sort_values(["image_id", "fold"]),
     }
     run.wrote(

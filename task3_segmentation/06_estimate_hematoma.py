@@ -14,7 +14,7 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
-from hemoct import cli, core_and_edema, hematoma, mask_data, plots, plots_hematoma, predicted_boxes, tables
+from hemoct import cli, core_and_edema, files, hematoma, mask_data, plots, plots_hematoma, predicted_boxes, tables
 
 TABLES = ("labels.csv", "splits.csv", "dataset.json")
 SHOWN = 8  # patients in the figure
@@ -31,7 +31,13 @@ def main(argv: list[str] | None = None) -> None:
         work.need(experiment / name, "task3_segmentation/03_evaluate.py") for name in ("per_patient.csv", "slice_pixels.csv")
     ]
     patients = tables.read_csv(edema[0], ["patient", "fold", "true_volume", "predicted_volume", "unit"])
-    folders, _ = predicted_boxes.folders(work, args.boxes, "all")
+    folders, protocol = predicted_boxes.folders(work, args.boxes, "all")
+    of_edema = files.read_json(experiment / "metrics.json")["protocol"]
+    if protocol != of_edema:
+        raise cli.UserError(
+            f"--boxes {args.boxes} has the protocol {protocol}, {args.experiment} {of_edema}: they test other slices; "
+            "name boxes of the same protocol"
+        )
     inputs = [*edema, folders[0].parent / "metrics.json", *(folder / "predictions.csv" for folder in folders)]
     folder = experiment / "hematoma"
     run = cli.Run(__file__, args, folder, [*inputs, *(work.work / name for name in TABLES)])

@@ -11,7 +11,7 @@ import torch
 from monai.metrics import DiceMetric, compute_hausdorff_distance, compute_surface_dice
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 
-from hemoct import bootstrap, metrics, plots_segmentation, segmentation, segmentation_metrics, surface
+from hemoct import bootstrap, metrics, plots_segmentation, segmentation, segmentation_metrics, segmentation_report, surface
 from hemoct.segmentation import Patients, Rule, Segmentation
 from hemoct.segmentation_metrics import LEVELS, Histograms
 
@@ -229,11 +229,11 @@ def test_volumes_and_their_agreement_by_hand(random):
     found.counts[:] = [[10, 2, 4, 0], [0, 0, 6, 0], [5, 5, 0, 0]]
     patients = Patients.of(found)
     assert patients.true.tolist() == [10, 2.5] and patients.predicted.tolist() == [6, 5], "half a millilitre a pixel"
-    row = segmentation.agreement(found).iloc[0]
+    row = segmentation_report.agreement(found).iloc[0]
     assert (row["bias"], row["mean_absolute_error"], row["unit"]) == (-0.75, 3.25, "ml")
     assert row["limit_high"] - row["bias"] == pytest.approx(1.96 * np.std([-4, 2.5], ddof=1))
     found.table["unit"] = ["ml", "ml", "px"]
-    two = segmentation.agreement(found).set_index("unit")
+    two = segmentation_report.agreement(found).set_index("unit")
     assert two["bias"].to_dict() == {"ml": -4, "px": 2.5} and two["limit_low"].isna().all()
 
 

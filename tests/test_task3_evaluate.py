@@ -12,7 +12,18 @@ import pytest
 import simulated_masks
 from PIL import Image
 
-from hemoct import bootstrap, cli, files, images, mask_data, plots_segmentation, predicted_masks, segmentation, tables
+from hemoct import (
+    bootstrap,
+    cli,
+    files,
+    images,
+    mask_data,
+    plots_segmentation,
+    predicted_masks,
+    segmentation,
+    segmentation_report,
+    tables,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EVALUATE = "task3_segmentation/03_evaluate.py"
@@ -278,7 +289,7 @@ def test_unknown_labels_leave_slices_and_keep_pixels(work, frame, plain):
     assert plain().code == 0
     content = content_of(work)
     assert content["slices"]["unknown_label"] == content["n"] == 59 and content["metrics"]["dice"]["value"] > 0.5
-    assert {name: content["metrics"][name]["reason"] for name in SLICES} == dict.fromkeys(SLICES, segmentation.NO_LABEL)
+    assert {name: content["metrics"][name]["reason"] for name in SLICES} == dict.fromkeys(SLICES, segmentation_report.NO_LABEL)
 
 
 def test_several_classes_have_no_positive_one(work, plain):
@@ -296,7 +307,8 @@ def test_several_classes_have_no_positive_one(work, plain):
     tables.write_labels(work, frame.assign(normal=1 - positive, bleeding=positive, other=0), dataset)
     tables.write_dataset(work, dataset)
     assert plain().code == 0
-    assert content_of(work)["slice_label"] is None and content_of(work)["metrics"]["slice_f1"]["reason"] == segmentation.NO_LABEL
+    content = content_of(work)
+    assert content["slice_label"] is None and content["metrics"]["slice_f1"]["reason"] == segmentation_report.NO_LABEL
 
 
 # ---- wrong input
@@ -393,13 +405,13 @@ def test_examples_are_the_best_the_median_and_the_worst(work, frame):
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from hemoct import cli, mask_data, predicted_masks, segmentation
+from hemoct import cli, mask_data, predicted_masks, segmentation, segmentation_report
 for root in sys.argv[1:]:
     work = cli.Workspace(Path(root), "toy")
     data = mask_data.load(work)
     frame, _ = predicted_masks.read(work, "e", data)
     found = segmentation.evaluate(work, "e", frame, data)
-    segmentation.report(found, {"upper_bound": False}, 2000, 42)
+    segmentation_report.report(found, {"upper_bound": False}, 2000, 42)
     print(len(found.pixels), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

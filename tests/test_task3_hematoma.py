@@ -79,3 +79,10 @@ def test_what_is_missing_stops_in_one_line(work, estimate):
     result = estimate("--experiment", "nothing")
     assert result.code == 2 and "03_evaluate.py" in result.err
     assert not (work.task(3) / "e" / "hematoma").exists()
+
+
+def test_an_edema_of_another_protocol_than_the_boxes_stops(work, estimate):
+    place = work.task(3) / "e" / "metrics.json"
+    files.write_json(place, files.read_json(place) | {"protocol": "slice"})
+    assert refused(estimate(), "--boxes d", "patient", "slice")
+    assert not (work.task(3) / "e" / "hematoma").exists()

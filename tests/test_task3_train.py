@@ -404,6 +404,7 @@ def test_where_every_slice_has_a_lesion_an_epoch_is_as_long_as_it_says():
         ((*BOX, "--protocol", "slice"), ("--boxes d", "patient", "leak")),
         ((*BOX, "--weights", "nowhere.pt"), ("nowhere.pt",)),
         ((*BOX, "--mask-value", "7"), ("no mask of train",)),
+        ((*WHOLE, "--upper-bound"), ("--upper-bound", "--region box")),
     ],
 )
 def test_flags_that_cannot_be_served(work, rims, flags, words):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from hemoct import plots, segmentation_metrics
+from hemoct import plots, segmentation_metrics, segmentation_report
 from hemoct.segmentation import Patients, Segmentation
 
 # Okabe and Ito's colours: they differ for the colour-blind, and in brightness
@@ -60,9 +60,10 @@ def dice_and_size(found: Segmentation, heading: str) -> Figure | None:
 def volumes(found: Segmentation, heading: str) -> Figure:
     """Predicted over true volume of each patient, and their difference over their mean (Bland-Altman); a row for each unit."""
     patients = Patients.of(found)
-    units = np.unique(patients.unit)
-    figure, axes = plots.figure(len(units), 2, width=4.6, height=4, squeeze=False)
-    for (left, right), unit in zip(axes, units, strict=True):
+    agreement = list(segmentation_report.agreement(found).itertuples())
+    figure, axes = plots.figure(len(agreement), 2, width=4.6, height=4, squeeze=False)
+    for (left, right), told in zip(axes, agreement, strict=True):
+        unit = told.unit
         true, predicted = (values[patients.unit == unit] for values in (patients.true, patients.predicted))
         highest = max(true.max(), predicted.max(), 1e-3) * 1.05
         left.plot([0, highest], [0, highest], color="grey", linestyle=":", label="equal")
@@ -70,24 +71,22 @@ def volumes(found: Segmentation, heading: str) -> Figure:
         left.set(xlabel=f"true volume ({unit})", ylabel=f"predicted volume ({unit})", xlim=(-0.02 * highest, highest),
                  ylim=(-0.02 * highest, highest))  # fmt: skip
         left.legend(loc="upper left", frameon=False)
-        _bland_altman(right, true, predicted, unit)
+        _bland_altman(right, true, predicted, told)
     for axis in axes.flat:
         axis.ticklabel_format(style="sci", scilimits=(-3, 4), axis="both")
     plots.title(figure, heading)
     return figure
 
 
-def _bland_altman(axis: Axes, true: np.ndarray, predicted: np.ndarray, unit: str) -> None:
-    difference = predicted - true
-    axis.scatter((predicted + true) / 2, difference, s=18, alpha=0.7)
-    axis.axhline(difference.mean(), color="C1", label=f"bias {difference.mean():.4g}")
-    if len(difference) > 1:
-        spread = 1.96 * difference.std(ddof=1)
-        ends = difference.mean() - spread, difference.mean() + spread
-        axis.axhline(ends[0], color="C1", linestyle="--", label=f"limits {ends[0]:.4g} to {ends[1]:.4g}")
-        axis.axhline(ends[1], color="C1", linestyle="--")
+def _bland_altman(axis: Axes, true: np.ndarray, predicted: np.ndarray, told: Any) -> None:
+    """`told`: the row of volume_agreement.csv of these patients."""
+    axis.scatter((predicted + true) / 2, predicted - true, s=18, alpha=0.7)
+    axis.axhline(told.bias, color="C1", label=f"bias {told.bias:.4g}")
+    if told.patients > 1:
+        axis.axhline(told.limit_low, color="C1", linestyle="--", label=f"limits {told.limit_low:.4g} to {told.limit_high:.4g}")
+        axis.axhline(told.limit_high, color="C1", linestyle="--")
     axis.axhline(0, color="grey", linestyle=":")
-    axis.set(xlabel=f"mean of both volumes ({unit})", ylabel=f"predicted - true ({unit})")
+    axis.set(xlabel=f"mean of both volumes ({told.unit})", ylabel=f"predicted - true ({told.unit})")
     axis.legend(fontsize=8)
 
 
