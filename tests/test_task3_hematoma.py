@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import simulated_boxes
 import simulated_masks
+from refusals import refused
 
 from hemoct import bootstrap, files, plots_segmentation, tables
 
