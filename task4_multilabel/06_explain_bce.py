@@ -1,0 +1,84 @@
+"""Explain the loss of multi-label training with numbers that can be followed: logits, probabilities, binary cross entropy (BCE).
+
+Each label has its own sigmoid, p = 1 / (1 + exp(-logit)), so that an image may have several labels or none. The loss of a cell
+is -log p where the label is there and -log(1 - p) where it is not: small when the probability fits the truth, the larger the
+more confident a wrong answer is. Training minimises the mean over all cells (PyTorch's BCEWithLogitsLoss). No data are needed.
+
+Reads   nothing, or two CSV files of your own: one row per image (`image_id` or `image` names it), one column per label
+Writes  outputs/NAME/task4/explain_bce/bce.csv          image_id, label, logit, truth, probability, bce, verdict
+        outputs/NAME/task4/explain_bce/bce_sums.csv     of (image, label, all), name, cells, mean, sum
+        outputs/NAME/task4/explain_bce/sigmoid.png      the cells on the sigmoid and on the curves of the loss, a panel a label
+        outputs/NAME/task4/explain_bce/bce.png          BCE per label and image
+Next    python task4_multilabel/02_train.py
+
+    python task4_multilabel/06_explain_bce.py
+    python task4_multilabel/06_explain_bce.py --logits "[[4.0,-3.0]]" --truths "[[0,0]]" --labels IVH,IPH
+    python task4_multilabel/06_explain_bce.py --logits logits.csv --truths truths.csv
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from hemoct import bce, cli, plots, plots_bce, tables
+from hemoct.cli import UserError
+
+LOGITS, TRUTHS, LABELS = "[[2.0,-1.2,0.5],[-0.5,0.8,1.5]]", "[[1,0,1],[0,1,1]]", "IVH,IPH,SAH"
+SHOWN_IMAGES, SHOWN_LABELS = len(plots_bce.MARKERS), 6  # on the screen and in figures; the tables hold all
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--logits", metavar="JSON|CSV", help=f"images x labels; default: {LOGITS}")
+    parser.add_argument("--truths", metavar="JSON|CSV", help=f"0 or 1 for each logit; default: {TRUTHS}")
+    parser.add_argument("--labels", type=names, metavar="A,B", help=f"default: the columns of the CSV, else {LABELS}")
+    args = cli.parse(parser, argv, __file__)
+    if (args.logits is None) != (args.truths is None):
+        raise UserError("--logits and --truths belong together; give both or none")
+    logits, truths = args.logits or LOGITS, args.truths or TRUTHS
+    cells = bce.read(logits, truths, args.labels, names(LABELS))
+    work = cli.workspace(args)
+    folder = work.task(4) / "explain_bce"
+    run = cli.Run(
+        __file__, args, folder, [Path(text).resolve() for text in (logits, truths) if not text.lstrip().startswith("[")]
+    )
+    if run.up_to_date():
+        return
+    with run:
+        table = bce.explain(cells)
+        sums = bce.sums(table)
+        total = sums.iloc[-1]
+        shown = bce.head(table, SHOWN_IMAGES, SHOWN_LABELS)
+        whole = f"mean BCE {total['mean']:.2f}, sum {total['sum']:.2f}, of {total['cells']} cells"
+        part = "" if len(shown) == len(table) else f" (shown: at most {SHOWN_IMAGES} images and {SHOWN_LABELS} labels)"
+        run.wrote(
+            tables.write_csv(folder / "bce.csv", table),
+            tables.write_csv(folder / "bce_sums.csv", sums),
+            plots.save(
+                plots_bce.curves(shown, f"From logit to probability (above) and to the loss (below): {whole}{part}"),
+                folder / "sigmoid.png",
+            ),
+            plots.save(plots_bce.bars(shown, total["mean"], f"BCE per label and image: {whole}{part}"), folder / "bce.png"),
+        )
+    print(told(shown))
+    print(f"{whole}{part}\n{work.show(folder)}: bce.csv, bce_sums.csv, sigmoid.png, bce.png")
+
+
+def names(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def told(table: pd.DataFrame) -> str:
+    """Probabilities, losses and verdicts as three small tables of images x labels."""
+    parts = [
+        ("probability = 1 / (1 + exp(-logit))", bce.grid(table, "probability").to_string(float_format="{:.2f}".format)),
+        ("BCE = -log(p) for truth 1, -log(1 - p) for truth 0", bce.grid(table, "bce").to_string(float_format="{:.2f}".format)),
+        ("in words", bce.grid(table, "verdict").to_string()),
+    ]
+    return "\n".join(f"{heading}\n{text}\n" for heading, text in parts)
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
