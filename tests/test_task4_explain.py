@@ -126,6 +126,7 @@ def test_values_in_a_crowded_figure_do_not_lie_on_each_other():
     cells = {"image_id": np.repeat(list("abcd"), 3), "label": ["A", "B", "C"] * 4}
     cells |= {"logit": generator.normal(0, 1, 12), "truth": generator.integers(0, 2, 12)}
     drawn = plots_bce.curves(bce.explain(pd.DataFrame(cells)), "crowded")
+    assert [axis.get_ylabel() for axis in drawn.axes] == ["p = sigmoid(z)", "", "", "BCE", "", ""]
     drawn.canvas.draw()
     written = 0
     for axis in drawn.axes:

@@ -19,7 +19,7 @@ MARKERS = "osD^"  # one an image, as many as fit beside each other
 COLUMNS = 3  # panels in a row
 LEAST_LOGIT = 3.0  # the axis of logits reaches at least so far to both sides
 NO_IDEA = float(np.log(2))  # BCE of p = 0.5, whatever the truth
-BEHIND = {"color": "white", "alpha": 0.7, "pad": 0.5}  # of a value that may lie on a line
+BEHIND = {"color": "white", "alpha": 0.95, "pad": 0.5}  # of a value that may lie on a line
 NAME = 8  # characters of an image's name that fit below a bar
 
 
@@ -41,6 +41,9 @@ def curves(table: pd.DataFrame, heading: str) -> Figure:
         _lines(above, below, of_label, np.linspace(-reach, reach, 301))
         _points(above, of_label, marks, "probability")
         _points(below, of_label, marks, "bce")
+    for above, below in pairs[::columns]:
+        above.set(ylabel="p = sigmoid(z)")
+        below.set(ylabel="BCE")
     for axis in (axis for pair in pairs[len(labels) :] for axis in pair):
         axis.axis("off")
     images = [
