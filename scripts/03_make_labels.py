@@ -68,16 +68,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     table.add_argument("--image-column", metavar="COLUMN", help="default: " + ", ".join(layouts.CSV_IMAGE_COLUMNS))
     table.add_argument("--patient-column", metavar="COLUMN", help="default: patient, where there is such a column")
     table.add_argument(
-        "--labels", type=names, metavar="A,B", help="label columns (csv, rsna), class names by id (yolo), side (phe-sich)"
+        "--labels", type=cli.names, metavar="A,B", help="label columns (csv, rsna), class names by id (yolo), side (phe-sich)"
     )
     table.add_argument("--exclusive", action="store_true", help="the labels are one-hot classes: softmax")
     table.add_argument("--skip-missing", action="store_true", help="leave out rows whose image is not there")
     return cli.parse(parser, argv, __file__)
-
-
-def names(text: str) -> list[str]:
-    """`A,B` as a list."""
-    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def options_for(layout: str, args: argparse.Namespace) -> Options:

@@ -128,6 +128,14 @@ number_from_0 = _number(float, lambda value: math.isfinite(value) and value >= 0
 share = _number(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
 
 
+def names(text: str) -> list[str]:
+    """A type for argparse: `A,B` as a list; a name twice is a mistake, for of YOLO classes the place is the number."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or len(set(words)) < len(words):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different names (A,B)")
+    return words
+
+
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a step's `main`: what a user can mend ends in one line and exit code 2, a bug in a traceback and 1."""
     try:

@@ -48,6 +48,9 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     against = _say_any(truth)
 
     images = layouts.images_or_dicom(listing)
+    dicom = layouts.only_suffix(images, ".dcm")
+    if dicom:
+        print(f"{len(dicom)} images are DICOM files, whose patients are not read: convert them first (01_get_data.py --from)")
     by_name = {path.stem: path.as_posix() for path in images}
     table = pd.DataFrame(truth.values, columns=LABELS)[labels].astype("Int8").replace(UNKNOWN, pd.NA).astype("Int64")
     table["_name"], table["_path"] = truth.names, [by_name.get(name, "") for name in truth.names]
