@@ -4,8 +4,6 @@ In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding. 
 --region slice sees whole slices. --region box sees windows around boxes, at native resolution: around true boxes in training, and
 where there is no lesion, so that it learns to stay silent; around the boxes of a detector of the same fold when it predicts.
 --boxes truth predicts around true boxes: an upper bound, never a result.
---refit EXPERIMENT: once validation has chosen, learn from its slices too. EXPERIMENT, of the same flags, chose; its validation
-maps are taken over, so that thresholds come from networks that have not seen those slices. Test is as unseen as ever.
 
 Reads   data/work/NAME/{labels,boxes,splits}.csv, dataset.json      scripts/03_make_labels.py, scripts/05_make_splits.py
         outputs/NAME/task2/BOXES/foldK/{model.json,predictions.csv,train_predictions.csv}       task2_detection/02_train.py
@@ -38,7 +36,6 @@ from hemoct import (
     mask_data,
     models,
     predicted_boxes,
-    refits,
     segmenters,
     segmenting,
     slice_data,
@@ -55,15 +52,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
-    name = f"{args.refit}-refit" if args.refit else cli.experiment_name(parser, args, f"{args.model}-{args.encoder}", NAMED)
-    experiment = work.task(3) / (args.experiment or name)
+    experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-{args.encoder}", NAMED)
     folders = [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
     detector = detector_of(work, args)
-    first = {folder.name: work.task(3) / args.refit / folder.name for folder in folders} if args.refit else {}
-    if args.refit and (args.upper_bound or args.refit == experiment.name):
-        raise cli.UserError("--refit EXPERIMENT makes another experiment, without --upper-bound, whose validation nobody has")
-    runs = {folder: cli.Run(__file__, args, folder, inputs_of(work, args, detector.get(folder.name), first.get(folder.name)))
-            for folder in folders}  # fmt: skip
+    runs = {folder: cli.Run(__file__, args, folder, inputs_of(work, args, detector.get(folder.name))) for folder in folders}
     due = cli.due(runs, args.overwrite)
     if not due:
         return
@@ -75,8 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{work.show(folder)}: {args.model}, {args.encoder}, {args.region}, {args.protocol} protocol")
         with runs[folder] as run:
             run.note(device=str(chosen))
-            run.wrote(*train_fold(folder, args, run.record["inputs"], work, data, detector.get(folder.name), chosen,
-                                 first.get(folder.name)))  # fmt: skip
+            run.wrote(*train_fold(folder, args, run.record["inputs"], work, data, detector.get(folder.name), chosen))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -103,7 +94,6 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--mask-value", type=cli.whole_number, metavar="V",
                        help="the lesion in masks of several values (palette: its index)")  # fmt: skip
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
-    group.add_argument("--refit", metavar="EXPERIMENT", help="learn from validation slices too, once EXPERIMENT chose with them")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     group = parser.add_argument_group("region")
     group.add_argument("--region", default="box", choices=("slice", "box"), help="what the network sees")
@@ -152,39 +142,30 @@ def detector_of(work: cli.Workspace, args: argparse.Namespace) -> dict[str, Path
     return {folder.name: folder for folder in found}
 
 
-def inputs_of(work: cli.Workspace, args: argparse.Namespace, detector: Path | None, first: Path | None) -> list[Path]:
-    inputs = [work.work / name for name in TABLES]
-    inputs += (
-        [work.need(first / name, f"this step for fold {fold_of(first)} of {args.refit}") for name in refits.NEEDED]
-        if first
-        else []
-    )
+def inputs_of(work: cli.Workspace, args: argparse.Namespace, detector: Path | None) -> list[Path]:
+    inputs = [work.raw, *(work.work / name for name in TABLES)]  # a mask that was mended changes no table
     inputs += [detector / name for name in predicted_boxes.NEEDED] if detector else []
     return inputs + ([Path(args.weights)] if args.weights not in models.WORDS else [])
 
 
 def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.Workspace, data: mask_data.MaskData,
-               detector: Path | None, chosen: torch.device, first: Path | None) -> list[Path]:  # fmt: skip
-    """Train one model and predict its fold; returns the files that were written. `first`: the fold of --refit that chose."""
+               detector: Path | None, chosen: torch.device) -> list[Path]:  # fmt: skip
+    """Train one model and predict its fold; returns the files that were written."""
     source = args.image_size if args.region == "slice" else int(images.sizes(work, data.table).max())
     positive = mask_data.positive(mask_data.cached(work, data, source))
     part = data.part_of(fold_of(folder), args.protocol, args.split)
-    part = np.where(part == "val", "train", part) if first else part
-    rows = {name: np.flatnonzero((part == name) & data.known) for name in ("train",) + ("val",) * (first is None)}
+    rows = {name: np.flatnonzero((part == name) & data.known) for name in ("train", "val")}
     for name, of_part in rows.items():
         if not positive[of_part].any():
             raise cli.UserError(f"{folder.name}: no mask of {name} has a pixel; use more patients, or another --split")
     spec = spec_of(folder, args, work, data, source, rows["train"])
-    spec = refits.spec_after(work, first, spec) if first else spec
     models.stop_if_trained_elsewhere(args.weights, spec)
     torch.manual_seed(args.seed)
     model = segmenters.build(spec, args.weights)
     slices = segmenting.Slices(work, data, spec, chosen)
     seen = lesion_windows.plan(work, data, spec, detector, part, positive, args.negatives)
-    loss_of = segmenters.loss_function(args.loss)
-    if not first:
-        watched = seen.asked.of(rows["val"])
-        scored = segmenting.Scored.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
+    scored = segmenting.Scored.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
+    watched, loss_of = seen.asked.of(rows["val"]), segmenters.loss_function(args.loss)
 
     fit = train.Fit(model, folder, args, inputs, -(-len(seen.learned) // args.batch_size), chosen, criterion="val_dice")
     bound = folder.parent / "truth-boxes" / folder.name
@@ -193,18 +174,16 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
         shutil.rmtree(bound, ignore_errors=True)  # that of an earlier model would be taken for this one's
     for epoch in fit.epochs():
         loss = segmenting.one_epoch(fit, slices, seen.learned, loss_of, epoch)
-        fit.log(epoch, train_loss=loss, **({} if first else segmenting.validate(fit, scored, watched, loss_of)))
+        fit.log(epoch, train_loss=loss, **segmenting.validate(fit, scored, watched, loss_of))
     print(f"  best epoch {fit.best_epoch}")
 
     models.load_trained(model, folder, args.model)
-    if detector and not first:
+    if detector:
         spec = replace(spec, least_confidence=segmenting.choose_confidence(model, scored, watched, 4 * args.batch_size))
         print(f"  boxes of confidence {spec.least_confidence:g} and more")
     spec.save(folder)
     predict = partial(segmenting.write_probabilities, work, model, slices, data, part, 4 * args.batch_size)
     written = predict(folder, seen.asked.least(spec.least_confidence))
-    if first:
-        written = refits.take_validation(folder, first)
     if args.upper_bound:
         written += [replace(spec, boxes=TRUTH, least_confidence=0.0).save(bound), *predict(bound, seen.true)]
     return [*(folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")), *written]

@@ -153,44 +153,6 @@ def test_what_is_kept_is_the_moving_average_of_the_weights(work, rims):
     assert not torch.equal(best["0.weight"], plain["0.weight"])
 
 
-def test_a_refit_learns_from_validation_too_and_takes_its_choices_over(work, rims, monkeypatch):
-    assert rims(*BOX, "--epochs", "2").code == 0
-    drawn, real = [], AroundBoxes.draw
-    monkeypatch.setattr(AroundBoxes, "draw", lambda self, random: drawn.append(real(self, random)) or drawn[-1])
-    result = rims(*BOX, "--epochs", "2", "--refit", "e", "--experiment", "r")
-    assert result.code == 0 and result.err == ""
-    data, first, folder = mask_data.load(work), work.task(3) / "e/fold0", work.task(3) / "r/fold0"
-    part = data.part_of(0, "patient", "folds")
-    learned = set(part[np.concatenate([windows.rows for windows in drawn])])
-    assert learned == {"train", "val"}, "test stays unseen"
-    assert list(tables.read_csv(folder / "history.csv", ["epoch"])) == ["epoch", "lr", "train_loss", "seconds"]
-    spec, chosen = (segmenters.SegmenterSpec.read(place) for place in (folder, first))
-    assert spec.refit == "e" and spec.least_confidence == chosen.least_confidence
-    frame, before = (tables.read_predictions(place, ["peak"]) for place in (folder, first))
-    assert sorted(frame["image_id"]) == sorted(before["image_id"])
-    same = {name: files.sha256(folder / f"probability/{name}.png") == files.sha256(first / f"probability/{name}.png")
-            for name in frame["image_id"]}  # fmt: skip
-    assert all(same[name] for name in frame.loc[frame["part"] == "val", "image_id"])
-    shown = frame.loc[(frame["part"] == "test") & (frame["peak"] > 0), "image_id"]
-    assert len(shown) and not any(same[name] for name in shown)
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (("--experiment", "e"), ("--refit", "another experiment")),
-        (("--experiment", "r", "--upper-bound"), ("--upper-bound",)),
-        (("--experiment", "r", "--margin", "0.3"), ("--refit e", "differs in margin", "same")),
-        (("--experiment", "r", "--fold", "1"), ("e/fold1/model.json", "missing")),
-    ],
-)
-def test_a_refit_needs_the_experiment_that_chose(work, rims, flags, words):
-    assert rims(*BOX, "--epochs", "1").code == 0
-    before = files.fingerprint(work.task(3) / "e")
-    assert refused(rims(*BOX, "--epochs", "1", "--refit", "e", *flags), *words)
-    assert files.fingerprint(work.task(3) / "e") == before and not list(work.task(3).glob("r/fold*/best.pt"))
-
-
 def test_a_network_that_says_nothing_still_writes_all(work, rims, monkeypatch):
     real = segmenting.logits
     monkeypatch.setattr(segmenting, "logits", lambda *words: real(*words) * 0 - 50)

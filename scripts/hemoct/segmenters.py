@@ -50,8 +50,6 @@ class SegmenterSpec(Spec):
     mirror: str | None = None
     """axis along which probabilities of the mirrored image are averaged in; None: not done"""
     mask_value: int | None = None
-    refit: str | None = None
-    """the experiment that chose with the validation slices, from which this network learned too"""
 
 
 def build(spec: SegmenterSpec, weights: str = "none") -> nn.Module:
