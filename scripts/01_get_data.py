@@ -2,6 +2,11 @@
 
 --demo draws head-CT slices with the layout and the defects of PHE-SICH-CT-IDS (NAME is then `demo` unless given).
 --from DIR registers a copy that you have; nothing is copied, data/raw/NAME becomes a link to it.
+    Where DIR holds DICOM files or NIfTI volumes of CT and no images, they are converted: an 8-bit PNG a slice, in the brain
+    window (40/80 HU) or another --window: a name, LEVEL/WIDTH or `file` (the file's own), or three of them as channels.
+    Slices are ordered by position, not by file name; patient and study are those of the tags. CSV files in DIR itself come
+    along, so that labels (stage_2_train.csv of RSNA 2019, for one) are found. Files that are no CT are listed and passed
+    over. A conversion that was stopped goes on where it was.
 --figshare downloads PHE-SICH-CT-IDS (CC BY 4.0); a download that was stopped goes on where it was.
 What lies in data/raw/NAME is never overwritten.
 
@@ -9,6 +14,8 @@ In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding; 
 
 Reads   DIR, or figshare's public API, or nothing
 Writes  data/raw/NAME                             the data set, or a link to it
+        data/raw/NAME/slices.csv                  converted: image, patient, study, series, group, slice, spacing, position (mm)
+        data/raw/NAME/conversion/                 converted: headers.csv (what else is known), bad_files.csv (file, problem)
         data/work/NAME/01_get_data.run.json
 Next    python scripts/02_merge_annotations.py    PHE-SICH-CT-IDS and other VOC sets
         python scripts/03_make_labels.py          every other layout
@@ -24,7 +31,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hemoct import cli, figshare, files, layouts, phantom
+from hemoct import cli, conversion, conversion_tables, figshare, files, hounsfield, images, layouts, phantom
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,7 +43,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     there = is_there(work, origin)
     with run:
-        if not there and args.source:
+        if not there and "converted" in origin:
+            run.note(converted=convert(origin, args, work))
+        elif not there and args.source:
             register(Path(origin["registered"]), work)
         elif not there and args.demo:
             draw(origin, work)
@@ -55,15 +64,29 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("--patients", type=int, default=24, help="--demo: how many to draw")
     made.add_argument("--slices", type=int, default=12, help="--demo: slices per patient")
     made.add_argument("--size", type=int, default=256, help="--demo: side of a slice in pixels")
+    convert = made.add_argument_group("--from with DICOM files or NIfTI volumes")
+    convert.add_argument("--convert", action="store_true", help="convert them even where DIR looks like a data set of images")
+    convert.add_argument("--window", type=window, default="brain", metavar="WINDOW[,WINDOW,WINDOW]",
+                         help=f"{', '.join(hounsfield.WINDOWS)}, LEVEL/WIDTH in HU or file")  # fmt: skip
+    convert.add_argument("--intercept", type=float, metavar="HU", help="where a file's RescaleIntercept is missing or 0")
+    convert.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes; default: one a core")
     made.add_argument("--api", default=figshare.API, metavar="URL", help="--figshare: address of the API, for tests and mirrors")
     if "--demo" in (sys.argv[1:] if argv is None else argv):
         made.set_defaults(dataset="demo")
     args = cli.parse(made, argv, __file__)
+    if args.source is None and (args.convert or args.intercept is not None or args.window != made.get_default("window")):
+        made.error("--convert, --window and --intercept go with --from DIR")
     leasts = {"patients": phantom.FEWEST_PATIENTS, "slices": phantom.FEWEST_SLICES, "size": phantom.SMALLEST_SIZE}
     for name, least in leasts.items():
         if getattr(args, name) < least:
             made.error(f"--{name} {getattr(args, name)} is too small, {least} is the least")
     return args
+
+
+def window(text: str) -> str:
+    """The flag as it was typed, once it is known to be a window."""
+    hounsfield.parse_windows(text)
+    return text
 
 
 def origin_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -76,10 +99,24 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
     folder = args.source.expanduser().resolve()
     if not folder.is_dir():
         raise cli.UserError(f"--from {args.source}: no such folder; name the folder that holds the data set")
+    if args.convert or not has_images(folder):
+        if next(conversion.find(folder), None) is not None:
+            return {"converted": str(folder), "window": args.window, "intercept": args.intercept, "version": conversion.VERSION}
+        if args.convert:
+            raise cli.UserError(
+                f"--from {args.source}: no DICOM file and no NIfTI volume to --convert; name the folder that has them"
+            )
     if layouts.recognise(folder) is None:
         known = ", ".join(layouts.NAMES)
-        raise cli.UserError(f"--from {args.source}: no data set in a layout that is known ({known}); name its top folder")
+        raise cli.UserError(
+            f"--from {args.source}: no data set in a layout that is known ({known}), and no DICOM or NIfTI; name its top folder"
+        )
     return {"registered": str(folder)}
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there is any image below a folder; the search ends with the first."""
+    return any(path.suffix.lower() in images.SUFFIXES for path in files.walk(folder))
 
 
 def is_there(work: cli.Workspace, origin: dict[str, Any]) -> bool:
@@ -120,6 +157,24 @@ def draw(origin: dict[str, Any], work: cli.Workspace) -> None:
         os.rename(drawing, work.raw)
     finally:
         shutil.rmtree(drawing, ignore_errors=True)
+
+
+def convert(origin: dict[str, Any], args: argparse.Namespace, work: cli.Workspace) -> dict[str, Any]:
+    """Convert into a folder beside data/raw/NAME, rename it when whole; returns what to keep in the record."""
+    source = Path(origin["converted"])
+    target = work.raw.with_name(f".converting-{work.dataset}")
+    settings = conversion.Settings(source, target, hounsfield.parse_windows(args.window), args.intercept)
+    summary = conversion.convert(settings, args.workers or os.cpu_count() or 1)
+    labels = [path for path in layouts.only_suffix(source.iterdir(), ".csv") if path.name != conversion_tables.TABLE]
+    for table in labels:
+        shutil.copyfile(table, target / table.name)
+    files.write_json(target / layouts.ORIGIN, origin)
+    os.rename(target, work.raw)
+    print("\n".join(summary.lines()))
+    if not labels:
+        table = work.show(work.raw / conversion_tables.TABLE)
+        print(f"labels: add columns to {table}, or put a table of images and labels beside it")
+    return {"slices": summary.slices, "patients": summary.patients, "series": summary.series, "bad": summary.bad, **summary.notes}
 
 
 def download(origin: dict[str, Any], api: str, work: cli.Workspace) -> None:
