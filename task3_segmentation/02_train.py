@@ -103,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--least-side", type=cli.positive_int, help="of a window, in pixels of the image; default: the image size")
     group.add_argument("--upper-bound", action="store_true", help="predict around true boxes too, into EXPERIMENT/truth-boxes")
     slice_data.add_flags(parser)
-    train.add_flags(parser, epochs=40, batch_size=16, lr=1e-3, batch=cli.above_one, ema=0.99)
+    train.add_flags(parser, epochs=40, batch_size=16, lr=1e-3, batch=cli.above_one, ema=0.0)
     train.add_device_flags(parser)
     return parser
 

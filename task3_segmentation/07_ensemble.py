@@ -15,7 +15,9 @@ Next    python task3_segmentation/03_evaluate.py --experiment EXPERIMENT
 
 from __future__ import annotations
 
-from hemoct import cli, ensemble, mask_data, predicted_masks
+import shutil
+
+from hemoct import cli, ensemble, experiments, mask_data, predicted_masks
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -38,6 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     for member in args.members:
         predicted_masks.read(work, member, data)  # stops when they are stale, incomplete or of other patients
     with run:
+        for old in experiments.folds(experiment, "model.json"):
+            if old.name not in folds:  # of earlier members, which had more folds
+                shutil.rmtree(old)
         for name, folders in folds.items():
             run.wrote(*ensemble.write(work, experiment / name, folders, args.members, data))
     print(f"{work.show(experiment)}: the mean of {', '.join(args.members)}; {len(folds)} fold(s)")

@@ -86,6 +86,22 @@ def test_wrong_members_stop_with_one_line(work, join):
     assert refused(join("a", "b", "--overwrite"), "fold0", "probability/IMAGE_ID.png")
 
 
+def test_members_that_were_trained_again_make_an_ensemble_stale(work, join, run_step):
+    assert join().code == 0
+    place = work.task(3) / "b" / "fold3"
+    tables.write_predictions(place, tables.read_predictions(place).assign(peak=1))
+    evaluated = run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "both")
+    assert refused(evaluated, "b/fold3/predictions.csv", "both", "07_ensemble.py")
+
+
+def test_folds_that_the_members_no_longer_have_go(work, join):
+    assert join().code == 0
+    for name in ("c", "d"):
+        simulated_masks.predict(work, name, folds=(1,))
+    assert join("c", "d", "--overwrite").code == 0
+    assert [path.name for path in (work.task(3) / "both").glob("fold*")] == ["fold1"]
+
+
 def test_a_trained_experiment_is_not_written_over(work, join):
     simulated_masks.predict(work, "both")
     (work.task(3) / "both" / "fold0" / "best.pt").write_bytes(b"weights")

@@ -19,6 +19,7 @@ from PIL import Image
 from hemoct import (
     cli,
     detectors,
+    ensemble,
     files,
     image_files,
     images,
@@ -74,13 +75,13 @@ def predict(work, run_step, monkeypatch):
     return lambda *words: run_step(STEP, "--root", work.root, "--dataset", "toy", "--device", "cpu", "--experiment", "e", *words)
 
 
-def put_network(work: cli.Workspace, fold: int, probability: float, **other: object) -> None:
+def put_network(work: cli.Workspace, fold: int, probability: float, experiment: str = "e", **other: object) -> None:
     spec = segmenters.SegmenterSpec(
         image_size=32, mean=0.0, std=1.0, protocol="patient", split="folds", fold=fold,
         splits_sha256=files.sha256(work.work / "splits.csv"), model="bright", encoder="none", context=0, source_size=32,
         region="slice",
     )  # fmt: skip
-    folder = work.task(3) / "e" / f"fold{fold}"
+    folder = work.task(3) / experiment / f"fold{fold}"
     replace(spec, **other).save(folder)
     train.save(folder / "best.pt", {"weight": torch.logit(torch.tensor(probability), eps=1e-9)})
 
@@ -162,6 +163,23 @@ def test_the_mean_of_the_models_is_written_counted_and_drawn(work, predict):
 def test_probabilities_are_averaged_over_the_folds_that_are_asked(work, predict, words, predicted):
     assert predict(work.raw / "0001_01.png", "--no-overlays", *words).code == 0  # the mean is (0.9 + 0.8 + 0) / 3 = 0.567
     assert mask_of(out(work), "0001/0001_01").any() == predicted
+
+
+@pytest.mark.parametrize(("threshold", "predicted"), [(0.76, True), (0.77, False)])
+def test_an_ensemble_is_the_mean_of_the_models_of_its_members(work, predict, threshold, predicted):
+    for fold in range(3):
+        put_network(work, fold, 0.96, experiment="f", model="another", image_size=16)
+        told = files.read_json(work.task(3) / "e" / f"fold{fold}" / "model.json")
+        spec = {"members": ["e", "f"], "members_sha256": [None, None], "model": "ensemble"} | {
+            key: told[key] for key in ensemble.SHARED
+        }
+        files.write_json(work.task(3) / "both" / f"fold{fold}" / "model.json", spec)
+    result = predict(work.raw / "0001_01.png", "--no-overlays", "--experiment", "both", "--threshold", threshold)
+    assert result.code == 0 and "6 model(s)" in result.out  # (0.9 + 0.8 + 0 + 3 * 0.96) / 6 = 0.763
+    assert mask_of(work.task(3) / "both" / "predicted", "0001/0001_01").any() == predicted
+    put_network(work, 2, 0.9, experiment="f", model="another", image_size=32)
+    again = predict(work.raw / "0001_01.png", "--experiment", "both")
+    stopped(again, "f/fold2", "image_size")
 
 
 def test_the_threshold_is_that_of_the_evaluation(work, predict):

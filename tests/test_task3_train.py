@@ -119,7 +119,7 @@ def test_the_upper_bound_stands_apart_and_says_what_it_is(work, rims):
 
 
 def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(work, rims, monkeypatch):
-    flags = (*BOX, "--epochs", "3", "--augment", "strong", "--context", "1")
+    flags = (*BOX, "--epochs", "3", "--augment", "strong", "--context", "1", "--ema", "0.9")
     assert rims(*flags).code == 0
 
     def interrupt(epoch: int, *_, **__):
@@ -145,12 +145,18 @@ def test_what_is_kept_is_the_moving_average_of_the_weights(work, rims):
         folder = work.task(3) / "e" / "fold0"
         return torch.load(folder / "best.pt", weights_only=True), torch.load(folder / "last.pt", weights_only=True)
 
-    best, last = kept()
+    best, last = kept("--ema", "0.99")
     assert all(torch.equal(best[name], last["average"][name]) for name in best)
     assert not torch.equal(best["0.weight"], last["model"]["0.weight"])
-    plain, last = kept("--ema", "0")
+    plain, last = kept()
     assert last["average"] is None and all(torch.equal(plain[name], last["model"][name]) for name in plain)
     assert not torch.equal(best["0.weight"], plain["0.weight"])
+    older = {key: value for key, value in last.items() if key not in ("average", "steps")}  # as it was before there was --ema
+    older["settings"].pop("ema")
+    train.save(work.task(3) / "e/fold0/last.pt", older)
+    assert "goes on after epoch 1" in rims(*BOX, "--epochs", "1", "--resume").out
+    train.save(work.task(3) / "e/fold0/last.pt", older)
+    assert refused(rims(*BOX, "--epochs", "1", "--overwrite", "--resume", "--ema", "0.99"), "without --ema")
 
 
 def test_a_network_that_says_nothing_still_writes_all(work, rims, monkeypatch):

@@ -80,9 +80,9 @@ def write(work: Workspace, folder: Path, of_members: list[Path], names: list[str
             Image.fromarray(mean).save(temporary / f"{name}.png")
             peaks.append(int(mean.max()))
     told = files.read_json(of_members[0] / "model.json")
-    spec: dict[str, Any] = {"task": 3, "model": "ensemble", "members": names, "fold": told["fold"]} | {
-        key: told.get(key) for key in SHARED
-    }
+    hashes = [files.sha256(one / "predictions.csv") for one in of_members]
+    spec: dict[str, Any] = {"task": 3, "model": "ensemble", "members": names, "members_sha256": hashes, "fold": told["fold"]}
+    spec |= {key: told.get(key) for key in SHARED}
     return [
         files.write_json(folder / "model.json", spec),
         tables.write_predictions(folder, frame.assign(peak=peaks)),

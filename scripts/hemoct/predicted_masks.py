@@ -63,8 +63,21 @@ def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame
     return frame, protocol
 
 
+def stop_if_members_changed(work: Workspace, folder: Path) -> None:
+    """Stop when the fold of an ensemble was made of other predictions than its members hold now."""
+    told = files.read_json(folder / "model.json") if (folder / "model.json").exists() else {}
+    for member, digest in zip(told.get("members", []), told.get("members_sha256", []), strict=True):
+        path = work.task(3) / member / folder.name / "predictions.csv"
+        if files.fingerprint(path) != digest:
+            raise UserError(
+                f"{work.show(path)} is gone or another one than {folder.parent.name} was made of; "
+                "run task3_segmentation/07_ensemble.py again"
+            )
+
+
 def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
     path = folder / "predictions.csv"
+    stop_if_members_changed(work, folder)
     if not predictions.is_current(work, folder, made_with=()):
         raise UserError(f"{work.show(path)} is missing or older than best.pt; {AGAIN}")
     frame = tables.read_predictions(folder)[tables.PREDICTION_COLUMNS]

@@ -20,6 +20,7 @@ from hemoct import (
     images,
     lesion_windows,
     mask_data,
+    predicted_masks,
     segmenters,
     segmenting,
 )
@@ -36,6 +37,8 @@ CHUNK = 32  # images that lie in memory at a time
 
 def model_folders(work: Workspace, experiment: str, fold: int | None) -> list[Path]:
     """The fold folders with a model of an experiment, or of all members of an ensemble; of `fold` alone where it is given."""
+    for folder in experiments.folds(work.task(3) / experiment, "model.json"):
+        predicted_masks.stop_if_members_changed(work, folder)
     names = ensemble.members(work.task(3) / experiment) or [experiment]
     return [folder for name in names for folder in image_files.models(work, 3, name, fold)]
 
@@ -44,14 +47,13 @@ def read_specs(folders: list[Path]) -> list[SegmenterSpec]:
     """model.json of each folder; stops when the models of an experiment are not of one kind, or those of an ensemble too far."""
     specs = [SegmenterSpec.read(folder) for folder in folders]
     for folder, spec in zip(folders, specs, strict=True):
-        first = next(place for place, one in enumerate(folders) if one.parent == folder.parent)  # of its experiment
-        told = asdict(spec)
-        other = {name for name in told.keys() - OF_FOLD if told[name] != getattr(specs[first], name)}
-        other |= {name for name in ensemble.SHARED if told[name] != getattr(specs[0], name)}
-        if other:
-            raise UserError(
-                f"{folder} differs from {folders[0]} in {', '.join(sorted(other))} (model.json); train the folds again, all alike"
-            )
+        own = next(place for place, one in enumerate(folders) if one.parent == folder.parent)  # the first of its experiment
+        for place, names in ((own, asdict(spec).keys() - OF_FOLD), (0, ensemble.SHARED)):
+            other = sorted(name for name in names if getattr(spec, name) != getattr(specs[place], name))
+            if other:
+                raise UserError(
+                    f"{folder} differs from {folders[place]} in {', '.join(other)} (model.json); train the folds again, all alike"
+                )
     return specs
 
 

@@ -190,7 +190,7 @@ class Fit:
         if not path.exists():
             print("  nothing to resume: starts from the beginning")
             return
-        state = models.read_state(path)
+        state = {"average": None, "steps": 0} | models.read_state(path)  # older ones do not hold them
         if set(state) != set(self._state()):
             raise UserError(f"{path} is no checkpoint to resume from; train without --resume")
         if not may_resume(path, state, self._settings, self.inputs):
@@ -201,6 +201,8 @@ class Fit:
             if schedule is not None:
                 schedule.load_state_dict(saved)
         if self.average is not None:
+            if state["average"] is None:
+                raise UserError(f"{path} was trained without --ema; resume with --ema 0 or train without --resume")
             self.average.module.load_state_dict(state["average"])
         self.steps = state["steps"]
         if state["scaler"]:  # empty where it was not in use, as on a CPU
