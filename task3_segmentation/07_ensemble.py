@@ -46,3 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         for name, folders in folds.items():
             run.wrote(*ensemble.write(work, experiment / name, folders, args.members, data))
     print(f"{work.show(experiment)}: the mean of {', '.join(args.members)}; {len(folds)} fold(s)")
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
