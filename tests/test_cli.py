@@ -133,3 +133,8 @@ def test_experiments_are_named_by_what_differs():
     assert name("--weights", "none", "--lr", "0.5") == "net-scratch-lr0.5"
     assert name("--weights", "/some/my model.pt") == "net-my_model"
     assert name("--lr", "0.5", "--experiment", "mine") == "mine"
+
+
+@pytest.mark.parametrize("step", sorted(cli.REPOSITORY.glob("*/[0-9][0-9]_*.py")), ids=cli.step_name)
+def test_every_step_runs_when_it_is_called(step):
+    assert step.read_text().endswith('\n\nif __name__ == "__main__":\n    cli.exit_cleanly(main)\n')
