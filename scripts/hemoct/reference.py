@@ -33,7 +33,7 @@ KEPT = {
     3: (
         "metrics.json", "segmentation_metrics.csv", "per_slice.csv", "per_patient.csv", "volume_agreement.csv",
         "slice_pixels.csv", "dice_and_size.png", "volumes.png", "threshold.png", "training_curves.png",
-        "03_evaluate.run.json", "fold*/02_train.run.json", "fold*/history.csv", "fold*/model.json",
+        "03_evaluate.run.json", "07_ensemble.run.json", "fold*/02_train.run.json", "fold*/history.csv", "fold*/model.json",
         "truth-boxes/metrics.json", "truth-boxes/segmentation_metrics.csv", "truth-boxes/per_patient.csv",
         "truth-boxes/03_evaluate.run.json", "classification/metrics.json", "classification/slice_comparison.csv",
         "classification/classification_report.txt", "classification/confusion_matrix.png", "classification/*.run.json",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hemoct import files, tables
@@ -155,13 +156,16 @@ def results_table(task: Path) -> Table:
 
 
 def _training(experiment: Path, content: dict[str, Any], chosen_by: str) -> list[str]:
-    """The highest validation number, mean over evaluated folds, and the median seconds of an epoch; empty without a history."""
+    """The validation number, mean over evaluated folds, and the median seconds of an epoch; empty where nothing tells them.
+
+    The number is that of the evaluation where it has one, else the highest of each training.
+    """
     paths = [experiment / f"fold{rule['fold']}" / "history.csv" for rule in content["folds"]]
     found = [tables.read_csv(path, [chosen_by, "seconds"]) for path in paths if path.exists()]
-    if not found:
-        return ["", ""]
-    best = sum(history[chosen_by].max() for history in found) / len(found)
-    return [f"{best:.3f}", f"{pd.concat(found)['seconds'].median():.0f}"]
+    best = [rule[chosen_by] for rule in content["folds"] if rule.get(chosen_by) is not None]
+    best = best or [history[chosen_by].max() for history in found]
+    seconds = f"{pd.concat(found)['seconds'].median():.0f}" if found else ""
+    return [f"{np.mean(best):.3f}" if best else "", seconds]
 
 
 def metric(entry: dict[str, Any]) -> str:
