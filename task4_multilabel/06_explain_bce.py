@@ -33,12 +33,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--logits", metavar="JSON|CSV", help=f"images x labels; default: {LOGITS}")
     parser.add_argument("--truths", metavar="JSON|CSV", help=f"0 or 1 for each logit; default: {TRUTHS}")
-    parser.add_argument("--labels", type=names, metavar="A,B", help=f"default: the columns of the CSV, else {LABELS}")
+    parser.add_argument("--labels", type=cli.names, metavar="A,B", help=f"default: the columns of the CSV, else {LABELS}")
     args = cli.parse(parser, argv, __file__)
     if (args.logits is None) != (args.truths is None):
         raise UserError("--logits and --truths belong together; give both or none")
     logits, truths = args.logits or LOGITS, args.truths or TRUTHS
-    cells = bce.read(logits, truths, args.labels, names(LABELS))
+    cells = bce.read(logits, truths, args.labels, cli.names(LABELS))
     work = cli.workspace(args)
     folder = work.task(4) / "explain_bce"
     run = cli.Run(
@@ -64,10 +64,6 @@ def main(argv: list[str] | None = None) -> None:
         )
     print(told(shown))
     print(f"{whole}{part}\n{work.show(folder)}: bce.csv, bce_sums.csv, sigmoid.png, bce.png")
-
-
-def names(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
 
 
 def told(table: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ import pytest
 import toy
 from PIL import Image
 
-from hemoct import cli, hematoma, phantom, plots, plots_hematoma, segmentation_metrics, tables
+from hemoct import cli, hematoma, hounsfield, phantom, plots, plots_hematoma, segmentation_metrics, tables
 from hemoct.cli import UserError
 
 SIZE = 128
@@ -48,7 +48,7 @@ def lesions_of_phantoms() -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
             if bleeding.sum() >= 30 and head.lesion.hu >= 50:
                 y, x = np.nonzero(bleeding | edema)
                 box = np.array([[x.min(), y.min(), x.max() + 1, y.max() + 1]], dtype=float)
-                cases.append((phantom.window(hu), box, bleeding))
+                cases.append((hounsfield.window(hu, phantom.BRAIN), box, bleeding))
     return cases
 
 

@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct import layouts, tables
+from hemoct import conversion_tables, layouts, tables
 from hemoct.cli import UserError, Workspace
 from hemoct.label_tables import NO_PATIENTS, Options, Tables, boxes_frame, image_rows, problems_frame, slice_number
 
 UNKNOWN = {"", "-1", "nan", "na", "none", "null"}
 PATIENT_FACTS = ("age", "sex", "gender", "side")
-SLICES_TABLE = "slices.csv"
-"""written by 01_get_data.py beside the slices that it converts"""
 FIRST_ROW = 2  # the file's line of the first row: after the header, counted from 1
 NUMBER_COLUMNS = ("slice", "spacing_row", "spacing_col", "spacing_z", "position")
 NO_LABELS = {*tables.IMAGE_COLUMNS, *tables.OPTIONAL_COLUMNS, *layouts.CSV_IMAGE_COLUMNS, *PATIENT_FACTS}
@@ -69,7 +67,7 @@ def rows_to_tables(
 def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
     there = layouts.top_tables(listing)
     if len(there) > 1:
-        there = [path for path in there if path.name != SLICES_TABLE]
+        there = [path for path in there if path.name != conversion_tables.TABLE]
     if named is None and len(there) != 1:
         what = f"several CSV files ({', '.join(map(str, there))})" if there else "no CSV file"
         raise UserError(f"{raw} has {what}; name one with --csv FILE")
@@ -178,7 +176,7 @@ def _without_repeats(source: Path, table: pd.DataFrame, labels: list[str]) -> tu
 
 def _with_slices_table(raw: Path, source: Path, table: pd.DataFrame, images: list[Path]) -> pd.DataFrame:
     """Add what slices.csv knows of the same files, where there is one, in columns that the table does not have itself."""
-    facts_source = raw / SLICES_TABLE
+    facts_source = raw / conversion_tables.TABLE
     if not facts_source.is_file() or facts_source == source:
         return table
     facts = read_text(facts_source)

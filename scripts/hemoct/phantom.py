@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import ndimage
 from tqdm import tqdm
 
-from hemoct import phantom_formats
+from hemoct import hounsfield, phantom_formats
 
 VERSION = 1
 """raised whenever the same arguments would draw other pixels"""
@@ -26,6 +26,7 @@ SMALLEST_SIZE = 64  # below that the thin rim of edema falls between the pixels
 HEAD_HOLDER_HU, BONE_HU, AIR_HU = 700, 900, -1000
 WHITE_HU, GREY_HU, EDEMA_HU, CSF_HU = 29, 36, 20, 7
 NOISE_HU = 2.4
+BRAIN = hounsfield.WINDOWS["brain"]
 TYPES = ("IVH", "IPH", "SAH")
 TYPE_CYCLE = (("IPH",), ("IVH",), ("IPH", "IVH"), ("SAH",), (), ("IPH", "SAH"))  # SAH is the rare one: see _types_of
 TYPE_LEVELS = (0.40, 0.46, 0.52, 0.58, 0.64)  # where ventricles and sulci can both be seen
@@ -71,11 +72,6 @@ class Volume:
     hu: np.ndarray
     bleeding: np.ndarray
     edema: np.ndarray
-
-
-def window(hu: np.ndarray, level: float = 40, width: float = 80) -> np.ndarray:
-    """HU to 8-bit grey in the brain window; uint8, same shape."""
-    return np.clip((hu - (level - width / 2)) * (255 / width), 0, 255).round().astype(np.uint8)
 
 
 def make_head(key: tuple[int, ...], slices: int) -> Head:
@@ -283,7 +279,7 @@ def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int =
     for number, head in zip(tqdm(numbers, desc="patients", disable=None), heads, strict=True):
         volume = draw_volume(head, levels, size)
         boxes_so_far = phantom_formats.write_patient(
-            folder, number, window(volume.hu), volume.bleeding, volume.edema, defects, boxes_so_far
+            folder, number, hounsfield.window(volume.hu, BRAIN), volume.bleeding, volume.edema, defects, boxes_so_far
         )
         if number in numbers[:2]:
             phantom_formats.write_nifti(folder, number, volume.hu, volume.edema)
@@ -317,6 +313,6 @@ def _draw_types(folder: Path, patients: int, size: int, seed: int) -> None:
             shown = replace(head, rng_key=key, types=types, lesion=lesion if "IPH" in types else None)
             volume = draw_volume(shown, np.array([level]), size)
             name = f"T{patient + 1:03d}_{image}.png"
-            Image.fromarray(window(volume.hu[0])).save(folder / "images" / name)
+            Image.fromarray(hounsfield.window(volume.hu[0], BRAIN)).save(folder / "images" / name)
             rows.append({"image": name, "patient": f"T{patient + 1:03d}"} | {label: int(label in types) for label in TYPES})
     pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False, lineterminator="\n")
