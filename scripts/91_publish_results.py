@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
 
     names = args.experiment or experiments.evaluated(work, args.task)
     inputs = [path for name in names for path in reference.kept_files(work, args.task, name)]
-    inputs += [work.task(args.task) / "comparison" / name for name in reference.COMPARISON]
+    inputs += reference.comparison_files(work, args.task)
     run = cli.Run(__file__, args, work.task(args.task), inputs)
     if run.up_to_date():
         return

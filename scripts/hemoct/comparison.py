@@ -10,19 +10,44 @@ import numpy as np
 import pandas as pd
 
 from hemoct import bootstrap, classification, files, metrics, predictions, tables
-from hemoct.classification import MAX_F1, Evaluation, Rule
+from hemoct.classification import MAX_F1, Rule
 from hemoct.cli import UserError, Workspace
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What 02_evaluate.py left of an experiment."""
+    """What the evaluation left of an experiment: of task 1 here; other tasks say what is other there."""
 
     name: str
     content: dict[str, Any]
     """metrics.json"""
-    found: Evaluation
-    """its test images with the thresholds of metrics.json"""
+    found: Any
+    """its test images with the thresholds of metrics.json: an Evaluation"""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """image_id, patient, fold of each test image."""
+        return self.found.test.table
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(n,), what must be equal where two experiments tested the same image."""
+        return self.found.test.y
+
+    def asks_like(self, other: Evaluated) -> bool:
+        return self.found.question == other.found.question
+
+    def of(self, rows: np.ndarray) -> Evaluated:
+        """The same on some of its images, by their places in the table."""
+        return replace(self, found=replace(self.found, test=self.found.test.of(rows)))
+
+    def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Each metric for weights (R, n) of the images: (R,)."""
+        return classification.measure(self.found, weights)
+
+    def at(self, common: np.ndarray) -> Evaluated:
+        """The same on the images `common` (image_ids, each of them tested), in their order."""
+        return self.of(pd.Index(self.table["image_id"]).get_indexer(common))
 
     @property
     def shown(self) -> str:
@@ -78,19 +103,19 @@ def differences(
 
     Each keeps its own folds and thresholds. Patients are drawn within folds when both have the same folds, else over all.
     """
-    if first.found.question != other.found.question:
+    if not first.asks_like(other):
         return {}, {"note": f"no difference: other labels than {first.name}"}
-    common = np.intersect1d(first.found.test.table["image_id"], other.found.test.table["image_id"])
-    facts = {"n_common": len(common), "left_out": len(first.found.test.y) + len(other.found.test.y) - 2 * len(common)}
+    common = np.intersect1d(first.table["image_id"], other.table["image_id"])
+    facts = {"n_common": len(common), "left_out": len(first.table) + len(other.table) - 2 * len(common)}
     if not len(common):
         return {}, facts | {"note": f"no difference: no image in common with {first.name}"}
-    a, b = (_aligned(one.found, common) for one in (first, other))
-    if (a.test.y != b.test.y).any():
-        image = common[a.test.y != b.test.y][0]
-        raise UserError(f"{first.name} and {other.name} have another truth for {image}; evaluate both again with 02_evaluate.py")
-    both_folds = a.test.table["fold"].astype(str) + "/" + b.test.table["fold"].astype(str)
-    weights = bootstrap.weights(a.test.table["patient"].to_numpy(), both_folds.to_numpy(), resamples, seed)
-    values, drawn = ([classification.measure(one, w) for one in (a, b)] for w in (metrics.ones(len(common)), weights))
+    a, b = (one.at(common) for one in (first, other))
+    if (a.truth != b.truth).any():
+        image = common[a.truth != b.truth][0]
+        raise UserError(f"{first.name} and {other.name} have another truth for {image}; evaluate both again")
+    both_folds = a.table["fold"].astype(str).to_numpy() + "/" + b.table["fold"].astype(str).to_numpy()
+    weights = bootstrap.weights(a.table["patient"].to_numpy(), both_folds, resamples, seed)
+    values, drawn = ([one.measure(w) for one in (a, b)] for w in (metrics.ones(len(common)), weights))
     paired = {}
     for metric in (name for name in values[0] if name in values[1]):  # a score that is no probability has no calibration
         low, high, _ = bootstrap.interval(drawn[1][metric] - drawn[0][metric])
@@ -100,19 +125,14 @@ def differences(
 
 def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) -> Evaluated:
     """The same on the images `common` (image_ids, each of them tested) alone: new values and intervals, the old thresholds."""
-    found = _aligned(one.found, common)
-    patients, folds = (found.test.table[name].to_numpy() for name in ("patient", "fold"))
-    found = replace(found, rules=[rule for rule in found.rules if rule.fold in folds])
+    one = one.at(common)
+    patients, folds = (one.table[name].to_numpy() for name in ("patient", "fold"))
+    found = replace(one.found, rules=[rule for rule in one.found.rules if rule.fold in folds])
     weights = bootstrap.weights(patients, folds, resamples, seed)
     block, _ = classification.with_intervals(
         classification.measure(found, metrics.ones(len(common))), classification.measure(found, weights)
     )
     return Evaluated(one.name, one.content | {"n": len(common), "patients": len(set(patients)), "metrics": block}, found)
-
-
-def _aligned(found: Evaluation, common: np.ndarray) -> Evaluation:
-    place = pd.Index(found.test.table["image_id"]).get_indexer(common)
-    return replace(found, test=found.test.of(place))
 
 
 def _note(first: Evaluated, other: Evaluated, left_out: int) -> str:
@@ -122,10 +142,13 @@ def _note(first: Evaluated, other: Evaluated, left_out: int) -> str:
     return "; ".join(notes)
 
 
-def markdown(frame: pd.DataFrame, title: str = "Task 1: experiments side by side") -> str:
-    """comparison.md: values with intervals, an experiment a row; below, the differences to the first."""
-    wanted = [name for name in ("accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "balanced_accuracy", "mcc",
-                                "auroc", "ap", "brier", "ece") if name in set(frame["metric"])]  # fmt: skip
+METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "balanced_accuracy", "mcc", "auroc", "ap", "brier",
+           "ece")  # fmt: skip
+
+
+def markdown(frame: pd.DataFrame, title: str = "Task 1: experiments side by side", compared: tuple[str, ...] = METRICS) -> str:
+    """comparison.md: values with intervals, an experiment a row; below, the differences to the first. `compared`: metrics."""
+    wanted = [name for name in compared if name in set(frame["metric"])]
     shown = list(dict.fromkeys(frame["shown"]))
     first = frame["experiment"].iloc[0]
     lines = [

@@ -179,12 +179,12 @@ def _case(axis: Axes, grey: np.ndarray, boxes: pd.DataFrame) -> None:
         axis.add_patch(Rectangle((box.xmin, box.ymin), box.xmax - box.xmin, box.ymax - box.ymin, fill=False, color=BOX_COLOUR))
 
 
-def comparison(table: pd.DataFrame, heading: str) -> Figure:
+def comparison(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = MEASURED) -> Figure:
     """Left: value and interval of each metric and experiment. Right: paired differences to the first experiment.
 
-    `table` is that of `comparison.table`.
+    `table` is that of `comparison.table`; of its metrics those that are `measured` are drawn.
     """
-    names = [name for name in MEASURED if name in set(table["metric"])]
+    names = [name for name in measured if name in set(table["metric"])]
     shown = list(dict.fromkeys(table["shown"]))
     differ = table["difference"].notna().any()
     height = 1.6 + 0.16 * len(names) * (len(shown) + 1) + 0.2 * len(shown)

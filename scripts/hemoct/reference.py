@@ -40,13 +40,19 @@ KEPT = {
         "hematoma/*.csv", "hematoma/core_and_abc2.png", "hematoma/*.run.json",
     ),
 }  # fmt: skip
-COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "03_compare.run.json")
+COMPARED_BY = {1: "03_compare.py", 3: "08_compare.py"}  # task 2 compares no experiments
+COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "*_compare.run.json")
 MARKED = re.compile(r"(<!-- results: (?P<dataset>\S+)/task(?P<task>\d+) -->\n).*?(<!-- end results -->)", re.DOTALL)
 
 
 def kept_files(work: cli.Workspace, task: int, experiment: str) -> list[Path]:
     """The files of an experiment that are kept."""
     return _matching(work.task(task) / experiment, KEPT[task])
+
+
+def comparison_files(work: cli.Workspace, task: int) -> list[Path]:
+    """The files of the comparison of experiments that are kept."""
+    return _matching(work.task(task) / "comparison", COMPARISON)
 
 
 def publish(work: cli.Workspace, task: int, experiment: str) -> Path:
@@ -75,22 +81,23 @@ def publish_comparison(work: cli.Workspace, task: int) -> Path | None:
     """The same for the comparison of experiments; None where there is none. Raises UserError as `check_comparison` does."""
     check_comparison(work, task)
     source = work.task(task) / "comparison"
-    kept = _matching(source, COMPARISON)
+    kept = comparison_files(work, task)
     return _copy(work, source, kept, work.reference / f"task{task}" / "comparison") if kept else None
 
 
 def check_comparison(work: cli.Workspace, task: int, coming: Collection[str] = ()) -> None:
     """Raise UserError when the comparison did not end, or compares what is neither kept as it was then nor `coming`."""
     source, kept = work.task(task) / "comparison", work.reference / f"task{task}"
-    step = f"{experiments.FOLDERS[task]}/03_compare.py"
-    if not _matching(source, COMPARISON):
+    if not comparison_files(work, task):
         return
-    path = work.need(source / "03_compare.run.json", step)
+    step = f"{experiments.FOLDERS[task]}/{COMPARED_BY[task]}"
+    path = work.need(source / f"{Path(step).stem}.run.json", step)
     _need_end(work, path)
     for name, digest in files.read_json(path)["inputs"].items():
-        experiment, file = Path(name).parts[-2:]
+        inside = Path(name).parts[Path(name).parts.index(f"task{task}") + 1 :]  # EXPERIMENT/FILE, EXPERIMENT/truth-boxes/FILE
+        experiment = inside[0]
         place = work.task(task) if experiment in coming else kept
-        if files.fingerprint(place / experiment / file) != digest:
+        if files.fingerprint(place.joinpath(*inside)) != digest:
             raise cli.UserError(
                 f"{work.show(source)} compares {experiment}, of which {work.show(kept)} holds no copy or another; name it with "
                 f"--experiment too, or compare what is kept: python {step} --dataset {work.dataset} EXPERIMENT ..."

@@ -182,6 +182,11 @@ SECTIONS = (
         tables=(("", read.results_table, "Metrics on test slices; 95 % bootstrap interval over patients."),),
     ),
     Section(
+        "Task 3: differences between experiments", "outputs/{name}/task3/comparison", ("*.run.json",),
+        tables=(("comparison.csv", read.differences, "Difference to the first experiment, paired by slice."),),
+        figures=(("comparison.png", "Value and 95 % interval of each metric."), ("*.png", "")),
+    ),
+    Section(
         "Task 3: {folder}", "outputs/{name}/task3/*", ("fold*/02_train.run.json", "*.run.json"),
         SEGMENTATION_TABLES, SEGMENTATION_FIGURES,
     ),

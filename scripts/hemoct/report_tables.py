@@ -110,7 +110,7 @@ def side_by_side(path: Path) -> Table:
         [str(name), of_one["protocol"].iloc[0], _words(int(of_one["n"].iloc[0])), *_compared(of_one, ["value", "low", "high"])]
         for name, of_one in frame.groupby("experiment", sort=False)
     ]
-    return Table(["experiment", "protocol", "slices", *RESULT_METRICS[1].values()], rows)
+    return Table(["experiment", "protocol", "slices", *_compared_in(frame).values()], rows)
 
 
 def differences(path: Path) -> Table:
@@ -121,12 +121,18 @@ def differences(path: Path) -> Table:
         cells = _compared(of_one, ["difference", "difference_low", "difference_high"], sign="+")
         note = of_one["note"].iloc[0]
         rows.append([str(name), *cells, "" if pd.isna(note) else note])
-    return Table(["experiment", *RESULT_METRICS[1].values(), "note"], rows)
+    return Table(["experiment", *_compared_in(frame).values(), "note"], rows)
+
+
+def _compared_in(frame: pd.DataFrame) -> dict[str, str]:
+    """The metrics that people compare and a comparison.csv holds, with their headings: those of task 3, else of task 1."""
+    there = set(frame["metric"])
+    return {key: name for key, name in RESULT_METRICS[3 if "dice_patient" in there else 1].items() if key in there}
 
 
 def _compared(of_one: pd.DataFrame, columns: list[str], sign: str = "") -> list[str]:
     """A cell for each metric that people compare, from the rows of one experiment in comparison.csv."""
-    by_metric = of_one.set_index("metric").reindex(list(RESULT_METRICS[1]))
+    by_metric = of_one.set_index("metric").reindex(list(_compared_in(of_one)))
     return [_interval(*row, sign=sign) for row in by_metric[columns].to_numpy(dtype=float)]
 
 
