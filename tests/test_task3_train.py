@@ -464,3 +464,14 @@ def test_a_window_normalised_by_its_own_brain_does_not_know_the_scanners_window(
     assert abs(float(one[..., 4:12, :].mean())) < 1e-4 and one.abs().max() <= segmenting.LIMIT
     assert not torch.allclose(*(segmenting.normalised(one, spec_for()) for one in (brain, graded)), atol=0.1)
     assert bool(segmenting.normalised(torch.zeros(1, 1, 4, 4), spec).isfinite().all())
+
+
+def test_a_small_lesion_counts_as_much_as_a_large_one_where_dice_is_by_window():
+    loss_of, bce = segmenters.loss_function("bce-window-dice"), torch.nn.functional.binary_cross_entropy_with_logits
+    target = torch.zeros(3, 1, 8, 8)
+    target[0, :, :1, :2], target[1, :, :6] = 1, 1  # 2 pixels, 48 pixels, none
+    found = torch.full_like(target, -20.0)
+    found[1, :, :6] = 20  # the large one is found, the small one missed: soft Dice (0 + 1) / (2 + 1) and 1
+    assert loss_of(found, target).item() == pytest.approx(bce(found, target).item() + (2 / 3 + 0) / 2, abs=1e-4)
+    nothing = torch.zeros(2, 1, 8, 8)
+    assert loss_of(nothing, nothing).item() == pytest.approx(bce(nothing, nothing).item()), "no lesion, no Dice"
