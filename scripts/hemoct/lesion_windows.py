@@ -14,7 +14,7 @@ from hemoct.cli import UserError, Workspace
 from hemoct.mask_data import MaskData
 from hemoct.segmenters import SegmenterSpec
 
-LEAST_CONFIDENCES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+LEAST_CONFIDENCES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """of a box that is looked into: among these the best one is chosen on validation"""
 LURE = 0.01  # least confidence of a detector's false alarm that is learned from
 APART = 0.1  # IoU with every true box below which a predicted box is a false alarm

@@ -283,7 +283,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def may_resume(path: Path, state: dict[str, Any], now: dict[str, Any], inputs: dict[str, Any]) -> bool:
     """Whether a training saved at `path` (`state`: its settings and inputs) may go on; stops when its flags were others."""
-    if state["inputs"] != inputs:
+    if any(inputs.get(name) != digest for name, digest in state["inputs"].items()):  # those that the step has got since are new
         print("  the tables have changed since: starts from the beginning")
         return False
     changed = [f"--{name.replace('_', '-')} {old}" for name, old in state["settings"].items() if now.get(name) != old]
