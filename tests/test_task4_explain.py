@@ -182,8 +182,8 @@ def test_wrong_csv_files_stop_with_one_line(work, explain, logits, truths, words
 def test_wrong_flags_stop_with_one_line(explain):
     assert refused(explain("--logits", "[[1,2,3]]"), "--logits and --truths", "both or none")
     assert refused(explain("--labels", "A,B"), "2 label names (A, B) for 3 columns")
-    assert refused(explain("--labels", "A,B,A"), "different words")
-    assert refused(explain("--labels", "A,,B"), "different words")
+    assert refused(explain("--labels", "A,B,A"), "different names")
+    assert refused(explain("--labels", "A,,B"), "2 label names (A, B) for 3 columns")
 
 
 def test_the_step_does_without_torch(work):
