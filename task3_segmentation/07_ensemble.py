@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--experiment", required=True, help="name of the folder; NAME/truth-boxes for upper bounds")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
     args = cli.parse(parser, argv, __file__)
+    args.members = list(dict.fromkeys(args.members))  # named twice it would count twice
     work = cli.workspace(args)
     experiment = work.task(3) / args.experiment
     ensemble.stop_if_trained(work, experiment)

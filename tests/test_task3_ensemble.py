@@ -40,6 +40,15 @@ def test_each_pixel_is_the_rounded_mean_of_the_members(work, join):
     assert told["members"] == ["a", "b"] and ensemble.members(work.task(3) / "both") == ["a", "b"]
 
 
+def test_a_member_that_is_named_twice_counts_once(work, join, run_step):
+    assert join("a", "b", "a").code == 0
+    assert files.read_json(work.task(3) / "both" / "fold0" / "model.json")["members"] == ["a", "b"]
+    twice = maps(work, "both")
+    assert run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "both").code == 0
+    assert join("a", "b", "--overwrite").code == 0
+    assert all(np.array_equal(found, twice[name]) for name, found in maps(work, "both").items())
+
+
 def test_an_ensemble_is_evaluated_like_any_experiment(work, join, run_step):
     assert join().code == 0
     result = run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "a", "b", "both")

@@ -35,7 +35,7 @@ RESULT_METRICS = {
 }  # fmt: skip
 
 CHOSEN_BY = {3: ("val_dice", "Validation Dice")}
-"""the column of history.csv whose highest value chose the epoch, with its heading, for tasks that show it"""
+"""the number on validation that chooses, by its name in metrics.json and history.csv, with its heading, for tasks that show it"""
 
 
 @dataclass(frozen=True)
