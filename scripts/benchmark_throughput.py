@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     train.add_flags(parser, epochs=1000, batch_size=32, lr=1e-4)
     train.add_device_flags(parser)
     args = cli.parse(parser, argv, __file__)
-    args.balance, args.mirror = "none", "horizontal"
+    args.mirror = "horizontal"
 
     where = device.pick(args.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -68,16 +68,17 @@ def compare(stores: dict[str, Store], folder: Path, args: argparse.Namespace, wh
         image_size=args.image_size, mean=0.5, std=0.3, protocol="patient", split="folds", fold=0, splits_sha256="",
         backbone=args.backbone, classes=["noise"], exclusive=False,
     )  # fmt: skip
-    rows = np.arange(args.images)
     fit = train.Fit(models.build(spec), folder, args, {}, -(-args.images // args.batch_size), where)
     targets = (torch.arange(args.images, device=where) % 2).float()[:, None]
+    order, change = torch.arange(args.images), train.augmentation(fit, transforms.STRENGTHS[args.augment])
     epochs = fit.epochs()
     next(epochs)
     speeds: dict[str, list[float]] = {name: [] for name in stores}
     for repeat in range(args.repeats + 1):
         for name, store in stores.items():
             start = time.perf_counter()
-            train.one_epoch(fit, spec, store, rows, targets, F.binary_cross_entropy_with_logits)  # reads the loss: waits for all
+            # it reads the loss, and so waits for all
+            train.one_epoch(fit, spec, store, order, targets, F.binary_cross_entropy_with_logits, change)
             if repeat:
                 speeds[name].append(args.images / (time.perf_counter() - start))
     return speeds

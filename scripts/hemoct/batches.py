@@ -7,6 +7,8 @@ otherwise worker processes gather them from the memory map ahead of time. On the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,6 +34,14 @@ class Gather(Dataset):
 
     def __getitems__(self, rows: list[int]) -> torch.Tensor:
         return torch.from_numpy(self.pixels[np.asarray(rows)])
+
+
+class Source(Protocol):
+    """What yields (positions within `rows`, images in 0..1) for each batch of `size`: float (batch, channels, side, side)."""
+
+    device: torch.device
+
+    def batches(self, rows: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]: ...
 
 
 class Store:
@@ -65,6 +75,26 @@ class Store:
                 pin_memory=self.device.type == "cuda",
                 prefetch_factor=4,
             )
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Slices of several planes each: neighbours, CT windows. `planes`: their rows in the store, int64 (slices, channels)."""
+
+    store: Store
+    planes: torch.Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.store.device
+
+    def batches(self, rows: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """As Store.batches, with images (batch, channels, side, side)."""
+        channels = self.planes.shape[1]
+        positions = torch.arange(len(rows)).split(size)
+        of_planes = self.store.batches(self.planes[rows].reshape(-1), size * channels)
+        for position, (_, batch) in zip(positions, of_planes, strict=True):
+            yield position, batch.reshape(len(position), channels, *batch.shape[2:])
 
 
 def draw(truth: torch.Tensor, balance: str, generator: torch.Generator) -> torch.Tensor:

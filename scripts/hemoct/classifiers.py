@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from hemoct import cli, images, models, slice_data, tables, train, transforms
-from hemoct.batches import Store
+from hemoct.batches import Store, draw
 from hemoct.cli import UserError
 
 
@@ -71,8 +71,10 @@ def train_fold(
     steps = -(-len(rows["train"]) // args.batch_size)
     fit = train.Fit(model, folder, args, inputs, steps, store.device)
     spec.save(folder)
+    learned, change = torch.as_tensor(rows["train"]), train.augmentation(fit, transforms.STRENGTHS[args.augment])
     for epoch in fit.epochs():
-        numbers = {"train_loss": train.one_epoch(fit, spec, store, rows["train"], targets, loss_of)}
+        order = learned[draw(targets[learned], args.balance, fit.generator)]
+        numbers = {"train_loss": train.one_epoch(fit, spec, store, order, targets, loss_of, change)[0]}
         if len(rows["val"]):
             numbers |= train.validate(fit, spec, store, rows["val"], targets, loss_of)
         fit.log(epoch, **numbers)

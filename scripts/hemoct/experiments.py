@@ -9,7 +9,8 @@ from typing import Any
 
 from hemoct.cli import UserError, Workspace
 
-STEPS = {1: ("01_train.py", "02_evaluate.py"), 2: ("02_train.py", "04_evaluate.py"), 3: ("02_train.py", "03_evaluate.py")}
+STEPS = {1: ("01_train.py", "02_evaluate.py"), 2: ("02_train.py", "04_evaluate.py"), 3: ("02_train.py", "03_evaluate.py"),
+         4: ("02_train.py", "03_evaluate.py")}  # fmt: skip
 """the steps of a task that train and that evaluate"""
 FOLDERS = {1: "task1_classification", 2: "task2_detection", 3: "task3_segmentation", 4: "task4_multilabel"}
 

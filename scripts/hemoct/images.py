@@ -27,11 +27,20 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 def read_grey(path: Path) -> np.ndarray:
     """Decode an image whole: uint8 grey values, shape (height, width). A broken file stops with its name."""
+    return _read(path, "L")
+
+
+def read_planes(path: Path, channels: int) -> np.ndarray:
+    """Decode an image as 1 plane of grey values or 3 of red, green, blue (three CT windows): uint8 (channels, height, width)."""
+    return read_grey(path)[None] if channels == 1 else _read(path, "RGB").transpose(2, 0, 1)
+
+
+def _read(path: Path, mode: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.mode[0] in "IF":  # converting would clip at 255: a white slice without a word
                 raise UserError(f"{path} holds 16 or 32 bit values; window it to 8 bit first (brain: level 40, width 80 HU)")
-            return np.asarray(image.convert("L"))
+            return np.asarray(image.convert(mode))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
@@ -66,14 +75,18 @@ def restore(square: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR, box=area))
 
 
-def cached(work: Workspace, labels: pd.DataFrame, size: int) -> np.ndarray:
-    """All images of `labels`, in its order, as a read-only uint8 memory map of shape (n, size, size).
+def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1) -> np.ndarray:
+    """All images of `labels`, in its order, as a read-only uint8 memory map of shape (n * channels, size, size).
 
-    Decoded once; the file is keyed by the images' names, sizes and times, so that changed data make a new one.
+    With 3 `channels` rows 3 i, 3 i + 1 and 3 i + 2 are red, green and blue of image i. Decoded once; the file is keyed by the
+    images' names, sizes and times, so that changed data make a new one.
     """
     paths = [work.raw / name for name in labels["image"]]
+    name, more = ("grey", b"") if channels == 1 else ("rgb", b"rgb")
     return memory_map(
-        work.cache / f"grey-{size}px-{key(paths, size)}.npy", (len(paths), size, size), lambda: _decoded(paths, size)
+        work.cache / f"{name}-{size}px-{key(paths, size, more)}.npy",
+        (len(paths) * channels, size, size),
+        lambda: _decoded(paths, size, channels),
     )
 
 
@@ -104,13 +117,18 @@ def decode(
             yield waiting.popleft().result()
 
 
-def decode_all(paths: list[Path], size: int) -> np.ndarray:
-    """Decode files into memory at training size: uint8 (n, size, size)."""
-    return np.stack(list(_decoded(paths, size)))
+def decode_all(paths: list[Path], size: int, channels: int = 1) -> np.ndarray:
+    """Decode files into memory at training size: uint8 (n * channels, size, size), see `cached`."""
+    return np.concatenate(list(_decoded(paths, size, channels)))
 
 
-def _decoded(paths: list[Path], size: int) -> Iterator[np.ndarray]:
-    return decode(paths, f"decode to {size} px", lambda path: resize(read_grey(path), size))
+def _decoded(paths: list[Path], size: int, channels: int = 1) -> Iterator[np.ndarray]:
+    """The planes of each image, (channels, size, size)."""
+
+    def planes(path: Path) -> np.ndarray:
+        return np.stack([resize(plane, size) for plane in read_planes(path, channels)])
+
+    return decode(paths, f"decode to {size} px", planes)
 
 
 def key(paths: list[Path], size: int, more: bytes = b"") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,23 @@ from torch import nn
 
 from hemoct import device as devices
 from hemoct import images, models, slice_data
-from hemoct.batches import Store
+from hemoct.batches import Source, Store
 from hemoct.cli import UserError, Workspace
+from hemoct.specs import Spec
+
+
+class Labelled(Protocol):
+    """Slices with truths (n, classes)."""
+
+    table: pd.DataFrame
+    targets: np.ndarray
 
 
 @torch.inference_mode()
 def logits(
     model: nn.Module,
-    spec: models.ClassifierSpec,
-    store: Store,
+    spec: Spec,
+    store: Source,
     rows: np.ndarray,
     batch_size: int,
     dtype: torch.dtype | None = None,
@@ -56,11 +65,17 @@ def predict_parts(
 ) -> pd.DataFrame:
     """The rows of predictions.csv for the validation and test slices of `data`, whose pixels are in `store`."""
     part = data.part_of(spec.fold or 0, spec.protocol, spec.split)
-    rows = np.flatnonzero(part != "train")
-    found = logits(model, spec, store, rows, batch_size)
+    return predict_slices(model, spec, data, store, part, np.flatnonzero(part != "train"), batch_size)
+
+
+def predict_slices(
+    model: nn.Module, spec: Spec, data: Labelled, source: Source, part: np.ndarray, rows: np.ndarray, batch_size: int
+) -> pd.DataFrame:
+    """The rows of predictions.csv for the slices `rows` of `data`; `part`: of each of its slices."""
+    found = logits(model, spec, source, rows, batch_size)
     start = {"image_id": data.table["image_id"], "patient": data.table["patient"], "fold": spec.fold or 0, "part": part}
     frame = pd.DataFrame(start).iloc[rows].reset_index(drop=True)
-    return _with_columns(frame, spec.classes, data.targets[rows], probabilities(found, spec.exclusive))
+    return with_columns(frame, spec.classes, data.targets[rows], probabilities(found, spec.exclusive))
 
 
 def predict_ensemble(work: Workspace, folders: list[Path], args: argparse.Namespace) -> pd.DataFrame:
@@ -69,7 +84,7 @@ def predict_ensemble(work: Workspace, folders: list[Path], args: argparse.Namesp
     data = slice_data.load(work, spec.image_size, spec.label, args.limit_patients, split=False)
     _stop_if_other_classes(work, data.classes, spec)
     mean = _mean(data.pixels, folders, args)
-    return _with_columns(data.table[["image_id", "patient"]].copy(), spec.classes, data.targets, mean)
+    return with_columns(data.table[["image_id", "patient"]].copy(), spec.classes, data.targets, mean)
 
 
 def predict_files(paths: list[Path], folders: list[Path], args: argparse.Namespace) -> pd.DataFrame:
@@ -77,7 +92,7 @@ def predict_files(paths: list[Path], folders: list[Path], args: argparse.Namespa
     spec = models.read_spec(folders[0])
     pixels = images.decode_all(paths, spec.image_size)
     frame = pd.DataFrame({"image": [str(path) for path in paths]})
-    return _with_columns(frame, spec.classes, None, _mean(pixels, folders, args))
+    return with_columns(frame, spec.classes, None, _mean(pixels, folders, args))
 
 
 def _stop_if_other_classes(work: Workspace, classes: list[str], spec: models.ClassifierSpec) -> None:
@@ -100,7 +115,8 @@ def _mean(pixels: np.ndarray, folders: list[Path], args: argparse.Namespace) -> 
     return total / len(folders)
 
 
-def _with_columns(frame: pd.DataFrame, classes: list[str], truths: np.ndarray | None, found: np.ndarray) -> pd.DataFrame:
+def with_columns(frame: pd.DataFrame, classes: list[str], truths: np.ndarray | None, found: np.ndarray) -> pd.DataFrame:
+    """`frame` with y_LABEL (where there are `truths`) and p_LABEL for each class; both arrays are (n, classes)."""
     for column, name in enumerate(classes):
         if truths is not None:
             frame[f"y_{name}"] = pd.array(truths[:, column], dtype="Float64").astype("Int64")  # NaN, unknown, becomes empty

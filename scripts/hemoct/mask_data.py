@@ -28,27 +28,6 @@ class MaskData(slice_data.Slices):
     mask_value: int | None
     """grey value that is the lesion in masks of several values; None: see `read_mask`"""
 
-    def neighbours(self, context: int) -> np.ndarray:
-        """Rows of the slices around each, see `neighbours`."""
-        number = self.table["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-        return neighbours(self.table["patient"].to_numpy(), number, context)
-
-
-def neighbours(patient: np.ndarray, number: np.ndarray, context: int) -> np.ndarray:
-    """Rows of the slices from `context` before to `context` behind each, of the same patient: int (n, 2 * context + 1).
-
-    Rows are sorted by patient and slice number (float, NaN where unknown). Where the numbers jump, or end, the last slice before
-    the gap is repeated.
-    """
-    joined = (patient[1:] == patient[:-1]) & (np.diff(number) == 1)
-    here = np.arange(len(patient))
-    before = np.concatenate([[0], np.where(joined, here[:-1], here[1:])])
-    behind = np.concatenate([np.where(joined, here[1:], here[:-1]), [len(here) - 1]])
-    columns = [here]
-    for _ in range(context):
-        columns = [before[columns[0]], *columns, behind[columns[-1]]]
-    return np.stack(columns, axis=1)
-
 
 def load(work: Workspace, mask_value: int | None = None, limit_patients: int | None = None, split: bool = True) -> MaskData:
     """Read labels.csv and splits.csv. Stops when no slice has a mask."""

@@ -19,6 +19,10 @@ LEFT_RIGHT = {"phe-sich": "vertical"}
 """image axis along which the patient's left and right lie, `horizontal` where not told; there the forehead points to the left"""
 
 
+SIDE = "side_"
+"""how labels begin that tell left from right; they would be wrong in a mirrored image"""
+
+
 def lesion(layout: str | None) -> str:
     """What the masks outline, in words; `lesion` where it is not told."""
     return MASK.get(layout, "lesion")

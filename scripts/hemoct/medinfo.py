@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
+from hemoct import meaning
 from hemoct.cli import UserError
 
 KNOWN_COLUMNS = {"age": ("age",), "sex": ("sex", "gender"), "side": ("side", "hemisphere", "laterality")}
@@ -75,7 +76,7 @@ def side_labels(patients: pd.DataFrame, of_images: pd.Series, hemorrhage: pd.Ser
     side = of_images.map(told).to_numpy(dtype=object)
     bleeds = hemorrhage.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     unknown = np.isnan(bleeds) | ((bleeds == 1) & pd.isna(side))
-    values = {f"side_{name}": ((side == name) & (bleeds == 1)).astype(int) for name in SIDES}
+    values = {f"{meaning.SIDE}{name}": ((side == name) & (bleeds == 1)).astype(int) for name in SIDES}
     made = pd.DataFrame(values, index=of_images.index, dtype="Int64")
     made.loc[unknown] = pd.NA
     return made

@@ -45,37 +45,41 @@ def build(spec: ClassifierSpec, weights: str = "none") -> nn.Module:
 
     With ImageNet weights timm sums the first layer over RGB, so that grey input stays one channel.
     """
-    if not timm.is_model(spec.backbone):
-        near = difflib.get_close_matches(spec.backbone, timm.list_models(), n=3, cutoff=0.4)
-        raise UserError(f"--backbone {spec.backbone} is unknown to timm {timm.__version__}; near it: {', '.join(near) or 'none'}")
-    options = {"in_chans": 1, "num_classes": len(spec.classes)}
-    if timm.models.get_pretrained_cfg(spec.backbone).fixed_input_size:
-        options["img_size"] = spec.image_size
+    return build_backbone(spec.backbone, spec.image_size, 1, len(spec.classes), weights)[0]
+
+
+def build_backbone(name: str, image_size: int, channels: int, classes: int, weights: str) -> tuple[nn.Module, int]:
+    """A network of timm for so many input channels and logits (0: features in place of logits); and how many it gives."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+        raise UserError(f"--backbone {name} is unknown to timm {timm.__version__}; near it: {', '.join(near) or 'none'}")
+    options = {"in_chans": channels, "num_classes": classes}
+    if timm.models.get_pretrained_cfg(name).fixed_input_size:
+        options["img_size"] = image_size
     if weights == "imagenet":
         huggingface_hub.utils.logging.set_verbosity_error()  # its lines about retries; what failed is said below, once
     try:
-        model = timm.create_model(spec.backbone, pretrained=weights == "imagenet", **options)
+        model = timm.create_model(name, pretrained=weights == "imagenet", **options)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         if weights != "imagenet":
-            raise UserError(f"--backbone {spec.backbone} cannot be built for {spec.image_size} px: {first_line(error)}") from None
+            raise UserError(f"--backbone {name} cannot be built for {image_size} px: {first_line(error)}") from None
         raise UserError(
-            f"--weights imagenet: the weights of {spec.backbone} could not be fetched ({first_line(error)}); "
+            f"--weights imagenet: the weights of {name} could not be fetched ({first_line(error)}); "
             "connect to the internet, name a local file (--weights FILE), or train from scratch (--weights none)"
         ) from None
     if weights not in ("none", "imagenet"):
         _load_body(model, Path(weights))
-    _stop_if_size_does_not_fit(model, spec)
-    return model
+    return model, _outputs(model, name, torch.zeros(1, channels, image_size, image_size))
 
 
-def _stop_if_size_does_not_fit(model: nn.Module, spec: ClassifierSpec) -> None:
-    """One black slice tells whether an architecture can work at an image size."""
+def _outputs(model: nn.Module, name: str, black: torch.Tensor) -> int:
+    """How many numbers a network gives. One black slice tells whether an architecture can work at its size."""
     try:
         with torch.inference_mode():
-            model.eval()(torch.zeros(1, 1, spec.image_size, spec.image_size))
+            return model.eval()(black).shape[1]
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"--backbone {spec.backbone} cannot take {spec.image_size} px ({first_line(error)}); choose another --image-size"
+            f"--backbone {name} cannot take {black.shape[-1]} px ({first_line(error)}); choose another --image-size"
         ) from None
 
 
@@ -180,12 +184,16 @@ def read_state(path: Path) -> dict:
 
 
 def _load_body(model: nn.Module, path: Path) -> None:
-    """Load all but the head, which may have been trained for other classes. RGB input layers are summed to one grey channel."""
+    """Load all but the head, which may have been trained for other classes. RGB input layers are summed to grey, or repeated.
+
+    Of a model of task 4 it is the body.
+    """
     config, own, state = model.pretrained_cfg, model.state_dict(), read_state(path)
+    state = {name.removeprefix("body."): value for name, value in state.items()}
     first, head = (_names(config.get(key)) for key in ("first_conv", "classifier"))
     for name in (f"{layer}.weight" for layer in first):
-        if name in state and state[name].shape[1] == 3 and own[name].shape[1] == 1:
-            state[name] = timm.models.adapt_input_conv(1, state[name])
+        if name in state and state[name].shape[1] == 3 != own[name].shape[1]:
+            state[name] = timm.models.adapt_input_conv(own[name].shape[1], state[name])
     body = {name for name in own if not name.startswith(tuple(f"{layer}." for layer in head))}
     fitting = {name: value for name, value in state.items() if name in body and own[name].shape == value.shape}
     missing = body - set(fitting)

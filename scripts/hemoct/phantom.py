@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from hemoct import hounsfield, phantom_formats
 
-VERSION = 1
+VERSION = 2
 """raised whenever the same arguments would draw other pixels"""
 FEWEST_PATIENTS = 6  # one for each defect below
 FEWEST_SLICES = 4
@@ -285,7 +285,7 @@ def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int =
             phantom_formats.write_nifti(folder, number, volume.hu, volume.edema)
         if number == numbers[0]:
             phantom_formats.write_dicom(folder, number, volume.hu)
-    _draw_types(folder / "types", patients, size, seed)
+    _draw_types(folder / "types", 2 * patients, size, seed)  # more, for of a rare type few show any
 
 
 def _types_of(patient: int, image: int) -> frozenset[str]:

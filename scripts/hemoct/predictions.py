@@ -26,6 +26,7 @@ AGAIN = {
     1: "delete it and run task1_classification/02_evaluate.py again",
     2: "make it again with the command of the training and --resume (task2_detection/02_train.py ... --resume)",
     3: "make it again with the command of the training and --resume (task3_segmentation/02_train.py ... --resume)",
+    4: "make it again with the command of the training and --resume (task4_multilabel/02_train.py ... --resume)",
 }
 """how wrong predictions are made again, by task"""
 

@@ -19,10 +19,10 @@ from hemoct import (
     image_files,
     images,
     lesion_windows,
-    mask_data,
     predicted_masks,
     segmenters,
     segmenting,
+    slice_data,
 )
 from hemoct.batches import Store
 from hemoct.cli import UserError, Workspace
@@ -158,10 +158,10 @@ def probabilities(
 
 
 def neighbours(shown: ImageFiles, context: int) -> np.ndarray:
-    """Rows of the images before and behind each, see mask_data.neighbours; in a folder from elsewhere all follow one another."""
+    """Rows of the images before and behind each, see slice_data.neighbours; in a folder from elsewhere all follow one another."""
     place = shown.table.groupby("group").cumcount()
     number = shown.table["slice"].astype("Float64").where(shown.table["image_id"] != "", place)
-    return mask_data.neighbours(shown.table["group"].to_numpy(), number.to_numpy(dtype=float, na_value=np.nan), context)
+    return slice_data.neighbours(shown.table["group"].to_numpy(), number.to_numpy(dtype=float, na_value=np.nan), context)
 
 
 class Squares(segmenting.Slices):

@@ -29,6 +29,27 @@ class Slices:
         part = splits.part_of(self._labels, self._splits, fold, protocol, split)
         return part.reindex(self.table["image_id"]).to_numpy()
 
+    def neighbours(self, context: int) -> np.ndarray:
+        """Rows of the slices around each, see `neighbours`."""
+        number = self.table["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+        return neighbours(self.table["patient"].to_numpy(), number, context)
+
+
+def neighbours(patient: np.ndarray, number: np.ndarray, context: int) -> np.ndarray:
+    """Rows of the slices from `context` before to `context` behind each, of the same patient: int (n, 2 * context + 1).
+
+    Rows are sorted by patient and slice number (float, NaN where unknown). Where the numbers jump, or end, the last slice before
+    the gap is repeated.
+    """
+    joined = (patient[1:] == patient[:-1]) & (np.diff(number) == 1)
+    here = np.arange(len(patient))
+    before = np.concatenate([[0], np.where(joined, here[:-1], here[1:])])
+    behind = np.concatenate([np.where(joined, here[1:], here[:-1]), [len(here) - 1]])
+    columns = [here]
+    for _ in range(context):
+        columns = [before[columns[0]], *columns, behind[columns[-1]]]
+    return np.stack(columns, axis=1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SliceData(Slices):
@@ -67,16 +88,16 @@ def load(
 
 def choose(
     work: Workspace, dataset: tables.Dataset, labels: pd.DataFrame, known: np.ndarray,
-    limit_patients: int | None = None, split: bool = True,
+    limit_patients: int | None = None, split: bool = True, why: str = "unknown label",
 ) -> tuple[Slices, np.ndarray]:  # fmt: skip
     """The rows of labels.csv whose label is `known` (bool), at most those of `limit_patients`, with folds; and which they are.
 
-    Stops at slices without a fold, and when no slice is left; says how many are left out, and why.
+    Stops at slices without a fold, and when no slice is left; says how many are left out, and `why`.
     """
     split_table = tables.read_splits(work) if split else None
     if split_table is not None:
         stop_if_unsplit(work, labels, split_table)
-    keep, reasons = known, [] if known.all() else ["unknown label"]
+    keep, reasons = known, [] if known.all() else [why]
     if limit_patients is not None:
         reasons.append("--limit-patients")
         chosen = first_patients(split_table, limit_patients) if split else sorted(labels["patient"].unique())[:limit_patients]
@@ -105,8 +126,13 @@ def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | N
         raise UserError(f"--label {label} is not a label of {dataset.name}; it has: {', '.join(dataset.labels)}, or any")
     if "any" in dataset.labels:
         return ["any"], values[:, [dataset.labels.index("any")]]
+    return ["any"], any_of(values)[:, None]
+
+
+def any_of(values: np.ndarray) -> np.ndarray:
+    """Whether any of several labels (n, labels) is 1: 1, 0 where all are 0, else NaN: (n,)."""
     known_zero = np.where(np.isnan(values), np.nan, 0.0).sum(axis=1)  # NaN as soon as one label is unknown
-    return ["any"], np.where((values == 1).any(axis=1), 1.0, known_zero)[:, None]
+    return np.where((values == 1).any(axis=1), 1.0, known_zero)
 
 
 def first_patients(split_table: pd.DataFrame, n: int) -> set[str]:

@@ -14,10 +14,21 @@ FOLDS = 5
 
 
 def strata(labels: pd.DataFrame, columns: list[str]) -> pd.Series:
-    """One class per image to stratify by: its combination of labels; combinations rarer than the folds are one class."""
-    combination = labels[columns].astype("string").fillna("?").agg("".join, axis=1)
-    counts = combination.map(combination.value_counts())
-    return combination.where(counts >= FOLDS, "rare")
+    """One class per image to stratify by: 1 at the rarest label that it shows, ? where a label is unknown, 0 else.
+
+    By the rarest, not by the combination of labels: rare ones would be scattered over combinations too small to be spread over
+    the folds. Classes rarer than the folds are one class.
+    """
+    values = labels[columns].astype("string").fillna("?")
+    rarity = (values == "1").sum().sort_values(kind="stable").index
+    earlier = pd.Series(False, index=labels.index)
+    for column in rarity:
+        shown = values[column] == "1"
+        values[column] = values[column].mask(shown & earlier, "0")
+        earlier |= shown
+    joined = values.agg("".join, axis=1)
+    counts = joined.map(joined.value_counts())
+    return joined.where(counts >= FOLDS, "rare")
 
 
 def make(labels: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from torch.optim import lr_scheduler
 
 from hemoct import cli, experiments, files, inference, models, tables, transforms
 from hemoct import device as devices
-from hemoct.batches import Store, draw
+from hemoct.batches import Source
 from hemoct.cli import UserError
+from hemoct.specs import Spec
 
 OPTIMIZERS = {
     "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay),
@@ -27,6 +29,8 @@ OPTIMIZERS = {
     "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=decay),
 }
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""augmentation of a batch (b, channels, height, width) whose slices are these rows (b,)"""
 RESULTS = ("best.pt", "last.pt", "history.csv", "predictions.csv", "train_predictions.csv", "metrics.json")
 """what a training makes, or what is made of it: gone when a new one starts in the same folder"""
 SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
@@ -151,15 +155,15 @@ class Fit:
         costs = [sign * row[self.criterion] if self.criterion in row else -row["epoch"] for row in self.history]
         return 1 + min(range(len(costs)), key=costs.__getitem__) if costs else 0
 
-    def log(self, epoch: int, **numbers: float) -> None:
-        """Close an epoch: one line, best.pt if it is the best, last.pt, history.csv."""
+    def log(self, epoch: int, more: Mapping[str, float] = MappingProxyType({}), **numbers: float) -> None:
+        """Close an epoch: one line, best.pt if it is the best, last.pt, history.csv. `more` goes to the history alone."""
         for name, value in numbers.items():
             decides = name == self.criterion or not name.startswith("val_")  # other validation losses are only drawn
             if name.endswith("loss") and decides and not math.isfinite(value):
                 raise UserError(f"{self.folder}: {name} is not finite in epoch {epoch}; lower --lr or add --precision fp32")
         seconds = time.monotonic() - self._epoch_start
         lr = self.optimizer.param_groups[0]["lr"]
-        self.history.append({"epoch": epoch, "lr": lr, **numbers, "seconds": round(seconds, 2)})
+        self.history.append({"epoch": epoch, "lr": lr, **numbers, **more, "seconds": round(seconds, 2)})
         if self.by_loss is not None and self.criterion in numbers:
             self.by_loss.step(numbers[self.criterion])
         if self.best_epoch == epoch:
@@ -222,26 +226,34 @@ def epochs_of_folds(experiment: Path) -> int:
 
 
 def one_epoch(
-    fit: Fit, spec: models.ClassifierSpec, store: Store, rows: np.ndarray, targets: torch.Tensor, loss_of: LossFunction
-) -> float:
-    """One pass over the training slices `rows`; `targets` (all slices, classes) lies on the device. Returns the mean loss."""
-    order = torch.as_tensor(rows)[draw(targets[rows], fit.args.balance, fit.generator)]
+    fit: Fit, spec: Spec, source: Source, order: torch.Tensor, targets: torch.Tensor, loss_of: LossFunction, change: Change
+) -> tuple[float, torch.Tensor, torch.Tensor]:
+    """One pass over the training slices in the `order` given; `targets` (all slices, classes) lies on the device.
+
+    Returns the mean loss, the rows that were seen and their logits before each step, float32 (rows, classes).
+    """
     order = order[: len(order) - (len(order) % fit.args.batch_size == 1)]  # batch normalisation cannot use a single slice
-    strength = transforms.STRENGTHS[fit.args.augment]
-    total = torch.zeros((), device=store.device)  # summed on the device: reading each loss would make the GPU wait
-    for position, batch in store.batches(order, fit.args.batch_size):
-        if strength is not None:
-            batch = transforms.augment(batch, strength, fit.args.mirror, fit.device_generator)
+    total = torch.zeros((), device=source.device)  # summed on the device: reading each loss would make the GPU wait
+    answers = []
+    for position, batch in source.batches(order, fit.args.batch_size):
         with fit.autocast():
-            found = fit.model((batch - spec.mean) / spec.std)
+            found = fit.model((change(batch, order[position]) - spec.mean) / spec.std)
         loss = loss_of(found.float(), targets[order[position]])
         fit.step(loss)
         total += loss.detach() * len(batch)
-    return float(total) / len(order)
+        answers.append(found.detach().float())
+    return float(total) / len(order), order, torch.cat(answers)
+
+
+def augmentation(fit: Fit, strength: transforms.Strength | None) -> Change:
+    """The same augmentation for all slices."""
+    if strength is None:
+        return lambda batch, _: batch
+    return lambda batch, _: transforms.augment(batch, strength, fit.args.mirror, fit.device_generator)
 
 
 def validate(
-    fit: Fit, spec: models.ClassifierSpec, store: Store, rows: np.ndarray, targets: torch.Tensor, loss_of: LossFunction
+    fit: Fit, spec: models.ClassifierSpec, store: Source, rows: np.ndarray, targets: torch.Tensor, loss_of: LossFunction
 ) -> dict[str, float]:
     """Mean loss and accuracy (argmax, or every label on its side of 0.5) of the slices `rows`."""
     found = inference.logits(fit.judged, spec, store, rows, 4 * fit.args.batch_size, fit.dtype)
@@ -257,7 +269,7 @@ _SETTINGS = {
     "seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size", "augment",
     "mirror", "precision", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
     "model", "negatives", "margin", "least_side", "encoder", "context", "loss", "region", "boxes", "mask_value", "normalise",
-    "ema",
+    "ema", "heads", "channels", "attention", "pos_weight", "sampler", "oversample", "augment_label",
 }  # fmt: skip
 
 

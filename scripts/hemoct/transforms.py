@@ -32,7 +32,15 @@ STRENGTHS = {
     "light": Strength(),
     "rotate": Strength(degrees=10),
     "affine": Strength(degrees=10, scale=0.15, shift=0.05),
+    "strong": Strength(degrees=20, scale=0.25, shift=0.1, brightness=0.15, contrast=0.25),
 }
+
+
+def known(name: str) -> str:
+    """The name of a strength, as it is; raises ValueError for any other word."""
+    if name not in STRENGTHS:
+        raise ValueError(name)
+    return name
 
 
 def mirror_axis(wanted: str, layout: str) -> str:

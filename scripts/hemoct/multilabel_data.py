@@ -1,0 +1,68 @@
+"""The working set of task 4 with folds and pixels: what a multi-label network is fed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hemoct import images, slice_data, tables, working_set
+from hemoct.cli import UserError, Workspace
+
+ANY = "any"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSlices(slice_data.Slices):
+    """The images of the working set; row i of `table`, `targets` and `planes` is the same image."""
+
+    classes: list[str]
+    targets: np.ndarray
+    """float32 (n, classes): 0, 1, NaN where unknown"""
+    pixels: np.ndarray
+    """uint8 (planes of all images that are seen, size, size), a memory map"""
+    planes: np.ndarray
+    """rows of `pixels` that each image is shown with, its own in the middle: int64 (n, channels * (2 * context + 1))"""
+
+
+def load(
+    work: Workspace,
+    image_size: int,
+    channels: int = 1,
+    context: int = 0,
+    any_apart: bool = False,
+    limit_patients: int | None = None,
+) -> LabelledSlices:
+    """Read the working set and splits.csv, decode what is not yet in the cache.
+
+    `any_apart`: `any` comes first among the classes, and is made of the others where it is no label of its own. The neighbours
+    of an image may lie outside of the working set.
+    """
+    chosen = working_set.read(work)
+    classes, truth = with_any(chosen.labels, chosen.truth) if any_apart else (chosen.labels, chosen.truth)
+    dataset = tables.read_dataset(work)
+    labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
+    wanted = labels["image_id"].isin(chosen.table["image_id"]).to_numpy()
+    slices, kept = slice_data.choose(work, dataset, labels, wanted, limit_patients, why="not in the working set")
+    number = labels["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    around = slice_data.neighbours(labels["patient"].to_numpy(), number, context)[kept]
+    shown, place = np.unique(around, return_inverse=True)
+    pixels = images.cached(work, labels.iloc[shown], image_size, channels)
+    rows = pd.Index(chosen.table["image_id"]).get_indexer(slices.table["image_id"])
+    planes = stacked(place.reshape(around.shape), channels)
+    return LabelledSlices(**vars(slices), classes=classes, targets=truth[rows].astype(np.float32), pixels=pixels, planes=planes)
+
+
+def stacked(around: np.ndarray, channels: int) -> np.ndarray:
+    """Images (n, neighbours) to planes (n, neighbours * channels): image i has the planes channels * i + 0, 1 ..."""
+    return (around[:, :, None] * channels + np.arange(channels)).reshape(len(around), -1)
+
+
+def with_any(labels: list[str], truth: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Labels and truth (n, labels) with `any` as the first, made of the others where it is not among them."""
+    types = [place for place, name in enumerate(labels) if name != ANY]
+    if not types:
+        raise UserError("the working set has no type of bleeding beside any; prepare it with more --labels")
+    of_any = truth[:, labels.index(ANY)] if ANY in labels else slice_data.any_of(truth)
+    return [ANY, *(labels[place] for place in types)], np.column_stack([of_any, truth[:, types]])

@@ -1,0 +1,175 @@
+"""Train a network with one sigmoid output for each label, one model a fold, and predict the slices of its fold.
+
+Labels that are unknown on an image are left out of its loss. Best epoch: the lowest validation loss. For labels that few images
+show: --loss weighted-bce, focal or asymmetric, --sampler balanced, --oversample SAH=3, --augment-label SAH=strong.
+--heads any,types trains one network with two heads: is there any bleeding, and of which types.
+
+Reads   data/work/NAME/task4/working_set.csv                task4_multilabel/01_prepare_labels.py
+        data/work/NAME/{labels,splits}.csv, dataset.json    scripts/03_make_labels.py, scripts/05_make_splits.py
+Writes  outputs/NAME/task4/EXPERIMENT/foldK/                best.pt, model.json, last.pt,
+                                                            history.csv (precision, recall and F1 of each label by epoch),
+                                                            predictions.csv (val, test), train_predictions.csv
+Next    python task4_multilabel/03_evaluate.py
+
+On a laptop without a GPU or network: --weights none --image-size 128 --lr 1e-3
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hemoct import (
+    cli,
+    device,
+    images,
+    inference,
+    models,
+    multilabel_data,
+    multilabel_losses,
+    multilabel_models,
+    multilabel_training,
+    slice_data,
+    tables,
+    train,
+    transforms,
+    working_set,
+)
+from hemoct.batches import Stacks, Store
+from hemoct.multilabel_data import LabelledSlices
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser()
+    args = cli.parse(parser, argv, __file__)
+    if args.pos_weight != "auto" and args.loss != "weighted-bce":
+        parser.error("--pos-weight goes with --loss weighted-bce")
+    work = cli.workspace(args)
+    experiment = work.task(4) / cli.experiment_name(parser, args, args.backbone, NAMED)
+    folders = [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
+    inputs = [working_set.folder(work) / "working_set.csv", *(work.work / name for name in TABLES)]
+    inputs += [Path(args.weights)] if args.weights not in models.WORDS else []
+    runs = {folder: cli.Run(__file__, args, folder, inputs) for folder in folders}
+    due = cli.due(runs, args.overwrite)
+    if not due:
+        return
+    chosen = device.pick(args.device, args.threads)
+    heads = multilabel_models.HEADS[args.heads]
+    data = multilabel_data.load(
+        work, args.image_size, args.channels, args.context, multilabel_models.ANY in heads, args.limit_patients
+    )
+    for flag, named in (("--oversample", args.oversample), ("--augment-label", args.augment_label)):
+        multilabel_training.stop_if_unknown(data.classes, flag, named)
+    args.mirror = transforms.mirror_axis(args.mirror, data.layout)
+    source = Stacks(Store(data.pixels, chosen), torch.as_tensor(data.planes))
+    for folder in due:
+        print(f"{work.show(folder)}: {args.backbone}, {', '.join(data.classes)}, {args.protocol} protocol")
+        with runs[folder] as run:
+            run.note(device=str(chosen))
+            run.wrote(*train_fold(folder, args, run.record["inputs"], data, source))
+
+
+TABLES = ("labels.csv", "dataset.json", "splits.csv")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser(__doc__)
+    group = parser.add_argument_group("model")
+    group.add_argument("--backbone", default="resnet18", help=f"any timm model, or {multilabel_models.SIMPLE}: two convolutions "
+                       "and two linear layers")  # fmt: skip
+    group.add_argument("--weights", default="imagenet", help="imagenet, none, or a file with a state_dict")
+    group.add_argument("--heads", default="types", choices=multilabel_models.HEADS, help="any,types: a head for any bleeding too")
+    group.add_argument("--attention", action="store_true", help="each label weighs the places of the feature map by itself")
+    group.add_argument("--image-size", type=cli.positive_int, default=224, help="side in pixels")
+    group.add_argument(
+        "--channels", type=int, choices=(1, 3), default=1, help="1: grey; 3: red, green, blue, for three CT windows"
+    )
+    group.add_argument(
+        "--context", type=int, choices=range(6), default=0, help="neighbouring slices on each side as further channels"
+    )
+    group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
+    group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
+    group = parser.add_argument_group("labels that few images show")
+    group.add_argument("--loss", default="bce", choices=multilabel_losses.NAMES, help="what is minimised")
+    group.add_argument("--pos-weight", type=multilabel_training.weights, default="auto", metavar="auto|LIST",
+                       help="of positives in weighted-bce: auto (negatives over positives) or a number a label")  # fmt: skip
+    group.add_argument("--sampler", default="none", choices=multilabel_training.SAMPLERS,
+                       help="balanced: each label, and none of them, is drawn equally often")  # fmt: skip
+    group.add_argument("--oversample", type=multilabel_training.by_label(cli.positive_int, "TIMES"), default={},
+                       metavar="LABEL=TIMES,...", help="show the slices of a label several times an epoch")  # fmt: skip
+    group.add_argument("--augment", default="none", choices=transforms.STRENGTHS, help="on training slices only")
+    group.add_argument("--augment-label", type=multilabel_training.by_label(transforms.known, "STRENGTH"), default={},
+                       metavar="LABEL=STRENGTH,...", help="another augmentation for the slices of a label")  # fmt: skip
+    group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
+                       help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip
+    slice_data.add_flags(parser)
+    train.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one, ema=0.0)
+    parser.set_defaults(optimizer="adam", weight_decay=0.0)
+    train.add_device_flags(parser)
+    return parser
+
+
+# How a flag that differs from its default shows in the name of the experiment, in this order.
+NAMED = {
+    "weights": {"none": "scratch"}, "heads": {"any,types": "two-heads"}, "attention": {True: "attention"}, "image_size": "{}px",
+    "channels": "{}channels", "context": "context{}", "loss": "{}", "pos_weight": "weights{}", "sampler": "{}",
+    "oversample": "oversample{}", "augment": "augment-{}", "augment_label": "augment{}", "epochs": "{}ep",
+    "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}", "weight_decay": "decay{:g}", "schedule": "{}",
+    "warmup": "warmup{:g}", "patience": "patience{}", "ema": "ema{:g}", "precision": "{}", "seed": "seed{}",
+    "limit_patients": "{}patients", "mirror": "{}", "protocol": "{}", "split": "{}",
+}  # fmt: skip
+
+
+def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, data: LabelledSlices, source: Stacks) -> list[Path]:
+    """Train one model and predict its fold; returns the files that were written."""
+    fold = int(folder.name.removeprefix("fold"))
+    part = data.part_of(fold, args.protocol, args.split)
+    rows = {name: np.flatnonzero(part == name) for name in tables.PARTS}
+    if len(rows["train"]) < 2 or not len(rows["val"]):
+        raise cli.UserError(f"{folder.name}: too few images to train or validate with; use more patients")
+    spec = spec_of(args, data, fold, rows["train"])
+    models.stop_if_trained_elsewhere(args.weights, spec)
+    torch.manual_seed(args.seed)
+    model = multilabel_models.build(spec, args.weights)
+    targets, learned = torch.as_tensor(data.targets, device=source.device), data.targets[rows["train"]]
+    multilabel_training.say_what_lacks(spec.classes, data.targets, rows)
+    loss_of = multilabel_training.loss_of(args, spec, targets[rows["train"]])
+
+    steps = -(-multilabel_training.epoch_length(learned, args, spec.classes) // args.batch_size)
+    fit = train.Fit(model, folder, args, inputs, steps, source.device)
+    spec.save(folder)
+    change = multilabel_training.change(fit, data.targets, spec.classes)
+    for epoch in fit.epochs():
+        order = multilabel_training.draw(rows["train"], learned, args, spec.classes, fit.generator)
+        loss, seen, found = train.one_epoch(fit, spec, source, order, targets, loss_of, change)
+        numbers, of_labels = multilabel_training.validate(fit, spec, source, rows["val"], targets, loss_of)
+        of_training = multilabel_training.by_epoch("train", spec.classes, found, targets[seen])
+        fit.log(epoch, of_training | of_labels, train_loss=loss, **numbers)
+    print(f"  best epoch {fit.best_epoch}")
+
+    models.load_trained(model, folder, args.backbone)
+    frame = inference.predict_slices(model, spec, data, source, part, np.arange(len(part)), 4 * args.batch_size)
+    is_train = frame["part"] == "train"
+    return [
+        *(folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")),
+        tables.write_csv(folder / "train_predictions.csv", frame[is_train]),
+        tables.write_predictions(folder, frame[~is_train]),
+    ]
+
+
+def spec_of(args: argparse.Namespace, data: LabelledSlices, fold: int, rows: np.ndarray) -> multilabel_models.MultiLabelSpec:
+    """model.json of a fold that learns from the images `rows`."""
+    seen = np.unique(data.planes[rows])
+    mean, std = models.normalisation(args.backbone, args.weights, *images.grey_statistics(data.pixels, seen))
+    return multilabel_models.MultiLabelSpec(
+        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
+        splits_sha256=data.splits_sha256, backbone=args.backbone, classes=data.classes,
+        heads=multilabel_models.HEADS[args.heads], channels=args.channels, context=args.context, attention=args.attention,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
