@@ -44,6 +44,11 @@ REASONS = {
     "map50": "no fold has a true box",
     "froc_mean": "no fold has a true box",
     "lesion_recall": "no lesion",
+    "exact_match": "on no image all labels are known",
+    "hamming": "no label is known",
+    "rsna_logloss": "a label is known on no image",
+    "brier": "the label is known on no image",
+    "ece": "the label is known on no image",
 }
 
 
@@ -99,6 +104,8 @@ class Rule:
     temperature: float | None
     """None where scores are no probabilities"""
     temperature_rule: str
+    decides: str = MAX_F1
+    """the operating point by which an image is called positive"""
 
 
 @dataclass(frozen=True)
@@ -111,16 +118,17 @@ class Evaluation:
     unknown: int
     """test images that were left out because their label is unknown"""
 
-    def thresholds(self, point: str) -> np.ndarray:
-        """The threshold that applies to each test image."""
-        return self.test.table["fold"].map({rule.fold: rule.points[point] for rule in self.rules}).to_numpy(dtype=float)
+    def thresholds(self, point: str | None = None) -> np.ndarray:
+        """The threshold of an operating point, by default that which decides, for each test image."""
+        chosen = {rule.fold: rule.points[point or rule.decides] for rule in self.rules}
+        return self.test.table["fold"].map(chosen).to_numpy(dtype=float)
 
     @property
     def decision(self) -> np.ndarray:
         """Class numbers (n,): p at or above the fold's threshold, or the most probable class."""
         if self.question.positive is None:
             return self.test.p.argmax(axis=1)
-        return (self.test.p >= self.thresholds(MAX_F1)).astype(int)
+        return (self.test.p >= self.thresholds()).astype(int)
 
     @property
     def calibrated(self) -> np.ndarray:
@@ -142,7 +150,7 @@ def evaluate(frame: pd.DataFrame, asked: Question | None = None, fixed: dict[str
     `asked`: by default what the columns of `frame` say. `fixed`: thresholds of the operating points that are not chosen.
     """
     asked = asked or question(label_columns(frame))
-    val, _ = _scored(frame[frame["part"] == "val"], asked)
+    val, _ = scored(frame[frame["part"] == "val"], asked)
     folds = sorted(int(fold) for fold in frame["fold"].unique())
     rules = [choose(asked, fold, val.of((val.table["fold"] == fold).to_numpy()), fixed) for fold in folds]
     return applied(frame, rules, asked)
@@ -151,7 +159,7 @@ def evaluate(frame: pd.DataFrame, asked: Question | None = None, fixed: dict[str
 def applied(frame: pd.DataFrame, rules: list[Rule], asked: Question | None = None) -> Evaluation:
     """The test images of predictions with rules that were chosen before. Stops without any, or when one is tested twice."""
     asked = asked or question(label_columns(frame))
-    test, known = _scored(frame[frame["part"] == "test"], asked)
+    test, known = scored(frame[frame["part"] == "test"], asked)
     twice = test.table["image_id"].duplicated()
     if twice.any() or test.table.empty:
         problem = f"{test.table['image_id'][twice].iloc[0]} is tested in two folds" if twice.any() else "no labelled test image"
@@ -191,7 +199,7 @@ def choose(asked: Question, fold: int, val: Scored, fixed: dict[str, float] = FI
     return Rule(fold, chosen | fixed, f"{MAX_F1} on val", *fitted)
 
 
-def _scored(frame: pd.DataFrame, asked: Question) -> tuple[Scored, np.ndarray]:
+def scored(frame: pd.DataFrame, asked: Question) -> tuple[Scored, np.ndarray]:
     """The rows with a known label, and which rows of `frame` those are."""
     truth = frame[[f"y_{name}" for name in asked.labels]].to_numpy(dtype=float)
     known = ~np.isnan(truth).any(axis=1)
@@ -289,7 +297,7 @@ def report(found: Evaluation, about: dict[str, Any], per_patient: pd.DataFrame, 
 
 
 def _rule_record(rule: Rule, n: int) -> dict[str, Any]:
-    shown = {"fold": rule.fold, "threshold": rule.points.get(MAX_F1), "threshold_rule": rule.threshold_rule}
+    shown = {"fold": rule.fold, "threshold": rule.points.get(rule.decides), "threshold_rule": rule.threshold_rule}
     if rule.temperature is not None:
         shown |= {"temperature": rule.temperature, "temperature_rule": rule.temperature_rule}
     return shown | {"n": n}

@@ -140,8 +140,11 @@ def _read_fold(work: Workspace, folder: Path, args: argparse.Namespace) -> pd.Da
     return check(tables.read_predictions(folder), _file(folder))
 
 
-def check(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Stop when predictions cannot be what they should: see the messages. `y_*` may be empty (unknown)."""
+def check(frame: pd.DataFrame, path: Path, several: bool = False) -> pd.DataFrame:
+    """Stop when predictions cannot be what they should: see the messages. `y_*` may be empty (unknown).
+
+    `several`: an image may have several of the labels, or none; else they are exclusive classes.
+    """
     labels = label_columns(frame)
     probabilities = frame[[f"p_{name}" for name in labels]].apply(pd.to_numeric, errors="coerce")
     truths = frame[[f"y_{name}" for name in labels if f"y_{name}" in frame]]
@@ -157,8 +160,10 @@ def check(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
         problem = "part must be val or test"
     elif frame.duplicated(["image_id", "fold"]).any():
         problem = f"image {frame['image_id'][frame.duplicated(['image_id', 'fold'])].iloc[0]} is there twice"
-    elif len(labels) > 1 and not (
-        truths.dropna().sum(axis=1).eq(1).all() and probabilities.sum(axis=1).sub(1).abs().lt(1e-3).all()
+    elif (
+        len(labels) > 1
+        and not several
+        and not (truths.dropna().sum(axis=1).eq(1).all() and probabilities.sum(axis=1).sub(1).abs().lt(1e-3).all())
     ):
         problem = "truth and probabilities of exclusive classes must add up to 1 in each row (several labels at once are task 4)"
     if problem:
