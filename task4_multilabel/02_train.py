@@ -25,11 +25,9 @@ import torch
 from hemoct import (
     cli,
     device,
-    images,
     inference,
     models,
     multilabel_data,
-    multilabel_losses,
     multilabel_models,
     multilabel_training,
     slice_data,
@@ -39,7 +37,8 @@ from hemoct import (
     working_set,
 )
 from hemoct.batches import Stacks, Store
-from hemoct.multilabel_data import LabelledSlices
+
+TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,12 +56,9 @@ def main(argv: list[str] | None = None) -> None:
     if not due:
         return
     chosen = device.pick(args.device, args.threads)
-    heads = multilabel_models.HEADS[args.heads]
-    data = multilabel_data.load(
-        work, args.image_size, args.channels, args.context, multilabel_models.ANY in heads, args.limit_patients
-    )
-    for flag, named in (("--oversample", args.oversample), ("--augment-label", args.augment_label)):
-        multilabel_training.stop_if_unknown(data.classes, flag, named)
+    any_apart = multilabel_data.ANY in multilabel_models.HEADS[args.heads]
+    data = multilabel_data.load(work, args.image_size, args.channels, args.context, any_apart, args.limit_patients)
+    multilabel_training.stop_if_unfit(args, data.classes)
     args.mirror = transforms.mirror_axis(args.mirror, data.layout)
     source = Stacks(Store(data.pixels, chosen), torch.as_tensor(data.planes))
     for folder in due:
@@ -70,9 +66,6 @@ def main(argv: list[str] | None = None) -> None:
         with runs[folder] as run:
             run.note(device=str(chosen))
             run.wrote(*train_fold(folder, args, run.record["inputs"], data, source))
-
-
-TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -92,19 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
-    group = parser.add_argument_group("labels that few images show")
-    group.add_argument("--loss", default="bce", choices=multilabel_losses.NAMES, help="what is minimised")
-    group.add_argument("--pos-weight", type=multilabel_training.weights, default="auto", metavar="auto|LIST",
-                       help="of positives in weighted-bce: auto (negatives over positives) or a number a label")  # fmt: skip
-    group.add_argument("--sampler", default="none", choices=multilabel_training.SAMPLERS,
-                       help="balanced: each label, and none of them, is drawn equally often")  # fmt: skip
-    group.add_argument("--oversample", type=multilabel_training.by_label(cli.positive_int, "TIMES"), default={},
-                       metavar="LABEL=TIMES,...", help="show the slices of a label several times an epoch")  # fmt: skip
-    group.add_argument("--augment", default="none", choices=transforms.STRENGTHS, help="on training slices only")
-    group.add_argument("--augment-label", type=multilabel_training.by_label(transforms.known, "STRENGTH"), default={},
-                       metavar="LABEL=STRENGTH,...", help="another augmentation for the slices of a label")  # fmt: skip
-    group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
-                       help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip
+    multilabel_training.add_flags(parser)
     slice_data.add_flags(parser)
     train.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one, ema=0.0)
     parser.set_defaults(optimizer="adam", weight_decay=0.0)
@@ -115,39 +96,39 @@ def make_parser() -> argparse.ArgumentParser:
 # How a flag that differs from its default shows in the name of the experiment, in this order.
 NAMED = {
     "weights": {"none": "scratch"}, "heads": {"any,types": "two-heads"}, "attention": {True: "attention"}, "image_size": "{}px",
-    "channels": "{}channels", "context": "context{}", "loss": "{}", "pos_weight": "weights{}", "sampler": "{}",
-    "oversample": "oversample{}", "augment": "augment-{}", "augment_label": "augment{}", "epochs": "{}ep",
+    "channels": "{}channels", "context": "context{}", "loss": "{}", "pos_weight": "weights-{}", "sampler": "{}",
+    "oversample": "oversample-{}", "augment": "augment-{}", "augment_label": "augment-{}", "epochs": "{}ep",
     "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}", "weight_decay": "decay{:g}", "schedule": "{}",
     "warmup": "warmup{:g}", "patience": "patience{}", "ema": "ema{:g}", "precision": "{}", "seed": "seed{}",
     "limit_patients": "{}patients", "mirror": "{}", "protocol": "{}", "split": "{}",
 }  # fmt: skip
 
 
-def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, data: LabelledSlices, source: Stacks) -> list[Path]:
+def train_fold(
+    folder: Path, args: argparse.Namespace, inputs: dict, data: multilabel_data.LabelledSlices, source: Stacks
+) -> list[Path]:
     """Train one model and predict its fold; returns the files that were written."""
     fold = int(folder.name.removeprefix("fold"))
     part = data.part_of(fold, args.protocol, args.split)
     rows = {name: np.flatnonzero(part == name) for name in tables.PARTS}
     if len(rows["train"]) < 2 or not len(rows["val"]):
         raise cli.UserError(f"{folder.name}: too few images to train or validate with; use more patients")
-    spec = spec_of(args, data, fold, rows["train"])
-    models.stop_if_trained_elsewhere(args.weights, spec)
+    spec = multilabel_training.spec_of(args, data, fold, rows["train"])
     torch.manual_seed(args.seed)
     model = multilabel_models.build(spec, args.weights)
-    targets, learned = torch.as_tensor(data.targets, device=source.device), data.targets[rows["train"]]
+    targets = torch.as_tensor(data.targets, device=source.device)
+    loss_of = multilabel_training.training_loss(args, spec, targets[rows["train"]])
+    draws = multilabel_training.Draws(rows["train"], data.targets[rows["train"]], spec.classes, args)
     multilabel_training.say_what_lacks(spec.classes, data.targets, rows)
-    loss_of = multilabel_training.loss_of(args, spec, targets[rows["train"]])
 
-    steps = -(-multilabel_training.epoch_length(learned, args, spec.classes) // args.batch_size)
-    fit = train.Fit(model, folder, args, inputs, steps, source.device)
+    fit = train.Fit(model, folder, args, inputs, -(-len(draws) // args.batch_size), source.device)
     spec.save(folder)
-    change = multilabel_training.change(fit, data.targets, spec.classes)
+    change = multilabel_training.augmentation(fit, data.targets, spec.classes)
     for epoch in fit.epochs():
-        order = multilabel_training.draw(rows["train"], learned, args, spec.classes, fit.generator)
-        loss, seen, found = train.one_epoch(fit, spec, source, order, targets, loss_of, change)
-        numbers, of_labels = multilabel_training.validate(fit, spec, source, rows["val"], targets, loss_of)
-        of_training = multilabel_training.by_epoch("train", spec.classes, found, targets[seen])
-        fit.log(epoch, of_training | of_labels, train_loss=loss, **numbers)
+        loss, seen, found = train.one_epoch(fit, spec, source, draws.order(fit.generator), targets, loss_of, change)
+        of_training = multilabel_training.label_scores("train", spec.classes, found, targets[seen])
+        numbers, of_validation = multilabel_training.validate(fit, spec, source, rows["val"], targets, loss_of)
+        fit.log(epoch, of_training | of_validation, train_loss=loss, **numbers)
     print(f"  best epoch {fit.best_epoch}")
 
     models.load_trained(model, folder, args.backbone)
@@ -158,17 +139,6 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, data: Label
         tables.write_csv(folder / "train_predictions.csv", frame[is_train]),
         tables.write_predictions(folder, frame[~is_train]),
     ]
-
-
-def spec_of(args: argparse.Namespace, data: LabelledSlices, fold: int, rows: np.ndarray) -> multilabel_models.MultiLabelSpec:
-    """model.json of a fold that learns from the images `rows`."""
-    seen = np.unique(data.planes[rows])
-    mean, std = models.normalisation(args.backbone, args.weights, *images.grey_statistics(data.pixels, seen))
-    return multilabel_models.MultiLabelSpec(
-        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
-        splits_sha256=data.splits_sha256, backbone=args.backbone, classes=data.classes,
-        heads=multilabel_models.HEADS[args.heads], channels=args.channels, context=args.context, attention=args.attention,
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

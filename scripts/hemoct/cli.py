@@ -95,9 +95,16 @@ def experiment_name(made: argparse.ArgumentParser, args: argparse.Namespace, bas
     for flag, shown in named.items():
         value = getattr(args, flag)
         if value != made.get_default(flag):
-            word = shown.get(value, Path(str(value)).stem) if isinstance(shown, dict) else shown.format(value)
+            word = shown.get(value, Path(str(value)).stem) if isinstance(shown, dict) else shown.format(_in_name(value))
             words.append(re.sub(r"[^A-Za-z0-9._-]+", "_", word))
     return "-".join(words)
+
+
+def _in_name(value: Any) -> Any:
+    """A flag's value as a name shows it: `1-2.5` of a list, `SAH3` or `SAH-strong` of a dictionary, others as they are."""
+    if isinstance(value, dict):
+        return "-".join(f"{key}-{item}" if isinstance(item, str) else f"{key}{item}" for key, item in value.items())
+    return "-".join(f"{item:g}" for item in value) if isinstance(value, list) else value
 
 
 def step_name(step: str | Path) -> str:

@@ -36,8 +36,8 @@ def load(
 ) -> LabelledSlices:
     """Read the working set and splits.csv, decode what is not yet in the cache.
 
-    `any_apart`: `any` comes first among the classes, and is made of the others where it is no label of its own. The neighbours
-    of an image may lie outside of the working set.
+    `channels`: 1 for grey, 3 for red, green and blue. `context`: neighbouring slices on each side, of the same patient; they
+    may lie outside of the working set. `any_apart`: `any` comes first among the classes, see `with_any`.
     """
     chosen = working_set.read(work)
     classes, truth = with_any(chosen.labels, chosen.truth) if any_apart else (chosen.labels, chosen.truth)
@@ -60,7 +60,10 @@ def stacked(around: np.ndarray, channels: int) -> np.ndarray:
 
 
 def with_any(labels: list[str], truth: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Labels and truth (n, labels) with `any` as the first, made of the others where it is not among them."""
+    """Labels and truth (n, labels) with `any` as the first, made of the others where it is not among them (slice_data.any_of).
+
+    Raises UserError where there is no other label.
+    """
     types = [place for place, name in enumerate(labels) if name != ANY]
     if not types:
         raise UserError("the working set has no type of bleeding beside any; prepare it with more --labels")

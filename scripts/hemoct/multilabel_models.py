@@ -10,10 +10,11 @@ from torch import nn
 
 from hemoct import models
 from hemoct.cli import UserError
+from hemoct.multilabel_data import ANY
 from hemoct.specs import Spec
 
 SIMPLE = "simplecnn"
-TYPES, ANY = "types", "any"
+TYPES = "types"
 HEADS = {"types": [TYPES], "any,types": [ANY, TYPES]}
 
 
@@ -41,11 +42,16 @@ class MultiLabelSpec(Spec):
 
 
 class SimpleCnn(nn.Module):
-    """The small network of published scripts: two convolutions (16, 32 channels), each halved, and a linear layer; (b, 128)."""
+    """The small network of published scripts: two convolutions (16, 32 channels), each halved, and a linear layer; (b, 128).
+
+    With its head there are two linear layers. Raises UserError below 4 px, of which nothing is left when halved twice.
+    """
 
     def __init__(self, planes: int, image_size: int, features: int = 128) -> None:
         super().__init__()
-        self.num_features = 32
+        if image_size < 4:
+            raise UserError(f"--backbone {SIMPLE} cannot take {image_size} px; choose another --image-size")
+        self.num_features = 32  # of its maps, as timm calls it
         self.maps = nn.Sequential(
             *(nn.Conv2d(planes, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
             *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
@@ -100,10 +106,15 @@ class TwoHeads(nn.Module):
 
 
 def as_places(maps: torch.Tensor, features: int) -> torch.Tensor:
-    """Feature maps (b, features, h, w), (b, h, w, features) or tokens (b, n, features), as (b, places, features)."""
+    """Feature maps (b, features, h, w), (b, h, w, features) or tokens (b, n, features), as (b, places, features).
+
+    The class token of a transformer is one of its places. Raises RuntimeError where no axis holds the features.
+    """
     if maps.dim() == 4 and maps.shape[1] == features:
         maps = maps.permute(0, 2, 3, 1)
-    return maps.reshape(len(maps), -1, features)
+    if maps.shape[-1] != features:
+        raise RuntimeError(f"maps {tuple(maps.shape)} without {features} features")
+    return maps.flatten(1, -2)
 
 
 def build(spec: MultiLabelSpec, weights: str = "none") -> nn.Module:
@@ -115,10 +126,10 @@ def build(spec: MultiLabelSpec, weights: str = "none") -> nn.Module:
         body, features = _simple(spec, weights)
     else:
         body, features = models.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, weights)
-    many = len(spec.classes)
-    if spec.attention:
+    labels = len(spec.classes)
+    if spec.attention:  # it gives each label, hence `any` too, a head of its own
         return _attentive(body, spec)
-    return Pooled(body, TwoHeads(features, many - 1) if ANY in spec.heads else nn.Linear(features, many))
+    return Pooled(body, TwoHeads(features, labels - 1) if ANY in spec.heads else nn.Linear(features, labels))
 
 
 def _simple(spec: MultiLabelSpec, weights: str) -> tuple[nn.Module, int]:
@@ -128,7 +139,19 @@ def _simple(spec: MultiLabelSpec, weights: str) -> tuple[nn.Module, int]:
     if weights != "none":
         state = models.read_state(Path(weights))
         models.load_fitting(body, {name.removeprefix("body."): value for name, value in state.items()}, weights)
-    return body, body.flat[1].out_features
+    features = body.flat[1].out_features
+    if spec.attention:  # which looks at the maps before they are made flat
+        body.flat = nn.Identity()
+    return body, features
+
+
+def normalisation(backbone: str, weights: str, mean: float, std: float) -> tuple[float, float]:
+    """As models.normalisation, and for weights of task 4 the mean and standard deviation that they were trained with."""
+    folder = Path(weights).parent
+    if weights in models.WORDS or not (folder / "model.json").exists():
+        return models.normalisation(backbone, weights, mean, std)
+    trained = MultiLabelSpec.read(folder)
+    return trained.mean, trained.std
 
 
 def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:

@@ -9,14 +9,40 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from hemoct import cli, inference, meaning, multilabel_losses, train, transforms
+from hemoct import cli, images, inference, meaning, models, multilabel_losses, multilabel_models, train, transforms
 from hemoct.batches import Stacks
 from hemoct.cli import UserError
+from hemoct.multilabel_data import ANY, LabelledSlices
 from hemoct.multilabel_losses import LossFunction
-from hemoct.multilabel_models import ANY, MultiLabelSpec
+from hemoct.multilabel_models import MultiLabelSpec
 
 SAMPLERS = ("none", "balanced")
-HALF = 0.0  # the logit of a probability of 0.5
+
+
+# ---- flags
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags for labels that few images show."""
+    group = parser.add_argument_group("labels that few images show")
+    group.add_argument("--loss", default="bce", choices=multilabel_losses.NAMES, help="what is minimised")
+    group.add_argument("--pos-weight", type=auto_or_numbers, default="auto", metavar="auto|LIST",
+                       help="of positives in weighted-bce: auto (negatives over positives) or a number a label")  # fmt: skip
+    group.add_argument("--sampler", default="none", choices=SAMPLERS,
+                       help="balanced: the slices of each label, and those of none, are drawn about equally often")  # fmt: skip
+    group.add_argument("--oversample", type=by_label(cli.positive_int, "TIMES"), default={},
+                       metavar="LABEL=TIMES,...", help="show the slices of a label several times an epoch")  # fmt: skip
+    group.add_argument("--augment", default="none", choices=transforms.STRENGTHS, help="on training slices only")
+    group.add_argument("--augment-label", type=by_label(transforms.known, "STRENGTH"), default={},
+                       metavar="LABEL=STRENGTH,...",
+                       help="another augmentation for the slices of a label; of several the last one counts")  # fmt: skip
+    group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
+                       help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip
+
+
+def auto_or_numbers(text: str) -> str | list[float]:
+    """A type for argparse: `auto`, or numbers above 0 separated by commas."""
+    return text if text == "auto" else [cli.positive_float(word) for word in text.split(",")]
 
 
 def by_label(kind: Callable[[str], object], words: str) -> Callable[[str], dict[str, object]]:
@@ -26,7 +52,7 @@ def by_label(kind: Callable[[str], object], words: str) -> Callable[[str], dict[
         pairs = [part.rpartition("=") for part in text.split(",")]
         try:
             found = {name.strip(): kind(value.strip()) for name, _, value in pairs}
-        except (ValueError, KeyError):
+        except (ValueError, argparse.ArgumentTypeError):
             found = {}
         if not all(found) or len(found) < len(pairs):
             raise argparse.ArgumentTypeError(f"{text!r} is not LABEL={words}[,LABEL={words}], each label once")
@@ -35,40 +61,66 @@ def by_label(kind: Callable[[str], object], words: str) -> Callable[[str], dict[
     return parsed
 
 
-def stop_if_unknown(classes: list[str], flag: str, named: dict[str, object]) -> None:
-    absent = [name for name in named if name not in classes]
-    if absent:
-        raise UserError(f"{flag} {absent[0]}: the working set has no such label; it has {', '.join(classes)}")
+def stop_if_unfit(args: argparse.Namespace, classes: list[str]) -> None:
+    """Stop when a flag speaks of labels that are not there, or does not speak of each."""
+    for flag, named in (("--oversample", args.oversample), ("--augment-label", args.augment_label)):
+        absent = [name for name in named if name not in classes]
+        if absent:
+            raise UserError(f"{flag} {absent[0]}: the working set has no such label; it has {', '.join(classes)}")
+    if args.pos_weight != "auto" and len(args.pos_weight) != len(classes):
+        raise UserError(f"--pos-weight has {len(args.pos_weight)} number(s) where {', '.join(classes)} need one each; correct it")
+
+
+def spec_of(args: argparse.Namespace, data: LabelledSlices, fold: int, rows: np.ndarray) -> MultiLabelSpec:
+    """model.json of a fold that learns from the images `rows`."""
+    grey = images.grey_statistics(data.pixels, np.unique(data.planes[rows]))
+    mean, std = multilabel_models.normalisation(args.backbone, args.weights, *grey)
+    spec = MultiLabelSpec(
+        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
+        splits_sha256=data.splits_sha256, backbone=args.backbone, classes=data.classes,
+        heads=multilabel_models.HEADS[args.heads], channels=args.channels, context=args.context, attention=args.attention,
+    )  # fmt: skip
+    models.stop_if_trained_elsewhere(args.weights, spec)
+    return spec
 
 
 # ---- the loss
 
 
-def loss_of(args: argparse.Namespace, spec: MultiLabelSpec, truth: torch.Tensor) -> LossFunction:
+def training_loss(args: argparse.Namespace, spec: MultiLabelSpec, truth: torch.Tensor) -> LossFunction:
     """The loss of --loss, weighed by the training truths (n, labels). A head for `any` adds a loss of its own, counted alike."""
-    weights = pos_weights(args.pos_weight, spec.classes, truth) if args.loss == "weighted-bce" else None
+    weights = pos_weights(args.pos_weight, truth) if args.loss == "weighted-bce" else None
     if ANY not in spec.heads:
         return multilabel_losses.loss_function(args.loss, weights)
-    parts = [slice(0, 1), slice(1, None)]
-    losses = [multilabel_losses.loss_function(args.loss, None if weights is None else weights[part]) for part in parts]
-    return lambda found, target: sum(one(found[:, part], target[:, part]) for one, part in zip(losses, parts, strict=True))
+    heads = [slice(0, 1), slice(1, None)]
+    losses = [multilabel_losses.loss_function(args.loss, None if weights is None else weights[head]) for head in heads]
+    return lambda found, target: sum(of(found[:, head], target[:, head]) for of, head in zip(losses, heads, strict=True))
 
 
-def weights(text: str) -> str | list[float]:
-    """A type for argparse: `auto`, or numbers above 0 separated by commas."""
-    return text if text == "auto" else [cli.positive_float(word) for word in text.split(",")]
-
-
-def pos_weights(wanted: str | list[float], classes: list[str], truth: torch.Tensor) -> torch.Tensor:
+def pos_weights(wanted: str | list[float], truth: torch.Tensor) -> torch.Tensor:
     """`auto`: negatives over positives of each label in training; else the numbers given, one a label: (labels,)."""
-    if wanted == "auto":
-        return multilabel_losses.balancing_weights(truth)
-    if len(wanted) != len(classes):
-        raise UserError(f"--pos-weight has {len(wanted)} number(s) where {', '.join(classes)} need one each; correct it")
-    return torch.tensor(wanted, device=truth.device)
+    return multilabel_losses.balancing_weights(truth) if wanted == "auto" else torch.tensor(wanted, device=truth.device)
 
 
 # ---- what is drawn, and how it is changed
+
+
+class Draws:
+    """Which training slices an epoch shows, and in which order; as many in each epoch."""
+
+    def __init__(self, rows: np.ndarray, truth: np.ndarray, classes: list[str], args: argparse.Namespace) -> None:
+        """`rows` (n,) of the training slices and their truths (n, labels); flags --sampler and --oversample."""
+        self.rows, self.times = torch.as_tensor(rows), torch.as_tensor(times(truth, classes, args.oversample))
+        self.chances = torch.as_tensor(chances(truth)) * self.times if args.sampler == "balanced" else None
+
+    def __len__(self) -> int:
+        return int(self.times.sum())
+
+    def order(self, generator: torch.Generator) -> torch.Tensor:
+        """The rows of an epoch, int64 (len(self),): each as often as --oversample says, or drawn with replacement."""
+        if self.chances is not None:
+            return self.rows[torch.multinomial(self.chances, len(self), replacement=True, generator=generator)]
+        return self.rows.repeat_interleave(self.times)[torch.randperm(len(self), generator=generator)]
 
 
 def times(truth: np.ndarray, classes: list[str], oversample: dict[str, int]) -> np.ndarray:
@@ -83,30 +135,15 @@ def times(truth: np.ndarray, classes: list[str], oversample: dict[str, int]) -> 
 def chances(truth: np.ndarray) -> np.ndarray:
     """How likely each slice is drawn with the balanced sampler, float (n,), up to a factor: that of its rarest group.
 
-    Groups: the slices with each label, and those without any. A slice of several labels is drawn for the rarest.
+    Groups: the slices with each label, and those without any. A slice of several labels is drawn for the rarest, so that a label
+    which goes along with rarer ones is drawn somewhat more often.
     """
     groups = np.column_stack([truth == 1, ~(truth == 1).any(axis=1)])
     return (groups / np.maximum(groups.sum(axis=0), 1)).max(axis=1)
 
 
-def draw(
-    rows: np.ndarray, truth: np.ndarray, args: argparse.Namespace, classes: list[str], generator: torch.Generator
-) -> torch.Tensor:
-    """The order of an epoch: rows of the training slices, with truths (n, labels); as many as `epoch_length` says."""
-    repeated = times(truth, classes, args.oversample)
-    if args.sampler == "balanced":
-        weights = torch.as_tensor(chances(truth) * repeated)
-        return torch.as_tensor(rows)[torch.multinomial(weights, repeated.sum(), replacement=True, generator=generator)]
-    shown = torch.as_tensor(np.repeat(rows, repeated))
-    return shown[torch.randperm(len(shown), generator=generator)]
-
-
-def epoch_length(truth: np.ndarray, args: argparse.Namespace, classes: list[str]) -> int:
-    return int(times(truth, classes, args.oversample).sum())
-
-
-def change(fit: train.Fit, truth: np.ndarray, classes: list[str]) -> train.Change:
-    """Augmentation by slice: --augment, or for slices that show a label of --augment-label that of the label.
+def augmentation(fit: train.Fit, truth: np.ndarray, classes: list[str]) -> train.Change:
+    """By slice: --augment, or for slices that show a label of --augment-label that of the label (of several the last one).
 
     `truth`: of all slices, (n, labels). With labels about a side no slice is mirrored.
     """
@@ -146,26 +183,28 @@ def validate(
     source: Stacks,
     rows: np.ndarray,
     targets: torch.Tensor,
-    loss: LossFunction,
+    loss_of: LossFunction,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """val_loss and val_f1_macro of the slices `rows`, and what each label does: see `by_epoch`."""
+    """val_loss and val_f1_macro of the slices `rows`, and how each label fares: see `label_scores`."""
     found = inference.logits(fit.judged, spec, source, rows, 4 * fit.args.batch_size, fit.dtype)
-    of_labels = by_epoch("val", spec.classes, found, targets[rows])
+    of_labels = label_scores("val", spec.classes, found, targets[rows])
     f1 = [of_labels[f"val_f1_{name}"] for name in spec.classes]
     macro = float(np.nanmean(f1)) if not np.isnan(f1).all() else float("nan")
-    return {"val_loss": float(loss(found, targets[rows])), "val_f1_macro": macro}, of_labels
+    return {"val_loss": float(loss_of(found, targets[rows])), "val_f1_macro": macro}, of_labels
 
 
-def by_epoch(part: str, classes: list[str], found: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+def label_scores(part: str, classes: list[str], found: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
     """Precision, recall and F1 of each label at a probability of 0.5: `val_f1_SAH` ...; NaN where nothing says.
 
     `found`: logits (n, labels); `truth`: 0, 1, NaN where unknown, which is left out.
     """
-    called, yes, known = found > HALF, truth == 1, ~torch.isnan(truth)
-    tp, fp, fn = ((one & known).sum(dim=0).double().cpu().numpy() for one in (called & yes, called & ~yes, ~called & yes))
-    numbers = {}
+    called, truth = (found > 0).cpu().numpy(), truth.cpu().numpy()
+    yes, no = truth == 1, truth == 0
+    tp, fp, fn = ((one & other).sum(axis=0) for one, other in ((called, yes), (called, no), (~called, yes)))
     with np.errstate(invalid="ignore"):
         scores = {"precision": tp / (tp + fp), "recall": tp / (tp + fn), "f1": 2 * tp / (2 * tp + fp + fn)}
-    for name, values in scores.items():
-        numbers |= {f"{part}_{name}_{label}": float(value) for label, value in zip(classes, values, strict=True)}
-    return numbers
+    return {
+        f"{part}_{name}_{label}": float(value)
+        for name, values in scores.items()
+        for label, value in zip(classes, values, strict=True)
+    }
