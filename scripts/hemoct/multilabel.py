@@ -97,9 +97,7 @@ def read_training(work: Workspace, folders: list[Path]) -> pd.DataFrame:
     for folder in folders:
         path = folder / "train_predictions.csv"
         if not path.exists():
-            raise UserError(
-                f"{work.show(path)} is missing; {predictions.AGAIN[4]}, or choose thresholds with --threshold-from val"
-            )
+            raise UserError(f"{work.show(path)} is missing; {predictions.AGAIN[4]}, or use --threshold-from val")
         frame = tables.read_csv(path, tables.PREDICTION_COLUMNS)
         frames.append(predictions.check(frame.assign(part=VAL), path, several=True).assign(part="train"))
     return pd.concat(frames, ignore_index=True)

@@ -39,6 +39,11 @@ KEPT = {
         "classification/classification_report.txt", "classification/confusion_matrix.png", "classification/*.run.json",
         "hematoma/*.csv", "hematoma/core_and_abc2.png", "hematoma/*.run.json",
     ),
+    4: (
+        "metrics.json", "predictions.csv", "per_label.csv", "by_epoch.csv", "cooccurrence.csv", "confusions.csv", "diagnosis.*",
+        "classification_report.txt", "confusion_matrices.png", "by_epoch.png", "roc.png", "03_evaluate.run.json",
+        "fold*/02_train.run.json", "fold*/history.csv", "fold*/model.json",
+    ),
 }  # fmt: skip
 COMPARED_BY = {1: "03_compare.py", 3: "08_compare.py"}  # task 2 compares no experiments
 COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "*_compare.run.json")

@@ -127,6 +127,21 @@ HEMATOMA_FIGURES = (
     ("core_and_abc2.png", "Unvalidated estimates of the bleeding: bright core and ABC/2 of the boxes, by lesion."),
     ("core_and_edema.png", "Bright core (unvalidated) and predicted edema."),
 )
+MULTILABEL_TABLES = (
+    ("metrics.json", read.over_labels, "All labels on test images; 95 % bootstrap interval over patients."),
+    ("per_label.csv", read.rates, "Each label on test images, each fold at its own validation threshold."),
+    ("cascade.csv", read.rates, "The first stage: whether there is anything; threshold chosen on validation."),
+    ("cascade_comparison.csv", read.differences, "Two stages less one stage, paired by image."),
+)
+MULTILABEL_FIGURES = (
+    ("confusion_matrices.png", "Each label: called or not against truth, each fold at its own validation threshold."),
+    ("by_epoch.png", "Precision, recall and F1 of each label by epoch: what does not learn, and what overfits."),
+    ("cooccurrence.png", "Labels that go together, in truth and as called."),
+    ("roc.png", "ROC of each label, one line a fold."),
+    ("pr.png", "Precision and recall of each label, one line a fold."),
+    ("loss_curves.png", "Training and validation loss of each fold, with the epoch that was kept."),
+    ("*.png", ""),
+)
 SECTIONS = (
     Section(
         "Data", "data/work/{name}", ("0[1-4]_*.run.json",),
@@ -198,6 +213,24 @@ SECTIONS = (
         "Task 3: {folder}", "outputs/{name}/task3/*/classification", ("*.run.json",), FROM_MASKS_TABLES, FROM_MASKS_FIGURES,
     ),
     Section("Task 3: {folder}", "outputs/{name}/task3/*/hematoma", ("*.run.json",), (), HEMATOMA_FIGURES),
+    Section(
+        "Task 4: the working set", "data/work/{name}/task4", ("*.run.json",),
+        tables=(("label_counts.csv", read.label_counts, "Images and patients of each label."),),
+        figures=(("cooccurrence.png", "Labels that go together, and how many each fold has."),),
+    ),
+    Section(
+        "Task 4: all experiments", "outputs/{name}/task4", (),
+        tables=(("", read.results_table, "Metrics on test images; 95 % bootstrap interval over patients."),),
+    ),
+    Section(
+        "Task 4: differences between experiments", "outputs/{name}/task4/comparison", ("*.run.json",),
+        tables=(("comparison.csv", read.differences, "Difference to the first experiment, paired by image."),),
+        figures=(("comparison.png", "Value and 95 % interval of each metric."), ("*.png", "")),
+    ),
+    Section(
+        "Task 4: {folder}", "outputs/{name}/task4/*", ("fold*/02_train.run.json", "*.run.json"),
+        MULTILABEL_TABLES, MULTILABEL_FIGURES,
+    ),
 )  # fmt: skip
 
 

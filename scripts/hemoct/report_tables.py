@@ -32,10 +32,16 @@ RESULT_METRICS = {
     3: {"dice_patient": "Dice by patient", "dice_slice": "Dice by slice", "dice": "Dice, all pixels", "iou": "IoU, all pixels",
         "sensitivity": "Sensitivity, pixels", "nsd_slice": "NSD", "hd95_slice": "HD95",
         "slice_recall": "Slice recall", "slice_specificity": "Slice specificity", "slice_f1": "Slice F1"},
+    4: {"f1_macro": "Macro F1", "f1_micro": "Micro F1", "exact_match": "Exact match", "hamming": "Hamming loss",
+        "rsna_logloss": "RSNA log loss"},
 }  # fmt: skip
 
 CHOSEN_BY = {3: ("val_dice", "Validation Dice")}
 """the number on validation that chooses, by its name in metrics.json and history.csv, with its heading, for tasks that show it"""
+
+
+MARKS = {3: "dice_patient", 4: "exact_match"}
+"""a metric that a task alone has"""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,12 @@ def fold_sizes(path: Path) -> Table:
     return _from_frame(frame.groupby("fold", as_index=False).agg(**counts).astype(int))
 
 
+def label_counts(path: Path) -> Table:
+    """label_counts.csv of task 4 for the whole working set; the folds stay in the file."""
+    frame = pd.read_csv(path)
+    return _from_frame(frame[frame["fold"] == "all"].drop(columns=["fold", "part"]))
+
+
 def rates(path: Path) -> Table:
     """A CSV of rates at some points: each rate with its interval in one cell; counts and thresholds stay in the file."""
     frame = pd.read_csv(path)
@@ -125,9 +137,10 @@ def differences(path: Path) -> Table:
 
 
 def _compared_in(frame: pd.DataFrame) -> dict[str, str]:
-    """The metrics that people compare and a comparison.csv holds, with their headings: those of task 3, else of task 1."""
+    """The metrics that people compare and a comparison.csv holds, with their headings; what is in it tells the task."""
     there = set(frame["metric"])
-    return {key: name for key, name in RESULT_METRICS[3 if "dice_patient" in there else 1].items() if key in there}
+    task = next((task for task, mark in MARKS.items() if mark in there), 1)
+    return {key: name for key, name in RESULT_METRICS[task].items() if key in there}
 
 
 def _compared(of_one: pd.DataFrame, columns: list[str], sign: str = "") -> list[str]:
@@ -143,15 +156,28 @@ def metrics_table(path: Path) -> Table:
     return Table(["metric", "value (95 % interval)", "note"], [*rows, ["slices", _words(content["n"]), ""]])
 
 
+def over_labels(path: Path) -> Table:
+    """metrics.json of task 4: the numbers over all labels; those of each label are in per_label.csv."""
+    content = files.read_json(path)
+    rows = [[name, metric(content["metrics"][key]), content["metrics"][key].get("reason") or ""]
+            for key, name in RESULT_METRICS[4].items()]  # fmt: skip
+    return Table(["metric", "value (95 % interval)", "note"], [*rows, ["images", _words(content["n"]), ""]])
+
+
 def results_table(task: Path) -> Table:
     """The experiments of a task folder that have been evaluated, one row each, with the metrics that people compare."""
     number = int(task.name.removeprefix("task"))
     compared, chosen_by = RESULT_METRICS[number], CHOSEN_BY.get(number)
+    found = {
+        path: files.read_json(path) for path in sorted([*task.glob("*/metrics.json"), *task.glob("*/truth-boxes/metrics.json")])
+    }
+    if number == 4:
+        labels = dict.fromkeys(label for content in found.values() for label in content["labels"])
+        compared = compared | {f"f1_{label}": f"F1 {label}" for label in labels}
     columns = ["experiment", "protocol", "slices", "patients", *compared.values()]
     columns += [chosen_by[1], "Seconds an epoch"] if chosen_by else []
     rows = []
-    for path in sorted([*task.glob("*/metrics.json"), *task.glob("*/truth-boxes/metrics.json")]):
-        content = files.read_json(path)
+    for path, content in found.items():
         entries = [content["metrics"].get(key, {"value": None}) for key in compared]
         done = content.get("folds_done", "")
         noted = done.startswith("folds") or "upper bound" in done  # said where folds are missing, or the truth was looked at
