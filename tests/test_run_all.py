@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -161,6 +162,7 @@ def test_other_data_train_with_the_defaults_of_the_step(copy: Copy) -> None:
         "task1_classification/01_train.py --experiment resnet18-augment --augment affine --dataset mine --resume",
         "task2_detection/02_train.py --experiment yolov8n --dataset mine --resume",
         "task3_segmentation/02_train.py --experiment unet-resnet34 --boxes yolov8n --dataset mine --resume",
+        "task4_multilabel/02_train.py --experiment resnet18 --heads any,types --dataset mine --resume",
     ]
 
 
@@ -192,10 +194,39 @@ def test_segmentation_needs_masks_and_sees_whole_slices_without_boxes(copy: Copy
     assert all(flag in call for call in training) and ("--region slice" in " ".join(training)) is (masks > 0 and not boxes)
 
 
+@pytest.mark.parametrize(
+    ("labels", "exclusive", "trained"), [(["IPH", "SAH"], False, True), (["hemorrhage"], False, False), (["a", "b"], True, False)]
+)
+def test_types_need_labels_that_go_together(copy: Copy, labels: list[str], exclusive: bool, trained: bool) -> None:
+    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
+    work = copy.folder / "data" / "work" / "mine"
+    work.mkdir(parents=True)
+    told = {"labels": labels, "exclusive": exclusive, "classes": ["x", "y"]}
+    (work / "dataset.json").write_text(json.dumps(told, indent=2))
+    done = copy.bash("run_all.sh", "--dataset", "mine")
+    assert done.returncode == 0 and ("skipped: labels.csv has no labels" in done.stdout) is not trained
+    assert any("task4_multilabel" in call for call in copy.log) is trained
+
+
+def test_the_demonstration_has_types_of_bleeding_as_data_of_their_own(copy: Copy, tmp_path: Path) -> None:
+    place = tmp_path / "other place"
+    place.mkdir()
+    done = copy.bash("run_all.sh", "--dataset", "demo", "--root", str(place))
+    assert done.returncode == 0, done.stderr
+    of_types = [call for call in copy.log if "--dataset demo-types" in call]
+    assert of_types[0] == (
+        f"scripts/01_get_data.py --dataset demo-types --root {place} --from {place}/data/raw/demo/types --skip-if-done"
+    )
+    assert all(f"--root {place}" in call and "--dataset demo " not in call for call in of_types)
+    assert [call.split()[0] for call in of_types if "task4" in call] == [
+        f"task4_multilabel/{name}.py" for name in ("01_prepare_labels", "02_train", "03_evaluate", "04_cascade")
+    ]
+
+
 def test_small_trains_without_a_network(copy: Copy) -> None:
     done = copy.bash("run_all.sh", "--dataset", "mine", "--small", "--list")
     training = [line for line in done.stdout.splitlines() if "_train.py" in line or "_gate" in line]
-    assert len(training) == 5 and all("--weights none" in line for line in training)
+    assert len(training) == 6 and all("--weights none" in line for line in training)
     (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
     failed = copy.bash("run_all.sh", "--dataset", "mine", "--small", fail_at="05_make_splits")
     assert failed.stderr.splitlines()[-1].endswith("--from-step 5 --small")
