@@ -13,34 +13,16 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
-from hemoct import bootstrap, cli, comparison, experiments, files, plots, plots_classification, tables
+from hemoct import cli, comparison, comparison_step, plots_classification
+
+KIND = comparison_step.Kind(
+    task=1, read=comparison.read, needed=("metrics.json", "predictions.csv"), compared=comparison.METRICS,
+    shares=plots_classification.MEASURED,
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = cli.parser(__doc__)
-    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="the first is what others are compared with; "
-                        "default: all that are evaluated")  # fmt: skip
-    args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
-    names = list(dict.fromkeys(args.experiments)) or experiments.evaluated(work, 1)
-    folder = work.task(1) / "comparison"
-    inputs = [work.task(1) / name / file for name in names for file in ("metrics.json", "predictions.csv")]
-    run = cli.Run(__file__, args, folder, inputs)
-    if run.up_to_date():
-        return
-    found = [comparison.read(work, name) for name in names]
-    with run:
-        table = comparison.table(found, bootstrap.RESAMPLES, args.seed)
-        text = comparison.markdown(table)
-        run.wrote(
-            tables.write_csv(folder / "comparison.csv", table),
-            files.write_text(folder / "comparison.md", text),
-            plots.save(
-                plots_classification.comparison(table, f"{work.dataset}: test images out of fold"), folder / "comparison.png"
-            ),
-        )
-    print(text)
-    print(f"{work.show(folder)}: {len(names)} experiment(s)")
+    comparison_step.run(__file__, cli.parse(comparison_step.parser(__doc__), argv, __file__), KIND)
 
 
 if __name__ == "__main__":

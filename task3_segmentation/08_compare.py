@@ -12,34 +12,16 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
-from hemoct import bootstrap, cli, comparison, experiments, files, plots, plots_classification, segmentation_comparison, tables
+from hemoct import cli, comparison_step, segmentation_comparison
+
+KIND = comparison_step.Kind(
+    task=3, read=segmentation_comparison.read, needed=segmentation_comparison.NEEDED,
+    compared=segmentation_comparison.COMPARED, shares=segmentation_comparison.SHARES, cases="test slices",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = cli.parser(__doc__)
-    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="the first is what others are compared with; "
-                        "default: all that are evaluated")  # fmt: skip
-    args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
-    names = list(dict.fromkeys(args.experiments)) or experiments.evaluated(work, 3)
-    folder = work.task(3) / "comparison"
-    inputs = [work.task(3) / name / file for name in names for file in segmentation_comparison.NEEDED]
-    run = cli.Run(__file__, args, folder, inputs)
-    if run.up_to_date():
-        return
-    found = [segmentation_comparison.read(work, name) for name in names]
-    with run:
-        table = comparison.table(found, bootstrap.RESAMPLES, args.seed)
-        text = comparison.markdown(table, "Task 3: experiments side by side", segmentation_comparison.COMPARED)
-        heading = f"{work.dataset}: test slices out of fold"
-        drawn = plots_classification.comparison(table, heading, segmentation_comparison.SHARES)
-        run.wrote(
-            tables.write_csv(folder / "comparison.csv", table),
-            files.write_text(folder / "comparison.md", text),
-            plots.save(drawn, folder / "comparison.png"),
-        )
-    print(text)
-    print(f"{work.show(folder)}: {len(names)} experiment(s)")
+    comparison_step.run(__file__, cli.parse(comparison_step.parser(__doc__), argv, __file__), KIND)
 
 
 if __name__ == "__main__":

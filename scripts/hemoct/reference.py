@@ -45,7 +45,7 @@ KEPT = {
         "fold*/02_train.run.json", "fold*/history.csv", "fold*/model.json",
     ),
 }  # fmt: skip
-COMPARED_BY = {1: "03_compare.py", 3: "08_compare.py"}  # task 2 compares no experiments
+COMPARED_BY = {1: "03_compare.py", 3: "08_compare.py", 4: "07_compare.py"}  # task 2 compares no experiments
 COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "*_compare.run.json")
 MARKED = re.compile(r"(<!-- results: (?P<dataset>\S+)/task(?P<task>\d+) -->\n).*?(<!-- end results -->)", re.DOTALL)
 

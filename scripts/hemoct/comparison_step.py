@@ -1,0 +1,68 @@
+"""What the steps of all tasks do that set experiments side by side: flags, inputs, tables, figure."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hemoct import bootstrap, cli, comparison, experiments, files, plots, plots_classification, tables
+from hemoct.comparison import Evaluated
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is other from task to task."""
+
+    task: int
+    read: Callable[[cli.Workspace, str], Evaluated]
+    """reads an evaluated experiment by its name"""
+    needed: tuple[str, ...]
+    """the files of an experiment that are read"""
+    compared: tuple[str, ...]
+    """metrics of comparison.md; comparison.csv has all"""
+    shares: tuple[str, ...]
+    """those from 0 to 1, which are drawn"""
+    of_label: tuple[str, ...] = ()
+    """metrics that each label of an experiment has, as METRIC_LABEL; compared and drawn too"""
+    cases: str = "test images"
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    made = cli.parser(doc)
+    made.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="the first is what others are compared with; "
+                      "default: all that are evaluated")  # fmt: skip
+    return made
+
+
+def run(step: str, args: argparse.Namespace, kind: Kind) -> None:
+    """Compare the experiments that `args` names; writes comparison.csv, .md and .png to outputs/NAME/taskN/comparison."""
+    work = cli.workspace(args)
+    names = list(dict.fromkeys(args.experiments)) or experiments.evaluated(work, kind.task)
+    folder = work.task(kind.task) / "comparison"
+    record = cli.Run(step, args, folder, [work.task(kind.task) / name / file for name in names for file in kind.needed])
+    if record.up_to_date():
+        return
+    found = [kind.read(work, name) for name in names]
+    with record:
+        record.wrote(*write(folder, found, kind, work.dataset, args.seed))
+    print((folder / "comparison.md").read_text(encoding="utf-8"))
+    print(f"{work.show(folder)}: {len(names)} experiment(s)")
+
+
+def write(
+    folder: Path, found: list[Evaluated], kind: Kind, dataset: str, seed: int, title: str = "experiments side by side",
+    remarks: tuple[str, ...] = (),
+) -> list[Path]:  # fmt: skip
+    """Write comparison.csv, comparison.md, with `remarks` below, and comparison.png to `folder`; returns them."""
+    table = comparison.table(found, bootstrap.RESAMPLES, seed)
+    labels = dict.fromkeys(label for one in found for label in one.content["labels"]) if kind.of_label else ()
+    more = tuple(f"{metric}_{label}" for metric in kind.of_label for label in labels)
+    text = comparison.markdown(table, f"Task {kind.task}: {title}", kind.compared + more)
+    drawn = plots_classification.comparison(table, f"{dataset}: {kind.cases} out of fold", kind.shares + more)
+    return [
+        tables.write_csv(folder / "comparison.csv", table),
+        files.write_text(folder / "comparison.md", text + "".join(["\n", *(f"* {line}\n" for line in remarks)] * bool(remarks))),
+        plots.save(drawn, folder / "comparison.png"),
+    ]

@@ -1,0 +1,27 @@
+"""Compare multi-label experiments: values with intervals side by side, and paired differences to the first one.
+
+A difference is paired by image and resamples the same patients for both; images that only one experiment tested are left out and
+counted. Each experiment keeps its own thresholds. Differences need the same labels: --labels compares experiments by those that
+all of them have, such as one with a head for any bleeding and one without.
+
+Reads   outputs/NAME/task4/EXPERIMENT/{metrics.json,predictions.csv}    task4_multilabel/03_evaluate.py, 04_cascade.py --pool
+Writes  outputs/NAME/task4/comparison/                                  comparison.csv, comparison.md, comparison.png
+Next    python scripts/90_make_report.py
+
+    python task4_multilabel/07_compare.py resnet18 resnet18-two-heads --labels IVH,IPH,SAH
+"""
+
+from __future__ import annotations
+
+from hemoct import bootstrap, cli, comparison_step, multilabel_comparison
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = comparison_step.parser(__doc__)
+    parser.add_argument("--labels", type=cli.names, metavar="A,B", help="compare by these labels alone; default: all")
+    args = cli.parse(parser, argv, __file__)
+    comparison_step.run(__file__, args, multilabel_comparison.kind(args.labels, bootstrap.RESAMPLES, args.seed))
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
