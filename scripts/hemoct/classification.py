@@ -59,7 +59,7 @@ class Question:
     labels: list[str]
     positive: str | None
     probability: bool = field(default=True, compare=False)
-    """whether `p` is a probability. A score has no temperature, Brier score or calibration, and 0 is never called positive"""
+    """whether `p` is a probability; a score has no temperature, Brier score or calibration"""
 
     @property
     def names(self) -> list[str]:
@@ -181,7 +181,10 @@ def evaluate_external(frame: pd.DataFrame, rules: list[Rule], asked: Question | 
 
 
 def choose(asked: Question, fold: int, val: Scored, fixed: dict[str, float] = FIXED) -> Rule:
-    """Thresholds and temperature from validation; 0.5 and 1 where a class is missing there."""
+    """Thresholds and temperature from validation; 0.5 and 1 where a class is missing there.
+
+    A 0 is never called positive: a slice in which a detector saw nothing, or that a first stage has ruled out.
+    """
     present, why = np.unique(val.y), "validation has a single class"
     if asked.positive is not None:
         why = f"validation has no {'negative' if 1 in present else 'positive'}"
@@ -194,8 +197,7 @@ def choose(asked: Question, fold: int, val: Scored, fixed: dict[str, float] = FI
         return Rule(fold, {}, "most probable class", *fitted)
     if one_class:
         return Rule(fold, dict.fromkeys(POINTS, 0.5) | fixed, f"0.5: {why}", *fitted)
-    above = -np.inf if asked.probability else 0.0
-    chosen = {name: point(val.y, val.p, above=above) for name, point in POINTS.items()}
+    chosen = {name: point(val.y, val.p, above=0.0) for name, point in POINTS.items()}
     return Rule(fold, chosen | fixed, f"{MAX_F1} on val", *fitted)
 
 
