@@ -12,7 +12,7 @@ import toy
 from PIL import Image
 
 from hemoct import images, slice_data, tables
-from hemoct.batches import Gather, Store, draw
+from hemoct.batches import Gather, Stacks, Store, draw
 from hemoct.cli import UserError
 
 
@@ -83,6 +83,43 @@ def test_colour_becomes_grey_and_other_extensions_are_read_by_content(tmp_path):
     Image.fromarray(colour).save(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")
     assert images.read_grey(tmp_path / "a.jpg").shape == (8, 8)
+
+
+def test_planes_are_grey_or_red_green_and_blue(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    Image.fromarray(colour).save(tmp_path / "windows.png")
+    Image.fromarray(colour[..., 0]).save(tmp_path / "grey.png")
+    assert (images.read_planes(tmp_path / "windows.png", 3) == colour.transpose(2, 0, 1)).all()
+    assert (images.read_planes(tmp_path / "windows.png", 1)[0] == images.read_grey(tmp_path / "windows.png")).all()
+    assert images.read_planes(tmp_path / "grey.png", 1).shape == (1, 6, 9)
+    assert (images.read_planes(tmp_path / "grey.png", 3) == colour[..., 0]).all(), "a grey image is each of the three"
+    with pytest.raises(UserError, match=r"absent\.png is missing"):
+        images.read_planes(tmp_path / "absent.png", 3)
+
+
+def test_the_cache_of_three_channels_lies_beside_that_of_grey(work):
+    labels = toy.make(work)
+    colour = np.random.default_rng(1).integers(0, 256, (len(labels), 32, 32, 3), np.uint8)
+    for name, pixels in zip(labels["image"], colour, strict=True):
+        Image.fromarray(pixels).save(work.raw / name)
+    cached = images.cached(work, labels, 32, channels=3)
+    assert cached.dtype == np.uint8 and cached.shape == (3 * len(labels), 32, 32)
+    assert (cached.reshape(len(labels), 3, 32, 32) == colour.transpose(0, 3, 1, 2)).all()
+    grey = images.cached(work, labels, 32)
+    assert grey.shape == (len(labels), 32, 32) and (grey[3] == images.read_grey(work.raw / labels["image"].iloc[3])).all()
+    assert sorted(path.name[:4] for path in work.cache.iterdir()) == ["grey", "rgb-"]
+    small = images.decode_all([work.raw / name for name in labels["image"][:2]], 16, 3)
+    assert (small[4] == images.resize(colour[1, ..., 1], 16)).all() and small.shape == (6, 16, 16)
+
+
+def test_stacks_are_batches_of_the_planes_of_each_slice():
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 5, 5), np.uint8)
+    planes = torch.randint(0, 23, (9, 4), generator=torch.Generator().manual_seed(0))
+    rows = torch.tensor([8, 0, 3, 3, 5])
+    found = list(Stacks(Store(pixels, torch.device("cpu")), planes).batches(rows, 2))
+    assert [position.tolist() for position, _ in found] == [[0, 1], [2, 3], [4]]
+    stacked = torch.cat([batch for _, batch in found])
+    torch.testing.assert_close(stacked, torch.from_numpy(pixels)[planes[rows]].float() / 255)
 
 
 def test_grey_statistics_are_those_of_the_chosen_rows():

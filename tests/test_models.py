@@ -38,6 +38,35 @@ def test_families_take_one_grey_channel_at_any_size(backbone, size):
         assert model(torch.zeros(2, 1, size, size)).shape == (2, 3)
 
 
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "mobilenetv3_small_050"])
+def test_a_backbone_says_how_many_numbers_it_gives(backbone):
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        body, features = models.build_backbone(backbone, 32, 3, 0, "none")
+        assert body.eval()(images).shape == (2, features) and features > 5
+        model, classes = models.build_backbone(backbone, 32, 3, 5, "none")
+        assert classes == 5 and model.eval()(images).shape == (2, 5)
+
+
+def test_a_backbone_that_is_unknown_or_cannot_take_the_size():
+    with pytest.raises(UserError, match=r"resnet81 is unknown to timm .*; near it: resnet"):
+        models.build_backbone("resnet81", 32, 1, 1, "none")
+    with pytest.raises(UserError, match=r"inception_v3 cannot take 48 px .*--image-size"):
+        models.build_backbone("inception_v3", 48, 1, 1, "none")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_colour_weights_are_summed_or_repeated_for_other_channels(tmp_path, channels):
+    """Five channels take turns: red, green, blue, red, green, weaker by 3/5, so that the sum keeps its size."""
+    colour = timm.create_model("resnet10t", pretrained=False, in_chans=3, num_classes=7)
+    torch.save(colour.state_dict(), tmp_path / "colour.pt")
+    body, _ = models.build_backbone("resnet10t", 32, channels, 0, str(tmp_path / "colour.pt"))
+    theirs, ours = colour.conv1[0].weight, body.conv1[0].weight
+    expected = {1: theirs.sum(dim=1, keepdim=True), 3: theirs, 5: theirs[:, [0, 1, 2, 0, 1]] * 3 / 5}
+    torch.testing.assert_close(ours, expected[channels])
+    assert torch.equal(body.layer1[0].conv1.weight, colour.layer1[0].conv1.weight)
+
+
 def test_frozen_trains_the_head_only_and_partial_the_upper_half():
     def trained(transfer: str) -> list[str]:
         model = models.build(spec("resnet18"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 import toy
+from sklearn.model_selection import StratifiedGroupKFold
 
 from hemoct import cli, splits, tables
 
@@ -22,6 +24,49 @@ def test_no_patient_is_in_two_folds_and_positives_are_spread():
     positives = labels["hemorrhage"].astype(int).groupby(made["fold"]).sum()
     assert positives.max() - positives.min() <= 3
     assert (made.groupby("patient")["slice_fold"].nunique() > 1).any()  # the naive split does leak: that is its purpose
+
+
+def types(patients: int = 40, slices: int = 10) -> pd.DataFrame:
+    """IVH and IPH on a third each; SAH on two slices of every fifth patient, together with any of the others."""
+    random = np.random.default_rng(0)
+    rows = [(f"{p:03d}_{s}", f"{p:03d}", *(random.random(2) < 1 / 3), p % 5 == 0 and s < 2)
+            for p in range(patients) for s in range(slices)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["image_id", "patient", "IVH", "IPH", "SAH"]).astype(dict.fromkeys(TYPES, "Int64"))
+
+
+TYPES = ["IVH", "IPH", "SAH"]
+
+
+def test_an_image_is_stratified_by_the_rarest_label_that_it_shows():
+    """IVH 8, IPH 7, SAH 5 images; unknown is told apart, and a class of fewer than five is `rare`."""
+    rows = [(1, 0, 0)] * 6 + [(0, 1, 0)] * 6 + [(1, 1, 1), (1, 0, 1), (0, 0, 1), (0, 0, 1), (0, 0, 1)] + [(0, 0, 0)] * 5
+    rows += [(0, None, 0)] * 5 + [(None, 0, 0)] * 2
+    found = splits.strata(pd.DataFrame(rows, columns=TYPES).astype("Int64"), TYPES)
+    assert found.tolist() == ["100"] * 6 + ["010"] * 6 + ["001"] * 5 + ["000"] * 5 + ["0?0"] * 5 + ["rare"] * 2
+
+
+@pytest.mark.parametrize("columns", [["hemorrhage"], ["normal", "pneumonia"], ["a", "b", "c"]])
+def test_one_label_and_exclusive_ones_are_stratified_as_they_are(columns):
+    """The folds of data sets that were split before labels could go together stay the same."""
+    labels = frame(20)
+    number = labels["hemorrhage"] if len(columns) < 3 else pd.Series(range(len(labels))) % 3
+    if len(columns) > 1:
+        labels[columns] = np.eye(len(columns), dtype=int)[number.to_numpy(dtype=int)]
+    joined = labels[columns].astype("string").agg("".join, axis=1)
+    pd.testing.assert_series_equal(splits.strata(labels, columns), joined, check_names=False)
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=42).split(labels, joined, groups=labels["patient"])
+    made = splits.make(labels, columns, seed=42)
+    for fold, (_, test) in enumerate(folds):
+        assert (made["fold"].iloc[test] == fold).all() and (made["fold"] == fold).sum() == len(test)
+
+
+def test_each_fold_has_some_of_a_rare_label():
+    labels = types()
+    made = splits.make(labels, TYPES, seed=42)
+    positive = labels[TYPES].astype(int).groupby(made["fold"]).sum()
+    assert positive["SAH"].sum() == 16 and positive["SAH"].min() >= 2 and positive["SAH"].max() <= 6
+    assert positive[["IVH", "IPH"]].min().min() > 15
+    assert (made.groupby("patient")["fold"].nunique() == 1).all()
 
 
 def test_every_old_assignment_survives_new_patients():
