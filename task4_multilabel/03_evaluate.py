@@ -1,0 +1,124 @@
+"""Evaluate multi-label networks on the test images of their folds: each label, all labels, and what the weakest one lacks.
+
+Each label has its own threshold in each fold, chosen on its validation images (--threshold-from val), or a quantile of the
+probabilities of its training images (train:q90); which one is recorded. Test is only read.
+
+Reads   outputs/NAME/task4/EXPERIMENT/foldK/{predictions.csv,train_predictions.csv,history.csv,model.json}
+                                                                        task4_multilabel/02_train.py
+        data/work/NAME/{labels,splits}.csv, dataset.json                scripts/03_make_labels.py, 05_make_splits.py
+Writes  outputs/NAME/task4/EXPERIMENT/foldK/metrics.json
+        outputs/NAME/task4/EXPERIMENT/    predictions.csv (out-of-fold, with called_LABEL), metrics.json, per_label.csv,
+                                          by_epoch.csv, cooccurrence.csv, confusions.csv, diagnosis.{json,md},
+                                          classification_report.txt, confusion_matrices.png, roc.png, pr.png, by_epoch.png,
+                                          cooccurrence.png, loss_curves.png
+        (--limit-patients N writes to EXPERIMENT/first-N-patients/)
+Next    python task4_multilabel/04_cascade.py, task4_multilabel/07_compare.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hemoct import (
+    bootstrap,
+    cli,
+    diagnosis,
+    experiments,
+    files,
+    multilabel,
+    multilabel_tables,
+    plots,
+    plots_classification,
+    plots_multilabel,
+    predictions,
+    tables,
+    working_set,
+)
+from hemoct.multilabel import MultiLabel
+
+TABLES = ("labels.csv", "dataset.json", "splits.csv")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = cli.parser(__doc__)
+    predictions.add_flags(parser, on=False)
+    parser.add_argument("--threshold-from", type=multilabel.threshold_source, default=multilabel.VAL, metavar="val|train:qNN",
+                        help="maximum F1 on validation, or a quantile of the training probabilities")  # fmt: skip
+    args = cli.parse(parser, argv, __file__)
+    work = cli.workspace(args)
+    for experiment in args.experiment or experiments.trained(work, 4):
+        evaluate(work, experiment, args)
+
+
+def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
+    """Evaluate one experiment and write all its files."""
+    folders = predictions.fold_folders(work, 4, experiment)
+    _, folder = predictions.place(work, 4, experiment, args)
+    made_from = [
+        fold / name for fold in folders for name in ("predictions.csv", "train_predictions.csv", "history.csv", "model.json")
+    ]
+    run = cli.Run(__file__, args, folder, [path for path in made_from if path.exists()] + [work.work / name for name in TABLES])
+    if run.up_to_date():
+        return
+    with run:
+        frame, protocol = multilabel.read(work, experiment, args)
+        training = None if args.threshold_from == multilabel.VAL else multilabel.read_training(work, folders)
+        found = multilabel.evaluate(frame, args.threshold_from, training)
+        about = predictions.describe(work, 4, experiment, work, protocol, folders)
+        content = write_tables(run, folder, found, about, folders, args.seed)
+        for fold in folders if folder == folders[0].parent else []:
+            write_fold(run, fold, found, about, args.seed)
+        draw(run, folder, found, content, folders)
+    table = tables.read_csv(folder / "per_label.csv", ["label"])
+    print(multilabel_tables.summary(content, table, predictions.headline(content), work.show(folder)))
+    print(f"what to try next: {work.show(folder / 'diagnosis.md')}")
+
+
+def write_tables(run: cli.Run, folder: Path, found: MultiLabel, about: dict, folders: list[Path], seed: int) -> dict:
+    """Write the tables of an evaluation; returns the content of metrics.json."""
+    content = multilabel.report(found, about, bootstrap.RESAMPLES, seed)
+    histories = predictions.histories(folders)
+    diagnosed = diagnosis.diagnose(found, content, histories)
+    run.wrote(
+        tables.write_predictions(folder, multilabel_tables.predictions_table(found)),
+        tables.write_csv(folder / "per_label.csv", multilabel_tables.per_label(found, content)),
+        tables.write_csv(folder / "cooccurrence.csv", multilabel_tables.together(found)),
+        tables.write_csv(folder / "confusions.csv", multilabel_tables.mistaken(found)),
+        files.write_json(folder / "diagnosis.json", diagnosed),
+        files.write_text(folder / "diagnosis.md", diagnosis.as_markdown(diagnosed)),
+        files.write_json(folder / "metrics.json", content),
+        files.write_text(
+            folder / "classification_report.txt", multilabel_tables.text_report(found, predictions.headline(content))
+        ),
+    )
+    if histories:
+        run.wrote(tables.write_csv(folder / "by_epoch.csv", multilabel_tables.by_epoch(histories, found.labels)))
+    return content
+
+
+def write_fold(run: cli.Run, fold: Path, found: MultiLabel, about: dict, seed: int) -> None:
+    """metrics.json of one fold alone, where it has test images."""
+    of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
+    if len(of_fold.table):
+        run.wrote(files.write_json(fold / "metrics.json", multilabel.report(of_fold, about, bootstrap.RESAMPLES, seed)))
+
+
+def draw(run: cli.Run, folder: Path, found: MultiLabel, content: dict, folders: list[Path]) -> None:
+    """Draw and save every figure that is not empty."""
+    heading, histories = predictions.headline(content)[0], predictions.histories(folders)
+    whole = found.known.all(axis=1)
+    counts = [working_set.cooccurrence(values[whole]) for values in (found.truth, found.called)]
+    figures = {
+        "confusion_matrices": plots_multilabel.confusion_matrices(found, heading),
+        "roc": plots_multilabel.roc(found, content, heading),
+        "pr": plots_multilabel.precision_recall(found, content, heading),
+        "by_epoch": plots_multilabel.by_epoch(histories, found.labels, heading),
+        "loss_curves": plots_classification.losses(histories, heading),
+        "cooccurrence": plots_multilabel.cooccurrence(*counts, found.labels, heading),
+    }
+    run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)

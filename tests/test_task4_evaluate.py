@@ -1,0 +1,144 @@
+"""03_evaluate.py of task 4 on simulated predictions: files that agree, leaks, unknown labels, bad input."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import simulated_types
+from PIL import Image
+from refusals import refused
+
+from hemoct import bootstrap, files, plots_classification, plots_multilabel, tables
+
+EVALUATE = "task4_multilabel/03_evaluate.py"
+FIGURES = {f"{name}.png" for name in ("confusion_matrices", "roc", "pr", "by_epoch", "loss_curves", "cooccurrence")}
+TABLES = {"predictions.csv", "metrics.json", "per_label.csv", "by_epoch.csv", "cooccurrence.csv", "confusions.csv",
+          "diagnosis.json", "diagnosis.md", "classification_report.txt"}  # fmt: skip
+
+
+@pytest.fixture
+def evaluate(work, run_step, monkeypatch):
+    """Run the step on the toy workspace."""
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 40)
+    return lambda *words: run_step(EVALUATE, *words, "--root", work.root, "--dataset", "toy")
+
+
+@pytest.fixture
+def plain(evaluate, monkeypatch):
+    """The same without the figures, which take most of its time."""
+    for name in ("confusion_matrices", "roc", "precision_recall", "by_epoch", "cooccurrence"):
+        monkeypatch.setattr(plots_multilabel, name, lambda *_: None)
+    monkeypatch.setattr(plots_classification, "losses", lambda *_: None)
+    return evaluate
+
+
+@pytest.fixture
+def frame(work):
+    return simulated_types.make(work)
+
+
+def test_all_files_are_written_and_agree(work, frame, evaluate):
+    simulated_types.predict(work, frame)
+    result = evaluate()
+    assert result.code == 0, result.err
+    folder = work.task(4) / "e"
+    assert {path.name for path in folder.iterdir() if path.is_file()} == FIGURES | TABLES | {"03_evaluate.run.json"}
+    for name in FIGURES:
+        assert np.asarray(Image.open(folder / name).convert("L")).std() > 5, f"{name} is empty"
+    content = files.read_json(folder / "metrics.json")
+    assert (content["n"], content["patients"], content["protocol"], content["folds_done"]) == (200, 20, "patient", "all 5 folds")
+    assert [fold["fold"] for fold in content["folds"]] == [0, 1, 2, 3, 4] and sum(fold["n"] for fold in content["folds"]) == 200
+    assert set(content["folds"][0]["thresholds"]) == set(simulated_types.TYPES)
+    assert {f"{name}_{label}" for name in ("f1", "auroc", "ap") for label in simulated_types.TYPES} <= set(content["metrics"])
+    joined = tables.read_predictions(folder)
+    assert sorted(joined["image_id"]) == sorted(frame["image_id"]) and set(joined["part"]) == {"test"}
+    of_fold = joined["fold"].map({fold["fold"]: fold["thresholds"]["SAH"] for fold in content["folds"]})
+    assert ((joined["p_SAH"] >= of_fold) == joined["called_SAH"]).all()
+    per_label = tables.read_csv(folder / "per_label.csv", ["label", "tp", "fn"]).set_index("label")
+    assert per_label.loc["SAH", "tp"] + per_label.loc["SAH", "fn"] == joined["y_SAH"].sum()
+    assert files.read_json(folder / "fold3" / "metrics.json")["n"] == content["folds"][3]["n"]
+    assert "0.5" not in content["threshold_rule"] and "f1_macro" in result.out and "diagnosis.md" in result.out
+    assert evaluate("--skip-if-done").out.startswith("up to date")
+
+
+def test_an_experiment_of_its_own_comes_out_the_same_twice(work, frame, plain):
+    simulated_types.predict(work, frame)
+    assert plain().code == 0
+    first = (work.task(4) / "e" / "metrics.json").read_bytes()
+    assert plain().code == 0
+    assert (work.task(4) / "e" / "metrics.json").read_bytes() == first
+
+
+def test_quantiles_of_training_are_recorded(work, frame, plain):
+    simulated_types.predict(work, frame)
+    assert plain("--threshold-from", "train:q80").code == 0
+    of_fold = files.read_json(work.task(4) / "e" / "metrics.json")["folds"][0]
+    training = pd.read_csv(work.task(4) / "e" / "fold0" / "train_predictions.csv")
+    assert of_fold["thresholds"]["IVH"] == pytest.approx(training["p_IVH"].quantile(0.8))
+    assert of_fold["threshold_rules"]["IVH"] == "80% quantile of training probabilities"
+    (work.task(4) / "e" / "fold1" / "train_predictions.csv").unlink()
+    assert refused(plain("--threshold-from", "train:q80"), "fold1/train_predictions.csv is missing", "--threshold-from val")
+    assert refused(plain("--threshold-from", "test:q80"), "neither val nor train:qNN")
+
+
+def test_unknown_labels_and_labels_without_positives_do_not_stop(work, frame, plain):
+    frame["SAH"] = 0
+    frame.loc[frame["patient"] < "0008", "IPH"] = pd.NA
+    simulated_types.predict(work, frame)
+    result = plain()
+    assert result.code == 0, result.err
+    content = files.read_json(work.task(4) / "e" / "metrics.json")
+    assert content["metrics"]["auroc_SAH"]["value"] is None and content["metrics"]["auroc_SAH"]["reason"]
+    assert content["unknown_by_label"]["IPH"] == 70 and content["metrics"]["f1_IPH"]["value"] > 0
+
+
+def test_one_fold_and_a_first_look(work, frame, plain):
+    simulated_types.predict(work, frame, folds=(0,))
+    assert plain("--limit-patients", "10").code == 0
+    folder = work.task(4) / "e"
+    assert (
+        files.read_json(folder / "first-10-patients" / "metrics.json")["patients"] == 2 and not (folder / "metrics.json").exists()
+    )
+    assert plain().code == 0
+    assert files.read_json(folder / "metrics.json")["folds_done"] == "folds 0 of 5"
+
+
+def test_a_new_working_set_makes_predictions_old(work, frame, plain):
+    simulated_types.predict(work, frame)
+    folder = work.task(4) / "e" / "fold0"
+    files.write_text(folder / "best.pt", "weights")
+    os.utime(folder / "best.pt", (0, 0))
+    assert plain().code == 0
+    os.utime(work.work / "task4" / "working_set.csv", (2e9, 2e9))
+    assert refused(plain(), "predictions.csv is missing, or older than best.pt or working_set.csv", "--resume")
+
+
+def test_wrong_predictions_stop(work, frame, plain):
+    simulated_types.predict(work, frame)
+    path = work.task(4) / "e" / "fold2" / "predictions.csv"
+    right = pd.read_csv(path, dtype={"patient": str})
+    for wrong, words in (
+        (right.assign(p_SAH=1.2), "probability that is no number from 0 to 1"),
+        (right.drop(columns="y_SAH"), "a column y_LABEL and p_LABEL"),
+        (right.assign(y_SAH=2), "y_LABEL must be 0, 1 or empty"),
+        (right.assign(part=right["part"].map({"val": "test", "test": "val"})), "val and test are not those of fold 2"),
+    ):
+        tables.write_csv(path, wrong)
+        assert refused(plain(), words)
+
+
+def test_test_patients_in_training_stop(work, frame, plain):
+    simulated_types.predict(work, frame)
+    table = tables.read_splits(work)
+    table["fold"] = (table["fold"] + 1) % 5
+    tables.write_splits(work, table)
+    assert refused(plain(), "splits.csv is not the one that e was trained with")
+
+
+def test_unknown_experiments_are_named(work, frame, plain):
+    assert refused(plain("--experiment", "other"), "task4 holds no trained experiment", "task4_multilabel/02_train.py")
+    simulated_types.predict(work, frame)
+    assert refused(plain("--experiment", "other"), "other holds no trained fold; there are: e")
