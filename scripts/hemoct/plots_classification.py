@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,53 +57,65 @@ def losses(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
 
 def roc(found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
     """ROC curves: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
+    return _one_panel(roc_panel, found, content, heading)
+
+
+def precision_recall(found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
+    """Precision over recall: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
+    return _one_panel(precision_recall_panel, found, content, heading)
+
+
+def _one_panel(panel: Callable[..., bool], found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
+    figure, axis = plots.figure(width=5.4, height=5.2)
+    if not panel(axis, found, content["metrics"]):
+        return None
+    plots.title(figure, heading)
+    return figure
+
+
+def roc_panel(axis: Axes, found: Evaluation, values: dict[str, Any]) -> bool:
+    """ROC curves on `axis`; False where no fold has both classes. `values`: the block `metrics` of metrics.json."""
 
     def curve(y: np.ndarray, p: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x, height, _ = roc_curve(y, p, drop_intermediate=False)
         return x, height, np.interp(grid, x, height)
 
-    drawn = _curves(found, content, curve, "auroc")
-    if drawn is None:
-        return None
-    figure, axis = drawn
+    if not _curves(axis, found, values, curve, "auroc"):
+        return False
     axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1, label="chance")
     if found.question.positive is not None:
-        values = content["metrics"]
         _operating_point(axis, values["fpr"]["value"], values["recall"]["value"], found)
     axis.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    plots.title(figure, heading)
     axis.legend(loc="lower right", fontsize=8)
-    return figure
+    return True
 
 
-def precision_recall(found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
-    """Precision over recall: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
+def precision_recall_panel(axis: Axes, found: Evaluation, values: dict[str, Any]) -> bool:
+    """Precision over recall on `axis`; False where no fold has both classes. `values`: the block `metrics` of metrics.json."""
 
     def curve(y: np.ndarray, p: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         precision, recall, _ = precision_recall_curve(y, p)
         recall, precision = recall[::-1], precision[::-1]  # steps: precision belongs to the recall that it reaches
         return recall, precision, precision[np.minimum(np.searchsorted(recall, grid), len(recall) - 1)]
 
-    drawn = _curves(found, content, curve, "ap", steps=True)
-    if drawn is None:
-        return None
-    figure, axis = drawn
+    if not _curves(axis, found, values, curve, "ap", steps=True):
+        return False
+    place = "lower left"
     if found.question.positive is not None:
-        share = content["positives"] / content["n"]
+        place = "lower left" if values["ap"]["value"] > 0.5 else "upper right"  # where the curve is not
+        share = found.test.y.mean()
         axis.axhline(share, color="grey", linestyle=":", linewidth=1, label=f"share of positives {share:.2f}")
-        _operating_point(axis, content["metrics"]["recall"]["value"], content["metrics"]["precision"]["value"], found)
+        _operating_point(axis, values["recall"]["value"], values["precision"]["value"], found)
     axis.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    plots.title(figure, heading)
-    axis.legend(loc="lower left", fontsize=8)
-    return figure
+    axis.legend(loc=place, fontsize=8)
+    return True
 
 
-def _curves(found: Evaluation, content: dict[str, Any], curve: Any, key: str, steps: bool = False) -> tuple[Figure, Axes] | None:
-    """Per class (or for the positive one) the curves of the folds and their mean on a common grid."""
+def _curves(axis: Axes, found: Evaluation, values: dict[str, Any], curve: Any, key: str, steps: bool = False) -> bool:
+    """Per class (or for the positive one) the curves of the folds and their mean on a common grid; False where there is none."""
     y, p, folds = found.test.y, found.test.p, found.test.table["fold"].to_numpy()
     one = found.question.positive is not None
     classes = {key: (y, p)} if one else {f"{key}_{name}": (y == k, p[:, k]) for k, name in enumerate(found.question.labels)}
-    figure, axis = plots.figure(width=5.4, height=5.2)
     grid, anything = np.linspace(0, 1, 501), False
     for number, (name, (truth, score)) in enumerate(classes.items()):
         means = []
@@ -116,17 +130,19 @@ def _curves(found: Evaluation, content: dict[str, Any], curve: Any, key: str, st
             anything = True
             shown = key.upper() if one else f"{name.removeprefix(f'{key}_')}: {key.upper()}"
             of = f"mean of {len(means)} folds, " if len(means) > 1 else ""
-            axis.plot(grid, np.mean(means, axis=0), color=f"C{number}", linewidth=2, label=f"{of}{shown} {_shown(content, name)}")
-    return (figure, axis) if anything else None
+            axis.plot(grid, np.mean(means, axis=0), color=f"C{number}", linewidth=2, label=f"{of}{shown} {_shown(values[name])}")
+    return anything
 
 
 def _operating_point(axis: Axes, x: float | None, y: float | None, found: Evaluation) -> None:
     if x is not None and y is not None:
-        axis.plot(x, y, "o", color="black", markersize=7, label=f"threshold: {found.rules[0].threshold_rule}")
+        rules = Counter(rule.threshold_rule for rule in found.rules)
+        words = [rule + f" ({times} fold{'s' * (times > 1)})" * (len(rules) > 1) for rule, times in rules.items()]
+        label = "threshold: " + "\n".join(words)
+        axis.plot(x, y, "o", color="black", markersize=7, clip_on=False, zorder=3, label=label)
 
 
-def _shown(content: dict[str, Any], name: str) -> str:
-    cell = content["metrics"][name]
+def _shown(cell: dict[str, Any]) -> str:
     low_high = f" ({cell['ci95'][0]:.3f} to {cell['ci95'][1]:.3f})" if cell["ci95"] else ""
     return f"{cell['value']:.3f}{low_high}"
 

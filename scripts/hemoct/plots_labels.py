@@ -13,6 +13,7 @@ from hemoct.tables import PARTS
 COMBINATIONS = 12  # bars; the others are one bar
 SHORT = 6  # letters of a name that fit below a cell without turning it
 CELL, FEWEST_INCHES = 0.85, 3.4
+DARK = 0.55  # mean of red, green and blue below which words are white
 
 
 def overview(together: pd.DataFrame, combinations: pd.Series, counts: pd.DataFrame, heading: str) -> Figure:
@@ -36,7 +37,7 @@ def cooccurrence(axis: Axes, together: pd.DataFrame) -> None:
     images = together["images"].to_numpy().reshape(len(labels), -1)
     share = together["share"].to_numpy(dtype=float).reshape(images.shape)
     words = [f"{n:,}\n{part:.0%}" if np.isfinite(part) else "-" for n, part in zip(images.flat, share.flat, strict=True)]
-    _cells(axis, np.nan_to_num(share), np.array(words).reshape(share.shape), labels, labels)
+    cells(axis, np.nan_to_num(share), np.array(words).reshape(share.shape), labels, labels)
     axis.set(title="Images with both labels, and share of the row", xlabel="... also show", ylabel="of the images with")
 
 
@@ -62,7 +63,7 @@ def positives(axis: Axes, counts: pd.DataFrame) -> None:
     table = table[list(dict.fromkeys(counts["label"]))].astype(int)
     rows = [f"{fold} {part}" for fold, part in table.index]
     share = table.to_numpy() / np.maximum(table.groupby("part").transform("max").to_numpy(), 1)
-    _cells(axis, share, table.to_numpy().astype(str), rows, list(table.columns))
+    cells(axis, share, table.to_numpy().astype(str), rows, list(table.columns))
     for row, column in np.argwhere(table.to_numpy() == 0):
         axis.text(column, row, "none", ha="center", va="center", color="white", weight="bold", fontsize=8,
                   bbox={"facecolor": "#d55e00", "edgecolor": "none", "pad": 2})  # fmt: skip
@@ -71,11 +72,13 @@ def positives(axis: Axes, counts: pd.DataFrame) -> None:
     axis.set(title="Positive images by fold and part", ylabel="fold, part")
 
 
-def _cells(axis: Axes, share: np.ndarray, words: np.ndarray, rows: list[str], columns: list[str]) -> None:
-    """A table as colours (share, 0 to 1) with words in its cells; both (rows, columns)."""
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+def cells(axis: Axes, share: np.ndarray, words: np.ndarray, rows: list[str], columns: list[str],
+          colours: str = "Blues", lowest: float = 0) -> None:  # fmt: skip
+    """A table as colours (share, from `lowest` to 1) with words in its cells; both (rows, columns)."""
+    shown = axis.imshow(share, cmap=colours, vmin=lowest, vmax=1, aspect="auto")
     for (row, column), word in np.ndenumerate(words):
-        axis.text(column, row, word, ha="center", va="center", fontsize=8, color="white" if share[row, column] > 0.5 else "black")
+        dark = np.mean(shown.to_rgba(share[row, column])[:3]) < DARK
+        axis.text(column, row, word, ha="center", va="center", fontsize=8, color="white" if dark else "black")
     short = max(map(len, columns)) <= SHORT
     axis.set_xticks(range(len(columns)), columns, rotation=0 if short else 35, ha="center" if short else "right")
     axis.set_yticks(range(len(rows)), rows)
