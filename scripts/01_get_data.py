@@ -66,7 +66,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     made.add_argument("--size", type=int, default=256, help="--demo: side of a slice in pixels")
     convert = made.add_argument_group("--from with DICOM files or NIfTI volumes")
     convert.add_argument("--convert", action="store_true", help="convert them even where DIR looks like a data set of images")
-    convert.add_argument("--window", type=window, default="brain", metavar="WINDOW[,WINDOW,WINDOW]",
+    convert.add_argument("--window", type=hounsfield.words, default="brain", metavar="WINDOW[,WINDOW,WINDOW]",
                          help=f"{', '.join(hounsfield.WINDOWS)}, LEVEL/WIDTH in HU or file")  # fmt: skip
     convert.add_argument("--intercept", type=float, metavar="HU", help="where a file's RescaleIntercept is missing or 0")
     convert.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes; default: one a core")
@@ -81,12 +81,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         if getattr(args, name) < least:
             made.error(f"--{name} {getattr(args, name)} is too small, {least} is the least")
     return args
-
-
-def window(text: str) -> str:
-    """The flag as it was typed, once it is known to be a window."""
-    hounsfield.parse_windows(text)
-    return text
 
 
 def origin_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -56,11 +56,14 @@ def is_volume(path: Path) -> bool:
 def find(folder: Path) -> Iterator[Path]:
     """DICOM files and NIfTI volumes below a folder, relative to it, in the same order each time."""
     for path in files.walk(folder):
-        if is_volume(path) or (path.suffix.lower() not in NO_SOURCE and _is_dicom(folder / path)):
+        if is_volume(path) or is_dicom(folder / path):
             yield path
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file may be DICOM, by its name and its first bytes."""
+    if path.suffix.lower() in NO_SOURCE:
+        return False
     try:
         return dicom.looks_like_dicom(path)
     except OSError:  # a link to nothing, no permission: nobody can say what it is
@@ -148,7 +151,7 @@ def convert_one(source: Source, settings: Settings) -> Converted:
     written = []
     try:
         for name, hu, facts in _slices(path, source, settings):
-            grey = _grey(path, hu, facts, settings.windows)
+            grey = to_grey(path, hu, facts, settings.windows)
             image = f"{name}.png"
             with files.replacing(settings.target / image) as temporary:
                 Image.fromarray(grey).save(temporary, format="PNG", compress_level=PNG_LEVEL)
@@ -174,7 +177,8 @@ def _identified(facts: Facts, source: Source) -> Facts:
     return replace(facts, study=study, series=facts.series or study, patient=facts.patient or study)
 
 
-def _grey(path: Path, hu: np.ndarray, facts: Facts, windows: tuple[Window | None, ...]) -> np.ndarray:
+def to_grey(path: Path, hu: np.ndarray, facts: Facts, windows: tuple[Window | None, ...]) -> np.ndarray:
+    """HU as uint8 grey, see hounsfield.to_grey; None is the window of the file's own, and stops where it names none."""
     shown = tuple(facts.window if each is None else each for each in windows)
     if None in shown:
         raise UserError(f"{path} names no window of its own; choose another --window")

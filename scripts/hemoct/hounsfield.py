@@ -36,6 +36,12 @@ def parse_windows(text: str) -> tuple[Window | None, ...]:
     return tuple(_parse(word) for word in words)
 
 
+def words(text: str) -> str:
+    """A flag of windows as it was typed, once parse_windows knows it. A type for argparse."""
+    parse_windows(text)
+    return text
+
+
 def _parse(word: str) -> Window | None:
     if word == OF_FILE:
         return None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ class ImageFiles:
 
     table: pd.DataFrame
     """image (the path as given), image_id ("" where it is not of the data set), slice, group: the patient, or for an image from
-    elsewhere its folder; rows of a group follow one another, by slice number and then by name (2 before 10)"""
+    elsewhere its folder or series; rows of a group follow one another, by slice number and then by name (2 before 10)"""
     labels: pd.DataFrame
     """the row of labels.csv, all missing for an image from elsewhere; without columns where there is no labels.csv"""
     seen: np.ndarray
@@ -39,7 +40,7 @@ class ImageFiles:
         """GROUP/NAME of each image, for the files that are made of it; no two alike."""
         named = {}
         for group, rows in self.groups().items():
-            named |= {row: f"{group}/{name}" for row, name in file_names({row: self.paths[row].stem for row in rows}).items()}
+            named |= {row: f"{group}/{name}" for row, name in file_names({row: _stem(self.paths[row]) for row in rows}).items()}
         return [named[row] for row in range(len(self.table))]
 
     def groups(self) -> dict[str, np.ndarray]:
@@ -76,28 +77,72 @@ def stop_if_taken(out: Path, searched: list[Path], step: str, names: Sequence[st
 
 def threshold(task: int, experiment: Path, folders: list[Path], given: float | None, default: float) -> tuple[float, str]:
     """The threshold from which on something counts, and in words where it comes from: the mean of those of the evaluation."""
-    step = experiments.STEPS[task][1]
     if given is not None:
         return given, "given"
-    path = experiment / "metrics.json"
-    if not path.exists():
-        return default, f"not evaluated yet: {step} chooses one on validation"
-    if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
-        return default, f"trained again since the evaluation: {step} chooses one on validation"
-    chosen = {f"fold{fold['fold']}": fold["threshold"] for fold in files.read_json(path)["folds"]}
-    names = {folder.name for folder in folders}  # the members of an ensemble have a folder each
-    values = [chosen[name] for name in sorted(names) if chosen.get(name) is not None]
+    found, why = _of_folds(task, experiment, folders)
+    values = [fold["threshold"] for fold in found if fold["threshold"] is not None]
     if not values:
-        return default, f"not chosen by {step}: these folds are not in metrics.json"
-    what = "of the fold" if len(names) == 1 else f"mean of {len(values)} folds"
-    return float(np.mean(values)), f"{what}, chosen on validation"
+        return default, why
+    return float(np.mean(values)), f"{_joined(len(values))}, chosen on validation"
 
 
-def look_up(work: Workspace, paths: list[Path], specs: Sequence) -> ImageFiles:
+def thresholds(
+    task: int, experiment: Path, folders: list[Path], given: float | None, default: float, labels: list[str]
+) -> tuple[dict[str, float], str]:
+    """As `threshold`, one for each label. A label for which no fold has one gets the `default`, and the words name it."""
+    if given is not None:
+        return dict.fromkeys(labels, given), "given"
+    found, why = _of_folds(task, experiment, folders)
+    each = {name: [fold["thresholds"].get(name) for fold in found] for name in labels}
+    values = {name: [value for value in of_label if value is not None] for name, of_label in each.items()}
+    none = [name for name in labels if not values[name]]
+    if len(none) == len(labels):
+        return dict.fromkeys(labels, default), why
+    without = f"; {default:.3g} for {', '.join(none)}, which has none there" if none else ""
+    means = {name: float(np.mean(of_label)) if of_label else default for name, of_label in values.items()}
+    rules = dict.fromkeys(rule for fold in found for rule in fold["threshold_rules"].values() if rule)
+    return means, f"{_joined(len(found))}: {'; '.join(rules)}{without}"
+
+
+def _joined(folds: int) -> str:
+    return "of the fold" if folds == 1 else f"mean of {folds} folds"
+
+
+def _of_folds(task: int, experiment: Path, folders: list[Path]) -> tuple[list[dict], str]:
+    """What metrics.json says of the folds of these models; and why no threshold is known, where none is."""
+    step, path = experiments.STEPS[task][1], experiment / "metrics.json"
+    if not path.exists():
+        return [], f"not evaluated yet: {step} chooses one on validation"
+    if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
+        return [], f"trained again since the evaluation: {step} chooses one on validation"
+    names = {folder.name for folder in folders}  # the members of an ensemble have a folder each
+    found = [fold for fold in files.read_json(path)["folds"] if f"fold{fold['fold']}" in names]
+    return found, f"not chosen by {step}: these folds are not in metrics.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a slice belongs that knows it better than its file's name."""
+
+    series: str
+    """what its neighbours share, and no others"""
+    name: str
+    """of the series, for people"""
+    number: int
+
+
+def look_up(
+    work: Workspace,
+    paths: list[Path],
+    specs: Sequence,
+    places: Mapping[Path, Place] = MappingProxyType({}),
+    known_as: Mapping[str, str] = MappingProxyType({}),
+) -> ImageFiles:
     """Match files with labels.csv by their place (links resolved) and sort them into groups. Without labels.csv none is known.
 
     `specs` are those of the models (hemoct.specs). Where splits.csv is no longer theirs, any image of the data set may have been
-    seen.
+    seen. `places`: of paths from elsewhere, where their series is known; `known_as`: the image that the data set made of a file.
+    Both of its paths are with links resolved.
     """
     rows, layout, labels = {}, None, None
     if (work.work / "labels.csv").exists():
@@ -105,20 +150,29 @@ def look_up(work: Workspace, paths: list[Path], specs: Sequence) -> ImageFiles:
         labels, layout = tables.read_labels(work, dataset), dataset.layout
         rows = {os.path.realpath(work.raw / name): row for row, name in enumerate(labels["image"])}
     real = [os.path.realpath(path) for path in paths]
-    of_file = [rows.get(place) for place in real]
-    keys = [("folder", str(Path(place).parent)) if row is None else ("", labels["patient"][row])
-            for place, row in zip(real, of_file, strict=True)]  # fmt: skip
-    names = file_names({key: Path(key[1]).name if key[0] else key[1] for key in sorted(keys)})
+    of_file = [rows.get(known_as.get(place, place)) for place in real]
+    keys, slices = [], []
+    for path, at, row in zip(paths, real, of_file, strict=True):
+        folder, place = Path(at).parent, places.get(path)
+        elsewhere = ("series", place.series, place.name) if place else ("folder", str(folder), folder.name)
+        keys.append(elsewhere if row is None else ("", labels["patient"][row], labels["patient"][row]))
+        slices.append(labels["slice"][row] if row is not None else place.number if place else pd.NA)
+    names = file_names({key: key[2] for key in sorted(set(keys))})
     table = pd.DataFrame(
         {"image": [str(path) for path in paths], "image_id": ["" if row is None else labels["image_id"][row] for row in of_file],
-         "slice": pd.array([pd.NA if row is None else labels["slice"][row] for row in of_file], dtype="Int64"),
-         "group": [names[key] for key in keys], "order": [_by_number(str(path)) for path in paths]}
+         "slice": pd.array(slices, dtype="Int64"), "group": [names[key] for key in keys],
+         "order": [_by_number(str(path)) for path in paths]}
     )  # fmt: skip
     table = table.sort_values(["group", "slice", "order"], kind="stable", ignore_index=True).drop(columns="order")
     known = pd.DataFrame(index=table.index)
     if labels is not None:
         known = labels.set_index("image_id").reindex(table["image_id"]).reset_index(drop=True)
     return ImageFiles(table, known, _seen(work, labels, table["image_id"], specs), layout)
+
+
+def _stem(path: Path) -> str:
+    """A file's name without its suffix; `1.2.840.77`, an identifier, has none."""
+    return path.name if path.suffix[1:].isdigit() else path.stem
 
 
 def _by_number(name: str) -> str:

@@ -1,0 +1,115 @@
+"""Labels of image files by several multi-label networks together: the mean of their probabilities, called by thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hemoct import inference, multilabel_data, multilabel_models, segment_files, slice_data, slice_files
+from hemoct.batches import Stacks, Store
+from hemoct.cli import UserError, Workspace
+from hemoct.image_files import ImageFiles, look_up
+from hemoct.multilabel_data import ANY
+from hemoct.multilabel_models import MultiLabelSpec
+from hemoct.slice_files import Slice
+
+OUTPUTS = ("predicted.csv", "passed_over.csv", "figures")
+ALIKE = ("classes", "image_size", "channels", "context")
+"""what models must share whose probabilities are averaged"""
+THRESHOLD = 0.5
+NONE, PLUS = "none", " + "
+"""words of predicted.csv: no label is called; what stands between two that are"""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What is predicted on the images of `shown`; row i of each is the same image."""
+
+    shown: ImageFiles
+    classes: list[str]
+    probability: np.ndarray
+    """float64 (n, classes)"""
+    thresholds: dict[str, float]
+    truth: np.ndarray
+    """float64 (n, classes): 0, 1, NaN where unknown"""
+
+    @cached_property
+    def called(self) -> np.ndarray:
+        """bool (n, classes): the probability reaches the label's threshold."""
+        return self.probability >= np.array([self.thresholds[name] for name in self.classes])
+
+    @property
+    def types(self) -> list[int]:
+        """The columns of the labels apart from `any`."""
+        return [column for column, name in enumerate(self.classes) if name != ANY]
+
+    def words(self, row: int) -> str:
+        """The types that are called: `IPH + SAH`; `any` where nothing but that is, else `none`."""
+        called = self.called[row]
+        named = [self.classes[column] for column in self.types if called[column]]
+        return PLUS.join(named) or (ANY if called.any() else NONE)
+
+    def most_likely(self, row: int) -> str:
+        """The type with the highest probability, called or not; "" where the models know no type."""
+        return self.classes[max(self.types, key=lambda column: self.probability[row, column])] if self.types else ""
+
+    def table(self) -> pd.DataFrame:
+        """predicted.csv."""
+        frame = self.shown.table[["image", "image_id", "group", "slice"]].copy()
+        frame = inference.with_columns(frame, self.classes, None, self.probability)
+        frame[self.classes] = self.called.astype(int)
+        frame["labels"] = [self.words(row) for row in range(len(frame))]
+        frame["most_likely"] = [self.most_likely(row) for row in range(len(frame))]
+        for column, name in enumerate(self.classes):
+            frame[f"y_{name}"] = pd.array(self.truth[:, column], dtype="Float64").astype("Int64")
+        return frame.assign(seen=self.shown.seen.astype(int))
+
+
+def read_specs(folders: list[Path]) -> list[MultiLabelSpec]:
+    """model.json of each folder; stops when their probabilities cannot be averaged."""
+    specs = [MultiLabelSpec.read(folder) for folder in folders]
+    for folder, spec in zip(folders, specs, strict=True):
+        other = [name for name in ALIKE if getattr(spec, name) != getattr(specs[0], name)]
+        if other:
+            raise UserError(
+                f"{folder} differs from {folders[0]} in {', '.join(other)} (model.json); train the folds again, all alike"
+            )
+    return specs
+
+
+def known(work: Workspace, slices: list[Slice], specs: list[MultiLabelSpec]) -> tuple[ImageFiles, list[Slice], dict[Path, str]]:
+    """What the tables know of slices, the slices in its order, and the problem of each that was passed over as a copy."""
+    places, copies = slice_files.arrange(slices)
+    paths = [one.path for one in slices if one.path not in set(copies)]
+    shown = look_up(work, paths, specs, places, slice_files.converted(work) if places else {})
+    by_path = {str(one.path): one for one in slices}
+    return shown, [by_path[name] for name in shown.table["image"]], dict.fromkeys(copies, slice_files.TWICE)
+
+
+def truth(shown: ImageFiles, classes: list[str]) -> np.ndarray:
+    """What labels.csv says, float64 (n, classes), NaN where unknown; `any` is made of the others where it has none of its own."""
+    there = shown.labels.reindex(columns=classes).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    if ANY in classes and ANY not in shown.labels and len(classes) > 1:
+        column = classes.index(ANY)
+        there[:, column] = slice_data.any_of(np.delete(there, column, axis=1))
+    return there
+
+
+def probabilities(
+    slices: list[Slice], shown: ImageFiles, folders: list[Path], batch_size: int, device: torch.device
+) -> np.ndarray:
+    """The mean of the models' probabilities: float64 (n, classes). `slices`: in the order of `shown`, at the models' size."""
+    spec = MultiLabelSpec.read(folders[0])
+    planes = multilabel_data.stacked(segment_files.neighbours(shown, spec.context), spec.channels)
+    source = Stacks(Store(np.concatenate([one.planes for one in slices]), device), torch.as_tensor(planes))
+    total = 0.0
+    for folder in folders:
+        model, spec = multilabel_models.load(folder, device)
+        found = inference.logits(model, spec, source, np.arange(len(slices)), batch_size)
+        total = total + inference.probabilities(found, spec.exclusive)
+    return total / len(folders)

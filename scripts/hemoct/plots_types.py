@@ -1,0 +1,93 @@
+"""Slices with the probabilities of their labels, for people: a figure each, beside the slice a bar for each label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from tqdm import tqdm
+
+from hemoct import plots
+from hemoct.label_files import Labelled
+from hemoct.plots_predicted import SEEN
+from hemoct.slice_files import Slice
+
+CALLED, NOT_CALLED, THRESHOLD, ANNOTATED = "#d55e00", "#b0b0b0", "#202020", "#009e73"
+NO_DIAGNOSIS = "Predicted by a research model; no diagnosis."
+COLOURS = ("red channel", "green channel", "blue channel")
+LEAST_INCHES, LABEL_INCHES = 4.2, 0.42
+
+
+def choose(found: Labelled, most: int) -> np.ndarray:
+    """The rows that are drawn, in the order of the table: those with the highest probability of any label first."""
+    highest = np.argsort(-found.probability.max(axis=1), kind="stable")
+    return np.sort(highest[:most])
+
+
+def write(folder: Path, found: Labelled, rows: np.ndarray, read: Callable[[Path], Slice], windows: str, footer: str) -> None:
+    """Write GROUP/NAME.png of each of the `rows`. `read` gives a slice by its path; `windows`: in which HU are shown."""
+    for row in tqdm(rows, desc="draw", disable=None):
+        drawn = figure(found, row, read(found.shown.paths[row]), windows, footer)
+        plots.save(drawn, folder / f"{found.shown.places[row]}.png")
+
+
+def figure(found: Labelled, row: int, read: Slice, windows: str, footer: str) -> Figure:
+    """The planes of a slice, and the bars of its labels."""
+    planes = read.planes
+    names = windows.split(",") if read.facts is not None else [] if len(planes) == 1 else COLOURS
+    height = max(LEAST_INCHES, 1.8 + LABEL_INCHES * len(found.classes))
+    shown, axes = plots.figure(1, len(planes) + 1, width=LEAST_INCHES, height=height)
+    for axis, plane in zip(axes, planes, strict=False):
+        axis.imshow(plane, cmap="gray", vmin=0, vmax=255)
+        axis.axis("off")
+    for axis, name in zip(axes[:-1], names, strict=False):  # one window may fill three channels
+        axis.set(title=name)
+    bars(axes[-1], found, row)
+    place = found.shown.table.iloc[row]
+    number = "" if place.isna()["slice"] else f", slice {place['slice']}"
+    likely = found.most_likely(row)
+    told = f"; most likely type {likely}" if likely else ""
+    plots.title(shown, f"{found.shown.title(row)} ({place['group']}{number}): {found.words(row)}{told}")
+    lines = [f"{NO_DIAGNOSIS} {footer}", *([f"This image was {SEEN}"] if found.shown.seen[row] else [])]
+    shown.supxlabel("\n".join(lines), fontsize=8)
+    return shown
+
+
+def bars(axis: Axes, found: Labelled, row: int) -> None:
+    """A bar for each label, coloured where it is called; its threshold; and what is annotated, where anything is known."""
+    places, called, truth = np.arange(len(found.classes)), found.called[row], found.truth[row]
+    probability = found.probability[row]
+    axis.barh(places, probability, height=0.62, color=np.where(called, CALLED, NOT_CALLED))
+    limits = np.array([found.thresholds[name] for name in found.classes])
+    axis.vlines(limits, places - 0.4, places + 0.4, color=THRESHOLD, linewidth=2)
+    for place, value in enumerate(probability):
+        axis.text(1.02, place, f"{value:.2f}", va="center", weight="bold" if called[place] else "normal")
+    axis.set_yticks(places, found.classes)
+    for tick, is_called in zip(axis.get_yticklabels(), called, strict=True):
+        tick.set_weight("bold" if is_called else "normal")
+    known = ~np.isnan(truth)
+    for place in places[known]:
+        yes = truth[place] == 1
+        axis.plot(1.24, place, marker="o", markersize=8, color=ANNOTATED, fillstyle="full" if yes else "none", clip_on=False)
+    axis.set(xlim=(0, 1), title="probability")
+    axis.invert_yaxis()
+    axis.grid(False, axis="y")
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    axis.legend(handles=_legend(known.any()), loc="upper left", bbox_to_anchor=(0, -0.1), ncols=3, fontsize=8, frameon=False)
+
+
+def _legend(annotated: bool) -> list[Patch | Line2D]:
+    def sign(words: str, marker: str, colour: str, fill: str = "full") -> Line2D:
+        return Line2D([], [], linestyle="", marker=marker, markersize=8, markeredgewidth=2 if marker == "|" else 1,
+                      color=colour, fillstyle=fill, label=words)  # fmt: skip
+
+    drawn = [Patch(color=CALLED, label="called"), Patch(color=NOT_CALLED, label="not called"), sign("threshold", "|", THRESHOLD)]
+    if annotated:
+        drawn += [sign("annotated", "o", ANNOTATED), sign("annotated as absent", "o", ANNOTATED, "none")]
+    return drawn

@@ -1,0 +1,132 @@
+"""Predict labels on slices: probabilities, called labels, the most likely type, and a figure of the slice with its bars.
+
+Takes images, DICOM files (with or without a suffix), NIfTI volumes, and folders of them. The probability of a label is the mean
+of all fold models; it is called when it reaches the mean of their thresholds, 0.5 where none was chosen. The most likely type
+is that with the highest probability apart from `any`, whether it is called or not. HU are shown in the window in which
+01_get_data.py converted the training data; where that is not known, in the brain window, or for models of three channels in
+brain, subdural and bone. Models with --context see neighbouring slices, as far as you name them: of a DICOM series or a volume by
+position, of a patient of the data set those whose slice numbers follow one another, in any other folder the files before and
+behind by name (2 before 10). Nothing is mirrored.
+A file of a folder that cannot be read, or is no CT slice, is listed and passed over; one that is named itself stops.
+Images on which a model was trained or validated give no honest result; they are counted and marked.
+
+Reads   outputs/NAME/task4/EXPERIMENT/foldK/{best.pt,model.json}    task4_multilabel/02_train.py
+        outputs/NAME/task4/EXPERIMENT/metrics.json                  task4_multilabel/03_evaluate.py (the thresholds, if there)
+        any files; of those that lie in data/raw/NAME, or that 01_get_data.py converted, also labels and patient
+Writes  outputs/NAME/task4/EXPERIMENT/predicted/ (or --out DIR)     figures/PATIENT/IMAGE.png, predicted.csv: image, image_id,
+            group (patient, else series or folder), slice, p_LABEL ..., LABEL ... (0, 1), labels (in words), most_likely,
+            y_LABEL ... (the truth, empty = unknown), seen; passed_over.csv: file, problem. A slice of a volume is VOLUME/NUMBER
+Next    look at the figures; they are no diagnosis
+
+    python task4_multilabel/05_predict.py series/ one_more.png --experiment resnet18
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from hemoct import (
+    cli,
+    device,
+    files,
+    hounsfield,
+    image_files,
+    label_files,
+    layouts,
+    plots_predicted,
+    plots_types,
+    slice_files,
+    tables,
+    train,
+)
+from hemoct.label_files import Labelled
+
+TABLES = ("labels.csv", "dataset.json", "splits.csv")
+LISTED = 10  # files that were passed over and are named on the screen; all are in the table
+FIGURES = 40
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = cli.parse(make_parser(), argv, __file__)
+    work = cli.workspace(args)
+    experiment = work.task(4) / args.experiment
+    folders = image_files.models(work, 4, args.experiment, args.fold)
+    specs = label_files.read_specs(folders)
+    how, why = slice_files.reading(work, specs[0].channels, args.window, args.intercept)
+    out = args.out or experiment / "predicted"
+    image_files.stop_if_taken(out, args.images, Path(__file__).stem, label_files.OUTPUTS)
+    found = slice_files.find(args.images)
+
+    sources = [folder / name for folder in folders for name in ("best.pt", "model.json")]
+    sources += [experiment / "metrics.json", *(work.work / name for name in TABLES), work.raw / layouts.ORIGIN, *args.images]
+    run = cli.Run(__file__, args, out, sources)
+    if run.up_to_date():
+        return
+    with run:
+        slices, problems = slice_files.read_all(found, how, specs[0].image_size)
+        shown, slices, copies = label_files.known(work, slices, specs)
+        classes = specs[0].classes
+        limits, chosen = image_files.thresholds(4, experiment, folders, args.threshold, label_files.THRESHOLD, classes)
+        picked = device.pick(args.device, args.threads)
+        run.note(device=str(picked), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
+        probability = label_files.probabilities(slices, shown, folders, args.batch_size, picked)
+        predicted = Labelled(shown, classes, probability, limits, label_files.truth(shown, classes))
+        drawn = plots_types.choose(predicted, args.figures)
+        with files.replacing_folder(out / "figures") as figures:
+            footer = f"Mean of {len(folders)} model(s) of {args.experiment}."
+            plots_types.write(figures, predicted, drawn, slice_files.again(how), how.window, footer)
+        run.wrote(out / "figures", tables.write_csv(out / "predicted.csv", predicted.table()))
+        run.wrote(*list_problems(out / "passed_over.csv", problems | copies))
+    print(f"{work.show(out)}: {len(slices)} slices, {len(folders)} model(s)")
+    report(predicted, chosen, len(drawn))
+    for line in slice_files.notes(slices, f"{how.window} ({why})"):
+        print(f"  {line}")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser(__doc__)
+    parser.add_argument("images", nargs="+", type=Path, help="image, DICOM or NIfTI files, or folders, searched with all below")
+    parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task4")
+    parser.add_argument("--fold", type=cli.whole_number, metavar="K", help="the model of one fold; default: the mean of all")
+    parser.add_argument("--threshold", type=cli.share, metavar="X",
+                        help="least probability, the same for each label; default: as 03_evaluate.py chose them")  # fmt: skip
+    parser.add_argument("--window", type=hounsfield.words, metavar="WINDOW[,WINDOW,WINDOW]",
+                        help=f"of files in HU: {', '.join(hounsfield.WINDOWS)}, LEVEL/WIDTH or file (their own); default: that "
+                        "of the training data")  # fmt: skip
+    parser.add_argument("--intercept", type=float, metavar="HU", help="where a DICOM file's RescaleIntercept is missing or 0")
+    parser.add_argument("--figures", type=cli.whole_number, default=FIGURES, metavar="N",
+                        help="how many slices are drawn, those with the highest probabilities")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where tables and figures go")
+    parser.add_argument("--batch-size", type=cli.positive_int, default=64)
+    train.add_device_flags(parser)
+    return parser
+
+
+def list_problems(path: Path, problems: dict[Path, str]) -> list[Path]:
+    """Name the files that were passed over, on the screen and in a table; take away that of an earlier call without any."""
+    for file, problem in list(problems.items())[:LISTED]:
+        print(f"passed over: {file} {problem}")
+    if len(problems) > LISTED:
+        print(f"passed over: {len(problems) - LISTED} more, listed in {path.name}")
+    path.unlink(missing_ok=True)
+    frame = pd.DataFrame({"file": map(str, problems), "problem": problems.values()})
+    return [tables.write_csv(path, frame)] if problems else []
+
+
+def report(predicted: Labelled, chosen: str, drawn: int) -> None:
+    """Print the thresholds, how often each label is called, what was not drawn and what was seen in training."""
+    n, called = len(predicted.called), predicted.called.sum(axis=0)
+    print(f"  called from these probabilities up ({chosen}):")
+    for name, count in zip(predicted.classes, called, strict=True):
+        print(f"    {name} {predicted.thresholds[name]:.3g}: {count} slice(s)")
+    if drawn < n:
+        print(f"  figures of the {drawn} highest probabilities; {n - drawn} left out (--figures)")
+    if predicted.shown.seen.any():
+        print(f"  mind: {predicted.shown.seen.sum()} of the {n} slices were {plots_predicted.SEEN}")
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
