@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +43,7 @@ from hemoct import (
     predictions,
     tables,
 )
-from hemoct.cascade import Gated, Stages
+from hemoct.cascade import Decided, Stages
 from hemoct.multilabel_comparison import Labelled
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
@@ -78,7 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--binary", default=cascade.ANY, metavar="EXPERIMENT",
                         help="of task 1: stage 1; any: the output `any` of the multi-label model")  # fmt: skip
     parser.add_argument("--rule", type=cascade.rule, default=cascade.MAX, metavar="max-f1|median|qNN",
-                        help="threshold of stage 1: maximum F1, median or a quantile of probabilities, on validation")  # fmt: skip
+                        help="threshold of stage 1, from validation: max F1, median or quantile of probabilities")  # fmt: skip
     parser.add_argument("--pool", action="store_true", help="one prediction of each study")
     parser.add_argument("--view", action=cascade.View, default={}, metavar="GROUP=EXPERIMENT",
                         help="who answers for the images of a group; may be given several times")  # fmt: skip
@@ -87,18 +87,6 @@ def make_parser() -> argparse.ArgumentParser:
         "--overwrite", action="store_true", help="replace a finished cascade of the same name that had other flags"
     )
     return parser
-
-
-@dataclass(frozen=True)
-class Decided:
-    """What the two stages say, image by image."""
-
-    gated: Gated
-    one_stage: pd.DataFrame
-    """the multi-label model alone on the same images"""
-    unknown: dict[str, list[str]]
-    """types that the experiment of a view does not know, by group"""
-    protocol: str
 
 
 def decide(work: cli.Workspace, args: argparse.Namespace, stages: Stages) -> Decided:

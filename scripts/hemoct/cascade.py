@@ -284,6 +284,18 @@ class Gated:
         )
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What the two stages say, image by image."""
+
+    gated: Gated
+    one_stage: pd.DataFrame
+    """the multi-label model alone on the same images"""
+    unknown: dict[str, list[str]]
+    """types that the experiment of a view does not know, by group"""
+    protocol: str
+
+
 def gate(asked: str, frame: pd.DataFrame, answer: pd.DataFrame, how: str) -> Gated:
     """Choose the threshold of stage 1 in each fold by the rule `how` (see `rule`) on its validation images.
 
