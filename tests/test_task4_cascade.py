@@ -183,7 +183,7 @@ def test_a_classifier_of_task_1_is_the_first_stage(work, frame, run):
     assert predictions.label_columns(joined(work, "plain-cascade-b")) == TYPES
 
 
-def test_it_is_made_again_only_when_a_stage_changed(work, frame, run):
+def test_it_is_made_again_only_when_a_stage_changed(work, run, run_step):
     assert run().code == 0
     folder = work.task(4) / "e-cascade" / "fold1"
     cascade.stop_if_stages_changed(work, folder)
@@ -194,6 +194,8 @@ def test_it_is_made_again_only_when_a_stage_changed(work, frame, run):
     tables.write_predictions(stage, tables.read_predictions(stage).assign(p_IVH=0.5))
     with pytest.raises(cascade.UserError, match=r"e/fold1/predictions\.csv is gone or another one than e-cascade was"):
         cascade.stop_if_stages_changed(work, folder)
+    evaluated = run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "e-cascade")
+    assert refused(evaluated, "e/fold1/predictions.csv", "e-cascade", STEP)
     assert "up to date" not in run("--skip-if-done").out
     cascade.stop_if_stages_changed(work, folder)
 
