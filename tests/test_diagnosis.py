@@ -131,11 +131,28 @@ def test_few_patients_come_first_whatever_else_is_said():
     assert "15 positive test images of 15 patients" in result["weakest"]["remedies"][0]["because"]
 
 
+def test_many_patients_with_a_wide_interval_are_too_few_as_well():
+    shown = SAH * (np.arange(240) < 24 * SLICES)
+    half = np.where((shown == 1) & (np.arange(240) // SLICES % 4 < 2), HIGH, LOW)  # two of four patients are found
+    result = diagnosed(frame(SAH=(shown, half)), LEARNT)
+    low, high = result["weakest"]["f1"]["ci95"]
+    assert of(result, "SAH")["patients"] == 24 and high - low > diagnosis.WIDE
+    assert "01_prepare_labels.py" in commands(result)[0]
+
+
+LOSSES = "--loss weighted-bce, --loss focal or --loss asymmetric"
+
+
 def test_a_label_that_is_ranked_well_below_one_half_wants_another_loss():
-    low = np.where(SAH == 1, 0.2, 0.02)
-    result = diagnosed(frame(SAH=(SAH, low)), LEARNT)
-    assert commands(result) == ["--loss weighted-bce, --loss focal or --loss asymmetric"]
-    assert "AUROC 1.000 (1.000-1.000)" in result["weakest"]["remedies"][0]["because"]
+    result = diagnosed(frame(SAH=(SAH, np.where(SAH == 1, 0.2, 0.02))), LEARNT)
+    assert commands(result) == [LOSSES] and of(result, "SAH")["recall_at_half"] == 0
+    assert commands(diagnosed(frame(SAH=(SAH, np.where(SAH == 1, 0.45, 0.2))), LEARNT)) == [LOSSES], (
+        "the threshold is not far off"
+    )
+    most = np.where(SAH == 1, np.where(np.arange(240) % 3, 0.9, 0.2), 0.02)
+    assert commands(diagnosed(frame(SAH=(SAH, most)), LEARNT)) == [LOSSES], "one third lies low, and so does the threshold"
+    assert LOSSES not in commands(diagnosed(frame(SAH=(SAH, noisy(SAH, 3) / 3)), LEARNT)), "low, but ranked badly"
+    assert "AUROC 1.000 (1.000-1.000)" in result["weakest"]["remedies"][0]["because"], "the interval goes along"
 
 
 def test_a_rare_label_that_is_not_learnt_is_to_be_shown_more_often():
@@ -144,6 +161,7 @@ def test_a_rare_label_that_is_not_learnt_is_to_be_shown_more_often():
     result = diagnosed(frame(SAH=(rare, perfect(rare))), flat)
     assert commands(result) == ["--sampler balanced or --oversample SAH=3"]
     assert of(result, "SAH")["learning"]["state"] == diagnosis.NO_LEARNING
+    assert commands(diagnosed(frame(SAH=(rare, perfect(rare))), LEARNT)) == [], "rare, but learnt"
     assert commands(diagnosed(frame(SAH=GOOD["SAH"]), flat)) == [], "a quarter of the images is not rare"
 
 
@@ -220,6 +238,7 @@ def test_a_remedy_that_the_training_already_had_is_marked():
         (None, [None, None]),
         ({"loss": "bce", "augment_label": {"IVH": "strong"}, "augment": "affine"}, [False, False]),
         ({"loss": "focal", "augment_label": {"SAH": "strong"}}, [True, True]),
+        ({"loss": "asymmetric", "augment": "strong"}, [True, True]),
     ):
         result = diagnosed(low, overfit, flags=flags)
         assert [one["had"] for one in result["weakest"]["remedies"]] == had

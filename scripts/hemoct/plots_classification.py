@@ -102,7 +102,7 @@ def precision_recall_panel(axis: Axes, found: Evaluation, values: dict[str, Any]
         return False
     place = "lower left"
     if found.question.positive is not None:
-        place = "lower left" if values["ap"]["value"] > 0.5 else "upper right"  # where the curve is not
+        place = "lower left" if values["ap"]["value"] > 0.4 else "upper right"  # where the curves are not
         share = found.test.y.mean()
         axis.axhline(share, color="grey", linestyle=":", linewidth=1, label=f"share of positives {share:.2f}")
         _operating_point(axis, values["recall"]["value"], values["precision"]["value"], found)
