@@ -115,7 +115,13 @@ class Label:
 
     @property
     def ranking(self) -> str:
+        """AUROC in words."""
         return report_tables.metric(self.auroc)
+
+    @property
+    def found(self) -> str:
+        """F1 in words."""
+        return report_tables.metric(self.f1)
 
     def ranks(self, least: float, most: float = 1.0) -> bool:
         return self.auroc["value"] is not None and least <= self.auroc["value"] <= most
@@ -137,7 +143,7 @@ class Rule:
 
 RULES = (
     Rule("more patients who show it", lambda it: min(it.positives, it.patients) < FEW or it.width > WIDE,
-         "{it.positives} positive test images of {it.patients} patients, an interval of F1 {it.width:.2f} wide: this tells no "
+         "{it.positives} positive test images of {it.patients} patients, F1 {it.found}: so few, or so wide an interval, tell no "
          "good method from a bad one, and what is named below may be chance",
          "scripts/03_make_labels.py and 05_make_splits.py with more data, then task4_multilabel/01_prepare_labels.py",
          lambda flags, label: False),
