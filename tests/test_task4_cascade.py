@@ -48,6 +48,9 @@ def test_below_the_threshold_of_validation_every_type_is_zero(one):
     points = cascade.operating_points(found, 50, 1).set_index("fold")
     assert points.loc["all", ["images", "unknown", "sensitivity", "specificity", "passed"]].tolist() == [4, 0, 0.5, 0.5, 0.5]
     assert points.loc["all", "stopped_IVH"] == 1 and points.loc[0, "threshold"] == pytest.approx(0.45)
+    strict = cascade.operating_points(gated(one, "q90"), 50, 1).set_index("fold")
+    assert strict.loc["all", "stopped_IVH"] == strict.loc[0, "stopped_IVH"] == 2, "c of validation is not counted"
+    assert strict.loc["all", ["sensitivity", "passed"]].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("how", "threshold", "said"), [
