@@ -66,7 +66,7 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         training = None if args.threshold_from == multilabel.VAL else multilabel.read_training(work, folders)
         found = multilabel.evaluate(frame, args.threshold_from, training)
         about = predictions.describe(work, 4, experiment, work, protocol, folders)
-        content = write_tables(run, folder, found, about, folders, args.seed)
+        content = write_tables(run, work, folder, found, about, folders, args.seed)
         for fold in folders if folder == folders[0].parent else []:
             write_fold(run, fold, found, about, args.seed)
         draw(run, folder, found, content, folders)
@@ -75,11 +75,15 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
     print(f"what to try next: {work.show(folder / 'diagnosis.md')}")
 
 
-def write_tables(run: cli.Run, folder: Path, found: MultiLabel, about: dict, folders: list[Path], seed: int) -> dict:
+def write_tables(
+    run: cli.Run, work: cli.Workspace, folder: Path, found: MultiLabel, about: dict, folders: list[Path], seed: int
+) -> dict:
     """Write the tables of an evaluation; returns the content of metrics.json."""
     content = multilabel.report(found, about, bootstrap.RESAMPLES, seed)
     histories = predictions.histories(folders)
-    diagnosed = diagnosis.diagnose(found, content, histories)
+    seen = [fold for fold in folders if (fold / "train_predictions.csv").exists()]
+    training = multilabel.read_training(work, seen) if seen else None
+    diagnosed = diagnosis.diagnose(found, content, histories, training, flags_of(folders))
     run.wrote(
         tables.write_predictions(folder, multilabel_tables.predictions_table(found)),
         tables.write_csv(folder / "per_label.csv", multilabel_tables.per_label(found, content)),
@@ -95,6 +99,12 @@ def write_tables(run: cli.Run, folder: Path, found: MultiLabel, about: dict, fol
     if histories:
         run.wrote(tables.write_csv(folder / "by_epoch.csv", multilabel_tables.by_epoch(histories, found.labels)))
     return content
+
+
+def flags_of(folders: list[Path]) -> dict | None:
+    """The flags that the folds were trained with; None where nothing tells them."""
+    records = [path for path in (folder / "02_train.run.json" for folder in folders) if path.exists()]
+    return files.read_json(records[0])["arguments"] if records else None
 
 
 def write_fold(run: cli.Run, fold: Path, found: MultiLabel, about: dict, seed: int) -> None:

@@ -142,3 +142,24 @@ def test_unknown_experiments_are_named(work, frame, plain):
     assert refused(plain("--experiment", "other"), "task4 holds no trained experiment", "task4_multilabel/02_train.py")
     simulated_types.predict(work, frame)
     assert refused(plain("--experiment", "other"), "other holds no trained fold; there are: e")
+
+
+def test_the_report_and_the_kept_results_show_each_label(work, frame, plain, run_step):
+    simulated_types.predict(work, frame, heads=True)
+    assert plain().code == 0
+    place = ("--root", work.root, "--dataset", "toy")
+    assert run_step("task4_multilabel/04_cascade.py", "--types", "e", *place).code == 0
+    assert run_step("scripts/90_make_report.py", *place).code == 0
+    page = (work.outputs / "report.md").read_text(encoding="utf-8")
+    titles = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
+    assert titles[-3:] == ["Task 4: all experiments", "Task 4: e", "Task 4: e-cascade"]
+    f1 = files.read_json(work.task(4) / "e" / "metrics.json")["metrics"]["f1_SAH"]["value"]
+    assert "| F1 any | F1 IVH | F1 IPH | F1 SAH |" in page and page.count(f"{f1:.3f} (") >= 2, "of all experiments, and its own"
+    assert "The first of two stages" in page and "Two stages less one stage" in page
+
+    files.write_text(work.root / "README.md", "<!-- results: toy/task4 -->\n<!-- end results -->\n")
+    done = run_step("scripts/91_publish_results.py", "--task", "4", "--experiment", "e", *place)
+    assert done.code == 0, done.err
+    assert f"{f1:.3f} (" in (work.root / "README.md").read_text(encoding="utf-8")
+    kept = {path.name for path in (work.reference / "task4" / "e").iterdir()}
+    assert {"metrics.json", "per_label.csv", "predictions.csv", "diagnosis.md", "fold0"} <= kept

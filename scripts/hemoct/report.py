@@ -130,8 +130,8 @@ HEMATOMA_FIGURES = (
 MULTILABEL_TABLES = (
     ("metrics.json", read.over_labels, "All labels on test images; 95 % bootstrap interval over patients."),
     ("per_label.csv", read.rates, "Each label on test images, each fold at its own validation threshold."),
-    ("cascade.csv", read.rates, "The first stage: whether there is anything; threshold chosen on validation."),
-    ("cascade_comparison.csv", read.differences, "Two stages less one stage, paired by image."),
+    ("stage_one.csv", read.rates, "The first of two stages: is there anything? Thresholds chosen on validation."),
+    ("comparison.csv", read.differences, "Two stages less one stage, paired by image or study."),
 )
 MULTILABEL_FIGURES = (
     ("confusion_matrices.png", "Each label: called or not against truth, each fold at its own validation threshold."),
@@ -140,6 +140,7 @@ MULTILABEL_FIGURES = (
     ("roc.png", "ROC of each label, one line a fold."),
     ("pr.png", "Precision and recall of each label, one line a fold."),
     ("loss_curves.png", "Training and validation loss of each fold, with the epoch that was kept."),
+    ("comparison.png", "Two stages against one: value and 95 % interval of each metric."),
     ("*.png", ""),
 )
 SECTIONS = (

@@ -129,7 +129,8 @@ def gaps(counts: pd.DataFrame) -> list[str]:
                     f"{label}: no {kind} image at all; the label stays in the table, what cannot be computed will be null"
                 )
             elif len(empty):
-                places = empty.groupby("part", sort=False)["fold"].agg(", ".join)
+                of_parts = empty.groupby("part")["fold"].agg(", ".join)
+                places = of_parts.reindex([part for part in tables.PARTS if part in of_parts])
                 where = "; ".join(f"{part} of fold{'s' * (',' in folds)} {folds}" for part, folds in places.items())
                 lines.append(f"{label}: no {kind} image in {where}; metrics that need one will be null there")
     return lines
