@@ -413,6 +413,10 @@ def test_a_figure_shows_the_slice_its_bars_thresholds_and_truth():
     assert marks == {0: "full", 1: "none"}, "annotated, annotated as absent, unknown"
     assert drawn.get_suptitle() == "a (g, slice 7): IPH; most likely type IVH"
     assert "no diagnosis" in drawn.get_supxlabel() and "no honest result" in drawn.get_supxlabel()
+    long = plots_types.figure(found, 0, Slice(Path("x/a.dcm"), planes, None), "brain", f"Models of {'resnet18-' * 20}.")
+    long.canvas.draw()
+    place = long._supxlabel.get_window_extent()
+    assert place.x0 >= 0 and place.x1 <= long.bbox.width, "nothing is cut off"
 
 
 def test_a_figure_names_the_windows_of_hu_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ CALLED, NOT_CALLED, THRESHOLD, ANNOTATED = "#d55e00", "#b0b0b0", "#202020", "#00
 NO_DIAGNOSIS = "Predicted by a research model; no diagnosis."
 COLOURS = ("red channel", "green channel", "blue channel")
 LEAST_INCHES, LABEL_INCHES = 4.2, 0.42
+LETTERS_PER_INCH = 14  # of the lines below a figure
 
 
 def choose(found: Labelled, most: int) -> np.ndarray:
@@ -54,7 +56,8 @@ def figure(found: Labelled, row: int, read: Slice, windows: str, footer: str) ->
     told = f"; most likely type {likely}" if likely else ""
     plots.title(shown, f"{found.shown.title(row)} ({place['group']}{number}): {found.words(row)}{told}")
     lines = [f"{NO_DIAGNOSIS} {footer}", *([f"This image was {SEEN}"] if found.shown.seen[row] else [])]
-    shown.supxlabel("\n".join(lines), fontsize=8)
+    width = int(shown.get_figwidth() * LETTERS_PER_INCH)
+    shown.supxlabel("\n".join(textwrap.fill(line, width) for line in lines), fontsize=8)  # names of experiments can be long
     return shown
 
 
