@@ -307,6 +307,10 @@ def test_stage_1_must_know_the_images_and_be_binary(work, frame, run):
     exclusive = frame.assign(a=1, b=0, c=0)
     simulated.predict(work, exclusive, labels=("a", "b", "c"), experiment="many")
     assert refused(run("--binary", "many"), "many chooses among 3 classes")
+    simulated.predict(work, frame, labels=("IVH",), experiment="ivh")
+    assert refused(run("--binary", "ivh"), "ivh answers for IVH, one of the types")
+    simulated.predict(work, frame.assign(tumour=0), labels=("tumour",), experiment="other")
+    assert refused(run("--binary", "other"), "other answers for tumour, no label of toy", "IVH, IPH, SAH")
 
 
 def test_views_that_do_not_fit_stop(work, frame, run):
@@ -329,7 +333,14 @@ def test_data_without_groups_stop(work, run_step):
     words = (STEP, "--root", work.root, "--dataset", "toy", "--types", "e")
     assert refused(run_step(*words, "--pool"), "labels.csv has no column group", "--pool")
     assert refused(run_step(*words, "--view", "low=e"), "labels.csv has no column group")
-    simulated_types.predict(work, frame, "alone", labels=(), heads=False)
+
+
+def test_a_model_of_any_alone_tells_no_types_apart(work, run_step):
+    frame = simulated_types.make(work, labels=("any", "IVH"))
+    simulated_types.predict(work, frame, "label", labels=("any", "IVH"))
+    assert run_step(STEP, "--root", work.root, "--dataset", "toy", "--types", "label").code == 0, "any as a label is stage 1 too"
+    simulated_types.predict(work, frame, "alone", labels=("any",))
+    assert refused(run_step(STEP, "--root", work.root, "--dataset", "toy", "--types", "alone"), "alone tells no types apart")
 
 
 def test_a_slice_split_is_not_pooled(work, frame, run):

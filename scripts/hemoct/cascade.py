@@ -133,6 +133,7 @@ def answers(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol: str)
     asked = classification.question(predictions.label_columns(found))
     if asked.positive is None:
         raise UserError(f"{stages.binary} chooses among {len(asked.labels)} classes; name a binary experiment with --binary")
+    _stop_if_another_question(work, stages, asked, frame)
     columns = [f"y_{asked.positive}", f"p_{asked.positive}"]
     answer = _aligned(found, frame)[columns].set_axis(["y", "p"], axis=1).astype(float)
     missing = frame["image_id"][answer["p"].isna() & frame["image_id"].isin(_known(work, asked))]
@@ -152,6 +153,20 @@ def _binary_fold(work: Workspace, folder: Path) -> pd.DataFrame:
             f"run: python task1_classification/02_evaluate.py --dataset {work.dataset} --experiment {folder.parent.name}"
         )
     return predictions.check(tables.read_predictions(folder), path)
+
+
+def _stop_if_another_question(work: Workspace, stages: Stages, asked: Question, frame: pd.DataFrame) -> None:
+    """Stop where stage 1 looks for one of the types, or for what is no label of these data."""
+    dataset = tables.read_dataset(work)
+    types = [name for name in predictions.label_columns(frame) if name != ANY]
+    if asked.positive in types:
+        raise UserError(
+            f"{stages.binary} answers for {asked.positive}, one of the types; name an experiment that answers for any"
+        )
+    if asked.positive not in (ANY, *dataset.labels):
+        raise UserError(
+            f"{stages.binary} answers for {asked.positive}, no label of {dataset.name}: {', '.join(dataset.labels)}, or any"
+        )
 
 
 def _known(work: Workspace, asked: Question) -> set[str]:
