@@ -363,3 +363,20 @@ def test_a_label_that_nobody_shows_is_null_with_a_reason(work, run_step):
 def test_an_unknown_rule_is_a_mistake(run, text):
     result = run("--rule", text)
     assert result.code == 2 and "max-f1" in result.err
+
+
+def test_images_that_task_1_was_not_asked_about_are_left_out_of_both(work, frame, run):
+    """SAH is unknown on every seventh image: whether there is any bleeding is unknown too, where nothing else bleeds."""
+    frame["SAH"] = frame["SAH"].astype("Int64").where(np.arange(len(frame)) % 7 != 0)
+    tables.write_labels(work, frame, tables.read_dataset(work))
+    simulated_types.predict(work, frame, heads=True)
+    known = frame["SAH"].notna() | (frame[["IVH", "IPH"]] == 1).any(axis=1)
+    asked = frame[known].assign(any=frame[known][TYPES].max(axis=1).astype(int))
+    simulated.predict(work, asked, labels=("any",), experiment="b")
+    result = run("--binary", "b")
+    assert result.code == 0, result.err
+    assert 0 < (~known).sum() < 40 and f"{2 * (~known).sum()} of 400 predictions are left out" in result.out
+    rows = pd.read_csv(work.task(4) / "e-cascade-b" / "comparison.csv")
+    assert set(rows["n"]) == {known.sum()} and set(rows["left_out"].dropna()) == {0}
+    simulated.predict(work, asked.iloc[5:], labels=("any",), experiment="fewer")
+    assert refused(run("--binary", "fewer"), "task1/fewer", "lack")
