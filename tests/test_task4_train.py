@@ -322,9 +322,12 @@ def test_a_label_that_no_training_image_knows(work, call):
     labels = toy_types.make(work)
     labels["SAH"] = pd.NA
     toy_types.save(work, labels)
-    assert call("--loss", "weighted-bce").code == 0
-    found = predicted(work)
-    assert found["y_SAH"].isna().all() and found["p_SAH"].notna().all() and np.isfinite(history_of(work)["val_loss"]).all()
+    result = call("--loss", "weighted-bce")
+    assert result.code == 0 and "SAH: no positive image in train, val, test" in result.out
+    found, history = predicted(work), history_of(work).iloc[0]
+    assert found["y_SAH"].isna().all() and found["p_SAH"].notna().all()
+    assert np.isfinite(history["val_loss"]) and np.isnan(history["val_f1_SAH"])
+    assert history["val_f1_macro"] == pytest.approx(history[["val_f1_IVH", "val_f1_IPH"]].mean(skipna=False))
 
 
 # --- mistakes: one line, exit code 2
