@@ -32,6 +32,7 @@ import pandas as pd
 from hemoct import (
     bootstrap,
     cascade,
+    cascade_stages,
     cli,
     comparison_step,
     experiments,
@@ -43,7 +44,8 @@ from hemoct import (
     predictions,
     tables,
 )
-from hemoct.cascade import Decided, Stages
+from hemoct.cascade import Decided
+from hemoct.cascade_stages import Stages
 from hemoct.multilabel_comparison import Labelled
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
@@ -55,10 +57,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
-    stages = Stages(args.types, None if args.binary == cascade.ANY else args.binary, args.view)
+    stages = Stages(args.types, None if args.binary == cascade_stages.ANY else args.binary, args.view)
     experiment = work.task(4) / cli.experiment_name(parser, args, f"{args.types}-cascade", NAMED)
-    cascade.stop_if_taken(work, experiment)
-    folds = cascade.fold_folders(work, stages)
+    cascade_stages.stop_if_taken(work, experiment)
+    folds = cascade_stages.fold_folders(work, stages)
     inputs = [folder / name for folders in folds.values() for folder in folders for name in ("predictions.csv", "model.json")]
     run = cli.Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
     if not cli.due({experiment: run}, args.overwrite):
@@ -75,12 +77,12 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--types", required=True, metavar="EXPERIMENT", help="of task 4: the multi-label model")
-    parser.add_argument("--binary", default=cascade.ANY, metavar="EXPERIMENT",
+    parser.add_argument("--binary", default=cascade_stages.ANY, metavar="EXPERIMENT",
                         help="of task 1: stage 1; any: the output `any` of the multi-label model")  # fmt: skip
     parser.add_argument("--rule", type=cascade.rule, default=cascade.MAX, metavar="max-f1|median|qNN",
                         help="threshold of stage 1, from validation: max F1, median or quantile of probabilities")  # fmt: skip
     parser.add_argument("--pool", action="store_true", help="one prediction of each study")
-    parser.add_argument("--view", action=cascade.View, default={}, metavar="GROUP=EXPERIMENT",
+    parser.add_argument("--view", action=cascade_stages.View, default={}, metavar="GROUP=EXPERIMENT",
                         help="who answers for the images of a group; may be given several times")  # fmt: skip
     parser.add_argument("--experiment", help="name of the folder; default: TYPES-cascade and the flags that differ")
     parser.add_argument(
@@ -92,14 +94,14 @@ def make_parser() -> argparse.ArgumentParser:
 def decide(work: cli.Workspace, args: argparse.Namespace, stages: Stages) -> Decided:
     """Read the predictions of the stages and choose the thresholds of stage 1; stops where they do not fit together."""
     frame, protocol = multilabel.read(work, args.types, argparse.Namespace(limit_patients=None))
-    if not [name for name in predictions.label_columns(frame) if name != cascade.ANY]:
+    if not [name for name in predictions.label_columns(frame) if name != cascade_stages.ANY]:
         raise cli.UserError(f"{args.types} tells no types apart; name a multi-label experiment with --types")
     if protocol == "unknown":
         raise cli.UserError(f"{args.types}: its val and test images follow no fold of splits.csv; train it again")
     if args.pool and protocol == "slice":
         raise cli.UserError("--pool: under the slice protocol images of one study are both trained on and tested; leave it")
-    asked, answer = cascade.answers(work, stages, frame, protocol)
-    seen, unknown = cascade.with_views(work, stages, frame.copy(), protocol) if args.view else (frame, {})
+    asked, answer = cascade_stages.answers(work, stages, frame, protocol)
+    seen, unknown = cascade_stages.with_views(work, stages, frame.copy(), protocol) if args.view else (frame, {})
     if unknown and not args.pool:
         group, labels = next(iter(unknown.items()))
         raise cli.UserError(f"--view {group}={args.view[group]} does not know {', '.join(labels)}; add --pool, or name another")

@@ -11,7 +11,8 @@ import simulated
 import simulated_types
 from refusals import refused
 
-from hemoct import cascade, files, multilabel, pooling, predictions, tables
+from hemoct import cascade, cascade_stages, files, multilabel, pooling, predictions, tables
+from hemoct.cli import UserError
 
 STEP, EVALUATE = "task4_multilabel/04_cascade.py", "task4_multilabel/03_evaluate.py"
 TYPES = list(simulated_types.TYPES)
@@ -189,18 +190,18 @@ def test_a_classifier_of_task_1_is_the_first_stage(work, frame, run):
 def test_it_is_made_again_only_when_a_stage_changed(work, run, run_step):
     assert run().code == 0
     folder = work.task(4) / "e-cascade" / "fold1"
-    cascade.stop_if_stages_changed(work, folder)
-    cascade.stop_if_stages_changed(work, work.task(4) / "e" / "fold1")
+    cascade_stages.stop_if_stages_changed(work, folder)
+    cascade_stages.stop_if_stages_changed(work, work.task(4) / "e" / "fold1")
     assert "up to date" in run("--skip-if-done").out
     assert refused(run("--rule", "median", "--experiment", "e-cascade"), "--rule max-f1", "--overwrite")
     stage = work.task(4) / "e" / "fold1"
     tables.write_predictions(stage, tables.read_predictions(stage).assign(p_IVH=0.5))
-    with pytest.raises(cascade.UserError, match=r"e/fold1/predictions\.csv is gone or another one than e-cascade was"):
-        cascade.stop_if_stages_changed(work, folder)
+    with pytest.raises(UserError, match=r"e/fold1/predictions\.csv is gone or another one than e-cascade was"):
+        cascade_stages.stop_if_stages_changed(work, folder)
     evaluated = run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "e-cascade")
     assert refused(evaluated, "e/fold1/predictions.csv", "e-cascade", STEP)
     assert "up to date" not in run("--skip-if-done").out
-    cascade.stop_if_stages_changed(work, folder)
+    cascade_stages.stop_if_stages_changed(work, folder)
 
 
 def test_studies_are_pooled_and_compared_with_pooled_ones(work, frame, run, run_step):
@@ -257,7 +258,7 @@ def test_a_study_column_goes_before_the_patient(work, frame):
     where = pooling.places(work)
     assert where["study"].nunique() == 40 and where.loc["0003_07", "study"] == "0003-1"
     table.assign(study="same").to_csv(place, index=False)
-    with pytest.raises(pooling.UserError, match="study same has images of 20 patients"):
+    with pytest.raises(UserError, match="study same has images of 20 patients"):
         pooling.places(work)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import bootstrap, cascade, classification, metrics, predictions, slice_data, tables
+from hemoct import bootstrap, cascade_stages, classification, metrics, predictions, slice_data, tables
 from hemoct.classification import Evaluation, Question, Rule
 from hemoct.cli import UserError, Workspace
 
@@ -89,7 +89,7 @@ def read_fold(work: Workspace, folder: Path) -> pd.DataFrame:
     Those of a cascade must be of what its stages say now.
     """
     path = folder / "predictions.csv"
-    cascade.stop_if_stages_changed(work, folder)
+    cascade_stages.stop_if_stages_changed(work, folder)
     if not predictions.is_current(work, folder, made_with=("task4/working_set.csv",)):
         raise UserError(f"{work.show(path)} is missing, or older than best.pt or working_set.csv; {predictions.AGAIN[4]}")
     return predictions.check(tables.read_predictions(folder), path, several=True)
