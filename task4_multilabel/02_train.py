@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     if not due:
         return
     chosen = device.pick(args.device, args.threads)
-    any_apart = multilabel_data.ANY in multilabel_models.HEADS[args.heads]
+    any_apart = slice_data.ANY in multilabel_models.HEADS[args.heads]
     data = multilabel_data.load(work, args.image_size, args.channels, args.context, any_apart, args.limit_patients)
     multilabel_training.stop_if_unfit(args, data.classes)
     args.mirror = transforms.mirror_axis(args.mirror, data.layout)

@@ -42,6 +42,7 @@ from hemoct import (
     multilabel_tables,
     pooling,
     predictions,
+    slice_data,
     tables,
 )
 from hemoct.cascade import Decided
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
-    stages = Stages(args.types, None if args.binary == cascade_stages.ANY else args.binary, args.view)
+    stages = Stages(args.types, None if args.binary == slice_data.ANY else args.binary, args.view)
     experiment = work.task(4) / cli.experiment_name(parser, args, f"{args.types}-cascade", NAMED)
     cascade_stages.stop_if_taken(work, experiment)
     folds = cascade_stages.fold_folders(work, stages)
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--types", required=True, metavar="EXPERIMENT", help="of task 4: the multi-label model")
-    parser.add_argument("--binary", default=cascade_stages.ANY, metavar="EXPERIMENT",
+    parser.add_argument("--binary", default=slice_data.ANY, metavar="EXPERIMENT",
                         help="of task 1: stage 1; any: the output `any` of the multi-label model")  # fmt: skip
     parser.add_argument("--rule", type=cascade.rule, default=cascade.MAX, metavar="max-f1|median|qNN",
                         help="threshold of stage 1, from validation: max F1, median or quantile of probabilities")  # fmt: skip
@@ -94,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
 def decide(work: cli.Workspace, args: argparse.Namespace, stages: Stages) -> Decided:
     """Read the predictions of the stages and choose the thresholds of stage 1; stops where they do not fit together."""
     frame, protocol = multilabel.read(work, args.types, argparse.Namespace(limit_patients=None))
-    if not [name for name in predictions.label_columns(frame) if name != cascade_stages.ANY]:
+    if not [name for name in predictions.label_columns(frame) if name != slice_data.ANY]:
         raise cli.UserError(f"{args.types} tells no types apart; name a multi-label experiment with --types")
     if protocol == "unknown":
         raise cli.UserError(f"{args.types}: its val and test images follow no fold of splits.csv; train it again")

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from hemoct import cli, files, slice_data, splits, tables
+from hemoct.slice_data import ANY
 
 TYPES = ("IVH", "IPH", "SAH")
 SHARES = (0.6, 0.5, 0.3)
 """how often a bleeding slice shows each type; at least one it always does"""
-ANY = "any"
 
 
 def make(work: cli.Workspace, patients: int = 20, slices: int = 10, labels: tuple[str, ...] = TYPES, groups: tuple[str, ...] = (),

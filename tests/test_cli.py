@@ -138,3 +138,28 @@ def test_experiments_are_named_by_what_differs():
 @pytest.mark.parametrize("step", sorted(cli.REPOSITORY.glob("*/[0-9][0-9]_*.py")), ids=cli.step_name)
 def test_every_step_runs_when_it_is_called(step):
     assert step.read_text().endswith('\n\nif __name__ == "__main__":\n    cli.exit_cleanly(main)\n')
+
+
+def test_a_run_that_is_gone_on_with_keeps_what_it_took_before(tmp_path):
+    source, folder = tmp_path / "in.csv", tmp_path / "out"
+    source.write_text("a")
+
+    def run(*words: str) -> cli.Run:
+        parser = cli.parser("A step.")
+        parser.add_argument("--resume", action="store_true")
+        parser.add_argument("--lr", type=int, default=1)
+        return cli.Run("/x/07_do_it.py", cli.parse(parser, ["--root", str(tmp_path), *words], "/x/07_do_it.py"), folder, [source])
+
+    with pytest.raises(ZeroDivisionError), run():
+        1 / 0  # noqa: B018
+    first = files.read_json(folder / "07_do_it.run.json")
+    assert first["status"] == "unfinished" and first["wall_s"] >= 0
+    for times in (1, 2):
+        with run("--resume"):
+            pass
+        record = files.read_json(folder / "07_do_it.run.json")
+        assert record["status"] == "ok" and len(record["earlier"]) == times
+    assert record["earlier"][0]["started"] == first["started"] and record["earlier"][0]["wall_s"] == first["wall_s"]
+    with run("--resume", "--lr", "2"):
+        pass
+    assert "earlier" not in files.read_json(folder / "07_do_it.run.json"), "another training"

@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 
 from hemoct import bootstrap, classification, files, metrics, predictions, tables
-from hemoct.cascade_stages import ANY, Stages
+from hemoct.cascade_stages import Stages
 from hemoct.classification import MAX_F1, Evaluation, Question, Rule, Scored
 from hemoct.cli import UserError, Workspace
+from hemoct.slice_data import ANY
 
 MAX, MEDIAN = "max-f1", "median"
 

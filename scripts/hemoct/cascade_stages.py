@@ -12,8 +12,8 @@ import pandas as pd
 from hemoct import classification, experiments, files, predictions, slice_data, tables
 from hemoct.classification import Question
 from hemoct.cli import UserError, Workspace
+from hemoct.slice_data import ANY
 
-ANY = "any"
 STEP = "task4_multilabel/04_cascade.py"
 
 

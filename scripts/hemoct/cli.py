@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib.metadata
 import math
@@ -45,7 +46,7 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
     """The docstring as it stands, and the default of each flag that has one to speak of."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        return action.help if action.default in (None, False, {}) else super()._get_help_string(action)
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -227,6 +228,7 @@ class Run:
         self.path = folder / f"{Path(step).stem}.run.json"
         self.root = args.root
         self._skip = args.skip_if_done
+        self._resumes = getattr(args, "resume", False)
         self._defaults = getattr(args, "defaults", {})
         arguments = {name: _plain(value) for name, value in sorted(vars(args).items()) if name not in NOT_RECORDED}
         self.record: dict[str, Any] = {
@@ -251,8 +253,10 @@ class Run:
         if not self.path.is_file():
             return False
         old = files.read_json(self.path)
-        same = not self._changed(old) and old["inputs"] == self.record["inputs"]
-        return same and old["status"] == "ok" and all((self.root / path).exists() for path in old["outputs"])
+        return self._equals(old) and old["status"] == "ok" and all((self.root / path).exists() for path in old["outputs"])
+
+    def _equals(self, old: dict[str, Any]) -> bool:
+        return not self._changed(old) and old["inputs"] == self.record["inputs"]
 
     def stop_if_other(self, remedy: str) -> None:
         """Stop, with a remedy, rather than write over a finished run that had other flags."""
@@ -287,12 +291,19 @@ class Run:
         self._start = time.monotonic()
         self.record |= {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **_code_version(), "python": platform.python_version()}
         self.record["packages"] = {name: _version(name) for name in RECORDED_PACKAGES}
+        if self._resumes and self.path.is_file():
+            old = files.read_json(self.path)
+            if self._equals(old):  # what it took until now belongs to what is gone on with
+                until_now = {name: old.get(name) for name in ("started", "git_commit", "git_dirty", "wall_s")}
+                self.record["earlier"] = [*old.get("earlier", []), until_now]
         files.write_json(self.path, self.record)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.record["wall_s"] = round(time.monotonic() - self._start, 1)
         if kind is None:
-            self.record |= {"status": "ok", "wall_s": round(time.monotonic() - self._start, 1)}
+            self.record["status"] = "ok"
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():  # the disk may be what it failed at
             files.write_json(self.path, self.record)
 
     def _relative(self, path: Path) -> str:

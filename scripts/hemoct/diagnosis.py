@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from hemoct import multilabel_tables, report_tables
-from hemoct.multilabel import ANY, FEW, MultiLabel
+from hemoct.multilabel import FEW, MultiLabel
+from hemoct.slice_data import ANY
 
 LAST = 3  # epochs at the end whose mean is told: single ones of few positives jump
 LEARNED = 0.5  # training F1 below which a network does not even know by heart what it is shown

@@ -14,8 +14,8 @@ from hemoct import inference, multilabel_data, multilabel_models, segment_files,
 from hemoct.batches import Stacks, Store
 from hemoct.cli import UserError, Workspace
 from hemoct.image_files import ImageFiles, look_up
-from hemoct.multilabel_data import ANY
 from hemoct.multilabel_models import MultiLabelSpec
+from hemoct.slice_data import ANY
 from hemoct.slice_files import Slice
 
 OUTPUTS = ("predicted.csv", "passed_over.csv", "figures")

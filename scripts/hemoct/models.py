@@ -89,8 +89,10 @@ def normalisation(backbone: str, weights: str, mean: float, std: float) -> tuple
         config = timm.models.get_pretrained_cfg(backbone)
         return sum(config.mean) / 3, sum(config.std) / 3
     folder = Path(weights).parent
-    ours = weights not in WORDS and (folder / "model.json").exists()
-    return (read_spec(folder).mean, read_spec(folder).std) if ours else (mean, std)
+    if weights in WORDS or not (folder / "model.json").exists():
+        return mean, std
+    told = files.read_json(folder / "model.json")
+    return told["mean"], told["std"]
 
 
 def stop_if_trained_elsewhere(weights: str, spec: Spec) -> None:
@@ -163,7 +165,8 @@ def load_fitting(model: nn.Module, state: dict[str, torch.Tensor], source: Path 
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if len(fitting) < len(own) / 2:
         raise UserError(
-            f"--weights {source} is a checkpoint of another model: {len(fitting)} of {len(own)} tensors fit; choose its --model"
+            f"--weights {source} is a checkpoint of another model: {len(fitting)} of {len(own)} tensors fit; "
+            "choose the architecture that it was trained with"
         )
     model.load_state_dict(fitting, strict=False)
 

@@ -19,9 +19,9 @@ import pandas as pd
 from hemoct import bootstrap, cascade_stages, classification, metrics, predictions, slice_data, tables
 from hemoct.classification import Evaluation, Question, Rule
 from hemoct.cli import UserError, Workspace
+from hemoct.slice_data import ANY
 
 VAL = "val"
-ANY = "any"
 ANY_COUNTS = 2
 """how often `any` counts in the log loss of the RSNA Intracranial Hemorrhage Detection challenge (2019); a type counts once"""
 FEW = 20

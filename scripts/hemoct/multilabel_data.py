@@ -9,8 +9,7 @@ import pandas as pd
 
 from hemoct import images, slice_data, tables, working_set
 from hemoct.cli import UserError, Workspace
-
-ANY = "any"
+from hemoct.slice_data import ANY
 
 
 @dataclass(frozen=True, kw_only=True)

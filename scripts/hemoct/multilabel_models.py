@@ -10,7 +10,7 @@ from torch import nn
 
 from hemoct import models
 from hemoct.cli import UserError
-from hemoct.multilabel_data import ANY
+from hemoct.slice_data import ANY
 from hemoct.specs import Spec
 
 SIMPLE = "simplecnn"
@@ -143,15 +143,6 @@ def _simple(spec: MultiLabelSpec, weights: str) -> tuple[nn.Module, int]:
     if spec.attention:  # which looks at the maps before they are made flat
         body.flat = nn.Identity()
     return body, features
-
-
-def normalisation(backbone: str, weights: str, mean: float, std: float) -> tuple[float, float]:
-    """As models.normalisation, and for weights of task 4 the mean and standard deviation that they were trained with."""
-    folder = Path(weights).parent
-    if weights in models.WORDS or not (folder / "model.json").exists():
-        return models.normalisation(backbone, weights, mean, std)
-    trained = MultiLabelSpec.read(folder)
-    return trained.mean, trained.std
 
 
 def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:

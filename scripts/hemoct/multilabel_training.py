@@ -12,9 +12,10 @@ import torch
 from hemoct import cli, images, inference, meaning, models, multilabel_losses, multilabel_models, train, transforms
 from hemoct.batches import Stacks
 from hemoct.cli import UserError
-from hemoct.multilabel_data import ANY, LabelledSlices
+from hemoct.multilabel_data import LabelledSlices
 from hemoct.multilabel_losses import LossFunction
 from hemoct.multilabel_models import MultiLabelSpec
+from hemoct.slice_data import ANY
 
 SAMPLERS = ("none", "balanced")
 
@@ -74,7 +75,7 @@ def stop_if_unfit(args: argparse.Namespace, classes: list[str]) -> None:
 def spec_of(args: argparse.Namespace, data: LabelledSlices, fold: int, rows: np.ndarray) -> MultiLabelSpec:
     """model.json of a fold that learns from the images `rows`."""
     grey = images.grey_statistics(data.pixels, np.unique(data.planes[rows]))
-    mean, std = multilabel_models.normalisation(args.backbone, args.weights, *grey)
+    mean, std = models.normalisation(args.backbone, args.weights, *grey)
     spec = MultiLabelSpec(
         image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
         splits_sha256=data.splits_sha256, backbone=args.backbone, classes=data.classes,

@@ -287,9 +287,10 @@ def commands(records: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _how(records: list[dict[str, Any]]) -> str:
-    facts = [commits_of(records)]
+    runs = [run for record in records for run in (*record.get("earlier", []), record)]
+    facts = [commits_of(runs)]
     facts += sorted({record["device"] for record in records if record.get("device")})
-    facts.append(_duration(sum(record.get("wall_s", 0) for record in records)))
+    facts.append(_duration(sum(run.get("wall_s") or 0 for run in runs)))
     if any(record["status"] != "ok" for record in records):
         facts.append("did not end")
     return ", ".join(facts)

@@ -11,6 +11,9 @@ import pandas as pd
 from hemoct import files, images, splits, tables
 from hemoct.cli import UserError, Workspace, positive_int
 
+ANY = "any"
+"""the label that says whether there is any of the others"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Slices:
@@ -122,11 +125,11 @@ def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | N
         return [label], values[:, [dataset.labels.index(label)]]
     if label is None and (dataset.exclusive or len(dataset.labels) == 1):
         return list(dataset.labels), values
-    if label not in (None, "any") or dataset.exclusive:
+    if label not in (None, ANY) or dataset.exclusive:
         raise UserError(f"--label {label} is not a label of {dataset.name}; it has: {', '.join(dataset.labels)}, or any")
-    if "any" in dataset.labels:
-        return ["any"], values[:, [dataset.labels.index("any")]]
-    return ["any"], any_of(values)[:, None]
+    if ANY in dataset.labels:
+        return [ANY], values[:, [dataset.labels.index(ANY)]]
+    return [ANY], any_of(values)[:, None]
 
 
 def any_of(values: np.ndarray) -> np.ndarray:
