@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
         probability = label_files.probabilities(slices, shown, folders, args.batch_size, picked)
-        predicted = Labelled(shown, classes, probability, limits, label_files.truth(shown, classes))
+        predicted = Labelled(shown, classes, probability, limits, label_files.truth(work, shown, classes))
         drawn = plots_types.choose(predicted, args.figures)
         with files.replacing_folder(out / "figures") as figures:
             footer = f"Mean of {len(folders)} model(s) of {args.experiment}."

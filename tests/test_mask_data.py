@@ -58,7 +58,10 @@ def numbered(work: cli.Workspace, slices: list, patients: list[str]) -> mask_dat
         ([1, 2, 3], "aaa", [[0, 0, 0, 1, 2], [0, 0, 1, 2, 2], [0, 1, 2, 2, 2]]),  # ends
         ([1, 2, 4], "aaa", [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1], [2, 2, 2, 2, 2]]),  # a gap
         ([1, 2, 3], "aab", [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1], [2, 2, 2, 2, 2]]),  # another patient, with the next number
-        ([1, 1, 2], "aaa", [[0, 0, 0, 0, 0], [1, 1, 1, 2, 2], [1, 1, 2, 2, 2]]),  # a number twice
+        ([1, 1, 2], "aaa", [[0] * 5, [1] * 5, [2] * 5]),  # a number twice: 2 belongs to either
+        ([1, 1, 2, 2], "aaaa", [[0] * 5, [1] * 5, [2] * 5, [3] * 5]),  # two series: the second 1 and the first 2 are of both
+        ([1, 1, 1], "aab", [[0] * 5, [1] * 5, [2] * 5]),
+        ([3, 3, 4, 5], "abbb", [[0] * 5, [1, 1, 1, 2, 3], [1, 1, 2, 3, 3], [1, 2, 3, 3, 3]]),  # the same number in another patient
         ([None, None, 1], "aaa", [[0] * 5, [1] * 5, [2] * 5]),  # unknown
         ([7], "a", [[0] * 5]),
     ],

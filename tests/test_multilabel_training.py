@@ -16,7 +16,16 @@ import toy_types
 from PIL import Image
 from sklearn.metrics import precision_recall_fscore_support
 
-from hemoct import cli, multilabel_data, multilabel_losses, multilabel_training, tables, transforms
+from hemoct import (
+    cli,
+    multilabel_data,
+    multilabel_losses,
+    multilabel_training,
+    slice_data,
+    tables,
+    transforms,
+    working_set,
+)
 from hemoct.batches import Stacks, Store
 from hemoct.cli import UserError
 from hemoct.multilabel_training import Draws
@@ -101,14 +110,28 @@ def test_only_what_is_seen_is_decoded(work):
 
 def test_any_is_first_and_unknown_where_no_known_type_tells():
     truth = np.array([[0, 1, 0], [0, NAN, 0], [1, NAN, 0], [0, 0, 0]])
-    classes, found = multilabel_data.with_any(LABELS, truth)
+    of_any = slice_data.any_of(truth)
+    classes, found = multilabel_data.with_any(LABELS, truth, of_any)
     assert classes == ["any", *LABELS]
     np.testing.assert_array_equal(found, np.column_stack([[1, NAN, 1, 0], truth]))
-    classes, found = multilabel_data.with_any(["IVH", "any", "SAH"], truth)
+    classes, found = multilabel_data.with_any(["IVH", "any", "SAH"], truth, of_any)
     assert classes == ["any", "IVH", "SAH"], "one that is there is kept, and moved"
     np.testing.assert_array_equal(found, truth[:, [1, 0, 2]])
     with pytest.raises(UserError, match="no type of bleeding beside any"):
-        multilabel_data.with_any(["any"], truth[:, :1])
+        multilabel_data.with_any(["any"], truth[:, :1], truth[:, 0])
+
+
+def test_any_of_some_labels_knows_the_bleeding_of_the_others(tmp_path):
+    """A slice that shows SAH alone bleeds, also for a network that learns IVH and IPH."""
+    work = cli.Workspace(tmp_path, "toy")
+    frame = toy_types.make(work)
+    chosen = working_set.choose(work, ["IVH", "IPH"])
+    tables.write_csv(working_set.folder(work) / "working_set.csv", chosen.table)
+    data = multilabel_data.load(work, toy_types.SIZE, any_apart=True)
+    bleeds = (frame.set_index("image_id")[toy_types.LABELS] == 1).any(axis=1).loc[data.table["image_id"]]
+    assert data.classes == ["any", "IVH", "IPH"]
+    np.testing.assert_array_equal(data.targets[:, 0], bleeds.to_numpy())
+    assert (data.targets[:, 0] > data.targets[:, 1:].max(axis=1)).any(), "on slices with SAH alone"
 
 
 # --- draws

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hemoct import inference, multilabel_data, multilabel_models, segment_files, slice_data, slice_files
+from hemoct import inference, multilabel_data, multilabel_models, segment_files, slice_data, slice_files, tables
 from hemoct.batches import Stacks, Store
 from hemoct.cli import UserError, Workspace
 from hemoct.image_files import ImageFiles, look_up
@@ -91,12 +91,11 @@ def known(work: Workspace, slices: list[Slice], specs: list[MultiLabelSpec]) -> 
     return shown, [by_path[name] for name in shown.table["image"]], dict.fromkeys(copies, slice_files.TWICE)
 
 
-def truth(shown: ImageFiles, classes: list[str]) -> np.ndarray:
-    """What labels.csv says, float64 (n, classes), NaN where unknown; `any` is made of the others where it has none of its own."""
+def truth(work: Workspace, shown: ImageFiles, classes: list[str]) -> np.ndarray:
+    """What labels.csv says, float64 (n, classes), NaN where unknown; `any` is made of all labels where it has no column."""
     there = shown.labels.reindex(columns=classes).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    if ANY in classes and ANY not in shown.labels and len(classes) > 1:
-        column = classes.index(ANY)
-        there[:, column] = slice_data.any_of(np.delete(there, column, axis=1))
+    if ANY in classes and len(shown.labels.columns):
+        there[:, classes.index(ANY)] = slice_data.truth_of_any(shown.labels, tables.read_dataset(work).labels)
     return there
 
 

@@ -39,9 +39,12 @@ def load(
     may lie outside of the working set. `any_apart`: `any` comes first among the classes, see `with_any`.
     """
     chosen = working_set.read(work)
-    classes, truth = with_any(chosen.labels, chosen.truth) if any_apart else (chosen.labels, chosen.truth)
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
+    classes, truth = chosen.labels, chosen.truth
+    if any_apart:
+        of_any = pd.Series(slice_data.truth_of_any(labels, dataset.labels), index=labels["image_id"])
+        classes, truth = with_any(classes, truth, of_any.loc[chosen.table["image_id"]].to_numpy())
     wanted = labels["image_id"].isin(chosen.table["image_id"]).to_numpy()
     slices, kept = slice_data.choose(work, dataset, labels, wanted, limit_patients, why="not in the working set")
     number = labels["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
@@ -58,13 +61,15 @@ def stacked(around: np.ndarray, channels: int) -> np.ndarray:
     return (around[:, :, None] * channels + np.arange(channels)).reshape(len(around), -1)
 
 
-def with_any(labels: list[str], truth: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Labels and truth (n, labels) with `any` as the first, made of the others where it is not among them (slice_data.any_of).
+def with_any(labels: list[str], truth: np.ndarray, of_any: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Labels and truth (n, labels) with `any` as the first: its own column, else `of_any` (n,), what all labels of the data say.
 
-    Raises UserError where there is no other label.
+    Not what these labels say: an image that shows a type which is none of them is no image without bleeding. Raises UserError
+    where there is no other label.
     """
     types = [place for place, name in enumerate(labels) if name != ANY]
     if not types:
         raise UserError("the working set has no type of bleeding beside any; prepare it with more --labels")
-    of_any = truth[:, labels.index(ANY)] if ANY in labels else slice_data.any_of(truth)
+    if ANY in labels:
+        of_any = truth[:, labels.index(ANY)]
     return [ANY, *(labels[place] for place in types)], np.column_stack([of_any, truth[:, types]])

@@ -42,9 +42,12 @@ def neighbours(patient: np.ndarray, number: np.ndarray, context: int) -> np.ndar
     """Rows of the slices from `context` before to `context` behind each, of the same patient: int (n, 2 * context + 1).
 
     Rows are sorted by patient and slice number (float, NaN where unknown). Where the numbers jump, or end, the last slice before
-    the gap is repeated.
+    the gap is repeated. A number that a patient has twice, in two series, has no neighbours: nothing tells which ones are its own.
     """
-    joined = (patient[1:] == patient[:-1]) & (np.diff(number) == 1)
+    same = patient[1:] == patient[:-1]
+    again = same & (np.diff(number) == 0)
+    twice = np.append(again, False) | np.insert(again, 0, False)
+    joined = same & (np.diff(number) == 1) & ~twice[1:] & ~twice[:-1]
     here = np.arange(len(patient))
     before = np.concatenate([[0], np.where(joined, here[:-1], here[1:])])
     behind = np.concatenate([np.where(joined, here[1:], here[:-1]), [len(here) - 1]])
@@ -127,9 +130,13 @@ def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | N
         return list(dataset.labels), values
     if label not in (None, ANY) or dataset.exclusive:
         raise UserError(f"--label {label} is not a label of {dataset.name}; it has: {', '.join(dataset.labels)}, or any")
-    if ANY in dataset.labels:
-        return [ANY], values[:, [dataset.labels.index(ANY)]]
-    return [ANY], any_of(values)[:, None]
+    return [ANY], truth_of_any(labels, dataset.labels)[:, None]
+
+
+def truth_of_any(labels: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """What labels.csv, whose label columns are `names`, says of any of them: float64 (n,), see `choose_targets`."""
+    values = labels[names].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    return values[:, names.index(ANY)] if ANY in names else any_of(values)
 
 
 def any_of(values: np.ndarray) -> np.ndarray:
