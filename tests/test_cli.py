@@ -27,6 +27,14 @@ def test_bad_flags_are_one_line_and_exit_code_2(words, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_step_of_another_copy_than_the_installed_one_stops(tmp_path, capsys):
+    (tmp_path / "scripts" / "hemoct").mkdir(parents=True)
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(cli.parser("A step."), [], str(tmp_path / "task1_classification" / "01_train.py"))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and f"pip install -e {tmp_path}" in error
+
+
 def test_command_is_as_a_person_would_type_it():
     assert parsed(["--dataset", "a", "--skip-if-done", "--root", "/tmp"]).command == "python scripts/07_do_it.py --dataset a"
 

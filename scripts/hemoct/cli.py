@@ -64,6 +64,9 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None, step: str) -> a
     """Parse flags and remember the command as a person would type it. `step` is the caller's `__file__`."""
     words = sys.argv[1:] if argv is None else argv
     made.prog = Path(step).name
+    home = Path(step).resolve().parents[1]
+    if home != REPOSITORY and (home / "scripts" / "hemoct").is_dir():
+        made.error(f"this step lies in {home}, but Python takes hemoct from {REPOSITORY}; run: pip install -e {home} --no-deps")
     args = made.parse_args(words)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", args.dataset):
         made.error(f"--dataset {args.dataset!r} is not a plain name (letters, digits, '.', '_', '-')")
