@@ -61,7 +61,7 @@ def numbered(work: cli.Workspace, slices: list, patients: list[str]) -> mask_dat
         ([1, 1, 2], "aaa", [[0] * 5, [1] * 5, [2] * 5]),  # a number twice: 2 belongs to either
         ([1, 1, 2, 2], "aaaa", [[0] * 5, [1] * 5, [2] * 5, [3] * 5]),  # two series: the second 1 and the first 2 are of both
         ([1, 1, 1], "aab", [[0] * 5, [1] * 5, [2] * 5]),
-        ([3, 3, 4, 5], "abbb", [[0] * 5, [1, 1, 1, 2, 3], [1, 1, 2, 3, 3], [1, 2, 3, 3, 3]]),  # the same number in another patient
+        ([3, 3, 4, 5], "abbb", [[0] * 5, [1, 1, 1, 2, 3], [1, 1, 2, 3, 3], [1, 2, 3, 3, 3]]),  # another patient's number
         ([None, None, 1], "aaa", [[0] * 5, [1] * 5, [2] * 5]),  # unknown
         ([7], "a", [[0] * 5]),
     ],

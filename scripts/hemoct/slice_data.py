@@ -42,7 +42,7 @@ def neighbours(patient: np.ndarray, number: np.ndarray, context: int) -> np.ndar
     """Rows of the slices from `context` before to `context` behind each, of the same patient: int (n, 2 * context + 1).
 
     Rows are sorted by patient and slice number (float, NaN where unknown). Where the numbers jump, or end, the last slice before
-    the gap is repeated. A number that a patient has twice, in two series, has no neighbours: nothing tells which ones are its own.
+    the gap is repeated. A number that a patient has twice, in two series, has no neighbours: which are its own is not known.
     """
     same = patient[1:] == patient[:-1]
     again = same & (np.diff(number) == 0)
