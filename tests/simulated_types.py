@@ -37,12 +37,18 @@ def make(work: cli.Workspace, patients: int = 20, slices: int = 10, labels: tupl
             if groups:
                 rows[-1]["group"] = groups[number % len(groups)]
     frame = pd.DataFrame(rows)
+    relabel(work, frame, labels)
+    tables.write_splits(work, splits.make(frame, list(labels), seed=42))
+    return frame
+
+
+def relabel(work: cli.Workspace, frame: pd.DataFrame, labels: tuple[str, ...] = TYPES) -> None:
+    """Write labels.csv, dataset.json and task4/working_set.csv anew, of a `frame` with other truths; NA is unknown."""
     dataset = tables.Dataset(work.dataset, "csv", list(labels))
+    frame = frame.astype(dict.fromkeys(labels, "Int64"))
     tables.write_labels(work, frame, dataset)
     tables.write_dataset(work, dataset)
-    tables.write_splits(work, splits.make(frame, list(labels), seed=42))
     tables.write_csv(work.work / "task4" / "working_set.csv", frame[["image_id", "patient", *labels]])
-    return frame
 
 
 def predict(work: cli.Workspace, frame: pd.DataFrame, experiment: str = "e", labels: tuple[str, ...] = TYPES, heads: bool = False,

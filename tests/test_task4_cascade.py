@@ -326,6 +326,8 @@ def test_views_that_do_not_fit_stop(work, frame, run):
     assert refused(run("--view", "low=v", "--pool"), "task4/v", "lack", "images of its group")
     tables.write_predictions(place, kept.assign(y_IVH=1 - kept["y_IVH"]))
     assert refused(run("--view", "low=v", "--pool"), "v has another truth for")
+    simulated_types.predict(work, frame.assign(any=0), "any", labels=("any",))
+    assert refused(run("--view", "low=any", "--pool"), "--view low=any: it tells no types apart")
 
 
 def test_data_without_groups_stop(work, run_step):
@@ -352,6 +354,7 @@ def test_a_slice_split_is_not_pooled(work, frame, run):
 
 def test_a_label_that_nobody_shows_is_null_with_a_reason(work, run_step):
     frame = simulated_types.make(work).assign(SAH=0)
+    simulated_types.relabel(work, frame)
     simulated_types.predict(work, frame, heads=True)
     result = run_step(STEP, "--root", work.root, "--dataset", "toy", "--types", "e")
     assert result.code == 0, result.err

@@ -87,6 +87,7 @@ def test_quantiles_of_training_are_recorded(work, frame, plain):
 def test_unknown_labels_and_labels_without_positives_do_not_stop(work, frame, plain):
     frame["SAH"] = 0
     frame.loc[frame["patient"] < "0008", "IPH"] = pd.NA
+    simulated_types.relabel(work, frame)
     simulated_types.predict(work, frame)
     result = plain()
     assert result.code == 0, result.err
@@ -127,7 +128,7 @@ def test_wrong_predictions_stop(work, frame, plain):
         (right.assign(part=right["part"].map({"val": "test", "test": "val"})), "val and test are not those of fold 2"),
     ):
         tables.write_csv(path, wrong)
-        assert refused(plain(), words)
+        assert refused(plain(), words, "task4_multilabel/02_train.py ... --resume")
 
 
 def test_test_patients_in_training_stop(work, frame, plain):
@@ -163,3 +164,13 @@ def test_the_report_and_the_kept_results_show_each_label(work, frame, plain, run
     assert f"{f1:.3f} (" in (work.root / "README.md").read_text(encoding="utf-8")
     kept = {path.name for path in (work.reference / "task4" / "e").iterdir()}
     assert {"metrics.json", "per_label.csv", "predictions.csv", "diagnosis.md", "fold0"} <= kept
+
+
+def test_predictions_of_truths_that_were_taken_back_stop(work, frame, plain):
+    """labels.csv was corrected and the working set not made again: no file is older than what it was made of."""
+    simulated_types.predict(work, frame)
+    dataset = tables.read_dataset(work)
+    tables.write_labels(work, frame.assign(SAH=frame["SAH"].where(frame["image_id"] != "0003_07", 1 - frame["SAH"])), dataset)
+    assert refused(plain(), "e: its predictions have another truth than labels.csv for 1 image(s) (first: 0003_07)", "01_prepare")
+    tables.write_labels(work, frame.astype({"IVH": "Int64"}).assign(IVH=pd.NA), dataset)
+    assert refused(plain(), "another truth than labels.csv for 200 image(s)")

@@ -188,3 +188,17 @@ def test_a_working_set_of_other_labels_stops(work: cli.Workspace, prepare):
         working_set.read(work)
     assert "up to date" not in prepare("--skip-if-done").out
     assert len(working_set.read(work).table) == 5 * SLICES
+
+
+def test_a_working_set_of_other_truths_or_patients_stops(work: cli.Workspace, prepare):
+    frame = write(work, mixed())
+    assert prepare().code == 0
+    corrected, unknown = mixed(), mixed()
+    corrected[7, 2], unknown[7, 0] = 1 - corrected[7, 2], np.nan
+    others = ["P99" if row == 7 else patient for row, patient in enumerate(frame["patient"])]
+    for truth, patients in ((corrected, None), (unknown, None), (mixed(), others)):
+        write(work, truth, patients)
+        with pytest.raises(cli.UserError, match=r"labels\.csv has changed \(first: 0007\); run: python .*01_prepare_labels"):
+            working_set.read(work)
+    write(work, mixed())
+    assert len(working_set.read(work).table) == len(frame)

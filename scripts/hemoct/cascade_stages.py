@@ -178,6 +178,8 @@ def with_views(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol: s
         found, other = predictions.joined(work, 4, experiment, lambda folder: _view_fold(work, folder))
         _stop_if_other_protocol(experiment, other, stages.types, protocol)
         own = [label for label in predictions.label_columns(found) if label != ANY]
+        if not own:
+            raise UserError(f"--view {name}={experiment}: it tells no types apart; name a multi-label experiment")
         strange = [label for label in own if label not in labels]
         if strange:
             raise UserError(

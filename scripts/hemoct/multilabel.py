@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import bootstrap, cascade_stages, classification, metrics, predictions, slice_data, tables
+from hemoct import bootstrap, cascade_stages, classification, metrics, predictions, slice_data, tables, working_set
 from hemoct.classification import Evaluation, Question, Rule
 from hemoct.cli import UserError, Workspace
 from hemoct.slice_data import ANY
@@ -78,9 +78,24 @@ class MultiLabel:
 def read(work: Workspace, experiment: str, args: argparse.Namespace) -> tuple[pd.DataFrame, str]:
     """Predictions of all folds of an experiment, parts train (where there are any), val and test; and its protocol."""
     frame, protocol = predictions.joined(work, 4, experiment, lambda folder: read_fold(work, folder))
+    _stop_if_relabelled(work, experiment, frame)
     if args.limit_patients is not None:
         frame = frame[frame["patient"].isin(slice_data.first_patients(tables.read_splits(work), args.limit_patients))]
     return frame, protocol
+
+
+def _stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame) -> None:
+    """Stop where labels.csv has other truths by now: the predictions would be measured by labels that were taken back."""
+    dataset = tables.read_dataset(work)
+    now = tables.read_labels(work, dataset).set_index("image_id").reindex(frame["image_id"])
+    shared = [name for name in predictions.label_columns(frame) if name in dataset.labels]
+    told = frame[[f"y_{name}" for name in shared]].set_axis(shared, axis=1)
+    other = frame["image_id"][~working_set.same_truth(now, told, shared)]
+    if len(other):
+        raise UserError(
+            f"{experiment}: its predictions have another truth than labels.csv for {other.nunique()} image(s) (first: "
+            f"{other.iloc[0]}); run task4_multilabel/01_prepare_labels.py and train again"
+        )
 
 
 def read_fold(work: Workspace, folder: Path) -> pd.DataFrame:
@@ -101,7 +116,9 @@ def read_training(work: Workspace, folders: list[Path]) -> pd.DataFrame:
     for folder in folders:
         path = folder / "train_predictions.csv"
         if not path.exists():
-            raise UserError(f"{work.show(path)} is missing; {predictions.AGAIN[4]}, or use --threshold-from val")
+            raise UserError(
+                f"{work.show(path)} is missing; a cascade has none: use --threshold-from val; else {predictions.AGAIN[4]}"
+            )
         frame = tables.read_csv(path, tables.PREDICTION_COLUMNS)
         frames.append(predictions.check(frame.assign(part=VAL), path, several=True).assign(part="train"))
     return pd.concat(frames, ignore_index=True)

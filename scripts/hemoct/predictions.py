@@ -167,7 +167,7 @@ def check(frame: pd.DataFrame, path: Path, several: bool = False) -> pd.DataFram
     ):
         problem = "truth and probabilities of exclusive classes must add up to 1 in each row (several labels at once are task 4)"
     if problem:
-        raise UserError(f"{path}: {problem}; correct the file, or {AGAIN[1]}")
+        raise UserError(f"{path}: {problem}; correct the file, or {AGAIN[4 if several else 1]}")
     return frame
 
 

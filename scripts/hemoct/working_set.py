@@ -59,16 +59,36 @@ def choose(work: Workspace, wanted: list[str] | None) -> WorkingSet:
 
 
 def read(work: Workspace) -> WorkingSet:
-    """The working set as `01_prepare_labels.py` wrote it. Stops where labels.csv no longer has one of its images."""
+    """The working set as `01_prepare_labels.py` wrote it. Stops where labels.csv no longer says the same of its images."""
     path = work.need(folder(work) / "working_set.csv", "task4_multilabel/01_prepare_labels.py")
     table = tables.read_csv(path, KEYS)
     labels = [name for name in table.columns if name not in KEYS]
-    known = set(tables.read_csv(work.need(work.work / "labels.csv", "scripts/03_make_labels.py"), KEYS)["image_id"])
-    gone = table["image_id"][~table["image_id"].isin(known)]
-    if len(gone) or not labels:
-        what = f"{len(gone)} image(s) are not in labels.csv (first: {gone.iloc[0]})" if len(gone) else "no label column"
-        raise UserError(f"{work.show(path)}: {what}; run: python task4_multilabel/01_prepare_labels.py --dataset {work.dataset}")
+    known = tables.read_csv(work.need(work.work / "labels.csv", "scripts/03_make_labels.py"), KEYS)
+    problem = _outdated(table, labels, known) if labels else "no label column"
+    if problem:
+        raise UserError(
+            f"{work.show(path)}: {problem}; run: python task4_multilabel/01_prepare_labels.py --dataset {work.dataset}"
+        )
     return WorkingSet(table.astype(dict.fromkeys(labels, "Int64")), labels)
+
+
+def _outdated(table: pd.DataFrame, labels: list[str], known: pd.DataFrame) -> str | None:
+    """What labels.csv (`known`) does not say as the working set `table` does, in words; None where they agree."""
+    gone = table["image_id"][~table["image_id"].isin(known["image_id"])]
+    if len(gone):
+        return f"{len(gone)} image(s) are not in labels.csv (first: {gone.iloc[0]})"
+    absent = [name for name in labels if name not in known]
+    if absent:
+        return f"{absent[0]} is no label of labels.csv"
+    now = known.set_index("image_id").loc[table["image_id"]]
+    same = (now["patient"].to_numpy() == table["patient"].to_numpy()) & same_truth(now, table, labels)
+    return None if same.all() else f"labels.csv has changed (first: {table['image_id'][~same].iloc[0]})"
+
+
+def same_truth(one: pd.DataFrame, other: pd.DataFrame, labels: list[str]) -> np.ndarray:
+    """Whether two tables say the same of each image, row by row, also that a label is unknown: bool (n,)."""
+    here, there = (frame[labels].astype("Float64").to_numpy(dtype=float, na_value=np.nan) for frame in (one, other))
+    return ((here == there) | (np.isnan(here) & np.isnan(there))).all(axis=1)
 
 
 def balance(everything: WorkingSet, n: int, seed: int) -> tuple[WorkingSet, pd.DataFrame]:
