@@ -141,6 +141,9 @@ def test_experiments_are_named_by_what_differs():
     assert name("--weights", "none", "--lr", "0.5") == "net-scratch-lr0.5"
     assert name("--weights", "/some/my model.pt") == "net-my_model"
     assert name("--lr", "0.5", "--experiment", "mine") == "mine"
+    for path in ("../mine", "/tmp/mine", "mine/", "..", "."):
+        with pytest.raises(cli.UserError, match="give the name of a folder, no path"):
+            name("--experiment", path)
 
 
 @pytest.mark.parametrize("step", sorted(cli.REPOSITORY.glob("*/[0-9][0-9]_*.py")), ids=cli.step_name)

@@ -285,7 +285,7 @@ def test_weights_of_the_same_fold_only(work, call):
     assert (before["mean"], before["std"]) == (after["mean"], after["std"])
     assert refused(call("--weights", best, "--experiment", "g", "--fold", "1"), "leak", "fold 0")
     files.write_json(folder_of(work) / "model.json", before | {"task": 1})
-    assert refused(call("--weights", best, "--experiment", "g"), "model of another task")
+    assert refused(call("--weights", best, "--experiment", "g"), "is a model of task 1; name weights of task 4")
 
 
 # --- labels that lack something: said, and trained all the same

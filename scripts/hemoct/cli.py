@@ -91,9 +91,11 @@ def _portable(words: list[str]) -> list[str]:
 def experiment_name(made: argparse.ArgumentParser, args: argparse.Namespace, base: str, named: dict[str, Any]) -> str:
     """Name an experiment by what differs from the defaults: `resnet18-scratch-128px-augment`. --experiment overrides it.
 
-    `named` maps a flag to a format, or to a dictionary of words for some of its values.
+    `named` maps a flag to a format, or to a dictionary of words for some of its values. A path stops: outputs have one place.
     """
     if args.experiment:
+        if args.experiment in (".", "..") or Path(args.experiment).name != args.experiment:
+            raise UserError(f"--experiment {args.experiment}: give the name of a folder, no path")
         return args.experiment
     words = [base]
     for flag, shown in named.items():
