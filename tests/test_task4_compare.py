@@ -34,6 +34,7 @@ def compare(work, run_step):
     """Evaluated experiments: `a`, its copy `b`, `c` of more skill; SAH is unknown on every seventh image."""
     frame = simulated_types.make(work)
     frame["SAH"] = frame["SAH"].astype("Int64").where(np.arange(len(frame)) % 7 != 0)
+    simulated_types.relabel(work, frame)
     for name, skill in (("a", 1.0), ("b", 1.0), ("c", 3.0)):
         simulated_types.predict(work, frame, name, skill=skill)
         evaluate(work, name)
@@ -94,7 +95,8 @@ def test_other_labels_are_compared_by_those_that_both_have(work, compare):
 
 
 def test_images_that_one_alone_tested_are_counted_and_left_out(work, compare):
-    frame = tables.read_labels(work, tables.read_dataset(work))
+    frame = tables.read_labels(work, tables.read_dataset(work)).fillna({"SAH": 0})
+    simulated_types.relabel(work, frame)
     simulated_types.predict(work, frame, "d", folds=(0, 1, 2))
     evaluate(work, "d")
     assert refused(compare("a", "d"), "a and d have another truth"), "known in one, unknown in the other"
