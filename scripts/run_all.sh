@@ -61,7 +61,7 @@ if [ "$dataset" = demo ]; then
     gate="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
     segment="--encoder tu-resnet10t --weights none --image-size 64 --least-side 40 --batch-size 8 --epochs 16 --lr 2e-3 --fold 0"
     # The types of bleeding are on other phantoms, a data set of their own.
-    types="--backbone resnet10t --weights none --image-size 96 --batch-size 16 --lr 1e-3 --epochs 16 --augment affine --fold 0"
+    types="--backbone resnet10t --weights none --image-size 80 --batch-size 8 --lr 1e-3 --epochs 20 --augment affine --fold 0"
     typed="--dataset demo-types"
 fi
 

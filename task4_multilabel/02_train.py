@@ -126,7 +126,7 @@ def train_fold(
     change = multilabel_training.augmentation(fit, data.targets, spec.classes)
     for epoch in fit.epochs():
         loss, seen, found = train.one_epoch(fit, spec, source, draws.order(fit.generator), targets, loss_of, change)
-        of_training = multilabel_training.label_scores("train", spec.classes, found, targets[seen])
+        of_training = multilabel_training.label_scores("train", spec.classes, found, targets[seen], draws.weights(seen))
         numbers, of_validation = multilabel_training.validate(fit, spec, source, rows["val"], targets, loss_of)
         fit.log(epoch, of_training | of_validation, train_loss=loss, **numbers)
     print(f"  best epoch {fit.best_epoch}")

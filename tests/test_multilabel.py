@@ -187,3 +187,12 @@ def test_the_table_of_labels_agrees_with_the_metrics():
     assert table.loc["IVH", ["tn", "fp", "fn", "tp"]].tolist() == [2, 1, 2, 1]
     assert table.loc["IVH", "recall"] == pytest.approx(1 / 3) == content["metrics"]["recall_IVH"]["value"]
     assert table.loc["SAH", ["positive", "positive_patients", "threshold_fold0"]].tolist() == [2, 2, pytest.approx(0.5)]
+
+
+def test_without_a_positive_a_false_alarm_makes_no_macro_f1():
+    truth, p = drawn(seed=3)
+    truth[:, 1] = 0
+    found = multilabel.evaluate(pd.concat([frame(truth, p, part="val"), frame(truth, p)]))
+    assert found.called[:, 1].any()
+    got = values(found)
+    assert got["f1_SAH"] == 0 and np.isnan(got["f1_macro"])

@@ -18,6 +18,8 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from hemoct import (
     cli,
+    files,
+    layouts,
     multilabel_data,
     multilabel_losses,
     multilabel_training,
@@ -83,12 +85,32 @@ def test_every_neighbour_is_of_the_same_patient_whatever_the_order_of_the_table(
         np.testing.assert_array_equal(data.targets[data.table["image_id"].tolist().index(name)], truth)
 
 
-def test_slices_without_a_number_have_no_neighbours(work):
+def test_slices_without_a_number_have_no_neighbours(work, capsys):
     labels = toy_types.make(work).astype({"slice": "Int64"})
-    labels["slice"] = pd.NA
+    without = labels["patient"] == labels["patient"].iloc[0]
+    labels.loc[without, "slice"] = pd.NA
     toy_types.save(work, labels)
     data = multilabel_data.load(work, toy_types.SIZE, context=1)
-    assert (data.planes == data.planes[:, [1]]).all() and len(np.unique(data.planes)) == len(labels)
+    alone = (data.planes == data.planes[:, [1]]).all(axis=1)
+    assert (data.table["patient"][alone] == labels["patient"].iloc[0]).all() and alone.sum() == without.sum()
+    assert f"{without.sum()} of {len(labels)} images have no neighbour" in capsys.readouterr().out
+    labels["slice"] = pd.NA
+    toy_types.save(work, labels)
+    with pytest.raises(UserError, match="no image has a neighbour"):
+        multilabel_data.load(work, toy_types.SIZE, context=1)
+
+
+def test_channels_that_are_mixed_or_alike_are_told(work, capsys):
+    toy_types.make(work, colour=True)
+    multilabel_data.load(work, toy_types.SIZE, channels=3)
+    assert "mind" not in capsys.readouterr().out
+    files.write_json(work.raw / layouts.ORIGIN, {"converted": "x", "window": "brain,subdural,bone"})
+    multilabel_data.load(work, toy_types.SIZE)
+    assert "three windows (brain,subdural,bone), which one channel mixes; --channels 3" in capsys.readouterr().out
+    for path in work.raw.glob("*.png"):
+        Image.open(path).convert("L").save(path)
+    multilabel_data.load(work, toy_types.SIZE, channels=3)
+    assert "is grey: the three channels of --channels 3 are the same" in capsys.readouterr().out
 
 
 def test_three_channels_are_red_green_and_blue_of_each_neighbour(work):
@@ -180,6 +202,25 @@ def test_oversampling_repeats_the_slices_of_a_label():
     one, two = draws.order(generator), draws.order(generator)
     assert one.tolist() != two.tolist() and sorted(one.tolist()) == sorted(two.tolist())
     assert torch.equal(one, draws.order(torch.Generator().manual_seed(0)))
+
+
+def test_seen_slices_count_as_the_data_came():
+    truth = np.array([[1, 0]] * 2 + [[0, 1]] * 8 + [[0, 0]] * 30, dtype=float)
+    rows = np.arange(5, 45)
+    for told in ({"sampler": "balanced", "oversample": {}}, {"sampler": "none", "oversample": {"a": 4}}):
+        draws = Draws(rows, truth, ["a", "b"], Namespace(**told))
+        generator = torch.Generator().manual_seed(1)
+        seen = torch.cat([draws.order(generator) for _ in range(300)])
+        weights = draws.weights(seen)
+        counted = np.bincount(seen.numpy() - 5, weights=weights, minlength=40) / 300
+        assert counted == pytest.approx(np.ones(40), abs=0.25), told
+        assert np.bincount(seen.numpy() - 5).max() > 2 * 300, "the rare ones were drawn more often"
+
+
+def test_weights_count_in_the_scores():
+    found, truth = torch.tensor([[2.0], [2.0], [-2.0]]), torch.tensor([[1.0], [0.0], [1.0]])
+    scores = multilabel_training.label_scores("train", ["a"], found, truth, np.array([1.0, 0.5, 3.0]))
+    assert scores == pytest.approx({"train_precision_a": 1 / 1.5, "train_recall_a": 1 / 4, "train_f1_a": 2 / (2 + 0.5 + 3)})
 
 
 def test_oversampling_goes_with_the_balanced_sampler():

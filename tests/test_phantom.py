@@ -116,7 +116,11 @@ def test_same_seed_same_pixels_other_seed_other_pixels(drawn: Path, tmp_path: Pa
 def test_types_show_what_their_labels_say(drawn: Path) -> None:
     labels = pd.read_csv(drawn / "types" / "labels.csv")
     assert list(labels.columns) == ["image", "patient", *phantom.TYPES]
-    assert len(labels) == len(list((drawn / "types" / "images").glob("*.png"))) == 2 * PATIENTS * len(phantom.TYPE_LEVELS)
+    assert (
+        len(labels)
+        == len(list((drawn / "types" / "images").glob("*.png")))
+        == phantom.TYPES_FACTOR * PATIENTS * len(phantom.TYPE_LEVELS)
+    )
     kinds = labels[list(phantom.TYPES)].sum(axis=1)
     assert (kinds == 0).any() and (kinds >= 2).any()
     assert 0 < labels["SAH"].sum() < min(labels["IVH"].sum(), labels["IPH"].sum())

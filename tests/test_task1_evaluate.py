@@ -78,8 +78,8 @@ def test_all_files_are_written_and_agree(work, frame, step):
 def test_one_fold_alone_is_evaluated_and_said(work, frame, plain):
     simulated.predict(work, frame, folds=(0,))
     result = plain(EVALUATE)
-    assert result.code == 0 and "folds 0 of 5" in result.out, result.err
-    assert files.read_json(work.task(1) / "e" / "metrics.json")["folds_done"] == "folds 0 of 5"
+    assert result.code == 0 and "fold 0 of 5" in result.out, result.err
+    assert files.read_json(work.task(1) / "e" / "metrics.json")["folds_done"] == "fold 0 of 5"
 
 
 def test_several_exclusive_classes(work, step):

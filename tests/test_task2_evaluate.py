@@ -294,7 +294,7 @@ def test_one_fold_alone_and_an_unfinished_training_are_said(work, frame, plain):
     simulated_boxes.predict(work, folds=(2,))
     files.write_json(work.task(2) / "e" / "fold2" / "02_train.run.json", {"status": "unfinished"})
     result = plain()
-    assert result.code == 0 and "folds 2 of 5" in result.out and "training is not finished: fold2" in result.out, result.err
+    assert result.code == 0 and "fold 2 of 5" in result.out and "training is not finished: fold2" in result.out, result.err
 
 
 def test_a_copy_of_a_fold_is_no_fold(work, frame, plain):

@@ -201,7 +201,7 @@ def test_a_fold_of_other_flags_is_left_out(work, step):
     assert step("--fold", "1", "--margin", "0.5").code == 0
     result = step("--fold", "0")
     assert result.code == 0 and "gate/fold1 was trained with other flags or tables" in result.out
-    assert files.read_json(work.task(2) / "d" / "gate" / "metrics.json")["folds_done"] == "folds 0 of 5"
+    assert files.read_json(work.task(2) / "d" / "gate" / "metrics.json")["folds_done"] == "fold 0 of 5"
     stopped(step("--fold", "1"), "--margin 0.5", "--name")
     assert step("--fold", "1", "--name", "narrow").code == 0 and (work.task(2) / "d" / "narrow" / "metrics.json").exists()
 

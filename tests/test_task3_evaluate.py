@@ -243,7 +243,7 @@ def test_no_fold_one_fold_and_a_limit(work, frame, plain):
     simulated_masks.predict(work, folds=(2,))
     stopped(plain("--experiment", "f"), "f holds no trained fold", "there are: e")
     result = plain()
-    assert result.code == 0 and "folds 2 of 5" in result.out, result.err
+    assert result.code == 0 and "fold 2 of 5" in result.out, result.err
     stopped(plain("--on", "other"), "--on")
     simulated_masks.predict(work, "all")
     assert plain("--experiment", "all", "--limit-patients", 6).code == 0

@@ -104,7 +104,7 @@ def test_one_fold_and_a_first_look(work, frame, plain):
         files.read_json(folder / "first-10-patients" / "metrics.json")["patients"] == 2 and not (folder / "metrics.json").exists()
     )
     assert plain().code == 0
-    assert files.read_json(folder / "metrics.json")["folds_done"] == "folds 0 of 5"
+    assert files.read_json(folder / "metrics.json")["folds_done"] == "fold 0 of 5"
 
 
 def test_a_new_working_set_makes_predictions_old(work, frame, plain):

@@ -37,7 +37,7 @@ def folder_of(work, experiment: str = "e", fold: int = 0):
 
 
 def history_of(work, experiment: str = "e") -> pd.DataFrame:
-    return tables.read_csv(folder_of(work, experiment) / "history.csv", ["epoch", "train_loss", "val_loss", "val_f1_macro"])
+    return tables.read_csv(folder_of(work, experiment) / "history.csv", ["epoch", "train_loss", "val_loss", "val_f1_at_half"])
 
 
 def predicted(work, name: str = "predictions.csv", experiment: str = "e") -> pd.DataFrame:
@@ -83,7 +83,7 @@ def test_a_fold_leaves_exactly_its_files_and_learns(work, call):
     assert record["inputs"]["data/work/toy/task4/working_set.csv"]
     history = history_of(work)
     assert len(history) == 8 and history["train_loss"].iloc[-1] < 0.7 * history["train_loss"].iloc[0]
-    assert history["val_f1_macro"].iloc[-1] > 0.5
+    assert history["val_f1_at_half"].iloc[-1] > 0.5
 
     evaluated, learned = predicted(work), predicted(work, "train_predictions.csv")
     columns = [f"{kind}_{name}" for name in LABELS for kind in "yp"]
@@ -147,7 +147,7 @@ def test_the_history_of_each_label_is_that_of_scikit_learn(work, call, monkeypat
     for (part, label), numbers in wanted.items():
         found = [history[f"{part}_{name}_{label}"] for name in ("precision", "recall", "f1")]
         np.testing.assert_allclose(found, numbers, rtol=1e-6)
-    assert history["val_f1_macro"] == pytest.approx(np.nanmean([wanted["val", label][2] for label in LABELS]), rel=1e-6)
+    assert history["val_f1_at_half"] == pytest.approx(np.nanmean([wanted["val", label][2] for label in LABELS]), rel=1e-6)
     assert len({number for numbers in wanted.values() for number in numbers}) > 9, "or little was compared"
 
 
@@ -327,7 +327,7 @@ def test_a_label_that_no_training_image_knows(work, call):
     found, history = predicted(work), history_of(work).iloc[0]
     assert found["y_SAH"].isna().all() and found["p_SAH"].notna().all()
     assert np.isfinite(history["val_loss"]) and np.isnan(history["val_f1_SAH"])
-    assert history["val_f1_macro"] == pytest.approx(history[["val_f1_IVH", "val_f1_IPH"]].mean(skipna=False))
+    assert history["val_f1_at_half"] == pytest.approx(history[["val_f1_IVH", "val_f1_IPH"]].mean(skipna=False))
 
 
 # --- mistakes: one line, exit code 2

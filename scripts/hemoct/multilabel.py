@@ -187,13 +187,18 @@ def measure(found: MultiLabel, weights: np.ndarray) -> dict[str, np.ndarray]:
     pooled = np.sum(matrices, axis=0)
     wrong = pooled[:, 0, 1] + pooled[:, 1, 0]
     return {
-        "f1_macro": np.mean([of_labels[f"f1_{name}"] for name in found.labels], axis=0),
+        "f1_macro": np.mean([_f1_with_positives(of_labels, name) for name in found.labels], axis=0),
         "f1_micro": metrics.of_confusion(pooled)["f1"],
         "exact_match": exact_match(found, weights),
         "hamming": metrics.ratio(wrong, pooled.sum(axis=(1, 2))),
         "rsna_logloss": rsna_logloss(found, weights),
         **of_labels,
     }
+
+
+def _f1_with_positives(of_labels: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """F1 of a label, NaN without a positive: there a single false alarm would turn no number into 0."""
+    return np.where(np.isnan(of_labels[f"recall_{name}"]), np.nan, of_labels[f"f1_{name}"])
 
 
 def exact_match(found: MultiLabel, weights: np.ndarray) -> np.ndarray:

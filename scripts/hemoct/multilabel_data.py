@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hemoct import images, slice_data, tables, working_set
+from hemoct import files, images, layouts, slice_data, tables, working_set
 from hemoct.cli import UserError, Workspace
 from hemoct.slice_data import ANY
 
@@ -49,11 +50,36 @@ def load(
     slices, kept = slice_data.choose(work, dataset, labels, wanted, limit_patients, why="not in the working set")
     number = labels["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     around = slice_data.neighbours(labels["patient"].to_numpy(), number, context)[kept]
+    if context:
+        _stop_if_alone(work, around)
+    _say_if_other_channels(work, work.raw / slices.table["image"].iloc[0], channels)
     shown, place = np.unique(around, return_inverse=True)
     pixels = images.cached(work, labels.iloc[shown], image_size, channels)
     rows = pd.Index(chosen.table["image_id"]).get_indexer(slices.table["image_id"])
     planes = stacked(place.reshape(around.shape), channels)
     return LabelledSlices(**vars(slices), classes=classes, targets=truth[rows].astype(np.float32), pixels=pixels, planes=planes)
+
+
+def _stop_if_alone(work: Workspace, around: np.ndarray) -> None:
+    """Stop where no image has a neighbour, and say how many have none. `around`: rows (n, 2 * context + 1)."""
+    alone = int((around == around[:, :1]).all(axis=1).sum())
+    if alone == len(around):
+        raise UserError(
+            f"--context: no image has a neighbour, for {work.show(work.work / 'labels.csv')} has no slice numbers that follow "
+            "one another; leave --context, or name slice and patient in the source of the labels"
+        )
+    if alone:
+        print(f"{alone} of {len(around)} images have no neighbour; they are their own")
+
+
+def _say_if_other_channels(work: Workspace, first: Path, channels: int) -> None:
+    """Say where the channels that are asked for are not those that the images have. `first`: one of the images."""
+    origin = work.raw / layouts.ORIGIN
+    windows = (files.read_json(origin).get("window") or "") if origin.is_file() else ""
+    if channels == 1 and "," in windows:
+        print(f"mind: the images hold three windows ({windows}), which one channel mixes; --channels 3 keeps them apart")
+    if channels > 1 and (np.ptp(images.read_planes(first, channels), axis=0) == 0).all():
+        print(f"mind: {work.show(first)} is grey: the three channels of --channels 3 are the same there")
 
 
 def stacked(around: np.ndarray, channels: int) -> np.ndarray:

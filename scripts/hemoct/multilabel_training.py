@@ -113,6 +113,8 @@ class Draws:
         """`rows` (n,) of the training slices and their truths (n, labels); flags --sampler and --oversample."""
         self.rows, self.times = torch.as_tensor(rows), torch.as_tensor(times(truth, classes, args.oversample))
         self.chances = torch.as_tensor(chances(truth)) * self.times if args.sampler == "balanced" else None
+        self.expected = self.times.double() if self.chances is None else self.chances / self.chances.sum() * len(self)
+        """how often an epoch shows each slice on average, float64 (n,)"""
 
     def __len__(self) -> int:
         return int(self.times.sum())
@@ -122,6 +124,10 @@ class Draws:
         if self.chances is not None:
             return self.rows[torch.multinomial(self.chances, len(self), replacement=True, generator=generator)]
         return self.rows.repeat_interleave(self.times)[torch.randperm(len(self), generator=generator)]
+
+    def weights(self, seen: torch.Tensor) -> np.ndarray:
+        """What each row that was seen counts, float64 (k,), so that together they stand for the slices as they came."""
+        return (1 / self.expected[torch.searchsorted(self.rows, seen)]).numpy()
 
 
 def times(truth: np.ndarray, classes: list[str], oversample: dict[str, int]) -> np.ndarray:
@@ -186,22 +192,24 @@ def validate(
     targets: torch.Tensor,
     loss_of: LossFunction,
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """val_loss and val_f1_macro of the slices `rows`, and how each label fares: see `label_scores`."""
+    """val_loss, val_f1_at_half (mean of the labels that have one), and how each label fares: see `label_scores`."""
     found = inference.logits(fit.judged, spec, source, rows, 4 * fit.args.batch_size, fit.dtype)
     of_labels = label_scores("val", spec.classes, found, targets[rows])
     f1 = [of_labels[f"val_f1_{name}"] for name in spec.classes]
-    macro = float(np.nanmean(f1)) if not np.isnan(f1).all() else float("nan")
-    return {"val_loss": float(loss_of(found, targets[rows])), "val_f1_macro": macro}, of_labels
+    mean = float(np.nanmean(f1)) if not np.isnan(f1).all() else float("nan")
+    return {"val_loss": float(loss_of(found, targets[rows])), "val_f1_at_half": mean}, of_labels
 
 
-def label_scores(part: str, classes: list[str], found: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+def label_scores(
+    part: str, classes: list[str], found: torch.Tensor, truth: torch.Tensor, weights: np.ndarray | None = None
+) -> dict[str, float]:
     """Precision, recall and F1 of each label at a probability of 0.5: `val_f1_SAH` ...; NaN where nothing says.
 
-    `found`: logits (n, labels); `truth`: 0, 1, NaN where unknown, which is left out.
+    `found`: logits (n, labels); `truth`: 0, 1, NaN where unknown, which is left out; `weights` (n,): what each row counts.
     """
     called, truth = (found > 0).cpu().numpy(), truth.cpu().numpy()
-    yes, no = truth == 1, truth == 0
-    tp, fp, fn = ((one & other).sum(axis=0) for one, other in ((called, yes), (called, no), (~called, yes)))
+    yes, no, count = truth == 1, truth == 0, np.ones(len(truth)) if weights is None else weights
+    tp, fp, fn = (count @ (one & other) for one, other in ((called, yes), (called, no), (~called, yes)))
     with np.errstate(invalid="ignore"):
         scores = {"precision": tp / (tp + fp), "recall": tp / (tp + fn), "f1": 2 * tp / (2 * tp + fp + fn)}
     return {

@@ -29,6 +29,7 @@ NOISE_HU = 2.4
 BRAIN = hounsfield.WINDOWS["brain"]
 TYPES = ("IVH", "IPH", "SAH")
 TYPE_CYCLE = (("IPH",), ("IVH",), ("IPH", "IVH"), ("SAH",), (), ("IPH", "SAH"))  # SAH is the rare one: see _types_of
+TYPES_FACTOR = 4  # heads with types for each patient, since few show the rare one
 TYPE_LEVELS = (0.40, 0.46, 0.52, 0.58, 0.64)  # where ventricles and sulci can both be seen
 
 
@@ -63,6 +64,8 @@ class Head:
     thin_holder: bool
     lesion: Lesion | None = None
     types: frozenset[str] = field(default_factory=frozenset)
+    sah: float = 1.0
+    """how much blood a SAH has: from 0, sulci as dense as the brain, to 1, dense and swollen"""
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def _tissue(
     )
     hu = np.where(cortex | ganglia, GREY_HU, WHITE_HU) + 0.8 * gyri
     hu = ndimage.gaussian_filter(hu.astype(np.float32), 0.006 * len(hu))
-    hu[_sulci(head, level, u, v, rho, gyri)] = 76 if "SAH" in head.types else CSF_HU + 5
+    hu[_sulci(head, level, u, v, rho, gyri)] = GREY_HU + 40 * head.sah if "SAH" in head.types else CSF_HU + 5
     hu[ventricles(head, level, u, v)] = 70 if "IVH" in head.types else CSF_HU
     if level > 0.5:
         hu[(abs(v) < 0.013) & (abs(u) > 0.35)] = 46  # falx
@@ -208,7 +211,7 @@ def ventricles(head: Head, level: float, u: np.ndarray, v: np.ndarray) -> np.nda
 def _sulci(head: Head, level: float, u: np.ndarray, v: np.ndarray, rho: np.ndarray, gyri: np.ndarray) -> np.ndarray:
     """Fluid between the gyri, in the fissures and basal cisterns: where subarachnoid blood collects."""
     side = abs(v)
-    filled = 0.06 if "SAH" in head.types else 0.0
+    filled = 0.06 * head.sah if "SAH" in head.types else 0.0
     space = (abs(gyri) < head.atrophy + filled) & (rho > 0.84 - 0.5 * max(0.0, level - 0.6))
     space |= (side < 0.016 + filled / 4) & (u < -0.62) & (level > 0.3)  # interhemispheric fissure
     if 0.28 < level < 0.6:
@@ -285,7 +288,7 @@ def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int =
             phantom_formats.write_nifti(folder, number, volume.hu, volume.edema)
         if number == numbers[0]:
             phantom_formats.write_dicom(folder, number, volume.hu)
-    _draw_types(folder / "types", 2 * patients, size, seed)  # more, for of a rare type few show any
+    _draw_types(folder / "types", TYPES_FACTOR * patients, size, seed)
 
 
 def _types_of(patient: int, image: int) -> frozenset[str]:
@@ -306,11 +309,12 @@ def _draw_types(folder: Path, patients: int, size: int, seed: int) -> None:
     rows = []
     for patient in tqdm(range(patients), desc="types", disable=None):
         head = make_head((seed, 1000 + patient), len(TYPE_LEVELS))
+        sah = np.random.default_rng((seed, 2000 + patient)).uniform(0.1, 1)  # thin ones are missed in life, too
         lesion = replace(head.lesion, level=0.52, half_height=0.3, radius=max(head.lesion.radius, 0.13), hu=66)
         for image, level in enumerate(TYPE_LEVELS):
             types = _types_of(patient, image)
             key = (*head.rng_key, image)
-            shown = replace(head, rng_key=key, types=types, lesion=lesion if "IPH" in types else None)
+            shown = replace(head, rng_key=key, types=types, sah=sah, lesion=lesion if "IPH" in types else None)
             volume = draw_volume(shown, np.array([level]), size)
             name = f"T{patient + 1:03d}_{image}.png"
             Image.fromarray(hounsfield.window(volume.hu[0], BRAIN)).save(folder / "images" / name)

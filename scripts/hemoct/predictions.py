@@ -222,7 +222,7 @@ def describe(work: Workspace, task: int, experiment: str, seen: Workspace, proto
     """What metrics.json says first: what was evaluated, on which data, and what its labels mean."""
     expected = 1 if protocol == "given" else splits.FOLDS
     done = ", ".join(folder.name.removeprefix("fold") for folder in folders)
-    shown = f"all {expected} folds" if 1 < expected == len(folders) else f"folds {done} of {expected}"
+    shown = f"all {expected} folds" if 1 < expected == len(folders) else f"fold{'s' * (len(folders) > 1)} {done} of {expected}"
     about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": seen.dataset, "protocol": protocol}
     about |= {"protocol_text": PROTOCOLS[protocol], "folds_done": "one model" if protocol == "given" else shown}
     about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(task, folder)]

@@ -245,6 +245,8 @@ def collect(work: cli.Workspace, sections: Iterable[Section] = SECTIONS) -> list
         pattern = section.folder.format(name=work.dataset)
         above = work.root / pattern.split("*")[0]
         for folder in sorted(work.root.glob(pattern)):
+            if pattern.endswith("*") and folder.name == "comparison":  # of experiments, but none itself
+                continue
             part = Part(section.title.format(folder=folder.relative_to(above)))
             _fill(part, section, folder, named)
             if part.tables or part.figures:

@@ -127,13 +127,14 @@ def side_by_side(path: Path) -> Table:
 
 def differences(path: Path) -> Table:
     """comparison.csv: the differences to the first experiment, one row an experiment; no row where there is none."""
-    frame = pd.read_csv(path).dropna(subset="difference")
+    frame = pd.read_csv(path)
+    first, frame = frame["experiment"].iloc[0], frame.dropna(subset="difference")
     rows = []
     for name, of_one in frame.groupby("experiment", sort=False):
         cells = _compared(of_one, ["difference", "difference_low", "difference_high"], sign="+")
         note = of_one["note"].iloc[0]
         rows.append([str(name), *cells, "" if pd.isna(note) else note])
-    return Table(["experiment", *_compared_in(frame).values(), "note"], rows)
+    return Table([f"less {first}", *_compared_in(frame).values(), "note"], rows)
 
 
 def _compared_in(frame: pd.DataFrame) -> dict[str, str]:
@@ -180,7 +181,9 @@ def results_table(task: Path) -> Table:
     for path, content in found.items():
         entries = [content["metrics"].get(key, {"value": None}) for key in compared]
         done = content.get("folds_done", "")
-        noted = done.startswith("folds") or "upper bound" in done  # said where folds are missing, or the truth was looked at
+        noted = (
+            done.startswith(("folds", "only")) or "upper bound" in done
+        )  # said where folds are missing, or the truth was looked at
         protocol = ", ".join([content["protocol"], *[done] * noted])
         rows.append([path.parent.relative_to(task).as_posix(), protocol, _words(content["n"]), _words(content["patients"]),
                      *map(metric, entries), *(_training(path.parent, content, chosen_by[0]) if chosen_by else [])])  # fmt: skip
