@@ -61,7 +61,7 @@ def of(result: dict, name: str) -> dict:
 
 
 def commands(result: dict) -> list[str]:
-    return [one["command"] for one in result["weakest"]["remedies"]]
+    return [one["command"].replace("`", "") for one in result["weakest"]["remedies"]]
 
 
 IVH, SAH = slices(0), slices(1)
@@ -209,7 +209,7 @@ def test_bad_ranking_suggests_attention_only_where_the_label_does_not_overfit_an
     result = diagnosed(bad, LEARNT)
     assert of(result, "SAH")["auroc"]["value"] < diagnosis.RANKS_BADLY
     reasons = {one["command"]: one["because"] for one in result["weakest"]["remedies"]}
-    assert "these numbers cannot tell" in reasons["--attention"]
+    assert "these numbers cannot tell" in reasons["`--attention`"]
     assert "--attention" not in commands(diagnosed(bad, history([0.9] * 5, [0.3] * 5)))
 
 
@@ -243,9 +243,8 @@ def test_a_remedy_that_the_training_already_had_is_marked():
         result = diagnosed(low, overfit, flags=flags)
         assert [one["had"] for one in result["weakest"]["remedies"]] == had
         text = diagnosis.as_markdown(result)
-        assert ("had it already" in text) == (had[0] is True) and ("flags of this training are not known" in text) == (
-            flags is None
-        )
+        assert text.count("Tried: this training had it") == had.count(True) and text.count(". Try `") == 2 - had.count(True)
+        assert ("flags of this training are not known" in text) == (flags is None)
 
 
 def test_overlapping_intervals_are_told_and_separate_ones_are_not():
@@ -253,3 +252,35 @@ def test_overlapping_intervals_are_told_and_separate_ones_are_not():
     assert diagnosed(low)["weakest"]["not_surely_weaker_than"] == []
     near = diagnosed(frame(IVH=(IVH, noisy(IVH, 1, seed=1)), SAH=(SAH, noisy(SAH, 1))))
     assert len(near["weakest"]["not_surely_weaker_than"]) == 1 and "another sample could" in diagnosis.as_markdown(near)
+
+
+def test_commands_are_set_as_such_and_prose_as_prose():
+    few = SAH * (np.arange(240) < 15 * SLICES)
+    text = diagnosis.as_markdown(diagnosed(frame(SAH=(few, np.where(few == 1, 0.4, 0.1))), LEARNT))
+    assert "`scripts/05_make_splits.py` with more data, then `task4_multilabel/01_prepare_labels.py`" in text
+    low = diagnosed(frame(SAH=(SAH, np.where(SAH == 1, 0.2, 0.02))), LEARNT)
+    assert "Try `--loss weighted-bce`, `--loss focal` or `--loss asymmetric`\n" in diagnosis.as_markdown(low)
+
+
+def test_the_first_line_says_that_no_label_was_learned():
+    chance, flat = frame(SAH=(SAH, noisy(SAH, 9))), history([0.02, 0.06, 0.04, 0.05], [0.0] * 4)
+    result = diagnosed(chance, flat)
+    line = "No label was learned (training F1 0.05 at most): train longer first; all numbers below are near chance."
+    assert diagnosis.headline(result) == line == diagnosis.as_markdown(result).splitlines()[0]
+    half = diagnosed(frame(SAH=(SAH, noisy(SAH, 1.2))), flat)
+    assert diagnosis.NEAR_CHANCE < of(half, "SAH")["auroc"]["value"] < diagnosis.RANKS_WELL
+    assert "No label was learned" in diagnosis.headline(half) and "chance" not in diagnosis.headline(half)
+    two = frame(IVH=(IVH, noisy(IVH, 9)), SAH=(SAH, noisy(SAH, 9)))
+    of_ivh = history([0.9] * 4, [0.9] * 4, label="IVH")["fold0"].filter(like="IVH")
+    both = {fold: pd.concat([flat[fold], of_ivh], axis=1) for fold in flat}
+    for predicted, histories in ((chance, LEARNT), (chance, {}), (frame(SAH=GOOD["SAH"]), flat), (two, both)):
+        result = diagnosed(predicted, histories)
+        assert diagnosis.headline(result).startswith("Weakest label: ") and "\n" not in diagnosis.headline(result)
+        assert diagnosis.as_markdown(result).startswith("# Diagnosis of e\n")
+    assert diagnosis.headline(diagnosed(frame(EDH=(np.zeros(240), noisy(SAH, 1))))) == "No label could be measured."
+
+
+def test_a_temperature_at_its_bound_is_no_calibration():
+    text = diagnosis.as_markdown(diagnosed(frame(SAH=(SAH, perfect(1 - SAH)), IVH=(IVH, noisy(IVH, 1))), LEARNT))
+    told = "the temperature lies at a bound of its search (0.05 to 20) in 2 of 2 fold(s), which is no calibration"
+    assert text.count("no calibration") == 1 and told in text[text.index("### SAH") : text.index("### IVH")]

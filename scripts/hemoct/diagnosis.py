@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import multilabel_tables, report_tables
+from hemoct import metrics, multilabel_tables, report_tables
 from hemoct.multilabel import FEW, MultiLabel
 from hemoct.slice_data import ANY
 
@@ -21,6 +21,8 @@ LAST = 3  # epochs at the end whose mean is told: single ones of few positives j
 LEARNED = 0.5  # training F1 below which a network does not even know by heart what it is shown
 GAP = 0.2  # training less validation F1, or a fall of validation F1: folds of few positives differ by less without any cause
 RANKS_WELL, RANKS_BADLY = 0.80, 0.75  # AUROC; between them nothing is concluded
+NEAR_CHANCE = 0.65  # AUROC
+AT_BOUND = 0.01  # share of a bound of the search within which a temperature lies at it
 LOW_RECALL = 0.5  # recall at a probability of 0.5: half of the positives are thought unlikely
 LOW_THRESHOLD = 0.25  # chosen thresholds far below 0.5: the same, seen from validation
 RARE = 0.1  # share of positive images below which a batch of 32 has about three or fewer
@@ -75,6 +77,8 @@ class Label:
     mean_p: float | None
     thresholds: dict[str, float]
     """by fold"""
+    temperatures_at_bound: int
+    """folds whose temperature lies at a bound of the search"""
     recall_at_half: float | None
     """at a probability of 0.5 instead of the thresholds"""
     learning: Learning
@@ -138,6 +142,7 @@ class Rule:
     because: str
     """a format string; `it` is the Label"""
     command: str
+    """the same, in Markdown: commands between backticks"""
     had: Callable[[dict[str, Any], str], bool]
     """whether a training with these flags already had it"""
 
@@ -146,34 +151,35 @@ RULES = (
     Rule("more patients who show it", lambda it: min(it.positives, it.patients) < FEW or it.width > WIDE,
          "{it.positives} positive test images of {it.patients} patients, F1 {it.found}: so few, or so wide an interval, tell no "
          "good method from a bad one, and what is named below may be chance",
-         "scripts/03_make_labels.py and 05_make_splits.py with more data, then task4_multilabel/01_prepare_labels.py",
+         "`scripts/03_make_labels.py` and `scripts/05_make_splits.py` with more data, then "
+         "`task4_multilabel/01_prepare_labels.py`",
          lambda flags, label: False),
     Rule("longer training", lambda it: it.learning.folds > 0 and it.learning.best_is_last >= MOST * it.learning.folds,
          "validation loss was lowest in the last epoch in {it.learning.best_is_last} of {it.learning.folds} folds",
-         "--epochs {it.learning.twice}", lambda flags, label: False),
+         "`--epochs {it.learning.twice}`", lambda flags, label: False),
     Rule("a loss that weighs its positives", lambda it: it.ranks(RANKS_WELL) and
          (it.recall_at_half < LOW_RECALL or it.threshold < LOW_THRESHOLD),
          "it is ranked well (AUROC {it.ranking}), yet {it.recall_at_half:.0%} of its positive images get a probability "
          "of 0.5 or more, and the median threshold is {it.threshold:.2f}; thresholds by label make up for part of that already",
-         "--loss weighted-bce, --loss focal or --loss asymmetric", lambda flags, label: flags.get("loss", "bce") != "bce"),
+         "`--loss weighted-bce`, `--loss focal` or `--loss asymmetric`", lambda flags, label: flags.get("loss", "bce") != "bce"),
     Rule("showing it more often", lambda it: it.share < RARE and it.learning.state == NO_LEARNING,
          "{it.share:.1%} of the images show it, and training F1 ends at {it.learning.train_f1:.2f}",
-         "--sampler balanced or --oversample {it.label}=3",
+         "`--sampler balanced` or `--oversample {it.label}=3`",
          lambda flags, label: flags.get("sampler", "none") != "none" or label in flags.get("oversample", {})),
     Rule("stronger augmentation of its slices", lambda it: it.learning.state == OVERFITS,
          "training F1 ends at {it.learning.train_f1:.2f}, validation F1 at {it.learning.val_f1:.2f} "
-         "({it.learning.val_fall:.2f} below its highest)", "--augment-label {it.label}=strong",
+         "({it.learning.val_fall:.2f} below its highest)", "`--augment-label {it.label}=strong`",
          lambda flags, label: label in flags.get("augment_label", {}) or flags.get("augment") == "strong"),
     Rule("attention pooling", lambda it: it.ranks(0, RANKS_BADLY) and it.learning.state in (NO_LEARNING, LEARNS),
          "it is ranked badly (AUROC {it.ranking}) and does not overfit; whether it is too small a finding for mean "
-         "pooling, these numbers cannot tell", "--attention", lambda flags, label: bool(flags.get("attention"))),
+         "pooling, these numbers cannot tell", "`--attention`", lambda flags, label: bool(flags.get("attention"))),
     Rule("a head for any bleeding", lambda it: it.others and it.missed >= SOME and it.missed_without_call >= MOST * it.missed,
          "on {it.missed_without_call} of {it.missed} missed images no label at all was called, which speaks for bleeding that "
-         "is not seen rather than taken for another type", "--heads any,types",
+         "is not seen rather than taken for another type", "`--heads any,types`",
          lambda flags, label: ANY in flags.get("heads", "types")),
     Rule("neighbouring slices", lambda it: it.missed >= SOME and it.missed_beside_found >= MOST * it.missed,
          "{it.missed_beside_found} of {it.missed} missed images are of patients in whom another image of it was found",
-         "--context 1", lambda flags, label: flags.get("context", 0) > 0),
+         "`--context 1`", lambda flags, label: flags.get("context", 0) > 0),
 )  # fmt: skip
 
 
@@ -259,6 +265,7 @@ def _label(
         **cells,
         mean_p=float(one.test.p.mean()) if len(one.test.p) else None,
         thresholds={str(fold["fold"]): fold["thresholds"][name] for fold in content["folds"]},
+        temperatures_at_bound=sum(_at_bound(fold["temperatures"][name]) for fold in content["folds"]),
         recall_at_half=float((found.p[positive, place] >= 0.5).mean()) if positive.any() else None,
         learning=learning(histories, name),
         missed=int(missed.sum()),
@@ -268,6 +275,11 @@ def _label(
         false_alarms=int(false.sum()),
         truly=_most_first(truly),
     )
+
+
+def _at_bound(temperature: float) -> bool:
+    low, high = metrics.TEMPERATURES
+    return not low * (1 + AT_BOUND) < temperature < high * (1 - AT_BOUND)
 
 
 def _most_first(counts: dict[str, Any]) -> dict[str, int]:
@@ -309,12 +321,38 @@ def _fall(table: pd.DataFrame) -> float:
 # ---- for people
 
 
+def headline(diagnosed: dict[str, Any]) -> str:
+    """One line: that no label was learned, else which is the weakest. `diagnosed`: what diagnosis.json holds."""
+    return _not_learned(diagnosed) or _weakest_line(diagnosed)
+
+
+def _not_learned(diagnosed: dict[str, Any]) -> str:
+    """That no label was learned; "" where one was, or where no history tells.
+
+    F1 at 0.5 is 0 too where probabilities of a rare label are low but well ranked: that is learned.
+    """
+    learned = [it["learning"] for it in diagnosed["labels"] if it["learning"]["state"] != UNKNOWN]
+    auroc = max((it["auroc"]["value"] or 0.0 for it in diagnosed["labels"]), default=0.0)
+    if not learned or any(one["state"] != NO_LEARNING for one in learned) or auroc >= RANKS_WELL:
+        return ""
+    best = max(one["train_f1"] for one in learned)
+    worth = "all numbers below are near chance" if auroc < NEAR_CHANCE else "the numbers below are those of half a training"
+    return f"No label was learned (training F1 {best:.2f} at most): train longer first; {worth}."
+
+
+def _weakest_line(diagnosed: dict[str, Any]) -> str:
+    weakest = diagnosed["weakest"]
+    return f"Weakest label: {weakest['label']}, F1 {report_tables.metric(weakest['f1'])}" if weakest else NOT_MEASURED
+
+
 def as_markdown(diagnosed: dict[str, Any]) -> str:
-    """diagnosis.md: what could not be measured, the weakest label and what to try, then the facts about every label."""
-    lines = [f"# Diagnosis of {diagnosed['experiment'] or 'a multi-label network'}", ""]
+    """diagnosis.md: that no label was learned, what could not be measured, the weakest label and what to try, then the facts
+    about every label."""
+    first = _not_learned(diagnosed)
+    lines = [*[first, ""] * bool(first), f"# Diagnosis of {diagnosed['experiment'] or 'a multi-label network'}", ""]
     for name, why in diagnosed["unmeasured"].items():
         lines += [f"{name} is not measured: {why}.", ""]
-    lines += _weakest(diagnosed["weakest"]) if diagnosed["weakest"] else ["No label could be measured."]
+    lines += [f"## {_weakest_line(diagnosed)}", "", *_weakest(diagnosed["weakest"])] if diagnosed["weakest"] else [NOT_MEASURED]
     rows = [_row(it) for it in diagnosed["labels"]]
     lines += [
         "",
@@ -331,6 +369,7 @@ def as_markdown(diagnosed: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+NOT_MEASURED = "No label could be measured."
 HOW = (
     "Test images out of fold; in brackets 95 % intervals (bootstrap over patients). Learning: F1 at a probability of 0.5, mean "
     f"of the last {LAST} epochs and of the folds; that of training is counted while weights still move, on slices as augmented."
@@ -342,15 +381,15 @@ CAUTION = (
 
 
 def _weakest(weakest: dict[str, Any]) -> list[str]:
-    lines = [f"## Weakest label: {weakest['label']}, F1 {report_tables.metric(weakest['f1'])}", ""]
+    lines = []
     if weakest["not_surely_weaker_than"]:
         others = ", ".join(weakest["not_surely_weaker_than"])
         lines += [f"Its F1 is the lowest, but its interval overlaps that of {others}: another sample could name another one.", ""]
     if not weakest["remedies"]:
         return [*lines, "No number speaks for a remedy."]
     for one in weakest["remedies"]:
-        had = " (this training had it already: it was not enough)" if one["had"] else ""
-        lines.append(f"* {one['remedy']}{had}: {one['because']}. Try `{one['command']}`")
+        then = "Tried: this training had it, and it was not enough" if one["had"] else f"Try {one['command']}"
+        lines.append(f"* {one['remedy']}: {one['because']}. {then}")
     unknown = ["", "The flags of this training are not known here; a remedy that it already had is none."]
     return [*lines, "", CAUTION, *unknown * any(one["had"] is None for one in weakest["remedies"])]
 
@@ -381,9 +420,15 @@ def _facts(it: dict[str, Any]) -> list[str]:
         share, after = it["positives"] / it["images"], report_tables.metric(it["ece_calibrated"])
         lines.append(
             f"calibration: mean probability {it['mean_p']:.2f} where {share:.2f} are positive; "
-            f"ECE {report_tables.metric(it['ece'])}, after temperature scaling {after}"
+            f"ECE {report_tables.metric(it['ece'])}, after temperature scaling {after}{_bound(it)}"
         )
     return lines
+
+
+def _bound(it: dict[str, Any]) -> str:
+    low, high = metrics.TEMPERATURES
+    many = f"; the temperature lies at a bound of its search ({low:g} to {high:g}) in {it['temperatures_at_bound']} of "
+    return f"{many}{len(it['thresholds'])} fold(s), which is no calibration" * bool(it["temperatures_at_bound"])
 
 
 def _at_half(it: dict[str, Any]) -> str:

@@ -147,14 +147,18 @@ def reliability(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     return mean[0], mean[1], counts
 
 
+TEMPERATURES = 0.05, 20.0
+"""least and highest that are searched"""
+
+
 def temperature(y: np.ndarray, p: np.ndarray) -> float:
-    """The T that minimises the mean log loss of `scaled(p, T)` (Guo et al. 2017), within 0.05 and 20; fit it on validation."""
+    """The T that minimises the mean log loss of `scaled(p, T)` (Guo et al. 2017), within TEMPERATURES; fit it on validation."""
     logs = _log(p)
 
     def log_loss(log_t: float) -> float:
         return -log_softmax(logs / np.exp(log_t), axis=1)[np.arange(len(y)), y.astype(int)].mean()
 
-    return float(np.exp(minimize_scalar(log_loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+    return float(np.exp(minimize_scalar(log_loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
 def scaled(p: np.ndarray, t: float) -> np.ndarray:
