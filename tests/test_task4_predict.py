@@ -18,6 +18,7 @@ from PIL import Image
 from refusals import refused
 
 from hemoct import (
+    classification,
     cli,
     files,
     hounsfield,
@@ -160,6 +161,29 @@ def test_thresholds_are_those_of_the_evaluation(work, predict):
     assert "IVH 0.3: 0" in predict(work.raw / "0001_00.png", "--fold", 1).out
     assert files.read_json(out(work) / "05_predict.run.json")["thresholds"] == {"IVH": 0.3, "IPH": 0.08, "SAH": 0.5}
     assert "SAH 0.07: 1" in predict(work.raw / "0001_00.png", "--threshold", 0.07).out
+
+
+def test_folds_that_could_choose_no_threshold_are_not_averaged(work, predict):
+    rows = pd.DataFrame(
+        {"image_id": list("ab"), "patient": list("ab"), "fold": 0, "part": "val", "y_SAH": 0, "p_SAH": [0.1, 0.2]}
+    )
+    asked = classification.Question(["SAH"], "SAH")
+    rule = classification.choose(asked, 0, classification.scored(rows, asked)[0]).threshold_rule
+    metrics = put_thresholds(work, [0.5, 0.04, 0.5], [0.1, 0.08, 0.5], [0.5, 0.12, 0.5])
+    content = files.read_json(metrics)
+    for fold, labels in enumerate((["IVH", "SAH"], ["SAH"], ["IVH", "SAH"])):
+        content["folds"][fold]["threshold_rules"] |= dict.fromkeys(labels, rule)
+    files.write_json(metrics, content)
+    result = predict(work.raw / "0001_00.png")
+    assert (
+        "mean of 3 folds: max F1 on val; 0.5 for SAH, which has none there; "
+        "IVH: no positive in validation of 2 folds, which are left out)" in result.out
+    ), result.out
+    assert files.read_json(out(work) / "05_predict.run.json")["thresholds"] == pytest.approx(
+        {"IVH": 0.1, "IPH": 0.08, "SAH": 0.5}
+    )
+    put_thresholds(work, *[[0.5] * 3] * 3, rule=rule)
+    assert "up (IVH: no positive in validation of 3 folds; IPH:" in predict(work.raw / "0001_00.png").out
 
 
 def test_without_thresholds_it_is_half_and_says_why(work, predict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,9 @@ import pandas as pd
 
 from hemoct import experiments, files, splits, tables
 from hemoct.cli import UserError, Workspace
+
+FALLBACK = re.compile(r"0\.5: validation has (.+)")
+"""the rule of classification.choose where a class is missing: nothing was chosen"""
 
 
 @dataclass(frozen=True)
@@ -89,19 +93,39 @@ def threshold(task: int, experiment: Path, folders: list[Path], given: float | N
 def thresholds(
     task: int, experiment: Path, folders: list[Path], given: float | None, default: float, labels: list[str]
 ) -> tuple[dict[str, float], str]:
-    """As `threshold`, one for each label. A label for which no fold has one gets the `default`, and the words name it."""
+    """As `threshold`, one for each label, of the folds that have chosen it; the `default` where none has. The words say which."""
     if given is not None:
         return dict.fromkeys(labels, given), "given"
     found, why = _of_folds(task, experiment, folders)
-    each = {name: [fold["thresholds"].get(name) for fold in found] for name in labels}
-    values = {name: [value for value in of_label if value is not None] for name, of_label in each.items()}
-    none = [name for name in labels if not values[name]]
+    chosen = {name: [fold for fold in found if _has_chosen(fold, name)] for name in labels}
+    means = {name: float(np.mean([fold["thresholds"][name] for fold in of])) if of else default for name, of in chosen.items()}
+    none = [name for name in labels if not chosen[name]]
     if len(none) == len(labels):
-        return dict.fromkeys(labels, default), why
-    without = f"; {default:.3g} for {', '.join(none)}, which has none there" if none else ""
-    means = {name: float(np.mean(of_label)) if of_label else default for name, of_label in values.items()}
-    rules = dict.fromkeys(rule for fold in found for rule in fold["threshold_rules"].values() if rule)
-    return means, f"{_joined(len(found))}: {'; '.join(rules)}{without}"
+        return means, "; ".join(_left_out(found, none)) or why
+    told = ["; ".join(dict.fromkeys(fold["threshold_rules"][name] for name, of in chosen.items() for fold in of))]
+    told += [f"{default:.3g} for {', '.join(none)}, which has none there"] * bool(none)
+    told += [f"{words}, which {'is' if words.endswith('1 fold') else 'are'} left out"
+             for words in _left_out(found, [name for name in labels if chosen[name]])]  # fmt: skip
+    return means, f"{_joined(len(found))}: {'; '.join(told)}"
+
+
+def _has_chosen(fold: dict, label: str) -> bool:
+    return fold["thresholds"].get(label) is not None and not _fallback(fold, label)
+
+
+def _fallback(fold: dict, label: str) -> str:
+    """Why a fold could choose no threshold of a label: `no positive`; "" where it could."""
+    told = FALLBACK.fullmatch(fold["threshold_rules"].get(label) or "")
+    return told[1] if told else ""
+
+
+def _left_out(found: list[dict], labels: list[str]) -> list[str]:
+    """`epidural: no positive in validation of 2 folds`, a line for each label and reason."""
+    lines = []
+    for name in labels:
+        for why, many in Counter(_fallback(fold, name) for fold in found).items():
+            lines += [f"{name}: {why} in validation of {many} fold{'s' * (many > 1)}"] * bool(why)
+    return lines
 
 
 def _joined(folds: int) -> str:
