@@ -29,6 +29,7 @@ from pathlib import Path
 import pandas as pd
 
 from hemoct import (
+    cascade_stages,
     cli,
     device,
     files,
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(make_parser(), argv, __file__)
     work = cli.workspace(args)
     experiment = work.task(4) / args.experiment
+    cascade_stages.stop_if_cascade(experiment)
     folders = image_files.models(work, 4, args.experiment, args.fold)
     specs = label_files.read_specs(folders)
     how, why = slice_files.reading(work, specs[0].channels, args.window, args.intercept)
@@ -82,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         run.wrote(*list_problems(out / "passed_over.csv", problems | copies))
     print(f"{work.show(out)}: {len(slices)} slices, {len(folders)} model(s)")
     report(predicted, chosen, len(drawn))
-    for line in slice_files.notes(slices, f"{how.window} ({why})"):
+    for line in slice_files.notes(slices, f"{how.window} ({why})") + label_files.notes(slices, shown, specs[0].context):
         print(f"  {line}")
 
 

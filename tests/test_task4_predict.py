@@ -332,6 +332,25 @@ def test_the_source_of_a_converted_image_is_known_as_that_image(work, run_step, 
     assert of_images["image_id"].ne("").all() and of_images["seen"].sum() == 8
 
 
+def test_slices_without_neighbours_or_colours_are_counted(work, predict, tmp_path):
+    hu = head(3)
+    path = write_series(tmp_path / "new", hu)[0]
+    assert "no neighbour" not in predict(path).out, "without context none is missed"
+    put_networks(work, context=1, channels=3)
+    result = predict(path, work.raw / "0001_00.png", work.raw / "0001_01.png")
+    assert "1 slice(s) have no neighbour: name their whole series or folder" in result.out
+    assert "2 image(s) are grey: the three channels are the same" in result.out
+    result = predict(tmp_path / "new")
+    assert "neighbour" not in result.out and "are grey" not in result.out
+    assert "are grey" not in predict(path, "--window", "brain").out, "that is what was asked for"
+
+
+def test_a_cascade_has_no_network_and_names_what_it_was_made_of(work, predict):
+    for fold in range(2):
+        files.write_json(work.task(4) / "c" / f"fold{fold}" / "model.json", {"task": 4, "stages": [], "types": "e"})
+    assert refused(predict(work.raw, "--experiment", "c"), "c is a cascade itself", "name e, which it was made of")
+
+
 # ---- what cannot be read
 
 
@@ -437,7 +456,7 @@ def test_a_figure_shows_the_slice_its_bars_thresholds_and_truth():
     assert [segment[0][0] for segment in bars.collections[0].get_segments()] == [0.7, 0.2, 0.5]
     marks = {float(line.get_ydata()[0]): line.get_fillstyle() for line in bars.lines}
     assert marks == {0: "full", 1: "none"}, "annotated, annotated as absent, unknown"
-    assert drawn.get_suptitle() == "a (g, slice 7): IPH; most likely type IVH"
+    assert drawn.get_suptitle() == "a (g, slice 7): IPH; highest: IVH (not called)"
     assert "no diagnosis" in drawn.get_supxlabel() and "no honest result" in drawn.get_supxlabel()
     long = plots_types.figure(found, 0, Slice(Path("x/a.dcm"), planes, None), "brain", f"Models of {'resnet18-' * 20}.")
     long.canvas.draw()
@@ -451,11 +470,39 @@ def test_a_figure_names_the_windows_of_hu_alone():
     table = pd.DataFrame({"image": ["a"], "image_id": "", "group": "g", "slice": pd.array([pd.NA], dtype="Int64")})
     shown = image_files.ImageFiles(table, pd.DataFrame(index=[0]), np.array([False]), None)
     found = label_files.Labelled(shown, ["IPH"], np.array([[0.6]]), {"IPH": 0.5}, np.array([[np.nan]]))
-    planes = np.zeros((3, 8, 8), dtype=np.uint8)
+    planes = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
     for facts, names in ((Facts(), ["brain", "subdural", "40/400"]), (None, ["red channel", "green channel", "blue channel"])):
         drawn = plots_types.figure(found, 0, Slice(Path("a"), planes, facts), "brain,subdural,40/400", "")
         assert [axis.get_title() for axis in drawn.axes] == [*names, "probability"]
-        assert drawn.get_suptitle() == "a (g): IPH; most likely type IPH" and "honest" not in drawn.get_supxlabel()
+        assert drawn.get_suptitle() == "a (g): IPH" and "honest" not in drawn.get_supxlabel()
+
+
+def test_titles_claim_no_window_that_is_not_shown():
+    from hemoct.dicom import Facts
+
+    one, three = np.zeros((1, 8, 8), dtype=np.uint8), np.zeros((3, 8, 8), dtype=np.uint8)
+    for planes, facts, windows, told in (
+        (one, Facts(), "brain,subdural,bone", ["grey mix of brain, subdural, bone"]),
+        (one, Facts(), "brain", ["brain"]),
+        (three, Facts(), "brain", ["brain"]),
+        (three, None, "brain,subdural,bone", ["grey, in all channels"]),
+        (one, None, "brain", []),
+    ):
+        assert list(plots_types.titles(Slice(Path("a"), planes, facts), windows)) == told
+
+
+@pytest.mark.parametrize(("p", "title", "mismatch"), [
+    ([0.9, 0.6, 0.2], "IPH", False), ([0.4, 0.6, 0.2], "IPH", True), ([0.9, 0.3, 0.2], "any; highest: IPH (not called)", False),
+    ([0.9, 0.6, 0.8], "IPH + SAH; highest: SAH", False), ([0.1, 0.3, 0.2], "none; highest: IPH (not called)", False),
+])  # fmt: skip
+def test_the_title_says_whether_the_highest_type_is_called_and_the_footer_that_any_is_not(p, title, mismatch):
+    table = pd.DataFrame({"image": ["a"], "image_id": "", "group": "g", "slice": pd.array([pd.NA], dtype="Int64")})
+    shown = image_files.ImageFiles(table, pd.DataFrame(index=[0]), np.array([False]), None)
+    labels = ["any", "IPH", "SAH"]
+    found = label_files.Labelled(shown, labels, np.array([p]), dict.fromkeys(labels, 0.5), np.full((1, 3), np.nan))
+    drawn = plots_types.figure(found, 0, Slice(Path("a"), np.zeros((1, 8, 8), dtype=np.uint8), None), "brain", "")
+    assert drawn.get_suptitle() == f"a (g): {title}"
+    assert ("A type is called but any is not" in drawn.get_supxlabel().replace("\n", " ")) == mismatch
 
 
 # ---- a network that was really trained, real data

@@ -63,8 +63,7 @@ def fold_folders(work: Workspace, stages: Stages) -> dict[str, list[Path]]:
         if not folders:
             there = ", ".join(experiments.trained(work, task))
             raise UserError(f"{work.show(place)} holds no trained fold; there are: {there}")
-        if is_cascade(place):
-            raise UserError(f"{name} is a cascade itself; name the multi-label experiment that it was made of")
+        stop_if_cascade(place)
         found = found or {folder.name: [] for folder in folders}
         missing = sorted(set(found) - {folder.name for folder in folders})
         if missing:
@@ -78,6 +77,13 @@ def fold_folders(work: Workspace, stages: Stages) -> dict[str, list[Path]]:
 def is_cascade(experiment: Path) -> bool:
     """Whether the folds of an experiment of task 4 are those of a cascade. `experiment`: its folder."""
     return any("stages" in files.read_json(folder / "model.json") for folder in experiments.folds(experiment, "model.json"))
+
+
+def stop_if_cascade(experiment: Path) -> None:
+    """Stop where networks are wanted, and name the experiment that has them. `experiment`: a folder of a task."""
+    if is_cascade(experiment):
+        made_of = files.read_json(experiments.folds(experiment, "model.json")[0] / "model.json")["types"]
+        raise UserError(f"{experiment.name} is a cascade itself, without a network; name {made_of}, which it was made of")
 
 
 def stop_if_taken(work: Workspace, experiment: Path) -> None:

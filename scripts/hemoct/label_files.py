@@ -54,6 +54,18 @@ class Labelled:
         named = [self.classes[column] for column in self.types if called[column]]
         return PLUS.join(named) or (ANY if called.any() else NONE)
 
+    def highest(self, row: int) -> str:
+        """The most likely type in words; "" where the models know none, or it is the only one that is called."""
+        likely = self.most_likely(row)
+        is_called = bool(likely) and bool(self.called[row, self.classes.index(likely)])
+        if not likely or (is_called and self.words(row) == likely):
+            return ""
+        return f"highest: {likely}" + " (not called)" * (not is_called)
+
+    def any_is_missing(self, row: int) -> bool:
+        """Whether a type is called and `any`, a label of these models, is not."""
+        return ANY in self.classes and bool(self.called[row, self.types].any() and not self.called[row, self.classes.index(ANY)])
+
     def most_likely(self, row: int) -> str:
         """The type with the highest probability, called or not; "" where the models know no type."""
         return self.classes[max(self.types, key=lambda column: self.probability[row, column])] if self.types else ""
@@ -97,6 +109,20 @@ def truth(work: Workspace, shown: ImageFiles, classes: list[str]) -> np.ndarray:
     if ANY in classes and len(shown.labels.columns):
         there[:, classes.index(ANY)] = slice_data.truth_of_any(shown.labels, tables.read_dataset(work).labels)
     return there
+
+
+def notes(slices: list[Slice], shown: ImageFiles, context: int) -> list[str]:
+    """What should be known of slices, in words: which have no neighbour to look at, which have no colours."""
+    around = segment_files.neighbours(shown, context)
+    alone = int((around == around[:, :1]).all(axis=1).sum()) if context else 0
+    grey = sum(len(one.planes) > 1 and is_grey(one) for one in slices)
+    told = [f"{alone} slice(s) have no neighbour: name their whole series or folder"] * bool(alone)
+    return told + [f"{grey} image(s) are grey: the three channels are the same"] * bool(grey)
+
+
+def is_grey(one: Slice) -> bool:
+    """Whether all planes of an image are the same. Of HU it is never said: a window may fill them all."""
+    return one.facts is None and not np.ptp(one.planes, axis=0).any()
 
 
 def probabilities(

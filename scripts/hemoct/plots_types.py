@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,13 @@ from matplotlib.patches import Patch
 from tqdm import tqdm
 
 from hemoct import plots
-from hemoct.label_files import Labelled
+from hemoct.label_files import Labelled, is_grey
 from hemoct.plots_predicted import SEEN
 from hemoct.slice_files import Slice
 
 CALLED, NOT_CALLED, THRESHOLD, ANNOTATED = "#d55e00", "#b0b0b0", "#202020", "#009e73"
 NO_DIAGNOSIS = "Predicted by a research model; no diagnosis."
+NO_ANY = "A type is called but any is not: the thresholds of the labels are chosen one by one."
 COLOURS = ("red channel", "green channel", "blue channel")
 LEAST_INCHES, LABEL_INCHES = 4.2, 0.42
 LETTERS_PER_INCH = 14  # of the lines below a figure
@@ -40,8 +41,7 @@ def write(folder: Path, found: Labelled, rows: np.ndarray, read: Callable[[Path]
 
 def figure(found: Labelled, row: int, read: Slice, windows: str, footer: str) -> Figure:
     """The planes of a slice, and the bars of its labels."""
-    planes = read.planes
-    names = windows.split(",") if read.facts is not None else [] if len(planes) == 1 else COLOURS
+    planes, names = read.planes, titles(read, windows)
     height = max(LEAST_INCHES, 1.8 + LABEL_INCHES * len(found.classes))
     shown, axes = plots.figure(1, len(planes) + 1, width=LEAST_INCHES, height=height)
     for axis, plane in zip(axes, planes, strict=False):
@@ -52,13 +52,22 @@ def figure(found: Labelled, row: int, read: Slice, windows: str, footer: str) ->
     bars(axes[-1], found, row)
     place = found.shown.table.iloc[row]
     number = "" if place.isna()["slice"] else f", slice {place['slice']}"
-    likely = found.most_likely(row)
-    told = f"; most likely type {likely}" if likely else ""
+    told = f"; {found.highest(row)}" if found.highest(row) else ""
     plots.title(shown, f"{found.shown.title(row)} ({place['group']}{number}): {found.words(row)}{told}")
-    lines = [f"{NO_DIAGNOSIS} {footer}", *([f"This image was {SEEN}"] if found.shown.seen[row] else [])]
+    lines = [f"{NO_DIAGNOSIS} {footer}", *[f"This image was {SEEN}"] * bool(found.shown.seen[row]),
+             *[NO_ANY] * found.any_is_missing(row)]  # fmt: skip
     width = int(shown.get_figwidth() * LETTERS_PER_INCH)
     shown.supxlabel("\n".join(textwrap.fill(line, width) for line in lines), fontsize=8)  # names of experiments can be long
     return shown
+
+
+def titles(read: Slice, windows: str) -> Sequence[str]:
+    """What the planes of a slice show, as far as it is known. `windows`: in which HU are shown, one or three."""
+    if read.facts is None:
+        several = ["grey, in all channels"] if is_grey(read) else COLOURS
+        return several if len(read.planes) > 1 else []
+    names = windows.split(",")
+    return names if len(names) <= len(read.planes) else [f"grey mix of {', '.join(names)}"]
 
 
 def bars(axis: Axes, found: Labelled, row: int) -> None:
