@@ -2,7 +2,8 @@
 
 A difference is paired by image and resamples the same patients for both; images that only one experiment tested are left out and
 counted. Each experiment keeps its own thresholds. Differences need the same labels: --labels compares experiments by those that
-all of them have, such as one with a head for any bleeding and one without.
+all of them have, such as one with a head for any bleeding and one without. Pooled cascades test studies, not images: they are
+left out unless they are named.
 
 Reads   outputs/NAME/task4/EXPERIMENT/{metrics.json,predictions.csv}    task4_multilabel/03_evaluate.py, 04_cascade.py --pool
 Writes  outputs/NAME/task4/comparison/                                  comparison.csv, comparison.md, comparison.png

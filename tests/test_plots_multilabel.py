@@ -103,6 +103,10 @@ def test_a_label_or_a_loss_that_is_nowhere_leaves_an_empty_place():
     axes = plots_multilabel.by_epoch(histories, LABELS, "a heading").axes
     assert not any(line.get_marker() == "o" for line in axes[0].lines), "without a loss no epoch was the best"
     assert not any(len(line.get_xdata()) for line in axes[2].lines), "EDH has no column"
+    assert [texts(axis) for axis in axes[:3]] == ["", "", "not in history.csv"], "SAH has a precision in training"
+    silent = {"fold0": histories["fold0"].assign(train_precision_SAH=np.nan)}
+    panels = plots_multilabel.by_epoch(silent, LABELS[:2], "a heading").axes
+    assert [texts(axis) for axis in panels] == ["", "nothing called at 0.5", "", "", "", ""]
 
 
 def test_what_goes_together_in_truth_and_calls_and_their_difference():

@@ -10,7 +10,7 @@ import pytest
 import simulated_types
 from refusals import refused
 
-from hemoct import files, multilabel, multilabel_comparison, predictions, tables
+from hemoct import comparison, files, multilabel, multilabel_comparison, plots_classification, pooling, predictions, tables
 
 STEP = "task4_multilabel/07_compare.py"
 COLUMNS = ["experiment", "metric", "value", "difference", "difference_low", "difference_high", "n_common", "left_out", "note"]
@@ -62,7 +62,11 @@ def test_differences_are_paired_and_of_the_evaluations_own_numbers(work, compare
     assert better["value"].to_dict() == pytest.approx({name: told[name]["value"] for name in better.index}, nan_ok=True)
     assert 0 < better.loc["f1_macro", "difference_low"] <= better.loc["f1_macro", "difference"]
     text = (work.task(4) / "comparison" / "comparison.md").read_text()
-    assert "Task 4" in text and "| exact_match |" in text and "f1_SAH" in text
+    assert "Task 4" in text and "| exact_match | hamming (lower is better) | rsna_logloss (lower is better) | f1_IVH |" in text
+    table = tables.read_csv(work.task(4) / "comparison" / "comparison.csv", [])
+    axis = plots_classification.comparison(table, "a heading", ("f1_macro", "hamming", "rsna_logloss")).axes[0]
+    ticks = [tick.get_text() for tick in axis.get_yticklabels()]
+    assert ticks == ["f1 macro", "hamming (lower is better)", "rsna logloss (lower is better)"]
     assert compare("a", "b", "c", "--skip-if-done").out.startswith("up to date")
 
 
@@ -123,3 +127,29 @@ def test_what_cannot_be_compared_stops(work, compare):
     tables.write_predictions(work.task(4) / "b", frame)
     assert refused(compare("a", "b"), "another truth", frame.loc[3, "image_id"])
     assert not list((work.task(4) / "comparison").glob("comparison.*"))
+
+
+@pytest.mark.parametrize(("metric", "shown"), [
+    ("hd95_slice", "hd95_slice (lower is better)"), ("volume_error", "volume_error (lower is better)"),
+    ("brier", "brier (lower is better)"), ("ece_SAH", "ece_SAH (lower is better)"), ("recall", "recall"), ("f1_ece", "f1_ece"),
+])  # fmt: skip
+def test_what_is_better_when_lower_is_marked(metric, shown):
+    assert comparison.named(metric) == shown
+
+
+def test_pooled_experiments_are_left_out_unless_they_are_named(work, compare):
+    for name in "bc":
+        path = work.task(4) / name / "metrics.json"
+        files.write_json(path, files.read_json(path) | {"notes": [pooling.NOTE]})
+    result = compare()
+    assert result.code == 0 and "b is left out: it is pooled, its cases are studies" in result.out
+    table = tables.read_csv(work.task(4) / "comparison" / "comparison.csv", COLUMNS)
+    assert set(table["experiment"]) == {"a"} and "c is left out" in (work.task(4) / "comparison" / "comparison.md").read_text()
+    assert compare("a", "b").code == 0
+    assert set(table_of(work, "b")["note"]) == {"no difference: its cases are studies, those of a images"}
+    assert table_of(work, "b")[DIFFERENCE].isna().all(axis=None)
+    assert compare("b", "c").code == 0 and table_of(work, "c")["difference"].notna().any()
+    path = work.task(4) / "a" / "metrics.json"
+    files.write_json(path, files.read_json(path) | {"notes": [pooling.NOTE]})
+    result = compare()
+    assert result.code == 0 and "left out:" not in result.out, "where all are pooled, all are compared"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,14 @@ import pandas as pd
 from hemoct import bootstrap, classification, files, metrics, predictions, tables
 from hemoct.classification import MAX_F1, Rule
 from hemoct.cli import UserError, Workspace
+
+LOWER = re.compile(r"(hamming|rsna_logloss|hd95|volume_error|brier|ece)(_.*)?")
+"""metrics of which less is better"""
+
+
+def named(metric: str) -> str:
+    """A metric in a table or a figure: `hamming (lower is better)`."""
+    return f"{metric} (lower is better)" if LOWER.fullmatch(metric) else metric
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,11 @@ class Evaluated:
 
     def asks_like(self, other: Evaluated) -> bool:
         return self.found.question == other.found.question
+
+    @property
+    def cases(self) -> str:
+        """What is tested, in words."""
+        return "images"
 
     def of(self, rows: np.ndarray) -> Evaluated:
         """The same on some of its images, by their places in the table."""
@@ -105,6 +119,8 @@ def differences(
     """
     if not first.asks_like(other):
         return {}, {"note": f"no difference: other labels than {first.name}"}
+    if first.cases != other.cases:
+        return {}, {"note": f"no difference: its cases are {other.cases}, those of {first.name} {first.cases}"}
     common = np.intersect1d(first.table["image_id"], other.table["image_id"])
     facts = {"n_common": len(common), "left_out": len(first.table) + len(other.table) - 2 * len(common)}
     if not len(common):
@@ -167,7 +183,7 @@ def markdown(frame: pd.DataFrame, title: str = "Task 1: experiments side by side
 
 
 def _block(frame: pd.DataFrame, shown: list[str], wanted: list[str], columns: tuple[str, str, str], form: str) -> list[str]:
-    lines = ["| experiment | " + " | ".join(wanted) + " |", "| --- |" + " ---: |" * len(wanted)]
+    lines = ["| experiment | " + " | ".join(map(named, wanted)) + " |", "| --- |" + " ---: |" * len(wanted)]
     for name in shown:
         rows = frame[frame["shown"] == name].set_index("metric").reindex(wanted)[list(columns)]
         lines.append(f"| {name} | " + " | ".join(_cell(*row, form) for row in rows.itertuples(index=False)) + " |")

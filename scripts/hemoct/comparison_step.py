@@ -27,6 +27,8 @@ class Kind:
     of_label: tuple[str, ...] = ()
     """metrics that each label of an experiment has, as METRIC_LABEL; compared and drawn too"""
     cases: str = "test images"
+    apart: Callable[[cli.Workspace, str], str] = lambda work, experiment: ""
+    """why an experiment is compared only where it is named; "" where it is compared by default"""
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -39,16 +41,24 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def run(step: str, args: argparse.Namespace, kind: Kind) -> None:
     """Compare the experiments that `args` names; writes comparison.csv, .md and .png to outputs/NAME/taskN/comparison."""
     work = cli.workspace(args)
-    names = list(dict.fromkeys(args.experiments)) or experiments.evaluated(work, kind.task)
+    names, remarks = (list(dict.fromkeys(args.experiments)), ()) if args.experiments else by_default(work, kind)
     folder = work.task(kind.task) / "comparison"
     record = cli.Run(step, args, folder, [work.task(kind.task) / name / file for name in names for file in kind.needed])
     if record.up_to_date():
         return
     found = [kind.read(work, name) for name in names]
     with record:
-        record.wrote(*write(folder, found, kind, work.dataset, args.seed))
+        record.wrote(*write(folder, found, kind, work.dataset, args.seed, remarks=remarks))
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"{work.show(folder)}: {len(names)} experiment(s)")
+
+
+def by_default(work: cli.Workspace, kind: Kind) -> tuple[list[str], tuple[str, ...]]:
+    """The experiments that are compared where none is named, and a line for each that is left out."""
+    names = experiments.evaluated(work, kind.task)
+    why = {name: kind.apart(work, name) for name in names}
+    kept = [name for name in names if not why[name]]
+    return kept or names, tuple(f"{name} is left out: {why[name]}" for name in names if kept and why[name])
 
 
 def write(

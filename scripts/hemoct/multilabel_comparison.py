@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from hemoct import bootstrap, classification, comparison_step, files, metrics, multilabel, predictions, tables
+from hemoct import bootstrap, classification, comparison_step, files, metrics, multilabel, pooling, predictions, tables
 from hemoct.classification import MAX_F1, Evaluation, Question, Rule
 from hemoct.cli import UserError, Workspace
 from hemoct.comparison import Evaluated
@@ -36,6 +36,10 @@ class Labelled(Evaluated):
         """A word an image, a sign a label: `1`, `0`, `?` where unknown."""
         signs = np.where(self.found.known, np.where(self.found.truth == 1, "1", "0"), "?")
         return np.array(["".join(row) for row in signs], dtype=object)
+
+    @property
+    def cases(self) -> str:
+        return "studies" if pooling.NOTE in self.content.get("notes", []) else "images"
 
     def asks_like(self, other: Evaluated) -> bool:
         return self.found.labels == other.found.labels
@@ -65,7 +69,13 @@ class Labelled(Evaluated):
 def kind(labels: list[str] | None = None, resamples: int = bootstrap.RESAMPLES, seed: int = 42) -> comparison_step.Kind:
     """How experiments of task 4 are compared: by all of their labels, or by `labels` alone."""
     reading = partial(read, labels=labels, resamples=resamples, seed=seed)
-    return comparison_step.Kind(4, reading, NEEDED, COMPARED, SHARES, OF_LABEL)
+    return comparison_step.Kind(4, reading, NEEDED, COMPARED, SHARES, OF_LABEL, apart=apart)
+
+
+def apart(work: Workspace, experiment: str) -> str:
+    """Why an experiment is not compared with the others; "" where it is."""
+    pooled = pooling.NOTE in files.read_json(work.task(4) / experiment / "metrics.json").get("notes", [])
+    return "it is pooled, its cases are studies; name it, and others that are pooled, to compare them" * pooled
 
 
 def read(

@@ -16,6 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from hemoct import comparison as compared
 from hemoct import images, metrics, plots
 from hemoct.classification import Evaluation
 
@@ -212,7 +213,8 @@ def comparison(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = ME
         if differ and number:
             _points(axes[0, 1], rows, ("difference", "difference_low", "difference_high"), place, f"C{number}", name)
     axes[0, 0].set(xlabel="value and 95 % interval", ylim=(len(names) - 0.4, -0.6))
-    axes[0, 0].set_yticks(range(len(names)), [name.upper() if name in ACRONYMS else name.replace("_", " ") for name in names])
+    ticks = [name.upper() if name in ACRONYMS else compared.named(name).replace("_", " ") for name in names]
+    axes[0, 0].set_yticks(range(len(names)), ticks)
     if differ:
         axes[0, 1].axvline(0, color="grey", linestyle=":")
         axes[0, 1].xaxis.set_major_locator(MaxNLocator(5))

@@ -17,6 +17,8 @@ from hemoct.multilabel import MultiLabel
 ABREAST = 3  # panels in a row
 STYLES = {"train": ("C1", "--", "training"), "val": ("C0", "-", "validation")}
 MEASURED = {"precision": "precision", "recall": "recall", "f1": "F1"}
+NO_LINE = {"precision": "nothing called at 0.5", "recall": "no positive", "f1": "no positive,\nnothing called at 0.5"}
+"""why a score of MEASURED is undefined in all epochs"""
 CELL, FEWEST_INCHES = 0.72, 2.9
 
 
@@ -81,6 +83,10 @@ def by_epoch(histories: dict[str, pd.DataFrame], labels: list[str], heading: str
             for part in STYLES:
                 rows = table[(table["label"] == name) & (table["part"] == part)]
                 _lines(axis, rows.pivot(index="epoch", columns="fold", values=score), part, best, shared)
+            of_label = table[table["label"] == name]
+            if of_label[score].isna().all():
+                words = NO_LINE[score] if len(of_label) else "not in history.csv"
+                axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center", fontsize=9)
     for axis, shown in zip(axes[:, 0], MEASURED.values(), strict=True):
         axis.set(ylabel=f"{shown} at 0.5", ylim=(-0.03, 1.03))
     for axis in axes[-1]:
