@@ -72,7 +72,8 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         draw(run, folder, found, content, folders)
     table = tables.read_csv(folder / "per_label.csv", ["label"])
     print(multilabel_tables.summary(content, table, predictions.headline(content), work.show(folder)))
-    print(f"what to try next: {work.show(folder / 'diagnosis.md')}")
+    diagnosed = files.read_json(folder / "diagnosis.json")
+    print(f"{diagnosis.headline(diagnosed)}\nwhat to try next: {work.show(folder / 'diagnosis.md')}")
 
 
 def write_tables(
