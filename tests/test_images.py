@@ -170,6 +170,12 @@ def test_the_target_of_several_labels_is_any_of_them():
         slice_data.choose_targets(labels, dataset, "IVH")
 
 
+def test_a_label_that_says_that_there_is_nothing_is_none_of_any():
+    labels = pd.DataFrame({"Normal": [1, 0, 1], "SAH": [0, 1, None]}).astype("Int64")
+    np.testing.assert_array_equal(slice_data.truth_of_any(labels, ["Normal", "SAH"]), [0, 1, np.nan])
+    np.testing.assert_array_equal(slice_data.truth_of_any(labels.assign(any=[1, 1, 0]), ["Normal", "SAH", "any"]), [1, 1, 0])
+
+
 def test_a_first_look_takes_patients_from_every_fold(work):
     toy.make(work, patients=20)
     split = tables.read_splits(work)

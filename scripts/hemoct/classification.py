@@ -5,7 +5,6 @@ All that is chosen (thresholds, temperature) is chosen on a fold's validation im
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,11 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import bootstrap, metrics, tables
+from hemoct import bootstrap, meaning, metrics, tables
 from hemoct.cli import UserError
 from hemoct.predictions import label_columns
 
-NORMAL = re.compile(r"normal|negative|none|healthy|(no|non|without)([_ -].*)?", re.IGNORECASE)
 MAX_F1 = "max F1"
 POINTS: dict[str, Callable[..., float]] = {
     MAX_F1: metrics.max_f1_threshold,
@@ -74,7 +72,7 @@ def question(labels: list[str]) -> Question:
     """One label is positive or not; of two exclusive classes the one without a name like normal or negative is positive."""
     if len(labels) > 2:
         return Question(labels, None)
-    abnormal = [label for label in labels if not NORMAL.fullmatch(label)]
+    abnormal = [label for label in labels if not meaning.NORMAL.fullmatch(label)]
     return Question(labels, (abnormal or labels)[-1])
 
 

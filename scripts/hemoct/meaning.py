@@ -1,5 +1,9 @@
 """What the labels of a data set mean, said in one place: in a caption, beside a metric, in a report. Keyed by layout."""
 
+from __future__ import annotations
+
+import re
+
 CAPTION = {"phe-sich": "mask = perihematomal edema, not bleeding; box = bleeding and edema"}
 
 BOX = {"phe-sich": "bleeding and edema"}
@@ -18,6 +22,9 @@ REPORT = {
 LEFT_RIGHT = {"phe-sich": "vertical"}
 """image axis along which the patient's left and right lie, `horizontal` where not told; there the forehead points to the left"""
 
+
+NORMAL = re.compile(r"normal|negative|none|healthy|(no|non|without)([_ -].*)?", re.IGNORECASE)
+"""names of labels that say that there is nothing"""
 
 SIDE = "side_"
 """how labels begin that tell left from right; they would be wrong in a mirrored image"""

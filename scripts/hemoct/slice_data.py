@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hemoct import files, images, splits, tables
+from hemoct import files, images, meaning, splits, tables
 from hemoct.cli import UserError, Workspace, positive_int
 
 ANY = "any"
@@ -134,9 +134,12 @@ def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | N
 
 
 def truth_of_any(labels: pd.DataFrame, names: list[str]) -> np.ndarray:
-    """What labels.csv, whose label columns are `names`, says of any of them: float64 (n,), see `choose_targets`."""
-    values = labels[names].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    return values[:, names.index(ANY)] if ANY in names else any_of(values)
+    """What labels.csv, whose label columns are `names`, says of any of them: float64 (n,), see `choose_targets`.
+
+    A column that says that there is nothing, `normal`, is none of them.
+    """
+    asked = [ANY] if ANY in names else [name for name in names if not meaning.NORMAL.fullmatch(name)]
+    return any_of(labels[asked].astype("Float64").to_numpy(dtype=float, na_value=np.nan))
 
 
 def any_of(values: np.ndarray) -> np.ndarray:
