@@ -4,7 +4,7 @@ phe-sich   PHE-SICH-CT-IDS: a slice is positive when its annotation has a box (b
            --labels side adds side_left and side_right from MedInfo.xlsx, unknown where it does not tell one side
 voc        a folder of VOC XML (LabelImg): one label per object name
 folders    one folder per class, train/val/test above them kept as given_split
-csv        a table with one row per image and any label columns; empty or -1 = unknown
+csv        a table with one row per image and any label columns; empty or -1 = unknown; separated by comma, semicolon or tab
 rsna       RSNA 2019: stage_2_train.csv (ID_xxx_TYPE,Label) and its images: five types and any
 yolo       images/ and labels/*.txt with data.yaml: one label per class
 

@@ -94,6 +94,30 @@ def test_phe_identifiers(name: str, image_id: str | None):
     assert layouts.phe_id(Path(name)) == image_id
 
 
+@pytest.mark.parametrize(
+    ("header", "mark"),
+    [
+        ("image,IVH", ","),
+        ("\ufeffimage;IVH", ";"),
+        ('image;"IVH, any";SAH', ";"),
+        ("image\tIVH", "\t"),
+        ("image", ","),
+        ("", ","),
+    ],
+)
+def test_the_separator_is_told_by_the_header(tmp_path: Path, header: str, mark: str):
+    (tmp_path / "truth.csv").write_text(f"{header}\na_1;1,0\n" if header else "", encoding="utf-8")
+    assert layouts.separator(tmp_path / "truth.csv") == mark
+
+
+def test_a_table_with_semicolons_is_no_less_a_table(tmp_path: Path):
+    for name in ("A/1.png", "B/2.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    (tmp_path / "truth.csv").write_text("image;IVH\n1;0\n2;1\n")
+    assert layouts.recognise(tmp_path).layout == "csv"
+
+
 def test_equal_stems_take_their_folders_and_equal_paths_stop():
     assert layouts.image_ids([Path("A/1.png"), Path("B/2.png")]) == ["1", "2"]
     assert layouts.image_ids([Path("A/1.png"), Path("B/1.png")]) == ["A__1", "B__1"]

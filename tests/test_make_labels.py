@@ -184,9 +184,9 @@ def test_without_a_rule_each_image_is_its_own_patient(work: cli.Workspace, make)
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [
-        (r"^(p\d+)", "finds no patient in 1 of 2 file names (first: 'x_2')"),
-        ("(", "is no regular expression"),
-        (r"p\d+", "has no group"),
+        (r"^(p\d+)", r"--patient-regex '^(p\d+)' finds no patient in 1 of 2 file names (first: 'x_2')"),
+        (r"^p\d(", r"--patient-regex '^p\d(' is no regular expression"),
+        (r"p\d+", r"--patient-regex 'p\d+' has no group"),
     ],
 )
 def test_a_patient_rule_that_does_not_fit_stops(work: cli.Workspace, make, rule: str, reason: str):
@@ -307,7 +307,10 @@ def test_csv_flags(work: cli.Workspace, made):
         ("image,IVH\na_1,0\na_1.png,1\n", "1 image(s) twice with different labels (first: images/a_1.png, rows 2 and 3)"),
         ("image,IVH,IVH\na_1,0,1\n", "has the column IVH twice"),
         ("image,IVH\na_1,0.5\n", "column IVH, row 2 is '0.5'"),
-        ("image,IVH\na_1,0\nzz,1\nyy,1\n", "2 of 3 images are not in"),
+        ("image,IVH\na_1,0\nzz,1\nyy,1\n", "(first: zz, yy); add them, or go on without them with --skip-missing"),
+        ("image,IVH\nzz,1\n", "(first: zz; a file there: images/a_1.png); add them, or name the column of the images with"),
+        ("image,IVH\np9/a_1,1\n", "(first: p9/a_1; of this name there: images/a_1.png); write the path"),
+        ("image,IVH,mask\na_1,0,images/a_1.png\n", "1 image(s) are their own mask (first: images/a_1.png)"),
         ("image,IVH,patient\na_1,0,\n", "column patient is empty for 1 image(s)"),
         ("image,IVH,slice\na_1,0,first\n", "column slice is 'first'"),
         ("image,IVH,split\na_1,0,holdout\n", "column given_split is 'holdout'"),
@@ -327,6 +330,96 @@ def test_csv_rows_without_an_image_can_be_left_out(work: cli.Workspace, make):
     assert result.code == 0
     assert "1 of 2 images not found and left out (first: zz)" in result.out
     assert tables.read_labels(work, tables.read_dataset(work))["image_id"].tolist() == ["a_1"]
+
+
+def test_csv_images_in_another_folder_are_found_by_name(work: cli.Workspace, make):
+    """One file of the name is taken, and never a mask; of two with one name none, and no row is left out without the wish."""
+    draw(work.raw, "png/p1/a_1.png", "png/p1/a_2.png", "Masks/a_1.png")
+    write(work.raw, "truth.csv", "image,IVH\na_1.png,0\np1\\a_2,1\n")
+    result = make()
+    assert "2 of 2 images lie in another folder and were found by name (first: a_1.png is png/p1/a_1.png)" in result.out
+    labels = tables.read_labels(work, tables.read_dataset(work))
+    assert labels[["image", "IVH"]].to_numpy().tolist() == [["png/p1/a_1.png", 0], ["png/p1/a_2.png", 1]]
+    draw(work.raw, "small/p1/a_1.png")
+    stops(
+        make(), "1 of 2 images are not in", "of this name there: png/p1/a_1.png, small/p1/a_1.png", "write the path", "--skip-m"
+    )
+    write(work.raw, "truth.csv", "image,IVH\na_1.png,0\n")
+    for words in ((), ("--skip-missing",)):
+        result = make(*words)
+        stops(result, "1 of 1 images are not in")
+        assert "--skip-missing" not in result.err, "nothing would be left"
+
+
+def test_a_mask_is_never_taken_for_its_image(work: cli.Workspace, make):
+    draw(work.raw, "masks/a_1.png", "png/b_1.png")
+    write(work.raw, "truth.csv", "image,IVH\na_1,0\nb_1,1\n")
+    stops(
+        make(),
+        "1 of 2 images are not in",
+        "first: a_1; of this name there: masks/a_1.png); write the path of the one that is the image",
+    )
+
+
+def test_images_that_the_conversion_passed_over_are_told(work: cli.Workspace, make):
+    table(work, "image,IVH\na_1,0\nimages/x.9.png,1\nzz,1\n")
+    write(work.raw, "conversion/bad_files.csv", "file,problem\nseries/x.9.dcm,is empty\nb_1.dcm,a localizer\n")
+    stops(make(), "2 of 3 images", "; 1 of them were passed over by the conversion", "conversion/bad_files.csv tells")
+    assert "1 of them were passed over" in make("--skip-missing").out
+    problems = pd.read_csv(work.work / "label_problems.csv").set_index("name")["problem"]
+    assert problems["zz"] == "no file" and problems["images/x.9.png"].endswith("see conversion/bad_files.csv")
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_csv_with_other_separators(work: cli.Workspace, made, mark: str):
+    table(work, "image,patient,IVH,SAH\na_1,007,1,-1\nb_1,8,0,0\n".replace(",", mark))
+    labels, _, dataset = made()
+    assert dataset.labels == ["IVH", "SAH"] and labels["patient"].tolist() == ["007", "8"]
+    assert labels[["IVH", "SAH"]].fillna(9).to_numpy().tolist() == [[1, 9], [0, 0]]
+
+
+def test_a_column_twice_stops_with_any_separator(work: cli.Workspace, make):
+    table(work, "image;IVH;IVH\na_1;0;1\n")
+    stops(make(), "has the column IVH twice")
+
+
+@pytest.mark.parametrize(
+    ("header", "words", "line"),
+    [
+        (
+            "image,age,fold,PatientID,IVH",
+            (),
+            "age, fold, PatientID; if one of them names the patient: --patient-column PatientID",
+        ),
+        ("image,age,fold,PatientID,IVH", ("--patient-column", "PatientID"), "fold"),
+        ("image,age,fold,patient,IVH", (), "fold"),
+        ("image,age,path,who,IVH", ("--labels", "IVH"), "age, path, who; if one of them names the patient: --patient-column who"),
+        ("image,age,file,path,IVH", (), "age, file, path"),
+        ("image,slice,split,patient,IVH", (), None),
+    ],
+)
+def test_columns_that_are_not_used_are_told_once(work: cli.Workspace, make, header: str, words: tuple, line: str | None):
+    table(work, f"{header}\na_1,7,train,P1,1\n")
+    result = make(*words)
+    assert result.code == 0, result.err
+    told = [each.removeprefix("columns not used: ") for each in result.out.splitlines() if each.startswith("columns not used")]
+    assert told == ([line] if line else [])
+
+
+def test_columns_that_the_conversion_adds_are_no_unused_ones(work: cli.Workspace, make):
+    table(work, "image,IVH\na_1,1\n")
+    write(work.raw, "slices.csv", "image,patient,study,file\nimages/a_1.png,P1,S1,a.dcm\n")
+    assert "columns not used" not in make().out
+    write(work.raw, "slices.csv", "image,patient,study,file,IVH\nimages/a_1.png,P1,S1,a.dcm,1\n")
+    result = make("--csv", "slices.csv")
+    assert result.code == 0 and "columns not used" not in result.out
+
+
+def test_a_patient_column_that_is_not_there_names_those_of_the_file(work: cli.Workspace, make):
+    table(work, "image,IVH,PatientID\na_1,0,P1\n")
+    result = make("--patient-column", "pat")
+    stops(result, "has no column pat; beside the labels it has image, PatientID; correct --patient-column")
+    assert "_path" not in result.err and "_name" not in result.err
 
 
 def test_csv_repeated_rows_with_equal_labels_are_one(work: cli.Workspace, make):

@@ -93,7 +93,7 @@ def test_unknown_labels_contradict_nothing():
         (["ID_a_any,1", "ID_b_any,0", "ID_a_any,0"], ["ID_a_any twice with different labels (rows 2 and 4; 1 such"]),
         (["ID_a_any,1", "ID_a_glioma,0"], ["row 3, ID is 'ID_a_glioma'", "ID_xxx_TYPE is expected"]),
         (["ID_a_any,1", "any,0"], ["row 3, ID is 'any'"]),
-        (["ID_a_any,1", "ID_b_any,0.5"], ["column Label, row 3 is '0.5'"]),
+        (["ID_a_any,1", "ID_b_any,0.5"], ["column Label, row 3 is '0.5'", "(1 rows); correct it\n"]),
         ([], ["has no rows"]),
     ],
 )
@@ -115,6 +115,30 @@ def test_mistakes_with_files_and_flags_stop(work: cli.Workspace, make):
     assert (dataset.labels, len(tables.read_labels(work, dataset))) == (["any", "subdural"], 1)
     write(work.raw, rows_of(TRUTH), header="ID,Value")
     assert refused(make("--layout", "rsna"), "has no stage_2_train.csv with the columns ID and Label")
+
+
+def test_ids_that_match_no_file_are_shown_beside_a_file(work: cli.Workspace, make):
+    write(work.raw, rows_of(TRUTH))
+    draw(work, "images/slice_a.png")
+    result = make("--skip-missing")
+    assert refused(result, "3 of 3 images are not in", "(first: ID_a, ID_b, ID_c; a file there: images/slice_a.png); add them\n")
+    assert refused(make("--patient-column", "who", "--skip-missing"), "3 of 3")
+    draw(work, "images/ID_a.png")
+    assert refused(make("--patient-column", "who", "--skip-missing"), "has no column who; beside the labels it has none")
+
+
+def test_ids_that_the_conversion_passed_over_are_told(work: cli.Workspace, make):
+    write(work.raw, rows_of(TRUTH))
+    draw(work, "images/ID_a.png", "images/ID_b.png")
+    (work.raw / "conversion").mkdir()
+    (work.raw / "conversion" / "bad_files.csv").write_text("file,problem\nstage_2_train/ID_c.dcm,cannot be read\n")
+    assert refused(make(), "(first: ID_c; 1 of them were passed over by the conversion", "conversion/bad_files.csv")
+
+
+def test_a_table_with_semicolons_is_read(tmp_path: Path):
+    path = write(tmp_path, [row.replace(",", ";") for row in rows_of(TRUTH)], header="ID;Label")
+    truth = rsna.read_truth(path)
+    assert dict(zip(truth.names, truth.values.tolist(), strict=True)) == TRUTH
 
 
 def test_a_converted_slice_stands_for_its_dicom_file(work: cli.Workspace, make):

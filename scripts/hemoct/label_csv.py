@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct import conversion_tables, layouts, tables
+from hemoct import conversion_tables, label_images, layouts, tables
 from hemoct.cli import UserError, Workspace
 from hemoct.label_tables import NO_PATIENTS, Options, Tables, boxes_frame, image_rows, problems_frame, slice_number
 
@@ -20,19 +20,24 @@ FIRST_ROW = 2  # the file's line of the first row: after the header, counted fro
 NUMBER_COLUMNS = ("slice", "spacing_row", "spacing_col", "spacing_z", "position")
 NO_LABELS = {*tables.IMAGE_COLUMNS, *tables.OPTIONAL_COLUMNS, *layouts.CSV_IMAGE_COLUMNS, *PATIENT_FACTS}
 NO_LABELS |= {"patient_id", "patientid", "study", "series", "path", "file", "split", "fold", "index", ""}
+OWN_COLUMNS = ("_name", "_path")  # of the tables here, not of the file
 
 
 def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
-    """Read the table; every row's image must be in data/raw/NAME or its images/ (or --skip-missing leaves it out)."""
+    """Read the table; every row's image must be in data/raw/NAME (or --skip-missing leaves it out)."""
     source = _choose_table(work.raw, listing, options.csv)
     table = read_text(source)
     image_column = _choose_column(source, table, options.image_column, layouts.CSV_IMAGE_COLUMNS, "image")
     labels = _choose_labels(source, table, image_column, options)
+    others = [name for name in table if name not in (image_column, *labels)]
     table[labels] = pd.DataFrame({name: truth(source, table[name]) for name in labels})
     images = layouts.only_images(listing)
-    table["_path"] = _find_files(images, table[image_column], "images")
+    table["_path"] = label_images.find_images(images, table[image_column])
     table["_name"] = table[image_column]
-    return rows_to_tables(work, source, table, labels, images, options, "csv")
+    made = rows_to_tables(work, source, table, labels, images, options, "csv")
+    if source.name != conversion_tables.TABLE:
+        _say_unused(others, made.dataset.patient_source)
+    return made
 
 
 def rows_to_tables(
@@ -43,16 +48,18 @@ def rows_to_tables(
     `table`: label columns (Int64), `_name` (the image as the source calls it), `_path` (its file, relative to data/raw/NAME, ""
     where there is none), then patient, slice, mask and the optional columns of labels.csv as text. `images`: the files there.
     """
-    missing = _without_file(work.raw, source, table["_name"], table["_path"], "images", options)
+    skip = options.skip_missing
+    missing = label_images.without_image(work.raw, source, table["_name"], table["_path"], images, layout, skip)
     table, twice = _without_repeats(source, table[table["_path"] != ""], labels)
     table = _with_slices_table(work.raw, source, table, images)
     if "mask" in table:
         named = table["mask"]
-        table["mask"] = _find_files(images, named, "masks")
-        missing += _without_file(work.raw, source, named, table["mask"], "masks", options)
+        table["mask"] = label_images.find(images, named, "masks")
+        missing.setdefault("no file", []).extend(label_images.without_mask(work.raw, source, named, list(table["mask"]), skip))
+        _stop_if_same(source, table)
     paths = [Path(name) for name in table["_path"]]
     frame, patient_source = image_rows(paths, layouts.image_ids(paths), options.patient_regex)
-    patient_source = _patients_from_column(source, table, frame, options) or patient_source
+    patient_source = _patients_from_column(source, table, labels, frame, options) or patient_source
     frame[labels] = table[labels].to_numpy()
     if "mask" in table:
         frame["mask"] = table["mask"]
@@ -60,7 +67,7 @@ def rows_to_tables(
     dataset = tables.Dataset(work.dataset, layout, labels, exclusive=options.exclusive, patient_source=patient_source)
     used = {*table["_path"], *frame["mask"]}
     stray = [path.as_posix() for path in images if path.as_posix() not in used and path.parts[0] != "masks"]
-    problems = problems_frame({"no file": missing, "listed twice": twice, "no row in the table": stray})
+    problems = problems_frame({**missing, "listed twice": twice, "no row in the table": stray})
     return Tables(frame, boxes_frame({}), dataset, _patient_facts(table, frame, patient_source), problems)
 
 
@@ -79,22 +86,23 @@ def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
 
 def read_text(source: Path) -> pd.DataFrame:
     """Every cell as text without blanks around it: nothing is guessed, so patient 0013 stays 0013."""
+    sep = layouts.separator(source)
     try:
-        table = pd.read_csv(source, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
+        table = pd.read_csv(source, sep=sep, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{source} cannot be read as CSV ({error}); save it as comma-separated UTF-8") from None
+        raise UserError(f"{source} cannot be read as CSV ({error}); save it as CSV in UTF-8") from None
     if table.empty:
         raise UserError(f"{source} has no rows; fill it in or name another with --csv")
-    twice = _repeated(source)
+    twice = _repeated(source, sep)
     if twice:
         raise UserError(f"{source} has the column {twice} twice; rename or remove one of them")
     table = table.fillna("").apply(lambda column: column.str.strip())
     return table.rename(columns={"split": "given_split"} if "given_split" not in table else {})
 
 
-def _repeated(source: Path) -> str:
+def _repeated(source: Path, sep: str) -> str:
     """The first column name that stands twice in the header (pandas would rename it), or ""."""
-    header = pd.read_csv(source, dtype=str, header=None, nrows=1, keep_default_na=False, encoding="utf-8-sig").iloc[0]
+    header = pd.read_csv(source, sep=sep, dtype=str, header=None, nrows=1, keep_default_na=False, encoding="utf-8-sig").iloc[0]
     names = header.str.strip()
     return next(iter(names[names.duplicated() & (names != "")]), "")
 
@@ -102,8 +110,8 @@ def _repeated(source: Path) -> str:
 def _choose_column(source: Path, table: pd.DataFrame, named: str | None, usual: Iterable[str], flag: str) -> str:
     there = [name for name in ([named] if named else usual) if name in table]
     if not there:
-        wanted = named or " / ".join(usual)
-        raise UserError(f"{source} has no column {wanted}; it has {', '.join(table.columns)}; use --{flag}-column")
+        wanted, remedy = (named, "correct") if named else (" / ".join(usual), "use")
+        raise UserError(f"{source} has no column {wanted}; it has {', '.join(table.columns)}; {remedy} --{flag}-column")
     return there[0]
 
 
@@ -120,46 +128,43 @@ def _choose_labels(source: Path, table: pd.DataFrame, image_column: str, options
     return labels
 
 
-def truth(source: Path, cells: pd.Series) -> pd.Series:
+def truth(source: Path, cells: pd.Series, remedy: str = "correct it, or name the label columns with --labels") -> pd.Series:
     """1, 0 or NA from text; anything else stops with column, row (the file's line) and value."""
     numbers = pd.to_numeric(cells.where(~cells.str.lower().isin(UNKNOWN), None), errors="coerce")
     wrong = cells[~(cells.str.lower().isin(UNKNOWN) | numbers.isin([0, 1, -1]))]
     if len(wrong):
         raise UserError(
             f"{source}: column {cells.name}, row {wrong.index[0] + FIRST_ROW} is {wrong.iloc[0]!r} where 1, 0, -1 or empty is "
-            f"allowed ({len(wrong)} rows); correct it, or name the label columns with --labels"
+            f"allowed ({len(wrong)} rows); {remedy}"
         )
     return numbers.where(numbers >= 0).astype("Int64")
 
 
-def _find_files(there: list[Path], names: pd.Series, folder: str) -> list[str]:
-    """Which of the files `there` each name means, with or without suffix, in data/raw/NAME or its `folder`; "" where none."""
-    index: dict[str, str] = {}
-    for path in sorted(there, key=lambda path: path.parts[0] != folder):
-        within = path.relative_to(folder) if path.parts[0] == folder else path
-        for key in (path, path.with_suffix(""), within, within.with_suffix("")):
-            index.setdefault(key.as_posix(), path.as_posix())
-    return [index.get(name.replace("\\", "/").removeprefix("./"), "") for name in names]
+def _say_unused(others: list[str], patient_source: str) -> None:
+    """Name the columns that are neither image nor label nor used otherwise; one may tell the patient, where no rule does."""
+    used = {"slice", "mask", *tables.OPTIONAL_COLUMNS, patient_source.removeprefix("column ")}
+    known = patient_source != NO_PATIENTS
+    unused = [
+        name
+        for name in others
+        if name and name not in used and not name.startswith("Unnamed:") and not (known and name.lower() in PATIENT_FACTS)
+    ]
+    if not unused:
+        return
+    persons = [name for name in unused if "patient" in name.lower()] or [name for name in unused if name.lower() not in NO_LABELS]
+    advice = f"; if one of them names the patient: --patient-column {persons[0]}" if persons and not known else ""
+    print(f"columns not used: {', '.join(unused)}{advice}")
 
 
-def _without_file(raw: Path, source: Path, names: pd.Series, paths: Iterable[str], folder: str, options: Options) -> list[str]:
-    """The names that no file has. They stop the step, or under --skip-missing are told. A row may name no mask at all."""
-    missing = [name for name, path in zip(names, paths, strict=True) if not path and (name or folder == "images")]
-    first = ", ".join(missing[:3])
-    if missing and not options.skip_missing:
-        raise UserError(
-            f"{source}: {len(missing)} of {len(names)} {folder} are not in {raw} or {folder}/ "
-            f"(first: {first}); add them, or go on without them with --skip-missing"
-        )
-    if missing:
-        print(f"{len(missing)} of {len(names)} {folder} not found and left out (first: {first})")
-    return missing
+def _stop_if_same(source: Path, table: pd.DataFrame) -> None:
+    """A mask of the image's own name, which is not there, must not turn out to be the image."""
+    same = table["_path"][table["_path"] == table["mask"]]
+    if len(same):
+        raise UserError(f"{source}: {len(same)} image(s) are their own mask (first: {same.iloc[0]}); name each mask by its path")
 
 
 def _without_repeats(source: Path, table: pd.DataFrame, labels: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """One row per image, and the images that stood twice: harmless with the same labels alone, others stop with both rows."""
-    if table.empty:
-        raise UserError(f"{source}: none of its images was found; check --image-column")
     different = table.drop_duplicates(["_path", *labels])
     twice = different["_path"][different["_path"].duplicated()]
     if len(twice):
@@ -181,19 +186,21 @@ def _with_slices_table(raw: Path, source: Path, table: pd.DataFrame, images: lis
         return table
     facts = read_text(facts_source)
     column = _choose_column(facts_source, facts, None, layouts.CSV_IMAGE_COLUMNS, "image")
-    facts["_path"] = _find_files(images, facts[column], "images")
+    facts["_path"] = label_images.find(images, facts[column], "images")
     new = [name for name in facts.columns if name not in table and name != column]
     return table.merge(facts[["_path", *new]].drop_duplicates("_path"), on="_path", how="left").fillna(dict.fromkeys(new, ""))
 
 
-def _patients_from_column(source: Path, table: pd.DataFrame, frame: pd.DataFrame, options: Options) -> str:
+def _patients_from_column(source: Path, table: pd.DataFrame, labels: list[str], frame: pd.DataFrame, options: Options) -> str:
     """Fill in patient and slice from --patient-column, or from a column `patient` when there is no rule; "" if neither."""
     if options.patient_column and options.patient_regex:
         raise UserError("--patient-column and --patient-regex both name the patient; give one of them")
     column = options.patient_column or ("patient" if "patient" in table and not options.patient_regex else None)
     if column is None:
         return ""
-    column = _choose_column(source, table, column, (), "patient")
+    if column not in table:
+        there = ", ".join(name for name in table if name not in (*OWN_COLUMNS, *labels)) or "none"
+        raise UserError(f"{source} has no column {column}; beside the labels it has {there}; correct --patient-column")
     empty = frame["image_id"][(table[column] == "").to_numpy()]
     if len(empty):
         raise UserError(f"{source}: column {column} is empty for {len(empty)} image(s) (first: {empty.iloc[0]}); fill it in")

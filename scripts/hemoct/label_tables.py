@@ -64,7 +64,7 @@ def image_rows(images: list[Path], ids: list[str], regex: str | None) -> tuple[p
     unmatched = [path for path, match in zip(images, matches, strict=True) if not match or not match[1]]
     if unmatched:
         raise UserError(
-            f"--patient-regex {regex!r} finds no patient in {len(unmatched)} of {len(images)} file names "
+            f"--patient-regex '{regex}' finds no patient in {len(unmatched)} of {len(images)} file names "
             f"(first: {unmatched[0].stem!r}); widen it"
         )
     frame["patient"] = [match[1] for match in matches]
@@ -76,9 +76,9 @@ def _compiled(regex: str) -> re.Pattern[str]:
     try:
         rule = re.compile(regex)
     except re.error as error:
-        raise UserError(f"--patient-regex {regex!r} is no regular expression ({error})") from None
+        raise UserError(f"--patient-regex '{regex}' is no regular expression ({error})") from None
     if not rule.groups:
-        raise UserError(rf"--patient-regex {regex!r} has no group; put the patient's part in brackets, e.g. '^(\d+)_'")
+        raise UserError(rf"--patient-regex '{regex}' has no group; put the patient's part in brackets, e.g. '^(\d+)_'")
     return rule
 
 

@@ -320,9 +320,18 @@ def _csv_summary(tables: list[Path], listing: list[Path]) -> str:
     return f"table of labels: {', '.join(map(str, tables))}; {len(images)} images" if tables and images else ""
 
 
+def separator(path: Path) -> str:
+    """What separates the columns of a table: whichever of `,` `;` (Excel in much of Europe) and tab gives its header the most."""
+    return max(",;\t", key=lambda mark: len(_first_row(path, mark)))
+
+
 def _header(path: Path) -> set[str]:
+    return set(_first_row(path, separator(path)))
+
+
+def _first_row(path: Path, mark: str) -> list[str]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        return set(next(csv.reader(stream), []))
+        return next(csv.reader(stream, delimiter=mark), [])
 
 
 def _is_folders(_: Path, listing: list[Path]) -> str:

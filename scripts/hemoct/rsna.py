@@ -86,7 +86,7 @@ def read_truth(source: Path) -> Truth:
         images.append(code + sum(map(len, names)))
         names.append(np.asarray(found, dtype=object))
         kinds.append(kind)
-        values.append(label_csv.truth(source, chunk["Label"]).fillna(UNKNOWN).to_numpy(np.int8))
+        values.append(label_csv.truth(source, chunk["Label"], "correct it").fillna(UNKNOWN).to_numpy(np.int8))
     if not names:
         raise UserError(f"{source} has no rows; download it again or name another with --csv")
     code, unique = pd.factorize(np.concatenate(names))  # an image's rows may lie in two chunks, or far apart
@@ -96,7 +96,13 @@ def read_truth(source: Path) -> Truth:
 
 def _chunks(source: Path) -> Iterator[pd.DataFrame]:
     """The columns ID and Label as text, CHUNK rows at a time."""
-    options = {"usecols": COLUMNS, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+    options = {
+        "usecols": COLUMNS,
+        "dtype": str,
+        "keep_default_na": False,
+        "encoding": "utf-8-sig",
+        "sep": layouts.separator(source),
+    }
     try:
         for chunk in pd.read_csv(source, chunksize=CHUNK, **options):
             if len(chunk):
