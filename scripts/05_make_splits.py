@@ -7,6 +7,9 @@ Reads   data/work/NAME/{labels.csv,dataset.json}    scripts/03_make_labels.py
         data/work/NAME/splits.csv, if it is there
 Writes  data/work/NAME/splits.csv                   image_id, patient, fold, slice_fold
 Next    python task1_classification/01_train.py
+        python task2_detection/01_make_yolo_dataset.py      where there are boxes
+        python task3_segmentation/01_make_seg_dataset.py    where there are masks
+        python task4_multilabel/01_prepare_labels.py        where one image may have several labels
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ def main(argv: list[str] | None = None) -> None:
             frame = splits.make(labels, dataset.labels, args.seed)
         run.wrote(tables.write_splits(work, frame))
     report(frame, labels, dataset.labels)
+    for step in next_steps(dataset):
+        print(f"Next: python {step} --dataset {work.dataset}")
 
 
 def report(frame, labels, columns) -> None:
@@ -40,6 +45,17 @@ def report(frame, labels, columns) -> None:
         .agg(images=("image_id", "size"), patients=("patient", "nunique"), **{name: (name, "sum") for name in columns})
     )
     print(table.to_string())
+
+
+def next_steps(dataset: tables.Dataset) -> list[str]:
+    """The first step of every task that these data can do."""
+    can = {
+        "task1_classification/01_train.py": True,
+        "task2_detection/01_make_yolo_dataset.py": dataset.counts.get("boxes"),
+        "task3_segmentation/01_make_seg_dataset.py": dataset.counts.get("masks"),
+        "task4_multilabel/01_prepare_labels.py": len(dataset.labels) > 1 and not dataset.exclusive,
+    }
+    return [step for step, data in can.items() if data]
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import toy
+from conftest import REPOSITORY
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hemoct import cli, splits, tables
@@ -134,7 +137,7 @@ def test_the_given_split_is_kept_and_gets_a_validation_part():
 
 
 def test_too_few_patients_is_an_error():
-    with pytest.raises(cli.UserError, match="4 patient"):
+    with pytest.raises(cli.UserError, match=r"4 patient.*add patients.*03_make_labels\.py --patient-regex"):
         splits.make(frame(4), ["hemorrhage"], seed=42)
 
 
@@ -150,6 +153,28 @@ def test_step_05_twice_gives_the_same_file(work, run_step):
     path.unlink()
     assert run_step("scripts/05_make_splits.py", *words).code == 0
     assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("drawn", "tasks"),
+    [
+        ({}, "1"),
+        ({"boxes": True}, "12"),
+        ({"masks": True}, "13"),
+        ({"labels": ("IVH", "SAH")}, "14"),
+        ({"labels": ("normal", "IVH"), "exclusive": True}, "1"),
+        ({"labels": ("IVH", "SAH"), "boxes": True, "masks": True}, "1234"),
+    ],
+)
+def test_step_05_names_the_first_step_of_every_task_that_the_data_can_do(work, run_step, drawn, tasks):
+    toy.make(work, **drawn)
+    dataset = tables.read_dataset(work)
+    masks = int((tables.read_labels(work, dataset)["mask"] != "").sum())
+    tables.write_dataset(work, replace(dataset, counts={"boxes": len(tables.read_boxes(work)), "masks": masks}))
+    result = run_step("scripts/05_make_splits.py", "--root", work.root, "--dataset", "toy")
+    lines = [line.split() for line in result.out.splitlines() if line.startswith("Next")]
+    assert [words[2][4] for words in lines] == list(tasks), result.out + result.err
+    assert all((REPOSITORY / words[2]).is_file() and words[3:] == ["--dataset", "toy"] for words in lines)
 
 
 def test_step_05_without_labels_names_the_step_that_makes_them(work, run_step):

@@ -38,7 +38,10 @@ def make(labels: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:
     """
     patients = labels["patient"].nunique()
     if patients < FOLDS:
-        raise UserError(f"{patients} patient(s) cannot fill {FOLDS} folds; at least {FOLDS} are needed")
+        raise UserError(
+            f"labels.csv: {patients} patient(s) cannot fill {FOLDS} folds, at least {FOLDS} are needed; add patients, "
+            "or tell them apart by another rule: scripts/03_make_labels.py --patient-regex RULE"
+        )
     classes = strata(labels, columns)
     frame = labels[["image_id", "patient"]].copy()
     with warnings.catch_warnings():  # a class with fewer members than folds: still the best that can be done
