@@ -14,6 +14,9 @@ In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding; 
 
 Reads   DIR, or figshare's public API, or nothing
 Writes  data/raw/NAME                             the data set, or a link to it
+        data/raw/NAME/types/                      --demo: labels.csv of IVH, IPH and SAH with its images, a data set of its own:
+                                                  --from data/raw/demo/types --dataset demo-types
+        data/raw/NAME/{dicom,nifti}/              --demo: a series and two volumes with HU, to try the conversion
         data/raw/NAME/slices.csv                  converted: image, patient, study, series, group, slice, spacing, position (mm)
         data/raw/NAME/conversion/                 converted: headers.csv (what else is known), bad_files.csv (file, problem)
         data/work/NAME/01_get_data.run.json

@@ -39,6 +39,14 @@ def test_demo_is_drawn_whole_and_named(run_step, tmp_path: Path) -> None:
     assert record["status"] == "ok" and record["outputs"] == ["data/raw/demo"]
 
 
+def test_help_names_all_folders_that_demo_draws(run_step, drawn: Path) -> None:
+    told = run_step(STEP, "--help").out
+    writes = told[told.index("\nWrites") : told.index("\nNext")]
+    beside = {path.name for path in drawn.iterdir() if path.is_dir() and not path.name.startswith("Subdataset")}
+    assert beside >= {"types", "dicom", "nifti"} and all(name in writes for name in beside), writes
+    assert "--from data/raw/demo/types" in writes
+
+
 def test_demo_takes_another_name(run_step, tmp_path: Path) -> None:
     assert run_step(STEP, "--demo", *SMALL, "--root", tmp_path, "--dataset", "toy").code == 0
     assert left_over(tmp_path) == ["toy"]
