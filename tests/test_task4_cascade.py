@@ -100,7 +100,7 @@ def test_the_mean_of_a_view_group_and_the_maximum_over_groups():
         *(("a", "s", 0, "test", 0, 0.2, 0, 0.8), ("b", "s", 0, "test", 1, 0.6, nan, 0.4), ("c", "s", 0, "test", 0, 0.5, 0, 0.5)),
         *(("d", "t", 0, "test", 0, 0.1, 0, 0.3), ("e", "t", 0, "val", nan, 0.9, 1, 0.1), ("f", "t", 0, "val", 0, 0.3, nan, 0.7)),
     ]
-    where = pd.DataFrame({"study": list("sssttt"), "group": ["top", "top", "base", "top", "top", "top"]}, index=list("abcdef"))
+    where = pd.DataFrame({"group": ["top", "top", "base", "top", "top", "top"]}, index=list("abcdef"))
     found = pooling.pool(by_hand(rows, ["IVH", "SAH"]), where)
     expected = by_hand(
         [
@@ -249,19 +249,6 @@ def test_a_view_may_know_fewer_types_and_says_nothing_about_the_others(work, fra
     assert refused(run("--view", "low=v", "--view", "high=v", "--pool"), "no view knows the label IPH")
 
 
-def test_a_study_column_goes_before_the_patient(work, frame):
-    place = work.work / "labels.csv"
-    table = pd.read_csv(place, dtype=str)
-    table.assign(
-        study=[f"{patient}-{int(number) // 5}" for patient, number in zip(table["patient"], table["slice"], strict=True)]
-    ).to_csv(place, index=False)
-    where = pooling.places(work)
-    assert where["study"].nunique() == 40 and where.loc["0003_07", "study"] == "0003-1"
-    table.assign(study="same").to_csv(place, index=False)
-    with pytest.raises(UserError, match="study same has images of 20 patients"):
-        pooling.places(work)
-
-
 # ---- bad input
 
 
@@ -272,7 +259,7 @@ def test_experiments_that_are_not_there_stop(work, frame, run):
     assert refused(run("--view", "low=nowhere", "--pool"), "task4/nowhere")
     assert refused(run("--view", "middle=e", "--pool"), "middle", "high, low")
     assert run().code == 0
-    assert refused(run(types="e-cascade"), "e-cascade is a cascade itself")
+    assert refused(run(types="e-cascade"), "e-cascade is a cascade itself, without a network; name e, which")
     assert refused(run("--experiment", "e"), "task4/e holds a trained experiment", "another --experiment")
 
 

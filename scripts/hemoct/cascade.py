@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import bootstrap, classification, files, metrics, predictions, tables
+from hemoct import bootstrap, cascade_stages, classification, files, metrics, multilabel, predictions, tables
 from hemoct.cascade_stages import Stages
 from hemoct.classification import MAX_F1, Evaluation, Question, Rule, Scored
 from hemoct.cli import UserError, Workspace
@@ -85,6 +85,27 @@ class Decided:
     unknown: dict[str, list[str]]
     """types that the experiment of a view does not know, by group"""
     protocol: str
+
+
+def decide(work: Workspace, stages: Stages, how: str, pool: bool) -> Decided:
+    """Read the predictions of the stages and choose the thresholds of stage 1 by the rule `how` (see `rule`).
+
+    Stops where the stages do not fit together, or cannot be pooled to studies where they are to be (`pool`).
+    """
+    frame, protocol = multilabel.read(work, stages.types, argparse.Namespace(limit_patients=None))
+    if not [name for name in predictions.label_columns(frame) if name != ANY]:
+        raise UserError(f"{stages.types} tells no types apart; name a multi-label experiment with --types")
+    if protocol == "unknown":
+        raise UserError(f"{stages.types}: its val and test images follow no fold of splits.csv; train it again")
+    if pool and protocol == "slice":
+        raise UserError("--pool: under the slice protocol images of one study are both trained on and tested; leave it")
+    asked, answer = cascade_stages.answers(work, stages, frame, protocol)
+    seen, unknown = cascade_stages.with_views(work, stages, frame.copy(), protocol) if stages.views else (frame, {})
+    if unknown and not pool:
+        group, labels = next(iter(unknown.items()))
+        raise UserError(f"--view {group}={stages.views[group]} does not know {', '.join(labels)}; add --pool, or name another")
+    gated = gate(asked, seen, answer, how)
+    return Decided(gated, frame[answer["p"].notna()].reset_index(drop=True), unknown, protocol)
 
 
 def gate(asked: str, frame: pd.DataFrame, answer: pd.DataFrame, how: str) -> Gated:
