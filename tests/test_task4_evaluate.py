@@ -150,16 +150,21 @@ def test_the_report_and_the_kept_results_show_each_label(work, frame, plain, run
     assert plain().code == 0
     place = ("--root", work.root, "--dataset", "toy")
     assert run_step("task4_multilabel/04_cascade.py", "--types", "e", *place).code == 0
+    simulated_types.predict(work, frame, "other", heads=True, seed=3)
+    assert plain("--experiment", "other").code == 0
+    assert run_step("task4_multilabel/07_compare.py", "e", "other", *place).code == 0
     assert run_step("scripts/90_make_report.py", *place).code == 0
     page = (work.outputs / "report.md").read_text(encoding="utf-8")
     titles = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
-    assert titles[-3:] == ["Task 4: all experiments", "Task 4: e", "Task 4: e-cascade"]
+    assert titles[-5:] == ["Task 4: all experiments", "Task 4: differences between experiments", "Task 4: e",
+                           "Task 4: e-cascade", "Task 4: other"]  # fmt: skip
+    assert "| less e |" in page
     f1 = files.read_json(work.task(4) / "e" / "metrics.json")["metrics"]["f1_SAH"]["value"]
     assert "| F1 any | F1 IVH | F1 IPH | F1 SAH |" in page and page.count(f"{f1:.3f} (") >= 2, "of all experiments, and its own"
     assert "The first of two stages" in page and "Two stages less one stage" in page
 
     files.write_text(work.root / "README.md", "<!-- results: toy/task4 -->\n<!-- end results -->\n")
-    done = run_step("scripts/91_publish_results.py", "--task", "4", "--experiment", "e", *place)
+    done = run_step("scripts/91_publish_results.py", "--task", "4", "--experiment", "e", "other", *place)
     assert done.code == 0, done.err
     assert f"{f1:.3f} (" in (work.root / "README.md").read_text(encoding="utf-8")
     kept = {path.name for path in (work.reference / "task4" / "e").iterdir()}
