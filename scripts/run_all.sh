@@ -175,3 +175,4 @@ for ((number = 1; number <= ${#steps[@]}; number++)); do
     fi
 done
 [ -n "$list" ] || printf '\nDone. Look at %s first; all results lie beside it.\n' "${root:-$repository}/outputs/$dataset/report.html"
+[ -n "$list" ] || [ -z "$typed" ] || printf 'The types of bleeding: %s\n' "${root:-$repository}/outputs/demo-types/report.html"
