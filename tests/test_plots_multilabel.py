@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemoct import multilabel, plots_multilabel
+from hemoct import multilabel, plots_classification, plots_multilabel
 
 LABELS = ["IVH", "SAH", "EDH"]
 TRUTH = np.tile([[1, 0], [0, 1], [1, 1], [0, 0]], (10, 1))
@@ -136,3 +136,12 @@ def test_the_legend_of_precision_lies_where_the_curves_are_not(ap, place):
     content["metrics"]["ap_SAH"]["value"] = ap
     legend = plots_multilabel.precision_recall(found, content, "a heading").axes[1].get_legend()
     assert legend._loc == legend.codes[place]
+
+
+def test_equal_experiments_differ_by_no_axis_of_rounding_errors():
+    row = {"protocol": "patient", "metric": "f1", "value": 0.9, "low": 0.8, "high": 1.0}
+    nothing = dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
+    small = {"difference": 1e-16, "difference_low": -2e-16, "difference_high": 2e-16}
+    table = pd.DataFrame([{"experiment": "a", "shown": "a", **row, **nothing}, {"experiment": "b", "shown": "b", **row, **small}])
+    low, high = plots_classification.comparison(table, "heading", ("f1",)).axes[1].get_xlim()
+    assert low <= -0.005 and high >= 0.005

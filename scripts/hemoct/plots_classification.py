@@ -23,6 +23,7 @@ from hemoct.classification import Evaluation
 BOX_COLOUR = "#ffb000"
 SHEET_COLUMNS = 6
 MEASURED = ("auroc", "ap", "accuracy", "balanced_accuracy", "recall", "specificity", "precision", "f1", "f1_macro", "mcc")
+LEAST_DIFFERENCE = 0.005  # that an axis of differences spans: rounding errors of equal experiments would fill it
 ACRONYMS = {"auroc", "ap", "f1", "mcc"}
 
 
@@ -218,6 +219,8 @@ def comparison(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = ME
     if differ:
         axes[0, 1].axvline(0, color="grey", linestyle=":")
         axes[0, 1].xaxis.set_major_locator(MaxNLocator(5))
+        low, high = axes[0, 1].get_xlim()
+        axes[0, 1].set_xlim(min(low, -LEAST_DIFFERENCE), max(high, LEAST_DIFFERENCE))
         axes[0, 1].set(xlabel=f"difference to {table['experiment'].iloc[0]}\n(paired, 95 % interval)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1, frameon=False)
     plots.title(figure, heading)
