@@ -57,7 +57,9 @@ def main(argv: list[str] | None = None) -> None:
         return
     chosen = device.pick(args.device, args.threads)
     any_apart = slice_data.ANY in multilabel_models.HEADS[args.heads]
-    data = multilabel_data.load(work, args.image_size, args.channels, args.context, any_apart, args.limit_patients)
+    data = multilabel_data.load(
+        work, args.image_size, args.channels, args.context, any_apart, args.limit_patients, args.labels, args.group
+    )
     multilabel_training.stop_if_unfit(args, data.classes)
     args.mirror = transforms.mirror_axis(args.mirror, data.layout)
     source = Stacks(Store(data.pixels, chosen), torch.as_tensor(data.planes))
@@ -86,6 +88,9 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     multilabel_training.add_flags(parser)
+    group = parser.add_argument_group("one view alone, for 04_cascade.py --view")
+    group.add_argument("--labels", type=cli.names, metavar="A,B", help="labels of the working set; default: all")
+    group.add_argument("--group", metavar="GROUP", help="images of one view, by the column group of labels.csv; default: all")
     slice_data.add_flags(parser)
     train.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one, ema=0.0)
     parser.set_defaults(optimizer="adam", weight_decay=0.0)
@@ -96,8 +101,8 @@ def make_parser() -> argparse.ArgumentParser:
 # How a flag that differs from its default shows in the name of the experiment, in this order.
 NAMED = {
     "weights": {"none": "scratch"}, "heads": {"any,types": "two-heads"}, "attention": {True: "attention"}, "image_size": "{}px",
-    "channels": "{}channels", "context": "context{}", "loss": "{}", "pos_weight": "weights-{}", "sampler": "{}",
-    "oversample": "oversample-{}", "augment": "augment-{}", "augment_label": "augment-{}", "epochs": "{}ep",
+    "labels": "{}", "group": "{}", "channels": "{}channels", "context": "context{}", "loss": "{}", "pos_weight": "weights-{}",
+    "sampler": "{}", "oversample": "oversample-{}", "augment": "augment-{}", "augment_label": "augment-{}", "epochs": "{}ep",
     "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}", "weight_decay": "decay{:g}", "schedule": "{}",
     "warmup": "warmup{:g}", "patience": "patience{}", "ema": "ema{:g}", "precision": "{}", "seed": "seed{}",
     "limit_patients": "{}patients", "mirror": "{}", "protocol": "{}", "split": "{}",

@@ -390,3 +390,33 @@ def test_any_of_a_working_set_that_has_nothing_else(work, call):
     toy_types.save(work, labels, ["any"])
     assert refused(call("--heads", "any,types"), "no type of bleeding beside any", "--labels")
     assert call().code == 0
+
+
+def test_a_view_has_a_model_of_its_own_for_its_images_and_labels(work, call, run_step):
+    frame = toy_types.make(work)
+    frame["group"] = np.where(frame["slice"] < 3, "low", "high")
+    toy_types.save(work, frame)
+    assert call("--group", "low", "--labels", "IPH,SAH", "--experiment", "low").code == 0
+    found = pd.concat([predicted(work, name, "low") for name in ("predictions.csv", "train_predictions.csv")])
+    assert sorted(found["image_id"]) == sorted(frame["image_id"][frame["group"] == "low"])
+    assert [name for name in found if name.startswith("p_")] == ["p_IPH", "p_SAH"]
+    assert call("--heads", "any,types", "--experiment", "all").code == 0
+    cascade = ("task4_multilabel/04_cascade.py", "--root", work.root, "--dataset", "toy", "--types", "all", "--view", "low=low")
+    assert refused(run_step(*cascade), "--view low=low does not know IVH", "--pool")
+    result = run_step(*cascade, "--pool")
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(("--labels", "EDH"), ("--labels EDH", "IVH, IPH, SAH")), (("--group", "x"), ("no column group", "--group"))],
+)
+def test_views_that_are_not_there_stop(work, call, flags, words):
+    toy_types.make(work)
+    assert refused(call(*flags), *words)
+
+
+def test_an_unknown_group_names_those_there_are(work, call):
+    frame = toy_types.make(work)
+    toy_types.save(work, frame.assign(group="low"))
+    assert refused(call("--group", "high"), "--group high", "has low")

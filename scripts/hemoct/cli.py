@@ -107,10 +107,12 @@ def experiment_name(made: argparse.ArgumentParser, args: argparse.Namespace, bas
 
 
 def _in_name(value: Any) -> Any:
-    """A flag's value as a name shows it: `1-2.5` of a list, `SAH3` or `SAH-strong` of a dictionary, others as they are."""
+    """A flag's value as a name shows it: `1-2.5` or `A-B` of a list, `SAH3` or `SAH-strong` of a dictionary, else as it is."""
     if isinstance(value, dict):
         return "-".join(f"{key}-{item}" if isinstance(item, str) else f"{key}{item}" for key, item in value.items())
-    return "-".join(f"{item:g}" for item in value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return "-".join(item if isinstance(item, str) else f"{item:g}" for item in value)
+    return value
 
 
 def step_name(step: str | Path) -> str:

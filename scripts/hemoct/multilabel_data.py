@@ -11,6 +11,7 @@ import pandas as pd
 from hemoct import files, images, layouts, slice_data, tables, working_set
 from hemoct.cli import UserError, Workspace
 from hemoct.slice_data import ANY
+from hemoct.working_set import WorkingSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,21 +34,26 @@ def load(
     context: int = 0,
     any_apart: bool = False,
     limit_patients: int | None = None,
+    only: list[str] | None = None,
+    group: str | None = None,
 ) -> LabelledSlices:
     """Read the working set and splits.csv, decode what is not yet in the cache.
 
     `channels`: 1 for grey, 3 for red, green and blue. `context`: neighbouring slices on each side, of the same patient; they
-    may lie outside of the working set. `any_apart`: `any` comes first among the classes, see `with_any`.
+    may lie outside of the working set. `any_apart`: `any` comes first among the classes, see `with_any`. `only` some labels of
+    the working set, or the images of one view `group`: for a model that answers for that view alone.
     """
-    chosen = working_set.read(work)
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
+    chosen = _narrowed(work, working_set.read(work), labels, only, group)
     classes, truth = chosen.labels, chosen.truth
     if any_apart:
         of_any = pd.Series(slice_data.truth_of_any(labels, dataset.labels), index=labels["image_id"])
         classes, truth = with_any(classes, truth, of_any.loc[chosen.table["image_id"]].to_numpy())
     wanted = labels["image_id"].isin(chosen.table["image_id"]).to_numpy()
-    slices, kept = slice_data.choose(work, dataset, labels, wanted, limit_patients, why="not in the working set")
+    slices, kept = slice_data.choose(
+        work, dataset, labels, wanted, limit_patients, why="not asked for, or not in the working set"
+    )
     number = labels["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     around = slice_data.neighbours(labels["patient"].to_numpy(), number, context)[kept]
     if context:
@@ -58,6 +64,25 @@ def load(
     rows = pd.Index(chosen.table["image_id"]).get_indexer(slices.table["image_id"])
     planes = stacked(place.reshape(around.shape), channels)
     return LabelledSlices(**vars(slices), classes=classes, targets=truth[rows].astype(np.float32), pixels=pixels, planes=planes)
+
+
+def _narrowed(work: Workspace, chosen: WorkingSet, labels: pd.DataFrame, only: list[str] | None, group: str | None) -> WorkingSet:
+    """The working set with `only` these labels and the images of this `group` of labels.csv (`labels`); None: all."""
+    absent = [name for name in only or () if name not in chosen.labels]
+    if absent:
+        raise UserError(f"--labels {absent[0]}: the working set has no such label; it has {', '.join(chosen.labels)}")
+    names = only or chosen.labels
+    table = chosen.table[[*working_set.KEYS, *names]]
+    if group is not None:
+        where = work.show(work.work / "labels.csv")
+        if "group" not in labels:
+            raise UserError(f"{where} has no column group, which --group chooses from; add it to the source of the labels")
+        groups = labels.set_index("image_id")["group"].loc[table["image_id"]].to_numpy()
+        if group not in groups:
+            raise UserError(f"--group {group}: no image of the working set has it; {where} has {', '.join(sorted(set(groups)))}")
+        table = table[groups == group]
+    known = table[names].notna().any(axis=1)
+    return WorkingSet(table[known].reset_index(drop=True), names)
 
 
 def _stop_if_alone(work: Workspace, around: np.ndarray) -> None:

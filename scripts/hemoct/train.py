@@ -270,6 +270,7 @@ _SETTINGS = {
     "mirror", "precision", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
     "model", "negatives", "margin", "least_side", "encoder", "context", "loss", "region", "boxes", "mask_value", "normalise",
     "ema", "heads", "channels", "attention", "pos_weight", "sampler", "oversample", "augment_label",
+    "labels", "group",
 }  # fmt: skip
 
 
