@@ -88,10 +88,12 @@ steps=(
     ${typed:+"scripts/01_get_data.py $typed"}
     ${typed:+"scripts/03_make_labels.py $typed"}
     ${typed:+"scripts/05_make_splits.py $typed"}
+    ${typed:+"task1_classification/01_train.py $typed --experiment $classifier $classify --fold 0"}
+    ${typed:+"task1_classification/02_evaluate.py $typed"}
     "task4_multilabel/01_prepare_labels.py $typed"
-    "task4_multilabel/02_train.py $typed --experiment $typer --heads any,types $types"
+    "task4_multilabel/02_train.py $typed --experiment $typer $types"
     "task4_multilabel/03_evaluate.py $typed --experiment $typer"
-    "task4_multilabel/04_cascade.py $typed --types $typer"
+    "task4_multilabel/04_cascade.py $typed --types $typer --binary $classifier"
     ${typed:+"scripts/90_make_report.py $typed"}
     "scripts/90_make_report.py"
 )
