@@ -39,11 +39,10 @@ KEPT = {
         "classification/classification_report.txt", "classification/confusion_matrix.png", "classification/*.run.json",
         "hematoma/*.csv", "hematoma/core_and_abc2.png", "hematoma/*.run.json",
     ),
-    4: (
-        "metrics.json", "predictions.csv", "per_label.csv", "by_epoch.csv", "cooccurrence.csv", "confusions.csv", "diagnosis.*",
-        "classification_report.txt", "confusion_matrices.png", "by_epoch.png", "roc.png", "03_evaluate.run.json",
-        "fold*/02_train.run.json", "fold*/history.csv", "fold*/model.json",
-        "stage_one.csv", "comparison.csv", "comparison.md", "comparison.png", "04_cascade.run.json",
+    4: (  # histories and predictions draw the other figures again
+        "metrics.json", "predictions.csv", "per_label.csv", "cooccurrence.csv", "confusions.csv", "diagnosis.md",
+        "classification_report.txt", "confusion_matrices.png", "03_evaluate.run.json", "fold*/02_train.run.json",
+        "fold*/history.csv", "fold*/model.json", "stage_one.csv", "comparison.csv", "comparison.md", "04_cascade.run.json",
     ),
 }  # fmt: skip
 COMPARED_BY = {1: "03_compare.py", 3: "08_compare.py", 4: "07_compare.py"}  # task 2 compares no experiments
