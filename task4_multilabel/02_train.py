@@ -1,7 +1,7 @@
 """Train a network with one sigmoid output for each label, one model a fold, and predict the slices of its fold.
 
 Labels that are unknown on an image are left out of its loss. Best epoch: the lowest validation loss. For labels that few images
-show: --loss weighted-bce, focal or asymmetric, --sampler balanced, --oversample SAH=3, --augment-label SAH=strong.
+show: --sampler balanced, --oversample SAH=3, --loss weighted-bce, focal or asymmetric, --augment-label SAH=strong.
 --heads any,types trains one network with two heads: is there any bleeding, and of which types.
 
 Reads   data/work/NAME/task4/working_set.csv                task4_multilabel/01_prepare_labels.py

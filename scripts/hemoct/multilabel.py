@@ -176,8 +176,9 @@ def _at_quantile(rule: Rule, training: pd.DataFrame, label: str, share: float) -
 def measure(found: MultiLabel, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Every metric of the test images for weights (R, n): name to values (R,), those over all labels first.
 
-    `f1_micro` pools the known cells of all labels, `f1_macro` is the mean of the labels' F1, `exact_match` the share of images on
-    which every label is right (of those with all labels known), `hamming` the share of known cells that are wrong.
+    `f1_micro` pools the known cells of all labels, `f1_macro` is the mean of the labels' F1 (NaN where one has no positive),
+    `exact_match` the share of images on which every label is right (of those with all labels known), `hamming` the share of
+    known cells that are wrong.
     """
     of_labels, matrices = {}, []
     for place, (name, one) in enumerate(found.of_label.items()):
