@@ -262,7 +262,7 @@ def test_neighbours_follow_numbers_in_the_data_set_and_names_elsewhere(work, pre
     of_set = [work.raw / f"0001_{number:02d}.png" for number in (0, 1, 3)]
     shown = image_files.look_up(work, [*of_set, *tmp_path.glob("s*.png")], [])
     names = [path.stem for path in shown.paths]
-    around = [[names[row] for row in rows] for rows in segment_files.neighbours(shown, 1)]
+    around = [[names[row] for row in rows] for rows in shown.neighbours(1)]
     assert around == [
         ["0001_00", "0001_00", "0001_01"], ["0001_00", "0001_01", "0001_01"], ["0001_03", "0001_03", "0001_03"],
         ["s1", "s1", "s2"], ["s1", "s2", "s10"], ["s2", "s10", "s10"],

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from hemoct import experiments, files, splits, tables
+from hemoct import experiments, files, slice_data, splits, tables
 from hemoct.cli import UserError, Workspace
 
 FALLBACK = re.compile(r"0\.5: validation has (.+)")
@@ -50,6 +50,12 @@ class ImageFiles:
     def groups(self) -> dict[str, np.ndarray]:
         """The rows of each group, in the order of the table."""
         return self.table.groupby("group", sort=False).indices
+
+    def neighbours(self, context: int) -> np.ndarray:
+        """Rows of the images before and behind each, see slice_data.neighbours; elsewhere all of a folder follow one another."""
+        place = self.table.groupby("group").cumcount()
+        number = self.table["slice"].astype("Float64").where(self.table["image_id"] != "", place)
+        return slice_data.neighbours(self.table["group"].to_numpy(), number.to_numpy(dtype=float, na_value=np.nan), context)
 
     def title(self, row: int) -> str:
         """What people know an image by."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hemoct import inference, multilabel_data, multilabel_models, segment_files, slice_data, slice_files, tables
+from hemoct import inference, multilabel_data, multilabel_models, slice_data, slice_files, tables
 from hemoct.batches import Stacks, Store
 from hemoct.cli import UserError, Workspace
 from hemoct.image_files import ImageFiles, look_up
@@ -113,7 +113,7 @@ def truth(work: Workspace, shown: ImageFiles, classes: list[str]) -> np.ndarray:
 
 def notes(slices: list[Slice], shown: ImageFiles, context: int) -> list[str]:
     """What should be known of slices, in words: which have no neighbour to look at, which have no colours."""
-    around = segment_files.neighbours(shown, context)
+    around = shown.neighbours(context)
     alone = int((around == around[:, :1]).all(axis=1).sum()) if context else 0
     grey = sum(len(one.planes) > 1 and is_grey(one) for one in slices)
     told = [f"{alone} slice(s) have no neighbour: name their whole series or folder"] * bool(alone)
@@ -130,7 +130,7 @@ def probabilities(
 ) -> np.ndarray:
     """The mean of the models' probabilities: float64 (n, classes). `slices`: in the order of `shown`, at the models' size."""
     spec = MultiLabelSpec.read(folders[0])
-    planes = multilabel_data.stacked(segment_files.neighbours(shown, spec.context), spec.channels)
+    planes = multilabel_data.stacked(shown.neighbours(spec.context), spec.channels)
     source = Stacks(Store(np.concatenate([one.planes for one in slices]), device), torch.as_tensor(planes))
     total = 0.0
     for folder in folders:

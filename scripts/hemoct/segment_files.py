@@ -22,7 +22,6 @@ from hemoct import (
     predicted_masks,
     segmenters,
     segmenting,
-    slice_data,
 )
 from hemoct.batches import Store
 from hemoct.cli import UserError, Workspace
@@ -137,7 +136,7 @@ def probabilities(
     """
     models = [segmenters.load(folder, device) for folder in folders]
     context, size = models[0][1].context, models[0][1].source_size
-    n, around = len(shown.table), neighbours(shown, context)
+    n, around = len(shown.table), shown.neighbours(context)
     decoded = enumerate(images.decode(shown.paths, desc="segment"))
     held: dict[int, np.ndarray] = {}
     for start in range(0, n, CHUNK):
@@ -155,13 +154,6 @@ def probabilities(
                 height, width = held[low + index].shape
                 total[low + index] += images.restore(square, width, height)
         yield from ((held[row], total[row] / len(models)) for row in rows)
-
-
-def neighbours(shown: ImageFiles, context: int) -> np.ndarray:
-    """Rows of the images before and behind each, see slice_data.neighbours; in a folder from elsewhere all follow one another."""
-    place = shown.table.groupby("group").cumcount()
-    number = shown.table["slice"].astype("Float64").where(shown.table["image_id"] != "", place)
-    return slice_data.neighbours(shown.table["group"].to_numpy(), number.to_numpy(dtype=float, na_value=np.nan), context)
 
 
 class Squares(segmenting.Slices):
