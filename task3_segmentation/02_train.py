@@ -39,6 +39,7 @@ from hemoct import (
     segmenters,
     segmenting,
     slice_data,
+    splits,
     tables,
     train,
     transforms,
@@ -54,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     work = cli.workspace(args)
     experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-{args.encoder}", NAMED)
     folders = [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
+    if args.split == "given" and args.validation != 1:
+        raise cli.UserError("--validation chooses among folds, and --split given has none; drop one of them")
     detector = detector_of(work, args)
     runs = {folder: cli.Run(__file__, args, folder, inputs_of(work, args, detector.get(folder.name))) for folder in folders}
     due = cli.due(runs, args.overwrite)
@@ -91,6 +94,9 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--no-mirrored-mean", action="store_true", help="predict without the mean over the mirrored image")
     group.add_argument("--negatives", type=cli.number_from_0, default=0.5, metavar="RATIO",
                        help="windows without a lesion for each one with it, another draw each epoch")  # fmt: skip
+    group.add_argument("--validation", type=int, choices=range(1, splits.FOLDS), default=1, metavar="N",
+                       help="the fold that validates, counted on from the test fold, 1 to 4; networks that differ in it learn "
+                       "from other patients: members for 07_ensemble.py")  # fmt: skip
     group.add_argument("--mask-value", type=cli.whole_number, metavar="V",
                        help="the lesion in masks of several values (palette: its index)")  # fmt: skip
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
@@ -109,6 +115,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 SIZES = {"slice": 256, "box": 128}
+UNCHOSEN = 0.02  # least confidence of boxes where validation cannot choose it: the median of what it chose in ten networks
 # How a flag that differs from its default shows in the name of the experiment, in this order.
 NAMED = {
     "region": {"slice": "whole"}, "weights": {"none": "scratch"}, "image_size": "{}px", "context": "context{}", "loss": "{}",
@@ -116,6 +123,7 @@ NAMED = {
     "least_side": "side{}", "epochs": "{}ep", "batch_size": "batch{}", "lr": "lr{:g}", "optimizer": "{}",
     "weight_decay": "decay{:g}", "schedule": "{}", "warmup": "warmup{:g}", "patience": "patience{}", "ema": "ema{:g}",
     "precision": "{}", "seed": "seed{}", "limit_patients": "{}patients", "mirror": "{}", "protocol": "{}", "split": "{}",
+    "validation": "validation{}",
 }  # fmt: skip
 
 
@@ -153,7 +161,7 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
     """Train one model and predict its fold; returns the files that were written."""
     source = args.image_size if args.region == "slice" else int(images.sizes(work, data.table).max())
     positive = mask_data.positive(mask_data.cached(work, data, source))
-    part = data.part_of(fold_of(folder), args.protocol, args.split)
+    part = data.part_of(fold_of(folder), args.protocol, args.split, args.validation)
     rows = {name: np.flatnonzero((part == name) & data.known) for name in ("train", "val")}
     for name, of_part in rows.items():
         if not positive[of_part].any():
@@ -179,7 +187,9 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
 
     models.load_trained(model, folder, args.model)
     if detector:
-        spec = replace(spec, least_confidence=segmenting.choose_confidence(model, scored, watched, 4 * args.batch_size))
+        honest = args.validation == 1  # else the detector has learned from these slices: it is surer there than on test
+        least = segmenting.choose_confidence(model, scored, watched, 4 * args.batch_size) if honest else UNCHOSEN
+        spec = replace(spec, least_confidence=least)
         print(f"  boxes of confidence {spec.least_confidence:g} and more")
     spec.save(folder)
     predict = partial(segmenting.write_probabilities, work, model, slices, data, part, 4 * args.batch_size)
@@ -202,7 +212,7 @@ def spec_of(folder: Path, args: argparse.Namespace, work: cli.Workspace, data: m
         image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold_of(folder),
         splits_sha256=data.splits_sha256, model=args.model, encoder=args.encoder, context=args.context, source_size=source,
         mirror=None if args.no_mirrored_mean else args.mirror, mask_value=args.mask_value, region=args.region,
-        normalise=args.normalise, **of_boxes if args.region == "box" else {},
+        normalise=args.normalise, validation=args.validation, **of_boxes if args.region == "box" else {},
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def make(work: cli.Workspace, missing: int = 1, empty: int = 1, **options: objec
 
 def predict(work: cli.Workspace, experiment: str = "e", folds: tuple[int, ...] = (0, 1, 2, 3, 4), shift: int = 2,
             found: float = 0.9, alarms: float = 0.2, protocol: str = "patient", split: str = "folds", seed: int = 1,
-            **told: object) -> None:  # fmt: skip
+            validation: int = 1, **told: object) -> None:  # fmt: skip
     """Write foldK/{probability/,predictions.csv,model.json,history.csv}. `found`: share of the disks; `shift`: px to the right.
 
     `told`: further keys of model.json.
@@ -38,7 +38,7 @@ def predict(work: cli.Workspace, experiment: str = "e", folds: tuple[int, ...] =
     for fold in folds:
         folder = work.task(3) / experiment / f"fold{fold}"
         (folder / "probability").mkdir(parents=True)
-        part = splits.given_parts(labels, table) if split == "given" else splits.parts(table, fold, protocol)
+        part = splits.given_parts(labels, table) if split == "given" else splits.parts(table, fold, protocol, validation)
         rows = labels.assign(fold=fold, part=part.reindex(labels["image_id"]).to_numpy())
         rows = rows[rows["part"] != "train"]
         for row in rows.itertuples():
@@ -51,7 +51,7 @@ def predict(work: cli.Workspace, experiment: str = "e", folds: tuple[int, ...] =
         tables.write_predictions(folder, rows[tables.PREDICTION_COLUMNS])
         files.write_json(folder / "model.json", {
             "task": 3, "protocol": protocol, "split": split, "fold": fold, "region": "slice", "boxes": None, "mask_value": None,
-            "splits_sha256": files.sha256(work.work / "splits.csv"), **told,
+            "splits_sha256": files.sha256(work.work / "splits.csv"), "validation": validation, **told,
         })  # fmt: skip
         epochs = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [1, 0.6, 0.5], "val_loss": [1, 0.7, 0.8]})
         tables.write_csv(folder / "history.csv", epochs.assign(val_dice=[0.1, 0.6, 0.5]))

@@ -59,6 +59,21 @@ def test_an_ensemble_is_evaluated_like_any_experiment(work, join, run_step):
     assert values["a"] < values["both"], "b lies where the lesions are, a beside them"
 
 
+def test_a_member_with_other_validation_patients_speaks_of_test_alone(work, join, run_step):
+    simulated_masks.predict(work, "c", seed=3, validation=3)
+    assert join("a", "c", "b").code == 0
+    of = {name: maps(work, name) for name in ("a", "b", "c", "both")}
+    frame = tables.read_predictions(work.task(3) / "both" / "fold0").set_index("image_id")["part"]
+    assert set(of["both"]) == set(of["a"]) == set(frame.index) and set(of["c"]) != set(of["a"])
+    for name, part in frame.items():
+        speaking = ("a", "b", "c") if part == "test" else ("a", "b")  # c has learned from these
+        mean = np.rint(sum(of[member][name].astype(float) for member in speaking) / len(speaking))
+        assert np.array_equal(of["both"][name], mean), (name, part)
+    assert run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "c", "both").code == 0
+    assert join("c", "a", "--overwrite").code == 0  # the first member's patients validate
+    assert set(maps(work, "both")) == set(of["c"])
+
+
 def test_it_is_made_again_only_when_a_member_changed(work, join):
     assert join().code == 0
     assert "up to date" in join("a", "b", "--skip-if-done").out

@@ -93,6 +93,17 @@ def test_a_network_learns_rims(work, rims, flags):
     assert dice_of_part(work, folder, "val")[1] == pytest.approx(history["val_dice"].max(), abs=0.15)
 
 
+def test_other_patients_validate(work, rims):
+    assert rims(*BOX, "--epochs", "1", "--validation", "3").code == 0
+    folder = work.task(3) / "e" / "fold0"
+    frame, fold_of = tables.read_predictions(folder), tables.read_splits(work).set_index("image_id")["fold"]
+    assert set(fold_of[frame["image_id"][frame["part"] == "val"]]) == {3}
+    assert set(fold_of[frame["image_id"][frame["part"] == "test"]]) == {0}
+    spec = segmenters.SegmenterSpec.read(folder)
+    assert spec.validation == 3 and spec.least_confidence == 0.02, "the detector of the fold has learned from these patients"
+    assert refused(rims(*BOX, "--split", "given", "--validation", "3", "--overwrite"), "--validation", "--split given")
+
+
 def test_windows_only_where_a_box_is(work, rims):
     assert rims(*BOX, "--epochs", "1").code == 0
     folder = work.task(3) / "e" / "fold0"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hemoct import experiments, files, images, predicted_masks, tables
+from hemoct import experiments, files, images, predicted_masks, predictions, tables
 from hemoct.cli import UserError, Workspace
 from hemoct.mask_data import MaskData
 
@@ -65,24 +65,31 @@ def stop_if_trained(work: Workspace, experiment: Path) -> None:
 
 
 def write(work: Workspace, folder: Path, of_members: list[Path], names: list[str], data: MaskData) -> list[Path]:
-    """Write the mean maps, predictions.csv and model.json of one fold; returns the files. `of_members`: this fold's folders."""
+    """Write the mean maps, predictions.csv and model.json of one fold; returns the files. `of_members`: this fold's folders.
+
+    Validation slices are those of the first member: their maps are the mean of the members that have not learned from them.
+    """
     frames = [tables.read_predictions(one)[tables.PREDICTION_COLUMNS] for one in of_members]
+    validations = [predictions.validation_of(one) for one in of_members]
     frame, row_of = frames[0], pd.Series(data.table.index, index=data.table["image_id"])
-    for other, one in zip(frames, of_members, strict=True):
-        if set(other["image_id"]) != set(frame["image_id"]):
+    for other, one, validation in zip(frames, of_members, validations, strict=True):
+        parts = ("val", "test") if validation == validations[0] else ("test",)
+        if any(set(other["image_id"][other["part"] == part]) != set(frame["image_id"][frame["part"] == part]) for part in parts):
             raise UserError(
                 f"{work.show(one / 'predictions.csv')} holds other slices than that of {names[0]}; {predicted_masks.AGAIN}"
             )
+    unseen = [one for one, validation in zip(of_members, validations, strict=True) if validation == validations[0]]
+    speaking = {"val": unseen, "test": of_members}
     peaks = []
     with files.replacing_folder(folder / "probability") as temporary:
-        means = _means(work, data, of_members, row_of[frame["image_id"]].tolist())
+        means = _means(work, data, row_of[frame["image_id"]].tolist(), frame["part"].map(speaking).tolist())
         for name, mean in zip(frame["image_id"], means, strict=True):
             Image.fromarray(mean).save(temporary / f"{name}.png")
             peaks.append(int(mean.max()))
     told = files.read_json(of_members[0] / "model.json")
     hashes = [files.sha256(one / "predictions.csv") for one in of_members]
     spec: dict[str, Any] = {"task": 3, "model": "ensemble", "members": names, "members_sha256": hashes, "fold": told["fold"]}
-    spec |= {key: told.get(key) for key in SHARED}
+    spec |= {key: told.get(key) for key in SHARED} | {"validation": validations[0]}
     return [
         files.write_json(folder / "model.json", spec),
         tables.write_predictions(folder, frame.assign(peak=peaks)),
@@ -90,13 +97,14 @@ def write(work: Workspace, folder: Path, of_members: list[Path], names: list[str
     ]
 
 
-def _means(work: Workspace, data: MaskData, folders: list[Path], rows: list[int]) -> Iterator[np.ndarray]:
-    """The rounded mean of the members' maps of slices `rows`: uint8 (height, width) each, decoded ahead."""
+def _means(work: Workspace, data: MaskData, rows: list[int], speaking: list[list[Path]]) -> Iterator[np.ndarray]:
+    """The rounded mean of the maps of slices `rows`: uint8 (height, width) each, decoded ahead. `speaking`: whose, for each."""
 
-    def mean(row: int) -> np.ndarray:
+    def mean(asked: tuple[int, list[Path]]) -> np.ndarray:
+        row, folders = asked
         size = images.size_of(work.raw / data.table["image"][row])
         name = f"{data.table['image_id'][row]}.png"
         total = sum(predicted_masks.read_map(folder / "probability" / name, size).astype(np.uint16) for folder in folders)
         return np.rint(total / len(folders)).astype(np.uint8)
 
-    return images.decode(rows, folders[0].name, mean)
+    return images.decode(list(zip(rows, speaking, strict=True)), "mean maps", mean)

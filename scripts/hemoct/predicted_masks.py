@@ -45,13 +45,14 @@ def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame
     frame, protocol = predictions.joined(work, 3, experiment, lambda folder: _read_fold(work, folder, labels))
     frame = frame[frame["image_id"].isin(data.table["image_id"])]
     for fold, of_fold in frame.groupby("fold") if protocol != "unknown" else []:
-        part = data.part_of(fold, protocol, "given" if protocol == "given" else "folds")
+        folder = work.task(3) / experiment / f"fold{fold}"
+        part = data.part_of(fold, protocol, "given" if protocol == "given" else "folds", predictions.validation_of(folder))
         wanted = data.table["image_id"][part != "train"]
         missing = wanted[~wanted.isin(of_fold["image_id"])]
         if len(missing):
-            path = work.task(3) / experiment / f"fold{fold}" / "predictions.csv"
+            path = work.show(folder / "predictions.csv")
             raise UserError(
-                f"{work.show(path)} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {AGAIN}, or "
+                f"{path} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {AGAIN}, or "
                 "evaluate the patients that it was trained with alone: --limit-patients N"
             )
     test = frame.loc[frame["part"] == "test", "image_id"]

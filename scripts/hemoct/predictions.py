@@ -196,7 +196,7 @@ def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, proto
         if candidate == "given":
             part = splits.given_parts(tables.read_labels(work, tables.read_dataset(work)), table)
         else:
-            part = splits.parts(table, number, candidate)
+            part = splits.parts(table, number, candidate, validation_of(folder))
         if (frame["part"].to_numpy() == part.reindex(frame["image_id"]).to_numpy()).all():
             return candidate
     if protocol == "unknown":
@@ -243,6 +243,12 @@ def headline(content: dict[str, Any]) -> list[str]:
     if content["training_unfinished"]:
         lines.append(f"training is not finished: {', '.join(content['training_unfinished'])}")
     return [line for line in lines if line]
+
+
+def validation_of(folder: Path) -> int:
+    """Which fold, counted on from the test fold, a fold's model was validated on: `validation` of model.json, or 1."""
+    path = folder / "model.json"
+    return files.read_json(path).get("validation", 1) if path.exists() else 1
 
 
 def _is_unfinished(task: int, folder: Path) -> bool:

@@ -50,6 +50,8 @@ class SegmenterSpec(Spec):
     mirror: str | None = None
     """axis along which probabilities of the mirrored image are averaged in; None: not done"""
     mask_value: int | None = None
+    validation: int = 1
+    """the fold that validates, counted on from the test fold"""
 
 
 def build(spec: SegmenterSpec, weights: str = "none") -> nn.Module:

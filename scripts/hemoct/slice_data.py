@@ -27,9 +27,9 @@ class Slices:
     _labels: pd.DataFrame
     _splits: pd.DataFrame | None
 
-    def part_of(self, fold: int, protocol: str, split: str) -> np.ndarray:
+    def part_of(self, fold: int, protocol: str, split: str, ahead: int = 1) -> np.ndarray:
         """`train`, `val` or `test` for each row; see hemoct.splits."""
-        part = splits.part_of(self._labels, self._splits, fold, protocol, split)
+        part = splits.part_of(self._labels, self._splits, fold, protocol, split, ahead)
         return part.reindex(self.table["image_id"]).to_numpy()
 
     def neighbours(self, context: int) -> np.ndarray:

@@ -85,15 +85,15 @@ def extend(old: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     return known[["image_id", "patient", "fold", "slice_fold"]].astype({"fold": int, "slice_fold": int})
 
 
-def parts(splits: pd.DataFrame, fold: int, protocol: str) -> pd.Series:
+def parts(splits: pd.DataFrame, fold: int, protocol: str, ahead: int = 1) -> pd.Series:
     """`train`, `val` or `test` per image_id for fold K: test = K, validation = (K+1) mod 5, training = the others.
 
-    `protocol` is `patient`, or `slice` to measure how much the naive split flatters.
+    `protocol` is `patient`, or `slice` to measure how much the naive split flatters. `ahead`: validation = (K+ahead) mod 5.
     """
     column = splits["fold" if protocol == "patient" else "slice_fold"]
     part = pd.Series("train", index=pd.Index(splits["image_id"], name="image_id"), name="part")
     part[(column == fold).to_numpy()] = "test"
-    part[(column == (fold + 1) % FOLDS).to_numpy()] = "val"
+    part[(column == (fold + ahead) % FOLDS).to_numpy()] = "val"
     if protocol == "patient":
         shared = on_two_sides(splits["patient"], part)
         if shared:
@@ -124,9 +124,9 @@ def given_parts(labels: pd.DataFrame, splits: pd.DataFrame) -> pd.Series:
     return part.rename("part")
 
 
-def part_of(labels: pd.DataFrame, splits: pd.DataFrame, fold: int, protocol: str, split: str) -> pd.Series:
-    """The parts of a fold per image_id, or with `split` "given" those that came with the data."""
-    return given_parts(labels, splits) if split == "given" else parts(splits, fold, protocol)
+def part_of(labels: pd.DataFrame, splits: pd.DataFrame, fold: int, protocol: str, split: str, ahead: int = 1) -> pd.Series:
+    """The parts of a fold per image_id, see `parts`, or with `split` "given" those that came with the data."""
+    return given_parts(labels, splits) if split == "given" else parts(splits, fold, protocol, ahead)
 
 
 def on_two_sides(patients: pd.Series, part: pd.Series) -> list[str]:
