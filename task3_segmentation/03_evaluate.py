@@ -3,16 +3,18 @@
 One threshold a fold, chosen on its validation slices (highest mean Dice by patient); test is only read. Reads probability maps
 and true masks, never a model. Slices without a mask file are counted, not scored.
 --experiment NAME/truth-boxes: the upper bound that 02_train.py --upper-bound left there; every heading says so.
+With --on the mean of the fold models and the mean of their thresholds, frozen, meet another data set.
 In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding.
 
 Reads   outputs/NAME/task3/EXPERIMENT/foldK/{predictions.csv,probability/,model.json,history.csv}   task3_segmentation/02_train.py
+        outputs/NAME/task3/EXPERIMENT/on-OTHER/{predictions.csv,probability/}       task3_segmentation/05_predict.py --on OTHER
         data/work/NAME/{labels,splits}.csv, dataset.json    scripts/03_make_labels.py, 05_make_splits.py
         data/raw/NAME (images and masks)                    scripts/01_get_data.py
 Writes  outputs/NAME/task3/EXPERIMENT/    metrics.json, foldK/metrics.json, segmentation_metrics.csv, per_slice.csv,
                                           per_patient.csv, volume_agreement.csv, slice_pixels.csv (validation too),
                                           confusion_matrix.png, dice_and_size.png, volumes.png, threshold.png,
                                           training_curves.png, examples.png
-        (--limit-patients N writes to EXPERIMENT/first-N-patients/)
+        (--on OTHER writes to EXPERIMENT/on-OTHER/, --limit-patients N to EXPERIMENT/first-N-patients/)
 Next    python task3_segmentation/04_to_classification.py
 """
 
@@ -25,7 +27,9 @@ from hemoct import (
     bootstrap,
     classification_tables,
     cli,
+    ensemble,
     experiments,
+    external,
     files,
     mask_data,
     plots,
@@ -47,8 +51,12 @@ EXAMPLES = 2  # slices of each kind: best, median, worst
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    predictions.add_flags(parser, on=False)
+    predictions.add_flags(parser)
+    parser.add_argument("--mask-value", type=cli.whole_number, metavar="V",
+                        help="with --on: the lesion in masks of several values of that data set")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
+    if args.mask_value is not None and not args.on:
+        parser.error("--mask-value goes with --on; of the data of the training model.json tells it")
     work = cli.workspace(args)
     for experiment in args.experiment or experiments.trained(work, 3):
         evaluate(work, experiment, args)
@@ -57,24 +65,36 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 3, experiment)
-    _, folder = predictions.place(work, 3, experiment, args)
+    seen, folder = predictions.place(work, 3, experiment, args)
     inputs = [fold / name for fold in folders for name in OF_FOLD] + [work.work / name for name in TABLES]
-    inputs.append(work.raw)  # a mask that was mended changes no table
+    inputs.append(seen.raw)  # a mask that was mended changes no table
+    if args.on:
+        models = ensemble.model_folders(work, experiment, None)
+        maps = external.folder(work, 3, experiment, args.on)
+        inputs += [external.predictions_csv(work, 3, experiment, args.on, models), maps / "probability"]
+        inputs += [work.task(3) / experiment / "metrics.json", *(seen.work / name for name in TABLES[:2])]
     run = cli.Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return
     with run:
         told = predicted_masks.spec(work, folders)
-        data = mask_data.load(work, told.get("mask_value"), args.limit_patients)
-        frame, protocol = predicted_masks.read(work, experiment, data)
-        found = segmentation.evaluate(work, experiment, frame, data)
-        about = predictions.describe(work, 3, experiment, work, protocol, folders)
+        if args.on:
+            data, protocol = mask_data.load(seen, args.mask_value, args.limit_patients, split=False), "external"
+            frame, places = predicted_masks.read_external(work, experiment, seen, data, models), {"mean": maps}
+            rule = segmentation.frozen(work.task(3) / experiment, models)
+            found = segmentation.evaluate_external(seen, maps, frame, data, rule)
+        else:
+            data = mask_data.load(work, told.get("mask_value"), args.limit_patients)
+            frame, protocol = predicted_masks.read(work, experiment, data)
+            found = segmentation.evaluate(work, experiment, frame, data)
+            places = {int(fold.name.removeprefix("fold")): fold for fold in folders}
+        about = predictions.describe(work, 3, experiment, seen, protocol, folders)
         about = segmentation_report.describe(about, told, data.layout)
         content = segmentation_report.report(found, about, bootstrap.RESAMPLES, args.seed)
         chosen = segmentation.examples(found, EXAMPLES)
-        shown = predicted_masks.with_images(work, data, work.task(3) / experiment, chosen)
+        shown = predicted_masks.with_images(seen, data, places, chosen)
         cases = list(zip(chosen.itertuples(), shown, strict=True))
-        histories = predictions.histories(folders, HISTORY)
+        histories = {} if args.on else predictions.histories(folders, HISTORY)
         write_tables(run, folder, found, content)
         draw(run, folder, found, content, histories, cases)
         for fold in folders if folder == folders[0].parent else []:

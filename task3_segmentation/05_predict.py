@@ -12,10 +12,12 @@ Reads   outputs/NAME/task3/EXPERIMENT/foldK/{best.pt,model.json}    task3_segmen
         outputs/NAME/task3/EXPERIMENT/metrics.json                  task3_segmentation/03_evaluate.py (the threshold, if there)
         outputs/NAME/task2/BOXES/foldK/{best.pt,model.json}         task2_detection/02_train.py (--region box; or --boxes-from)
         any PNG, JPEG, BMP or TIFF images; of those that lie in data/raw/NAME also mask, patient and spacing
+        (--on OTHER: data/work/OTHER/{labels.csv,dataset.json} and its images)
 Writes  outputs/NAME/task3/EXPERIMENT/predicted/ (or --out DIR)     masks/PATIENT/IMAGE.png (0 and 255, the size of the image),
             overlays/PATIENT/IMAGE.png, patients/PATIENT.png, predicted.csv (pixels of each image), volumes.csv (sum of each
             patient, in ml where the spacing is known, else in px); for images from elsewhere PATIENT is their folder
-Next    look at the pictures; they are no diagnosis
+        with --on OTHER: .../EXPERIMENT/on-OTHER/     predictions.csv, probability/IMAGE_ID.png (8 bit): the mean of all models
+Next    look at the pictures; they are no diagnosis. After --on: python task3_segmentation/03_evaluate.py --on OTHER
 
     python task3_segmentation/05_predict.py slices/ --experiment unet-resnet34 --spacing 0.45 0.45 5
 """
@@ -25,7 +27,26 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hemoct import cli, device, files, image_files, images, mask_files, plots_predicted, predicting, segment_files, tables, train
+import numpy as np
+from PIL import Image
+
+from hemoct import (
+    cli,
+    device,
+    ensemble,
+    external,
+    files,
+    image_files,
+    images,
+    mask_data,
+    mask_files,
+    plots_predicted,
+    predicting,
+    predictions,
+    segment_files,
+    tables,
+    train,
+)
 from hemoct.image_files import ImageFiles
 from hemoct.plots_masks import MaskDrawing
 from hemoct.segment_files import Places
@@ -36,21 +57,36 @@ TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.parse(make_parser(), argv, __file__)
+    parser = make_parser()
+    args = cli.parse(parser, argv, __file__)
+    if bool(args.images) == bool(args.on):
+        parser.error("name images or folders, or another data set with --on")
+    if args.on and (args.out or args.no_overlays or args.threshold is not None or args.spacing or args.boxes_from):
+        parser.error("--on writes probabilities: --threshold, --boxes-from, --spacing, --out, --no-overlays do not go with it")
     work = cli.workspace(args)
-    experiment = work.task(3) / args.experiment
-    folders = segment_files.model_folders(work, args.experiment, args.fold)
+    folders = ensemble.model_folders(work, args.experiment, args.fold)
     specs = segment_files.read_specs(folders)
     alone = specs[0].region == "slice" or args.boxes_from is not None
     detectors = [] if alone else segment_files.detector_folders(work, folders, specs)
+    if args.on:
+        predict_other(work, predictions.other(work, args.on), folders, detectors, specs, args)
+    else:
+        predict_images(work, folders, detectors, specs, args)
+
+
+def predict_images(
+    work: cli.Workspace, folders: list[Path], detectors: list[Path], specs: list[SegmenterSpec], args: argparse.Namespace
+) -> None:
+    """Masks, tables and pictures of images from anywhere."""
+    experiment = work.task(3) / args.experiment
     of_detector = work.task(2) / (specs[0].boxes or segment_files.TRUTH)
     out = args.out or experiment / "predicted"
     image_files.stop_if_taken(out, args.images, Path(__file__).stem, mask_files.OUTPUTS)
     paths = list(dict.fromkeys(images.find(args.images)))
 
-    sources = [folder / name for folder in [*folders, *detectors] for name in ("best.pt", "model.json")]
-    sources += [experiment / "metrics.json", of_detector / "metrics.json", *(work.work / name for name in TABLES), *args.images]
-    run = cli.Run(__file__, args, out, [*sources, args.boxes_from] if args.boxes_from else sources)
+    sources = [*made_by(folders, detectors), *(place / "metrics.json" for place in (experiment, of_detector))]
+    sources += [*(work.work / name for name in TABLES), *args.images, *([args.boxes_from] if args.boxes_from else [])]
+    run = cli.Run(__file__, args, out, sources)
     if run.up_to_date():
         return
     with run:
@@ -78,11 +114,43 @@ def main(argv: list[str] | None = None) -> None:
         print(f"  mind: {shown.seen.sum()} of the {len(paths)} images were {plots_predicted.SEEN}")
 
 
+def predict_other(
+    work: cli.Workspace, other: cli.Workspace, folders: list[Path], detectors: list[Path], specs: list[SegmenterSpec],
+    args: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Probability maps of all slices of another data set, in the form of a fold's, for 03_evaluate.py --on."""
+    out = external.folder(work, 3, args.experiment, other.dataset)
+    run = cli.Run(__file__, args, out, [*made_by(folders, detectors), other.raw, *(other.work / name for name in TABLES[:2])])
+    if run.up_to_date():
+        return
+    with run:
+        data = mask_data.load(other, split=False)
+        shown = image_files.look_up(other, [other.raw / name for name in data.table["image"]], specs=())
+        picked = device.pick(args.device, args.threads)
+        run.note(device=str(picked))
+        places = places_of(shown, detectors, specs, predicting.THRESHOLD, args)
+        peaks = []
+        with files.replacing_folder(out / "probability") as maps:
+            found = segment_files.probabilities(shown, folders, places, args.batch_size, picked)
+            for image_id, (_, mean) in zip(shown.table["image_id"], found, strict=True):
+                Image.fromarray(np.rint(mean).astype(np.uint8)).save(maps / f"{image_id}.png")
+                peaks.append(round(float(mean.max())))
+        about = shown.labels[["patient"]].assign(image_id=shown.table["image_id"], fold=0, part="test", peak=peaks)
+        run.wrote(out / "probability", tables.write_predictions(out, about))
+    print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s)")
+
+
+def made_by(folders: list[Path], detectors: list[Path]) -> list[Path]:
+    return [folder / name for folder in [*folders, *detectors] for name in ("best.pt", "model.json")]
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("images", nargs="+", type=Path, help="image files, or folders that are searched with all below them")
+    parser.add_argument("images", nargs="*", type=Path, help="image files, or folders that are searched with all below them")
     parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task3")
-    parser.add_argument("--fold", type=cli.whole_number, metavar="K", help="the model of one fold; default: the mean of all")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--fold", type=cli.whole_number, metavar="K", help="the model of one fold; default: the mean of all")
+    which.add_argument("--on", metavar="OTHER", help="instead of images: all slices of another data set, by all models")
     parser.add_argument("--threshold", type=cli.share, metavar="X", help="least probability; default: as 03_evaluate.py chose it")
     parser.add_argument(
         "--boxes-from", type=Path, metavar="CSV", help="image, xmin, ymin, xmax, ymax (pixels), perhaps confidence"

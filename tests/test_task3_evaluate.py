@@ -244,7 +244,7 @@ def test_no_fold_one_fold_and_a_limit(work, frame, plain):
     stopped(plain("--experiment", "f"), "f holds no trained fold", "there are: e")
     result = plain()
     assert result.code == 0 and "fold 2 of 5" in result.out, result.err
-    stopped(plain("--on", "other"), "--on")
+    stopped(plain("--on", "other"), "predictions but no model", "02_train.py")
     simulated_masks.predict(work, "all")
     assert plain("--experiment", "all", "--limit-patients", 6).code == 0
     folder = folder_of(work, "all")
@@ -393,7 +393,8 @@ def test_examples_are_the_best_the_median_and_the_worst(work, frame):
     assert shown["dice"].tolist()[:3] == sorted(dice, reverse=True)[:3] and shown["dice"].tolist()[-3:] == [0, 0, 0]
     assert np.median(dice) in shown["dice"].tolist()[3:6] and not shown["image_id"].duplicated().any()
     assert len(segmentation.examples(found, 20)) == len(dice), "none is shown twice"
-    grey, probability, mask = next(predicted_masks.with_images(work, data, folder_of(work), shown))
+    places = {fold: folder_of(work) / f"fold{fold}" for fold in range(5)}
+    grey, probability, mask = next(predicted_masks.with_images(work, data, places, shown))
     first = shown.iloc[0]
     assert (grey == images.read_grey(work.raw / f"{first['image_id']}.png")).all() and mask.any()
     predicted, true = probability >= first["threshold"], mask

@@ -19,6 +19,7 @@ from hemoct import (
     detection_metrics,
     detections,
     experiments,
+    external,
     lesions,
     metrics,
     predictions,
@@ -93,7 +94,7 @@ def read(work: Workspace, experiment: str, data: BoxData) -> tuple[pd.DataFrame,
 
 def read_external(work: Workspace, experiment: str, other: Workspace, data: BoxData) -> pd.DataFrame:
     """The boxes of the fused fold models on another data set, as 05_predict.py --on left them."""
-    path, again = external_file(work, experiment, other.dataset), _external_again(work, experiment, other.dataset)
+    path, again = external_file(work, experiment, other.dataset), external.again(work, 2, experiment, other.dataset)
     table = tables.read_labels(other, tables.read_dataset(other))
     frame = check(tables.read_predictions(path.parent, ["class", *GEOMETRY]), path, table, data.classes, again)
     frame = frame[frame["image_id"].isin(data.table["image_id"])]
@@ -103,19 +104,7 @@ def read_external(work: Workspace, experiment: str, other: Workspace, data: BoxD
 
 def external_file(work: Workspace, experiment: str, other: str) -> Path:
     """predictions.csv of other data; stops when it is missing or older than the models."""
-    path = work.need(work.task(2) / experiment / f"on-{other}" / "predictions.csv", _made_by(experiment, other))
-    folders = experiments.folds(path.parents[1], "best.pt")
-    if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
-        raise UserError(f"{work.show(path)} is older than the models; {_external_again(work, experiment, other)}")
-    return path
-
-
-def _made_by(experiment: str, other: str) -> str:
-    return f"task2_detection/05_predict.py --experiment {experiment} --on {other}"
-
-
-def _external_again(work: Workspace, experiment: str, other: str) -> str:
-    return f"run: python {_made_by(experiment, other)} --dataset {work.dataset}"
+    return external.predictions_csv(work, 2, experiment, other, experiments.folds(work.task(2) / experiment, "best.pt"))
 
 
 def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame, classes: list[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hemoct import experiments, files, images, predicted_masks, predictions, tables
+from hemoct import experiments, files, image_files, images, predicted_masks, predictions, tables
 from hemoct.cli import UserError, Workspace
 from hemoct.mask_data import MaskData
 
@@ -23,6 +23,14 @@ def members(experiment: Path) -> list[str]:
     for folder in experiments.folds(experiment, "model.json"):
         return files.read_json(folder / "model.json").get("members", [])
     return []
+
+
+def model_folders(work: Workspace, experiment: str, fold: int | None) -> list[Path]:
+    """The fold folders with a model of an experiment, or of all members of an ensemble; of `fold` alone where it is given."""
+    for folder in experiments.folds(work.task(3) / experiment, "model.json"):
+        predicted_masks.stop_if_members_changed(work, folder)
+    names = members(work.task(3) / experiment) or [experiment]
+    return [folder for name in names for folder in image_files.models(work, 3, name, fold)]
 
 
 def fold_folders(work: Workspace, names: list[str]) -> dict[str, list[Path]]:

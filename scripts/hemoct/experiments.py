@@ -20,6 +20,11 @@ def train_step(task: int) -> str:
     return f"{FOLDERS[task]}/{STEPS[task][0]}"
 
 
+def evaluate_step(task: int) -> str:
+    """The step that evaluates the experiments of a task: `task2_detection/04_evaluate.py`."""
+    return f"{FOLDERS[task]}/{STEPS[task][1]}"
+
+
 def evaluated(work: Workspace, task: int) -> list[str]:
     """The experiments of a task that have a metrics.json. Raises UserError when there is none."""
     return _holding(work, task, lambda folder: (folder / "metrics.json").exists(), "evaluated", STEPS[task][1])
@@ -39,6 +44,8 @@ def with_model(work: Workspace, task: int, experiment: str) -> list[Path]:
     """The fold folders of an experiment that hold a model; stops with the experiments that exist."""
     folder = work.task(task) / experiment
     found = folds(folder, "best.pt")
+    if not found and folds(folder, "predictions.csv"):
+        raise UserError(f"{work.show(folder)} has predictions but no model (best.pt); train it: python {train_step(task)}")
     if not found:
         raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(trained(work, task))}")
     return found

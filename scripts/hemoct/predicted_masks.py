@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import files, images, mask_data, predictions, tables
+from hemoct import external, files, images, mask_data, predictions, tables
 from hemoct.cli import UserError, Workspace
 from hemoct.mask_data import MaskData
 
@@ -64,6 +64,24 @@ def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame
     return frame, protocol
 
 
+def read_external(work: Workspace, experiment: str, other: Workspace, data: MaskData, models: list[Path]) -> pd.DataFrame:
+    """predictions.csv of the slices of `data`, of another data set, as 05_predict.py --on left it: all are test, of fold `mean`.
+
+    `models`: the fold folders that predicted. Stops when it is wrong, older than a model, or lacks slices or maps.
+    """
+    path = external.predictions_csv(work, 3, experiment, other.dataset, models)
+    again = external.again(work, 3, experiment, other.dataset)
+    frame = _checked(path, work.show(path), tables.read_labels(other, tables.read_dataset(other)), again)
+    wanted = data.table["image_id"]
+    missing = wanted[~wanted.isin(frame["image_id"])]
+    if len(missing):
+        raise UserError(
+            f"{work.show(path)} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}), {other.dataset} has "
+            f"grown; {again}"
+        )
+    return frame[frame["image_id"].isin(wanted)].assign(fold="mean")
+
+
 def stop_if_members_changed(work: Workspace, folder: Path) -> None:
     """Stop when the fold of an ensemble was made of other predictions than its members hold now."""
     told = files.read_json(folder / "model.json") if (folder / "model.json").exists() else {}
@@ -81,9 +99,14 @@ def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame) -> pd.DataFr
     stop_if_members_changed(work, folder)
     if not predictions.is_current(work, folder, made_with=()):
         raise UserError(f"{work.show(path)} is missing or older than best.pt; {AGAIN}")
-    frame = tables.read_predictions(folder)[tables.PREDICTION_COLUMNS]
+    return _checked(path, work.show(path), labels, AGAIN)
+
+
+def _checked(path: Path, shown: str, labels: pd.DataFrame, again: str) -> pd.DataFrame:
+    """predictions.csv, checked against labels.csv and the maps beside it. `shown`: its name in messages; `again`: the remedy."""
+    frame = tables.read_predictions(path.parent)[tables.PREDICTION_COLUMNS]
     patient_of = labels.set_index("image_id")["patient"]
-    there = {file.stem for file in (folder / "probability").glob("*.png")}
+    there = {file.stem for file in (path.parent / "probability").glob("*.png")}
     wrong = {
         "part must be val or test": ~frame["part"].isin(["val", "test"]),
         "image of no row of labels.csv": ~frame["image_id"].isin(patient_of.index),
@@ -94,7 +117,7 @@ def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame) -> pd.DataFr
     for problem, rows in wrong.items():
         if rows.any():
             first = frame.loc[rows, "image_id"].iloc[0]
-            raise UserError(f"{work.show(path)}: {rows.sum()} row(s) with {problem} (first: {first}); {AGAIN}")
+            raise UserError(f"{shown}: {rows.sum()} row(s) with {problem} (first: {first}); {again}")
     return frame
 
 
@@ -115,15 +138,17 @@ def pairs(work: Workspace, data: MaskData, folder: Path, rows: np.ndarray) -> It
         yield found, mask.astype(bool)
 
 
-def with_images(work: Workspace, data: MaskData, folder: Path, chosen: pd.DataFrame) -> Iterator[tuple[np.ndarray, ...]]:
+def with_images(
+    work: Workspace, data: MaskData, folders: dict[int | str, Path], chosen: pd.DataFrame
+) -> Iterator[tuple[np.ndarray, ...]]:
     """Image, probability map and true mask, each (height, width), of slices with columns `image_id, fold`.
 
-    `folder`: that of the experiment.
+    `folders`: where the maps of a fold lie.
     """
     row_of = pd.Series(data.table.index, index=data.table["image_id"])
     for case in chosen.itertuples():
         row = row_of[case.image_id]
-        pair = next(pairs(work, data, folder / f"fold{case.fold}", np.array([row])))
+        pair = next(pairs(work, data, folders[case.fold], np.array([row])))
         yield (images.read_grey(work.raw / data.table["image"][row]), *pair)
 
 

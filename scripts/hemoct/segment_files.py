@@ -16,10 +16,8 @@ from hemoct import (
     ensemble,
     experiments,
     fusion,
-    image_files,
     images,
     lesion_windows,
-    predicted_masks,
     segmenters,
     segmenting,
 )
@@ -32,14 +30,6 @@ from hemoct.segmenters import SegmenterSpec
 OF_FOLD = {"fold", "mean", "std", "least_confidence"}  # what may differ between the models of an experiment
 TRUTH = "truth"
 CHUNK = 32  # images that lie in memory at a time
-
-
-def model_folders(work: Workspace, experiment: str, fold: int | None) -> list[Path]:
-    """The fold folders with a model of an experiment, or of all members of an ensemble; of `fold` alone where it is given."""
-    for folder in experiments.folds(work.task(3) / experiment, "model.json"):
-        predicted_masks.stop_if_members_changed(work, folder)
-    names = ensemble.members(work.task(3) / experiment) or [experiment]
-    return [folder for name in names for folder in image_files.models(work, 3, name, fold)]
 
 
 def read_specs(folders: list[Path]) -> list[SegmenterSpec]:

@@ -6,16 +6,17 @@ mask is. The metrics `slice_*` ask of a predicted mask what task 1 asks of an im
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hemoct import classification, metrics, predicted_masks, slice_data, tables, volumes
+from hemoct import classification, experiments, image_files, metrics, predicted_masks, slice_data, tables, volumes
 from hemoct import segmentation_metrics as counting
 from hemoct.classification import Question
-from hemoct.cli import Workspace
+from hemoct.cli import UserError, Workspace
 from hemoct.mask_data import MaskData
 from hemoct.segmentation_metrics import Histograms
 
@@ -28,7 +29,8 @@ OF_SLICES = ("accuracy", "precision", "recall", "specificity", "f1")
 class Rule:
     """What a fold chose on its validation slices."""
 
-    fold: int
+    fold: int | str
+    """`mean`: of all folds, frozen for other data"""
     threshold: int
     """a pixel is predicted when its 8-bit probability is at least this, 1..255"""
     threshold_rule: str
@@ -89,9 +91,7 @@ def evaluate(work: Workspace, experiment: str, frame: pd.DataFrame, data: MaskDa
 
     `frame`: rows of predictions.csv of the folds, checked (hemoct.predicted_masks).
     """
-    factor, unit = volumes.per_slice(data.table, work.show(work.work / "labels.csv"))
-    question, y = _labels(work, data)
-    about = data.table[["image_id", "patient"]].assign(y=y, factor=factor, unit=unit)
+    question, about = _about(work, data)
     row_of = pd.Series(np.arange(len(about)), index=about["image_id"])
     rules, scored, counts, pixels = [], [], [], []
     for fold, of_fold in frame.groupby("fold"):
@@ -100,16 +100,41 @@ def evaluate(work: Workspace, experiment: str, frame: pd.DataFrame, data: MaskDa
         counted = Histograms.of(predicted_masks.pairs(work, data, folder, val))
         known = data.known[val]
         rule = choose(int(fold), counted[known], about["patient"].to_numpy()[val[known]])
-        of_test, distances = _measured(work, data, folder, test, rule.threshold)
-        known = data.known[test]
-        of_fold = pd.concat([about.iloc[test].reset_index(drop=True).assign(fold=rule.fold, part="test"), distances], axis=1)
-        scored.append(of_fold[known])
-        counts.append(of_test[known])
+        found = _test(work, data, folder, test, rule, question, about)
+        scored.append(found.table)
+        counts.append(found.counts)
         rules.append(rule)
-        pixels += [_slice_pixels(data, "val", val, rule, counted.at(rule.threshold)),
-                   _slice_pixels(data, "test", test, rule, of_test)]  # fmt: skip
+        pixels += [_slice_pixels(data, "val", val, rule, counted.at(rule.threshold)), found.pixels]
     table = pd.concat(scored, ignore_index=True)
     return Segmentation(table, np.concatenate(counts), rules, pd.concat(pixels, ignore_index=True), question)
+
+
+def evaluate_external(work: Workspace, folder: Path, frame: pd.DataFrame, data: MaskData, rule: Rule) -> Segmentation:
+    """Apply a frozen rule (see `frozen`) to the slices of `frame`, of the data set of `work`, whose maps lie in `folder`."""
+    question, about = _about(work, data)
+    test = np.flatnonzero(about["image_id"].isin(frame["image_id"]))
+    return _test(work, data, folder, test, rule, question, about)
+
+
+def frozen(experiment: Path, models: list[Path]) -> Rule:
+    """The mean of the folds' thresholds, for other data. `models`: the fold folders with best.pt. Stops where none was chosen."""
+    level, chosen = image_files.threshold(3, experiment, models, None, np.nan)
+    if np.isnan(level):
+        raise UserError(
+            f"{experiment.name} has no threshold to freeze ({chosen}); run: python {experiments.evaluate_step(3)} "
+            f"--experiment {experiment.name}"
+        )
+    return Rule("mean", math.ceil(level), f"{chosen}, frozen", np.full(counting.LEVELS, np.nan))
+
+
+def _test(
+    work: Workspace, data: MaskData, folder: Path, rows: np.ndarray, rule: Rule, question: Question | None, about: pd.DataFrame
+) -> Segmentation:
+    """Slices `rows`, predicted by the maps in `folder`, at the threshold of a rule."""
+    counts, distances = _measured(work, data, folder, rows, rule.threshold)
+    table = pd.concat([about.iloc[rows].reset_index(drop=True).assign(fold=rule.fold, part="test"), distances], axis=1)
+    known, pixels = data.known[rows], _slice_pixels(data, "test", rows, rule, counts)
+    return Segmentation(table[known].reset_index(drop=True), counts[known], [rule], pixels, question)
 
 
 def choose(fold: int, counted: Histograms, patients: np.ndarray) -> Rule:
@@ -117,6 +142,13 @@ def choose(fold: int, counted: Histograms, patients: np.ndarray) -> Rule:
     threshold, best = counting.best_threshold(counted, patients)
     rule = f"{threshold} of 255: validation has no true pixel" if np.isnan(best) else RULE
     return Rule(fold, threshold, rule, counting.dice_curve(counted, patients))
+
+
+def _about(work: Workspace, data: MaskData) -> tuple[Question | None, pd.DataFrame]:
+    """What the label asks, and image_id, patient, y, factor and unit of each slice of `data`."""
+    factor, unit = volumes.per_slice(data.table, work.show(work.work / "labels.csv"))
+    question, y = _labels(work, data)
+    return question, data.table[["image_id", "patient"]].assign(y=y, factor=factor, unit=unit)
 
 
 def _labels(work: Workspace, data: MaskData) -> tuple[Question | None, np.ndarray]:
