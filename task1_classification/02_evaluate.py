@@ -61,7 +61,8 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         return
     with run:
         labels = tables.read_labels(seen, tables.read_dataset(seen)).set_index("image_id")
-        frame, protocol = predictions.read(work, experiment, args)
+        own = argparse.Namespace(**vars(args) | {"limit_patients": None}) if args.on else args  # the limit is of the other data
+        frame, protocol = predictions.read(work, experiment, own)
         found = classification.evaluate(frame)
         if args.on:
             frame, protocol = predictions.read_external(seen, folders, args), "external"

@@ -1,17 +1,19 @@
 """Evaluate multi-label networks on the test images of their folds: each label, all labels, and what the weakest one lacks.
 
 Each label has its own threshold in each fold, chosen on its validation images (--threshold-from val), or a quantile of the
-probabilities of its training images (train:q90); which one is recorded. Test is only read.
+probabilities of its training images (train:q90); which one is recorded. Test is only read. With --on the mean of the fold models
+and the mean of their thresholds, frozen, meet another data set, in the labels that it knows.
 
 Reads   outputs/NAME/task4/EXPERIMENT/foldK/{predictions.csv,train_predictions.csv,history.csv,model.json}
                                                                         task4_multilabel/02_train.py
+        outputs/NAME/task4/EXPERIMENT/on-OTHER/predictions.csv          task4_multilabel/05_predict.py --on OTHER
         data/work/NAME/{labels,splits}.csv, dataset.json                scripts/03_make_labels.py, 05_make_splits.py
 Writes  outputs/NAME/task4/EXPERIMENT/foldK/metrics.json
         outputs/NAME/task4/EXPERIMENT/    predictions.csv (out-of-fold, with called_LABEL), metrics.json, per_label.csv,
                                           by_epoch.csv, cooccurrence.csv, confusions.csv, diagnosis.{json,md},
                                           classification_report.txt, confusion_matrices.png, roc.png, pr.png, by_epoch.png,
                                           cooccurrence.png, loss_curves.png
-        (--limit-patients N writes to EXPERIMENT/first-N-patients/)
+        (--on OTHER writes to EXPERIMENT/on-OTHER/, without what tells of training; --limit-patients N to first-N-patients/)
 Next    python task4_multilabel/04_cascade.py, task4_multilabel/07_compare.py
 """
 
@@ -25,6 +27,7 @@ from hemoct import (
     cli,
     diagnosis,
     experiments,
+    external,
     files,
     multilabel,
     multilabel_tables,
@@ -42,7 +45,7 @@ TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    predictions.add_flags(parser, on=False)
+    predictions.add_flags(parser)
     parser.add_argument("--threshold-from", type=multilabel.threshold_source, default=multilabel.VAL, metavar="val|train:qNN",
                         help="maximum F1 on validation, or a quantile of the training probabilities")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
@@ -54,52 +57,69 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 4, experiment)
-    _, folder = predictions.place(work, 4, experiment, args)
+    seen, folder = predictions.place(work, 4, experiment, args)
     made_from = [
         fold / name for fold in folders for name in ("predictions.csv", "train_predictions.csv", "history.csv", "model.json")
     ]
-    run = cli.Run(__file__, args, folder, [path for path in made_from if path.exists()] + [work.work / name for name in TABLES])
+    inputs = [path for path in made_from if path.exists()] + [work.work / name for name in TABLES]
+    if args.on:
+        models = experiments.with_model(work, 4, experiment)
+        inputs += [external.predictions_csv(work, 4, experiment, args.on, models), *(seen.work / name for name in TABLES[:2])]
+    run = cli.Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return
     with run:
-        frame, protocol = multilabel.read(work, experiment, args)
+        frame, protocol = multilabel.read(work, experiment, None if args.on else args.limit_patients)
         training = None if args.threshold_from == multilabel.VAL else multilabel.read_training(work, folders)
         found = multilabel.evaluate(frame, args.threshold_from, training)
-        about = predictions.describe(work, 4, experiment, work, protocol, folders)
-        content = write_tables(run, work, folder, found, about, folders, args.seed)
+        if args.on:
+            frame, protocol = multilabel.read_external(work, experiment, seen, args.limit_patients, models), "external"
+            found = multilabel.evaluate_external(frame, found)
+        about = predictions.describe(work, 4, experiment, seen, protocol, folders)
+        histories = {} if args.on else predictions.histories(folders)
+        if not args.on or args.limit_patients:  # else they stand there already, as they were read
+            run.wrote(tables.write_predictions(folder, multilabel_tables.predictions_table(found)))
+        content = write_tables(run, folder, found, about, args.seed)
+        if not args.on:
+            diagnose(run, work, folder, found, content, histories, folders)
         for fold in folders if folder == folders[0].parent else []:
             write_fold(run, fold, found, about, args.seed)
-        draw(run, folder, found, content, folders)
+        draw(run, folder, found, content, histories)
     table = tables.read_csv(folder / "per_label.csv", ["label"])
     print(multilabel_tables.summary(content, table, predictions.headline(content), work.show(folder)))
-    diagnosed = files.read_json(folder / "diagnosis.json")
-    print(f"{diagnosis.headline(diagnosed)}\nwhat to try next: {work.show(folder / 'diagnosis.md')}")
+    if not args.on:
+        diagnosed = files.read_json(folder / "diagnosis.json")
+        print(f"{diagnosis.headline(diagnosed)}\nwhat to try next: {work.show(folder / 'diagnosis.md')}")
 
 
-def write_tables(
-    run: cli.Run, work: cli.Workspace, folder: Path, found: MultiLabel, about: dict, folders: list[Path], seed: int
-) -> dict:
+def write_tables(run: cli.Run, folder: Path, found: MultiLabel, about: dict, seed: int) -> dict:
     """Write the tables of an evaluation; returns the content of metrics.json."""
     content = multilabel.report(found, about, bootstrap.RESAMPLES, seed)
-    histories = predictions.histories(folders)
-    seen = [fold for fold in folders if (fold / "train_predictions.csv").exists()]
-    training = multilabel.read_training(work, seen) if seen else None
-    diagnosed = diagnosis.diagnose(found, content, histories, training, flags_of(folders))
     run.wrote(
-        tables.write_predictions(folder, multilabel_tables.predictions_table(found)),
         tables.write_csv(folder / "per_label.csv", multilabel_tables.per_label(found, content)),
         tables.write_csv(folder / "cooccurrence.csv", multilabel_tables.together(found)),
         tables.write_csv(folder / "confusions.csv", multilabel_tables.mistaken(found)),
-        files.write_json(folder / "diagnosis.json", diagnosed),
-        files.write_text(folder / "diagnosis.md", diagnosis.as_markdown(diagnosed)),
         files.write_json(folder / "metrics.json", content),
         files.write_text(
             folder / "classification_report.txt", multilabel_tables.text_report(found, predictions.headline(content))
         ),
     )
+    return content
+
+
+def diagnose(
+    run: cli.Run, work: cli.Workspace, folder: Path, found: MultiLabel, content: dict, histories: dict, folders: list[Path]
+) -> None:
+    """Write what the course of the training and the training images tell beside the test images."""
+    seen = [fold for fold in folders if (fold / "train_predictions.csv").exists()]
+    training = multilabel.read_training(work, seen) if seen else None
+    diagnosed = diagnosis.diagnose(found, content, histories, training, flags_of(folders))
+    run.wrote(
+        files.write_json(folder / "diagnosis.json", diagnosed),
+        files.write_text(folder / "diagnosis.md", diagnosis.as_markdown(diagnosed)),
+    )
     if histories:
         run.wrote(tables.write_csv(folder / "by_epoch.csv", multilabel_tables.by_epoch(histories, found.labels)))
-    return content
 
 
 def flags_of(folders: list[Path]) -> dict | None:
@@ -115,9 +135,9 @@ def write_fold(run: cli.Run, fold: Path, found: MultiLabel, about: dict, seed: i
         run.wrote(files.write_json(fold / "metrics.json", multilabel.report(of_fold, about, bootstrap.RESAMPLES, seed)))
 
 
-def draw(run: cli.Run, folder: Path, found: MultiLabel, content: dict, folders: list[Path]) -> None:
+def draw(run: cli.Run, folder: Path, found: MultiLabel, content: dict, histories: dict) -> None:
     """Draw and save every figure that is not empty."""
-    heading, histories = predictions.headline(content)[0], predictions.histories(folders)
+    heading = predictions.headline(content)[0]
     whole = found.known.all(axis=1)
     counts = [working_set.cooccurrence(values[whole]) for values in (found.truth, found.called)]
     figures = {

@@ -13,10 +13,12 @@ Images on which a model was trained or validated give no honest result; they are
 Reads   outputs/NAME/task4/EXPERIMENT/foldK/{best.pt,model.json}    task4_multilabel/02_train.py
         outputs/NAME/task4/EXPERIMENT/metrics.json                  task4_multilabel/03_evaluate.py (the thresholds, if there)
         any files; of those that lie in data/raw/NAME, or that 01_get_data.py converted, also labels and patient
+        (--on OTHER: data/work/OTHER/{labels.csv,dataset.json} and its images)
 Writes  outputs/NAME/task4/EXPERIMENT/predicted/ (or --out DIR)     figures/PATIENT/IMAGE.png, predicted.csv: image, image_id,
             group (patient, else series or folder), slice, p_LABEL ..., LABEL ... (0, 1), labels (in words), most_likely,
             y_LABEL ... (the truth, empty = unknown), seen; passed_over.csv: file, problem. A slice of a volume is VOLUME/NUMBER
-Next    look at the figures; they are no diagnosis
+        with --on OTHER: .../EXPERIMENT/on-OTHER/predictions.csv    the images of which OTHER knows a label of the models
+Next    look at the figures; they are no diagnosis. After --on: python task4_multilabel/03_evaluate.py --on OTHER
 
     python task4_multilabel/05_predict.py series/ one_more.png --experiment resnet18
 """
@@ -32,18 +34,23 @@ from hemoct import (
     cascade_stages,
     cli,
     device,
+    external,
     files,
     hounsfield,
     image_files,
+    inference,
     label_files,
     layouts,
+    multilabel_data,
     plots_predicted,
     plots_types,
+    predictions,
     slice_files,
     tables,
     train,
 )
 from hemoct.label_files import Labelled
+from hemoct.multilabel_models import MultiLabelSpec
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 LISTED = 10  # files that were passed over and are named on the screen; all are in the table
@@ -51,20 +58,32 @@ FIGURES = 40
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.parse(make_parser(), argv, __file__)
+    parser = make_parser()
+    args = cli.parse(parser, argv, __file__)
+    if bool(args.images) == bool(args.on):
+        parser.error("name images or folders, or another data set with --on")
+    if args.on and (args.out or args.window or args.threshold is not None or args.intercept is not None):
+        parser.error("--on writes probabilities: --threshold, --window, --intercept and --out do not go with it")
     work = cli.workspace(args)
-    experiment = work.task(4) / args.experiment
-    cascade_stages.stop_if_cascade(experiment)
+    cascade_stages.stop_if_cascade(work.task(4) / args.experiment)
     folders = image_files.models(work, 4, args.experiment, args.fold)
     specs = label_files.read_specs(folders)
+    if args.on:
+        predict_other(work, predictions.other(work, args.on), folders, specs[0], args)
+    else:
+        predict_images(work, folders, specs, args)
+
+
+def predict_images(work: cli.Workspace, folders: list[Path], specs: list[MultiLabelSpec], args: argparse.Namespace) -> None:
+    """Tables and figures of slices from anywhere."""
+    experiment = work.task(4) / args.experiment
     how, why = slice_files.reading(work, specs[0].channels, args.window, args.intercept)
     out = args.out or experiment / "predicted"
     image_files.stop_if_taken(out, args.images, Path(__file__).stem, label_files.OUTPUTS)
     found = slice_files.find(args.images)
 
-    sources = [folder / name for folder in folders for name in ("best.pt", "model.json")]
-    sources += [experiment / "metrics.json", *(work.work / name for name in TABLES), work.raw / layouts.ORIGIN, *args.images]
-    run = cli.Run(__file__, args, out, sources)
+    sources = [experiment / "metrics.json", *(work.work / name for name in TABLES), work.raw / layouts.ORIGIN, *args.images]
+    run = cli.Run(__file__, args, out, made_by(folders) + sources)
     if run.up_to_date():
         return
     with run:
@@ -88,11 +107,37 @@ def main(argv: list[str] | None = None) -> None:
         print(f"  {line}")
 
 
+def predict_other(
+    work: cli.Workspace, other: cli.Workspace, folders: list[Path], spec: MultiLabelSpec, args: argparse.Namespace
+) -> None:
+    """Probabilities of the labels that another data set knows, in the form of predictions.csv, for 03_evaluate.py --on."""
+    out = external.folder(work, 4, args.experiment, other.dataset)
+    run = cli.Run(__file__, args, out, [*made_by(folders), *(other.work / name for name in TABLES[:2])])
+    if run.up_to_date():
+        return
+    with run:
+        data = multilabel_data.load_other(other, spec.classes, spec.image_size, spec.channels, spec.context)
+        picked = device.pick(args.device, args.threads)
+        run.note(device=str(picked))
+        found = label_files.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, picked)
+        about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
+        shared = [spec.classes.index(name) for name in data.classes]
+        frame = inference.with_columns(about, data.classes, data.targets, found[:, shared])
+        run.wrote(tables.write_predictions(out, frame))
+    print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s), labels {', '.join(data.classes)}")
+
+
+def made_by(folders: list[Path]) -> list[Path]:
+    return [folder / name for folder in folders for name in ("best.pt", "model.json")]
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("images", nargs="+", type=Path, help="image, DICOM or NIfTI files, or folders, searched with all below")
+    parser.add_argument("images", nargs="*", type=Path, help="image, DICOM or NIfTI files, or folders, searched with all below")
     parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task4")
-    parser.add_argument("--fold", type=cli.whole_number, metavar="K", help="the model of one fold; default: the mean of all")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--fold", type=cli.whole_number, metavar="K", help="the model of one fold; default: the mean of all")
+    which.add_argument("--on", metavar="OTHER", help="instead of images: all labelled images of another data set, by all models")
     parser.add_argument("--threshold", type=cli.share, metavar="X",
                         help="least probability, the same for each label; default: as 03_evaluate.py chose them")  # fmt: skip
     parser.add_argument("--window", type=hounsfield.words, metavar="WINDOW[,WINDOW,WINDOW]",

@@ -213,6 +213,9 @@ def test_models_predict_once_and_meet_other_data(work, frame, plain, monkeypatch
     assert (content["evaluated_on"], content["protocol"], content["n"]) == ("other", "external", 50)
     assert content["folds"][0]["threshold"] == pytest.approx(0.45) and "frozen" in content["threshold_rule"]
     assert files.read_json(work.task(1) / "e" / "metrics.json")["evaluated_on"] == "toy"
+    assert plain(EVALUATE, "--on", "other", "--limit-patients", 2).code == 0
+    limited = files.read_json(work.task(1) / "e" / "on-other-first-2-patients" / "metrics.json")
+    assert limited["folds"][0]["threshold"] == content["folds"][0]["threshold"], "the limit is not of the validation patients"
     stopped(plain(EVALUATE, "--on", "toy"), "--on toy", "on which the models were trained")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,7 +127,7 @@ def run(work, frame, run_step):
 
 
 def joined(work, experiment: str) -> pd.DataFrame:
-    return multilabel.read(work, experiment, argparse.Namespace(limit_patients=None))[0]
+    return multilabel.read(work, experiment, None)[0]
 
 
 def binary(work, frame, experiment="b", **options):

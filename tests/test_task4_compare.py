@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +17,7 @@ DIFFERENCE = ["difference", "difference_low", "difference_high"]
 
 def evaluate(work, experiment: str) -> None:
     """What 03_evaluate.py leaves for the comparison."""
-    frame, protocol = multilabel.read(work, experiment, argparse.Namespace(limit_patients=None))
+    frame, protocol = multilabel.read(work, experiment, None)
     found = multilabel.evaluate(frame)
     folder = work.task(4) / experiment
     about = predictions.describe(work, 4, experiment, work, protocol, predictions.fold_folders(work, 4, experiment))

@@ -92,7 +92,7 @@ def decide(work: Workspace, stages: Stages, how: str, pool: bool) -> Decided:
 
     Stops where the stages do not fit together, or cannot be pooled to studies where they are to be (`pool`).
     """
-    frame, protocol = multilabel.read(work, stages.types, argparse.Namespace(limit_patients=None))
+    frame, protocol = multilabel.read(work, stages.types, None)
     if not [name for name in predictions.label_columns(frame) if name != ANY]:
         raise UserError(f"{stages.types} tells no types apart; name a multi-label experiment with --types")
     if protocol == "unknown":

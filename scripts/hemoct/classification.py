@@ -5,6 +5,7 @@ All that is chosen (thresholds, temperature) is chosen on a fold's validation im
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -91,6 +92,10 @@ class Scored:
         return Scored(self.table.iloc[rows].reset_index(drop=True), self.y[rows], self.p[rows])
 
 
+FALLBACK = re.compile(r"0\.5: validation has (.+)")
+"""the threshold_rule of `choose` where a class is missing: nothing was chosen"""
+
+
 @dataclass(frozen=True)
 class Rule:
     """What a fold chose on its validation images."""
@@ -104,6 +109,11 @@ class Rule:
     temperature_rule: str
     decides: str = MAX_F1
     """the operating point by which an image is called positive"""
+
+    @property
+    def chosen(self) -> bool:
+        """Whether validation could choose; else a 0.5 stands in, which no mean of folds should hold."""
+        return not FALLBACK.fullmatch(self.threshold_rule)
 
 
 @dataclass(frozen=True)
@@ -166,14 +176,19 @@ def applied(frame: pd.DataFrame, rules: list[Rule], asked: Question | None = Non
 
 
 def evaluate_external(frame: pd.DataFrame, rules: list[Rule], asked: Question | None = None) -> Evaluation:
-    """Mean predictions of the fold models for other data (image_id, patient, y_*, p_*), with frozen mean thresholds."""
-    temperatures = [rule.temperature for rule in rules if rule.temperature is not None]
+    """Mean predictions of the fold models for other data (image_id, patient, y_*, p_*), with frozen mean thresholds.
+
+    The mean is that of the folds that could choose; where none could it is 0.5.
+    """
+    chosen = [rule for rule in rules if rule.chosen] or rules
+    temperatures = [rule.temperature for rule in chosen if rule.temperature is not None]
     frozen = Rule(
         "mean",
-        {point: float(np.mean([rule.points[point] for rule in rules])) for point in rules[0].points},
-        f"mean of {len(rules)} fold threshold(s), frozen",
+        {point: float(np.mean([rule.points[point] for rule in chosen])) for point in chosen[0].points},
+        f"mean of {len(chosen)} fold threshold(s), frozen" if chosen[0].chosen else f"{rules[0].threshold_rule}, in no fold",
         float(np.exp(np.mean(np.log(temperatures)))) if temperatures else None,
-        f"geometric mean of {len(rules)} fold temperature(s), frozen",
+        f"geometric mean of {len(chosen)} fold temperature(s), frozen",
+        chosen[0].decides,
     )
     return applied(frame.assign(fold="mean", part="test"), [frozen], asked)
 

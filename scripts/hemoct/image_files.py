@@ -15,10 +15,8 @@ import numpy as np
 import pandas as pd
 
 from hemoct import experiments, files, slice_data, splits, tables
+from hemoct.classification import FALLBACK
 from hemoct.cli import UserError, Workspace
-
-FALLBACK = re.compile(r"0\.5: validation has (.+)")
-"""the rule of classification.choose where a class is missing: nothing was chosen"""
 
 
 @dataclass(frozen=True)

@@ -131,10 +131,17 @@ def probabilities(
     """The mean of the models' probabilities: float64 (n, classes). `slices`: in the order of `shown`, at the models' size."""
     spec = MultiLabelSpec.read(folders[0])
     planes = multilabel_data.stacked(shown.neighbours(spec.context), spec.channels)
-    source = Stacks(Store(np.concatenate([one.planes for one in slices]), device), torch.as_tensor(planes))
+    return mean_probabilities(np.concatenate([one.planes for one in slices]), planes, folders, batch_size, device)
+
+
+def mean_probabilities(
+    pixels: np.ndarray, planes: np.ndarray, folders: list[Path], batch_size: int, device: torch.device
+) -> np.ndarray:
+    """The mean of the models' probabilities: float64 (n, classes). `pixels`, `planes`: see multilabel_data.LabelledSlices."""
+    source = Stacks(Store(pixels, device), torch.as_tensor(planes))
     total = 0.0
     for folder in folders:
         model, spec = multilabel_models.load(folder, device)
-        found = inference.logits(model, spec, source, np.arange(len(slices)), batch_size)
+        found = inference.logits(model, spec, source, np.arange(len(planes)), batch_size)
         total = total + inference.probabilities(found, spec.exclusive)
     return total / len(folders)

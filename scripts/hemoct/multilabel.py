@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import bootstrap, cascade_stages, classification, metrics, predictions, slice_data, tables, working_set
+from hemoct import bootstrap, cascade_stages, classification, external, metrics, predictions, slice_data, tables, working_set
 from hemoct.classification import Evaluation, Question, Rule
 from hemoct.cli import UserError, Workspace
 from hemoct.slice_data import ANY
@@ -75,16 +75,27 @@ class MultiLabel:
 # ---- predictions
 
 
-def read(work: Workspace, experiment: str, args: argparse.Namespace) -> tuple[pd.DataFrame, str]:
+def read(work: Workspace, experiment: str, limit_patients: int | None) -> tuple[pd.DataFrame, str]:
     """Predictions of all folds of an experiment, parts train (where there are any), val and test; and its protocol."""
     frame, protocol = predictions.joined(work, 4, experiment, lambda folder: read_fold(work, folder))
-    _stop_if_relabelled(work, experiment, frame)
-    if args.limit_patients is not None:
-        frame = frame[frame["patient"].isin(slice_data.first_patients(tables.read_splits(work), args.limit_patients))]
+    _stop_if_relabelled(work, experiment, frame, "run task4_multilabel/01_prepare_labels.py and train again")
+    if limit_patients is not None:
+        frame = frame[frame["patient"].isin(slice_data.first_patients(tables.read_splits(work), limit_patients))]
     return frame, protocol
 
 
-def _stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame) -> None:
+def read_external(
+    work: Workspace, experiment: str, other: Workspace, limit_patients: int | None, models: list[Path]
+) -> pd.DataFrame:
+    """The mean predictions of the `models` on another data set, as 05_predict.py --on left them."""
+    path = external.predictions_csv(work, 4, experiment, other.dataset, models)
+    frame = predictions.check(tables.read_predictions(path.parent), path, several=True)
+    _stop_if_relabelled(other, experiment, frame, external.again(work, 4, experiment, other.dataset))
+    chosen = sorted(frame["patient"].unique())[:limit_patients]
+    return frame[frame["patient"].isin(chosen)]
+
+
+def _stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame, remedy: str) -> None:
     """Stop where labels.csv has other truths by now: the predictions would be measured by labels that were taken back."""
     dataset = tables.read_dataset(work)
     now = tables.read_labels(work, dataset).set_index("image_id").reindex(frame["image_id"])
@@ -94,7 +105,7 @@ def _stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame) -
     if len(other):
         raise UserError(
             f"{experiment}: its predictions have another truth than labels.csv for {other.nunique()} image(s) (first: "
-            f"{other.iloc[0]}); run task4_multilabel/01_prepare_labels.py and train again"
+            f"{other.iloc[0]}); {remedy}"
         )
 
 
@@ -162,6 +173,20 @@ def evaluate(frame: pd.DataFrame, threshold_from: str = VAL, training: pd.DataFr
         of_label[name] = Evaluation(asked, found, rules, unknown=int((~known).sum()))
     values = {kind: test[[f"{kind}_{name}" for name in labels]].to_numpy(dtype=float) for kind in "yp"}
     return MultiLabel(test[tables.PREDICTION_COLUMNS], values["y"], values["p"], of_label)
+
+
+def evaluate_external(frame: pd.DataFrame, own: MultiLabel) -> MultiLabel:
+    """Mean predictions on other data (see read_external), with the mean of each label's thresholds in `own`, frozen.
+
+    Labels that the other data do not know are left out.
+    """
+    labels = predictions.label_columns(frame)
+    frame = frame.assign(fold="mean", part="test").reset_index(drop=True)
+    of_label = {
+        name: classification.evaluate_external(frame, own.of_label[name].rules, own.of_label[name].question) for name in labels
+    }
+    values = {kind: frame[[f"{kind}_{name}" for name in labels]].to_numpy(dtype=float) for kind in "yp"}
+    return MultiLabel(frame[tables.PREDICTION_COLUMNS], values["y"], values["p"], of_label)
 
 
 def _at_quantile(rule: Rule, training: pd.DataFrame, label: str, share: float) -> Rule:

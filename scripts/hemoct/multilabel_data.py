@@ -54,16 +54,45 @@ def load(
     slices, kept = slice_data.choose(
         work, dataset, labels, wanted, limit_patients, why="not asked for, or not in the working set"
     )
+    pixels, planes = _shown(work, labels, kept, image_size, channels, context)
+    rows = pd.Index(chosen.table["image_id"]).get_indexer(slices.table["image_id"])
+    return LabelledSlices(**vars(slices), classes=classes, targets=truth[rows].astype(np.float32), pixels=pixels, planes=planes)
+
+
+def load_other(work: Workspace, asked: list[str], image_size: int, channels: int, context: int) -> LabelledSlices:
+    """The images of another data set on which at least one of the labels that are `asked` is known; classes: those it knows.
+
+    `any` is its own column, or made of all its labels. Needs neither working set nor folds. Stops where no label is known.
+    """
+    dataset = tables.read_dataset(work)
+    labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
+    truth = labels.reindex(columns=asked).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    if ANY in asked:
+        truth[:, asked.index(ANY)] = slice_data.truth_of_any(labels, dataset.labels)
+    classes = [name for name, of_label in zip(asked, truth.T, strict=True) if not np.isnan(of_label).all()]
+    if not classes:
+        raise UserError(
+            f"{work.show(work.work / 'labels.csv')} knows none of the labels {', '.join(asked)}; it has "
+            f"{', '.join(dataset.labels)}: name its labels alike"
+        )
+    truth = truth[:, [asked.index(name) for name in classes]]
+    known = ~np.isnan(truth).all(axis=1)
+    slices, kept = slice_data.choose(work, dataset, labels, known, split=False, why="no label known that the models answer for")
+    pixels, planes = _shown(work, labels, kept, image_size, channels, context)
+    return LabelledSlices(**vars(slices), classes=classes, targets=truth[kept].astype(np.float32), pixels=pixels, planes=planes)
+
+
+def _shown(
+    work: Workspace, labels: pd.DataFrame, kept: np.ndarray, image_size: int, channels: int, context: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`pixels` and `planes` (see LabelledSlices) of the rows `kept` (bool) of labels.csv."""
     number = labels["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     around = slice_data.neighbours(labels["patient"].to_numpy(), number, context)[kept]
     if context:
         _stop_if_alone(work, around)
-    _say_if_other_channels(work, work.raw / slices.table["image"].iloc[0], channels)
+    _say_if_other_channels(work, work.raw / labels["image"][kept.argmax()], channels)
     shown, place = np.unique(around, return_inverse=True)
-    pixels = images.cached(work, labels.iloc[shown], image_size, channels)
-    rows = pd.Index(chosen.table["image_id"]).get_indexer(slices.table["image_id"])
-    planes = stacked(place.reshape(around.shape), channels)
-    return LabelledSlices(**vars(slices), classes=classes, targets=truth[rows].astype(np.float32), pixels=pixels, planes=planes)
+    return images.cached(work, labels.iloc[shown], image_size, channels), stacked(place.reshape(around.shape), channels)
 
 
 def _narrowed(work: Workspace, chosen: WorkingSet, labels: pd.DataFrame, only: list[str] | None, group: str | None) -> WorkingSet:
