@@ -101,6 +101,9 @@ def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
     assert "name images or folders, or another data set" in predict("--on", "other", work.raw).err
     assert "do not go with it" in predict("--on", "other", "--threshold", "0.5").err
     assert refused(evaluate("--on", "toy"), "on which the models were trained")
+    copied = cli.Workspace(work.root, "copied")
+    toy.make(copied, patients=10, slices=4, size=32, boxes=True, masks=True)  # drawn alike, byte by byte
+    assert refused(predict("--on", "copied"), "40 of 40 images a second time", "data/raw/copied/0001_00.png")
     labels = tables.read_labels(other, tables.read_dataset(other))
     tables.write_labels(other, labels.iloc[1:], tables.read_dataset(other))
     assert refused(evaluate(), "on-other/predictions.csv", labels["image_id"][0], "--on other")

@@ -40,12 +40,39 @@ def add_flags(parser: argparse.ArgumentParser, on: bool = True) -> None:
     parser.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look; nothing else is replaced")
 
 
+SHARED = 0.05
+"""share of another data set's images that may also be in this one: black slices are alike everywhere"""
+
+
 def other(work: Workspace, name: str) -> Workspace:
-    """Another data set; stops when it holds the images that the models of this one were trained on."""
+    """Another data set; stops when it holds images that the models of this one were trained on, or copies of them."""
     found = Workspace(work.root, name)
     if found.raw.resolve() == work.raw.resolve():
         raise UserError(f"--on {name} holds the images of {work.dataset}, on which the models were trained; name other data")
+    theirs = _images(found)
+    shared = copies(theirs, _images(work))
+    if len(shared) > SHARED * len(theirs):
+        raise UserError(
+            f"--on {name} holds {len(shared)} of {len(theirs)} images a second time, on which the models of {work.dataset} were "
+            f"trained (first: {found.show(shared[0])}); name other data, or take these images out of it"
+        )
     return found
+
+
+def _images(work: Workspace) -> list[Path]:
+    """The image files of a data set, as far as they are there."""
+    found = [work.raw / name for name in tables.read_labels(work, tables.read_dataset(work))["image"]]
+    return [path for path in found if path.exists()]
+
+
+def copies(paths: list[Path], others: list[Path]) -> list[Path]:
+    """Those of `paths` whose very bytes are also in one of `others`. Only files of equal size are read."""
+    by_size: dict[int, list[Path]] = {}
+    for path in others:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    alike = {path: size for path in paths if (size := path.stat().st_size) in by_size}
+    digests = {files.sha256(path) for size in set(alike.values()) for path in by_size[size]}
+    return [path for path in alike if files.sha256(path) in digests]
 
 
 def place(work: Workspace, task: int, experiment: str, args: argparse.Namespace) -> tuple[Workspace, Path]:

@@ -206,6 +206,7 @@ SECTIONS = (
         "Task 3: {folder}", "outputs/{name}/task3/*", ("fold*/02_train.run.json", "*.run.json"),
         SEGMENTATION_TABLES, SEGMENTATION_FIGURES,
     ),
+    Section("Task 3: {folder}", "outputs/{name}/task3/*/on-*", ("*.run.json",), SEGMENTATION_TABLES, SEGMENTATION_FIGURES),
     Section(
         "Task 3: {folder}, an upper bound", "outputs/{name}/task3/*/truth-boxes", ("*.run.json",),
         SEGMENTATION_TABLES, SEGMENTATION_FIGURES,
@@ -232,6 +233,7 @@ SECTIONS = (
         "Task 4: {folder}", "outputs/{name}/task4/*", ("fold*/02_train.run.json", "*.run.json"),
         MULTILABEL_TABLES, MULTILABEL_FIGURES,
     ),
+    Section("Task 4: {folder}", "outputs/{name}/task4/*/on-*", ("*.run.json",), MULTILABEL_TABLES, MULTILABEL_FIGURES),
 )  # fmt: skip
 
 
