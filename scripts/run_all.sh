@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Run every step of the chain on one data set, in order. Steps that are up to date are skipped.
 #
-#   bash scripts/run_all.sh --dataset NAME [--root DIR] [--from-step N] [--small] [--force] [--list] [-- FLAGS]
+#   bash scripts/run_all.sh --dataset NAME [--root DIR] [--from-step N] [--small] [--mask-value V] [--force] [--list]
+#                           [-- FLAGS]
 #
 #   --dataset NAME   data/raw/NAME must be there: step 1 is yours, but "demo" is drawn
 #   --root DIR       folder that holds data/ and outputs/ (default: the repository)
 #   --from-step N    begin with step N of the list
 #   --small          train from scratch on small images, for a machine without a GPU or a network
+#   --mask-value V   the lesion in masks of several values (task 3)
 #   --force          run also what is up to date
 #   --list           print the numbered steps and stop
 #   -- FLAGS         flags of scripts/03_make_labels.py: -- --layout yolo --patient-regex '^(\d+)_'
@@ -15,10 +17,10 @@ set -euo pipefail
 # shellcheck source=scripts/setup.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
-dataset="" root="" from_step="" force="" skip="--skip-if-done" small="" list="" label_flags=() merge_flags=()
+dataset="" root="" from_step="" force="" skip="--skip-if-done" small="" list="" mask_value="" label_flags=() merge_flags=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --dataset | --root | --from-step) [ $# -ge 2 ] || stop "$1 needs a value" ;;
+    --dataset | --root | --from-step | --mask-value) [ $# -ge 2 ] || stop "$1 needs a value" ;;
     esac
     case $1 in
     --dataset) dataset=$2 && shift ;;
@@ -27,6 +29,7 @@ while [ $# -gt 0 ]; do
     --force) force=--force && skip="" ;;
     --list) list=yes ;;
     --small) small=--small ;;
+    --mask-value) [[ $2 =~ ^[0-9]+$ ]] && mask_value="--mask-value $2" && shift || stop "--mask-value $2 is no whole number" ;;
     --) shift && label_flags=("$@") && break ;;
     --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" && exit ;;
     *) stop "unknown flag $1; --help lists the flags" ;;
@@ -80,8 +83,8 @@ steps=(
     "task2_detection/03_training_curves.py"
     "task2_detection/04_evaluate.py"
     "task2_detection/06_gate_classifier.py --experiment $detector --classifier $classifier $gate"
-    "task3_segmentation/01_make_seg_dataset.py"
-    "task3_segmentation/02_train.py --experiment $segmenter --boxes $detector $segment"
+    "task3_segmentation/01_make_seg_dataset.py $mask_value"
+    "task3_segmentation/02_train.py --experiment $segmenter --boxes $detector $segment $mask_value"
     "task3_segmentation/03_evaluate.py"
     "task3_segmentation/04_to_classification.py"
     "task3_segmentation/06_estimate_hematoma.py --experiment $segmenter --boxes $detector"
@@ -113,7 +116,7 @@ go_on() { # go_on STEP STATUS: how to continue once the cause is mended
     [ "$PWD" = "$started_in" ] || printf -v change_folder 'cd %q && ' "$PWD"
     {
         printf '\nStep %s stopped with exit code %s. When the cause is mended, go on with:\n' "$1" "$2"
-        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${small:+"$small"} ${force:+"$force"} ${label_flags[@]+-- "${label_flags[@]}"})"
+        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${small:+"$small"} $mask_value ${force:+"$force"} ${label_flags[@]+-- "${label_flags[@]}"})"
     } >&2
     exit "$2"
 }

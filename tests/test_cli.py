@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shlex
 import subprocess
 import sys
 
@@ -48,6 +49,16 @@ def test_a_disk_that_cannot_be_written_to_is_one_line(number, capsys):
         cli.exit_cleanly(main)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1 and "/full/file.csv" in error
+
+
+def test_remedies_are_commands_for_the_same_root(tmp_path):
+    step = [sys.executable, "task3_segmentation/03_evaluate.py", "--dataset", "toy"]
+    (tmp_path / "two words" / "data").mkdir(parents=True)
+    for root in ([f"--root={tmp_path}"], ["--root", str(tmp_path / "two words")]):
+        done = subprocess.run([*step, *root], cwd=cli.REPOSITORY, capture_output=True, text=True)
+        place = shlex.quote(root[-1].removeprefix("--root="))
+        assert done.returncode == 2 and f"run: python task3_segmentation/02_train.py --root {place} --dataset toy" in done.stderr
+    assert "--root" not in subprocess.run(step, cwd=cli.REPOSITORY, capture_output=True, text=True).stderr
 
 
 def test_a_bug_stays_a_traceback():

@@ -232,6 +232,15 @@ def test_small_trains_without_a_network(copy: Copy) -> None:
     assert failed.stderr.splitlines()[-1].endswith("--from-step 5 --small")
 
 
+def test_the_value_of_masks_goes_to_the_steps_that_read_them(copy: Copy) -> None:
+    done = copy.bash("run_all.sh", "--dataset", "mine", "--mask-value", "3", "--list")
+    told = [line.split()[2] for line in done.stdout.splitlines() if "--mask-value 3" in line]
+    assert told == [f"task3_segmentation/{name}.py" for name in ("01_make_seg_dataset", "02_train")]
+    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
+    failed = copy.bash("run_all.sh", "--dataset", "mine", "--mask-value", "3", fail_at="05_make_splits")
+    assert failed.stderr.splitlines()[-1].endswith("--from-step 5 --mask-value 3")
+
+
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
@@ -242,6 +251,7 @@ def test_small_trains_without_a_network(copy: Copy) -> None:
         (["--dataset", "demo", "--from-step", "two"], "--from-step two"),
         (["--dataset", "demo", "--root", "nowhere"], "--root nowhere"),
         (["--dataset", "demo", "--forse"], "unknown flag --forse"),
+        (["--dataset", "demo", "--mask-value", "edema"], "--mask-value edema"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(copy: Copy, flags: list[str], problem: str) -> None:

@@ -56,18 +56,20 @@ def compare(work: Workspace, experiment: Path, stages: Stages, two: Decided, fol
     asked = {f"one stage: {stages.types}": two.one_stage} | ({"one stage, views": two.gated.frame} if stages.views else {})
     asked |= {f"two stages: {experiment.name}": two.gated.predictions}
     about = predictions.describe(work, 4, experiment.name, work, two.protocol, folders)
+    if where is not None:
+        asked = {name: pooling.pool(frame, where) for name, frame in asked.items()}
     found, written = [], []
     for name, frame in asked.items():
-        pooled = frame if where is None else pooling.pool(frame, where)
-        labelled = multilabel.evaluate(pooled)
+        labelled = multilabel.evaluate(frame)
         content = multilabel.report(labelled, about, bootstrap.RESAMPLES, seed)
         content["notes"] = [pooling.NOTE] * (where is not None) + content["notes"]
         found.append(Labelled(name, content, labelled))
-    if where is not None:  # `pooled` and the others are those of the cascade, the last
+    if where is not None:
+        of_cascade = found[-1]
         written += [
-            tables.write_csv(experiment / POOLED, pooled),
-            tables.write_predictions(experiment, multilabel_tables.predictions_table(labelled)),
-            files.write_json(experiment / "metrics.json", content),
+            tables.write_csv(experiment / POOLED, asked[of_cascade.name]),
+            tables.write_predictions(experiment, multilabel_tables.predictions_table(of_cascade.found)),
+            files.write_json(experiment / "metrics.json", of_cascade.content),
         ]
     points = cascade.operating_points(two.gated, bootstrap.RESAMPLES, seed)
     kind = replace(multilabel_comparison.kind(), cases="test images" if where is None else "test studies")

@@ -172,8 +172,18 @@ def exit_cleanly(main: Callable[[], None]) -> None:
 
 
 def _stop(message: str, code: int = 2) -> NoReturn:
-    print(f"{Path(sys.argv[0]).name}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {_in_same_root(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _in_same_root(message: str) -> str:
+    """A remedy's commands with the --root of this call: without it they would work elsewhere."""
+    made = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    made.add_argument("--root")
+    root = made.parse_known_args(sys.argv[1:])[0].root
+    if root is None:
+        return message
+    return re.sub(r"\bpython \S+\.py\b", lambda command: f"{command[0]} --root {shlex.quote(root)}", message)
 
 
 @dataclass(frozen=True)
