@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -403,6 +404,12 @@ def test_boxes_of_another_fold_or_split_stop(work, rims):
     frame = tables.read_csv(folder / "train_predictions.csv", ["part"])
     tables.write_csv(folder / "train_predictions.csv", frame.assign(part="test"))
     assert refused(rims(*BOX), "leak")
+    tables.write_csv(folder / "train_predictions.csv", frame)
+    old = (folder / "train_predictions.csv").stat().st_mtime
+    (folder / "best.pt").write_bytes(b"weights")
+    for name, seconds in (("best.pt", 10), ("predictions.csv", 20)):
+        os.utime(folder / name, (old + seconds, old + seconds))
+    assert refused(rims(*BOX), "train_predictions.csv is older than best.pt", "--resume")
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,9 @@ def read(work: Workspace, folder: Path, slices: Slices) -> tuple[pd.DataFrame, d
     Columns of hemoct.detections.COLUMNS. Stops when predictions are wrong, or not of the parts that the slices have in this fold.
     """
     spec = detectors.DetectorSpec.read(folder)
-    if not predictions.is_current(work, folder, made_with=()):
-        raise UserError(f"{work.show(folder / 'predictions.csv')} is older than best.pt; {predictions.AGAIN[2]}")
+    for name in NEEDED[1:]:
+        if not predictions.is_current(work, folder, made_with=(), name=name):
+            raise UserError(f"{work.show(folder / name)} is older than best.pt; {predictions.AGAIN[2]}")
     labels, frames = tables.read_labels(work, tables.read_dataset(work)), []
     for path in (folder / name for name in NEEDED[1:]):
         frame = tables.read_csv(path, detections.COLUMNS)

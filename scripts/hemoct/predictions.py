@@ -206,12 +206,16 @@ def _file(folder: Path) -> Path:
     return folder / "predictions.csv"
 
 
-def is_current(work: Workspace, folder: Path, made_with: Iterable[str] = ("labels.csv",)) -> bool:
-    """Whether predictions.csv is there and newer than the model and the tables. Without a model it is all there is."""
+def is_current(work: Workspace, folder: Path, made_with: Iterable[str] = ("labels.csv",), name: str = "predictions.csv") -> bool:
+    """Whether predictions.csv (or another file) is there and newer than the model and the tables.
+
+    Without a model it is all there is.
+    """
     if not (folder / "best.pt").exists():
         return True
     made_from = [path for path in (folder / "best.pt", *(work.work / name for name in made_with)) if path.exists()]
-    return _file(folder).exists() and all(_file(folder).stat().st_mtime > path.stat().st_mtime for path in made_from)
+    found = folder / name
+    return found.exists() and all(found.stat().st_mtime > path.stat().st_mtime for path in made_from)
 
 
 def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, protocol: str) -> str:
