@@ -98,9 +98,8 @@ def predict_images(
         certain, _ = image_files.threshold(2, of_detector, detectors, None, predicting.THRESHOLD)
         places = places_of(shown, detectors, specs, certain, args)
         lesions = places.lesions if places else None
-        counted = ensemble.counted(experiment, folders)
         with files.replacing_folder(out / "masks") as masks:
-            found = segment_files.probabilities(shown, folders, counted, places, args.batch_size, picked)
+            found = segment_files.probabilities(shown, folders, places, args.batch_size, picked)
             table = mask_files.write(masks, shown, found, level, lesions)
             predicted, truth = table["predicted_px"].to_numpy(int), mask_files.truth(work, shown)
             drawing = MaskDrawing(shown, masks, predicted, lesions, truth, specs[0].mask_value)
@@ -130,9 +129,9 @@ def predict_other(
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked))
         places = places_of(shown, detectors, specs, predicting.THRESHOLD, args)
-        peaks, counted = [], ensemble.counted(work.task(3) / args.experiment, folders)
+        peaks = []
         with files.replacing_folder(out / "probability") as maps:
-            found = segment_files.probabilities(shown, folders, counted, places, args.batch_size, picked)
+            found = segment_files.probabilities(shown, folders, places, args.batch_size, picked)
             for image_id, (_, mean) in zip(shown.table["image_id"], found, strict=True):
                 Image.fromarray(np.rint(mean).astype(np.uint8)).save(maps / f"{image_id}.png")
                 peaks.append(round(float(mean.max())))

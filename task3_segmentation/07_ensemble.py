@@ -2,13 +2,9 @@
 
 A fold's maps come from networks that were trained on the same slices, so that test patients stay unseen. What comes out is an
 experiment like any other: its threshold is chosen on validation, by 03_evaluate.py. Its members may differ in network, size of
-windows, loss, seed ...; not in protocol, folds, boxes, context or the value of a mask. Those that validate on other patients than
-the first member (02_train.py --validation) have learned from its validation slices: there they are silent, on test all speak.
---align shifts the logits of each member so that the threshold that it chose on its own validation becomes one half: some networks
-are surer than others, and would count for more.
+windows, loss, seed ...; not in protocol, folds, boxes, context or the value of a mask.
 
 Reads   outputs/NAME/task3/MEMBER/foldK/{model.json,predictions.csv,probability/}       task3_segmentation/02_train.py
-        outputs/NAME/task3/MEMBER/metrics.json (--align)                                task3_segmentation/03_evaluate.py
         data/work/NAME/{labels,splits}.csv, dataset.json    scripts/03_make_labels.py, scripts/05_make_splits.py
 Writes  outputs/NAME/task3/EXPERIMENT/foldK/    model.json (names the members), predictions.csv (val, test),
                                                 probability/IMAGE_ID.png (8 bit)
@@ -30,7 +26,6 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("members", nargs="+", metavar="MEMBER", help="experiments of task 3, two or more")
     parser.add_argument("--experiment", required=True, help="name of the folder; NAME/truth-boxes for upper bounds")
-    parser.add_argument("--align", action="store_true", help="let the thresholds of the members meet at one half")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
     args = cli.parse(parser, argv, __file__)
     args.members = list(dict.fromkeys(args.members))  # named twice it would count twice
@@ -39,10 +34,6 @@ def main(argv: list[str] | None = None) -> None:
     ensemble.stop_if_trained(work, experiment)
     folds = ensemble.fold_folders(work, args.members)
     inputs = [folder / name for folders in folds.values() for folder in folders for name in predicted_masks.NEEDED]
-    aligned = dict.fromkeys(folds)
-    if args.align:
-        aligned = {name: ensemble.chosen_thresholds(work, args.members, of_fold) for name, of_fold in folds.items()}
-    inputs += [work.task(3) / member / "metrics.json" for member in args.members if args.align]
     run = cli.Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
     if not cli.due({experiment: run}, args.overwrite):
         return
@@ -54,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
             if old.name not in folds:  # of earlier members, which had more folds
                 shutil.rmtree(old)
         for name, folders in folds.items():
-            run.wrote(*ensemble.write(work, experiment / name, folders, args.members, data, aligned[name]))
+            run.wrote(*ensemble.write(work, experiment / name, folders, args.members, data))
     print(f"{work.show(experiment)}: the mean of {', '.join(args.members)}; {len(folds)} fold(s)")
 
 

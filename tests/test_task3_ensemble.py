@@ -74,34 +74,6 @@ def test_a_member_with_other_validation_patients_speaks_of_test_alone(work, join
     assert set(maps(work, "both")) == set(of["c"])
 
 
-def test_a_threshold_becomes_one_half():
-    for threshold in (1, 43, 127, 128, 200, 254):
-        counts = ensemble.levels(threshold)
-        assert counts[threshold] == pytest.approx(127.5, abs=0.01) and counts[0] == 0 and (np.diff(counts) >= 0).all()
-    p = np.array([0.2, 0.5, 0.9])
-    odds = p / (1 - p) / (0.3 / 0.7)  # logit(counted) = logit(p) - logit(0.3)
-    assert ensemble.levels(0.3 * 255)[np.rint(p * 255).astype(int)] / 255 == pytest.approx(odds / (1 + odds), abs=0.01)
-    assert np.array_equal(ensemble.levels(None), np.arange(256))
-
-
-def test_aligned_members_count_by_what_they_chose(work, join, run_step):
-    assert refused(join("a", "b", "--align"), "a/fold0", "03_evaluate.py --experiment a")
-    for name, thresholds in {"a": range(50, 55), "b": range(200, 205)}.items():
-        folds = [{"fold": fold, "threshold": level} for fold, level in enumerate(thresholds)]
-        files.write_json(work.task(3) / name / "metrics.json", {"folds": folds})
-    assert join("a", "b", "--align").code == 0
-    of_a, of_b, mean = (maps(work, name, 3) for name in ("a", "b", "both"))
-    for name, found in mean.items():
-        assert np.array_equal(found, np.rint((ensemble.levels(53)[of_a[name]] + ensemble.levels(203)[of_b[name]]) / 2))
-    assert files.read_json(work.task(3) / "both" / "fold3" / "model.json")["aligned"] == [53, 203]
-    folders = [work.task(3) / name / "fold3" for name in ("b", "a")]
-    counted = ensemble.counted(work.task(3) / "both", folders)
-    assert np.array_equal(counted[0], ensemble.levels(203)) and np.array_equal(counted[1], ensemble.levels(53))
-    assert np.array_equal(ensemble.counted(work.task(3) / "a", folders[1:])[0], np.arange(256)), "no ensemble"
-    assert refused(join("a", "b"), "align", "--overwrite")
-    assert run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "both").code == 0
-
-
 def test_it_is_made_again_only_when_a_member_changed(work, join):
     assert join().code == 0
     assert "up to date" in join("a", "b", "--skip-if-done").out

@@ -242,9 +242,8 @@ def test_memory_does_not_grow_with_the_number_of_images(work, predict, tmp_path,
 
     def peak(n: int) -> int:
         shown = image_files.look_up(work, [tmp_path / "many" / f"{number}.png" for number in range(n)], [])
-        cpu, counted = torch.device("cpu"), [ensemble.levels(None)]
         tracemalloc.start()
-        for _ in segment_files.probabilities(shown, [work.task(3) / "e" / "fold0"], counted, None, 4, cpu):
+        for _ in segment_files.probabilities(shown, [work.task(3) / "e" / "fold0"], None, 4, torch.device("cpu")):
             pass
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

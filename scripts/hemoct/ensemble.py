@@ -13,7 +13,6 @@ from PIL import Image
 from hemoct import experiments, files, image_files, images, predicted_masks, predictions, tables
 from hemoct.cli import UserError, Workspace
 from hemoct.mask_data import MaskData
-from hemoct.segmentation_metrics import LEVELS
 
 SHARED = ("protocol", "split", "splits_sha256", "region", "boxes", "context", "source_size", "mask_value")
 """what model.json of all members must say alike"""
@@ -32,47 +31,6 @@ def model_folders(work: Workspace, experiment: str, fold: int | None) -> list[Pa
         predicted_masks.stop_if_members_changed(work, folder)
     names = members(work.task(3) / experiment) or [experiment]
     return [folder for name in names for folder in image_files.models(work, 3, name, fold)]
-
-
-def levels(threshold: float | None) -> np.ndarray:
-    """What each 8-bit probability of a member counts in the mean, 0..255: float32 (256,).
-
-    Without a `threshold` (0 to 255, of the 8-bit probability) itself. With one, logit(counted) = logit(p) - logit(threshold): at
-    the threshold one half, in all members alike. 0, where a member did not look, stays 0.
-    """
-    p = np.arange(LEVELS, dtype=np.float32)
-    if threshold is None:
-        return p
-    odds = (p + 0.5) / (LEVELS - 0.5 - p)  # 0 and 255 were rounded: neither is impossible or certain
-    counted = (LEVELS - 1) * odds / (odds + np.interp(threshold, p, odds))
-    counted[0] = 0
-    return counted.astype(np.float32)
-
-
-def chosen_thresholds(work: Workspace, names: list[str], of_members: list[Path]) -> list[float]:
-    """The threshold that each member chose on the validation slices of one fold. `of_members`: this fold's folders."""
-    found = []
-    for name, folder in zip(names, of_members, strict=True):
-        threshold, why = image_files.threshold(3, work.task(3) / name, [folder], None, np.nan)
-        if np.isnan(threshold):
-            raise UserError(
-                f"--align needs the threshold of {work.show(folder)}, {why}; run: python {experiments.evaluate_step(3)} "
-                f"--experiment {name} --dataset {work.dataset}"
-            )
-        found.append(threshold)
-    return found
-
-
-def counted(experiment: Path, folders: list[Path]) -> list[np.ndarray]:
-    """What the probabilities of each model count in the mean, see `levels`. `folders`: see `model_folders`."""
-    found = []
-    for folder in folders:
-        path = experiment / folder.name / "model.json"
-        told = files.read_json(path) if path.exists() else {}
-        thresholds = told.get("aligned") or [None] * len(told.get("members", []))
-        of_member = dict(zip(told.get("members", []), thresholds, strict=True))
-        found.append(levels(of_member.get(folder.parent.name)))
-    return found
 
 
 def fold_folders(work: Workspace, names: list[str]) -> dict[str, list[Path]]:
@@ -114,13 +72,10 @@ def stop_if_trained(work: Workspace, experiment: Path) -> None:
         raise UserError(f"{work.show(trained[0])} holds a trained model; give the ensemble another --experiment")
 
 
-def write(
-    work: Workspace, folder: Path, of_members: list[Path], names: list[str], data: MaskData, aligned: list[float] | None = None
-) -> list[Path]:
+def write(work: Workspace, folder: Path, of_members: list[Path], names: list[str], data: MaskData) -> list[Path]:
     """Write the mean maps, predictions.csv and model.json of one fold; returns the files. `of_members`: this fold's folders.
 
-    `aligned`: a threshold of each member, see `levels`. Validation slices are those of the first member: their maps are the mean
-    of the members that have not learned from them.
+    Validation slices are those of the first member: their maps are the mean of the members that have not learned from them.
     """
     frames = [tables.read_predictions(one)[tables.PREDICTION_COLUMNS] for one in of_members]
     validations = [predictions.validation_of(one) for one in of_members]
@@ -131,9 +86,8 @@ def write(
             raise UserError(
                 f"{work.show(one / 'predictions.csv')} holds other slices than that of {names[0]}; {predicted_masks.AGAIN}"
             )
-    counting = list(zip(of_members, map(levels, aligned or [None] * len(names)), strict=True))
-    unseen = [one for one, validation in zip(counting, validations, strict=True) if validation == validations[0]]
-    speaking = {"val": unseen, "test": counting}
+    unseen = [one for one, validation in zip(of_members, validations, strict=True) if validation == validations[0]]
+    speaking = {"val": unseen, "test": of_members}
     peaks = []
     with files.replacing_folder(folder / "probability") as temporary:
         means = _means(work, data, row_of[frame["image_id"]].tolist(), frame["part"].map(speaking).tolist())
@@ -143,7 +97,7 @@ def write(
     told = files.read_json(of_members[0] / "model.json")
     hashes = [files.sha256(one / "predictions.csv") for one in of_members]
     spec: dict[str, Any] = {"task": 3, "model": "ensemble", "members": names, "members_sha256": hashes, "fold": told["fold"]}
-    spec |= {key: told.get(key) for key in SHARED} | {"validation": validations[0], "aligned": aligned}
+    spec |= {key: told.get(key) for key in SHARED} | {"validation": validations[0]}
     return [
         files.write_json(folder / "model.json", spec),
         tables.write_predictions(folder, frame.assign(peak=peaks)),
@@ -151,19 +105,14 @@ def write(
     ]
 
 
-def _means(
-    work: Workspace, data: MaskData, rows: list[int], speaking: list[list[tuple[Path, np.ndarray]]]
-) -> Iterator[np.ndarray]:
-    """The rounded mean of the maps of slices `rows`: uint8 (height, width) each, decoded ahead.
+def _means(work: Workspace, data: MaskData, rows: list[int], speaking: list[list[Path]]) -> Iterator[np.ndarray]:
+    """The rounded mean of the maps of slices `rows`: uint8 (height, width) each, decoded ahead. `speaking`: whose, for each."""
 
-    `speaking`: for each slice the folders of those that count, and what their probabilities count (`levels`).
-    """
-
-    def mean(asked: tuple[int, list[tuple[Path, np.ndarray]]]) -> np.ndarray:
-        row, members = asked
+    def mean(asked: tuple[int, list[Path]]) -> np.ndarray:
+        row, folders = asked
         size = images.size_of(work.raw / data.table["image"][row])
         name = f"{data.table['image_id'][row]}.png"
-        total = sum(counts[predicted_masks.read_map(folder / "probability" / name, size)] for folder, counts in members)
-        return np.rint(total / len(members)).astype(np.uint8)
+        total = sum(predicted_masks.read_map(folder / "probability" / name, size).astype(np.uint16) for folder in folders)
+        return np.rint(total / len(folders)).astype(np.uint8)
 
     return images.decode(list(zip(rows, speaking, strict=True)), "mean maps", mean)

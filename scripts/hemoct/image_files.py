@@ -141,8 +141,7 @@ def _of_folds(task: int, experiment: Path, folders: list[Path]) -> tuple[list[di
     step, path = experiments.STEPS[task][1], experiment / "metrics.json"
     if not path.exists():
         return [], f"not evaluated yet: {step} chooses one on validation"
-    models = [folder / "best.pt" for folder in folders if (folder / "best.pt").exists()]
-    if any(model.stat().st_mtime > path.stat().st_mtime for model in models):
+    if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
         return [], f"trained again since the evaluation: {step} chooses one on validation"
     names = {folder.name for folder in folders}  # the members of an ensemble have a folder each
     found = [fold for fold in files.read_json(path)["folds"] if f"fold{fold['fold']}" in names]

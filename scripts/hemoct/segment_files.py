@@ -115,15 +115,14 @@ def _least(found: np.ndarray, confidence: float) -> np.ndarray:
 def probabilities(
     shown: ImageFiles,
     folders: list[Path],
-    counted: list[np.ndarray],
     places: Places | None,
     batch_size: int,
     device: torch.device,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each image, uint8 (height, width), and the mean of the models' probabilities on it, float32 0..255, same shape.
 
-    Each model's are those that training writes, 8 bit at the size of the image; `counted`: what they count, see ensemble.levels.
-    All models lie in memory, and no more than CHUNK images with the neighbours that the models look at.
+    Each model's are those that training writes, 8 bit at the size of the image. All models lie in memory, and no more than CHUNK
+    images with the neighbours that the models look at.
     """
     models = [segmenters.load(folder, device) for folder in folders]
     context, size = models[0][1].context, models[0][1].source_size
@@ -143,7 +142,7 @@ def probabilities(
             found = segmenting.patches(model, slices, wanted, batch_size)
             for index, square in segmenting.pasted(wanted, found, size):
                 height, width = held[low + index].shape
-                total[low + index] += counted[number][images.restore(square, width, height)]
+                total[low + index] += images.restore(square, width, height)
         yield from ((held[row], total[row] / len(models)) for row in rows)
 
 
