@@ -98,7 +98,7 @@ def predict_images(work: cli.Workspace, folders: list[Path], args: argparse.Name
 def predict_other(work: cli.Workspace, other: cli.Workspace, folders: list[Path], args: argparse.Namespace) -> None:
     """Every box on the labelled images of another data set, in the form of predictions.csv, for 04_evaluate.py --on."""
     out = work.task(2) / args.experiment / f"on-{other.dataset}"
-    run = cli.Run(__file__, args, out, [*sources(folders), *(other.work / name for name in TABLES)])
+    run = cli.Run(__file__, args, out, [*sources(folders), other.raw, *(other.work / name for name in TABLES)])
     if run.up_to_date():
         return
     with run:

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.mask_value is not None and not args.on:
         parser.error("--mask-value goes with --on; of the data of the training model.json tells it")
     work = cli.workspace(args)
-    for experiment in args.experiment or experiments.trained(work, 3):
+    for experiment in args.experiment or (external.predicted(work, 3, args.on) if args.on else experiments.trained(work, 3)):
         evaluate(work, experiment, args)
 
 
@@ -81,7 +81,7 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         if args.on:
             data, protocol = mask_data.load(seen, args.mask_value, args.limit_patients, split=False), "external"
             frame, places = predicted_masks.read_external(work, experiment, seen, data, models), {"mean": maps}
-            rule = segmentation.frozen(work.task(3) / experiment, models)
+            rule = segmentation.frozen(work, experiment, models)
             found = segmentation.evaluate_external(seen, maps, frame, data, rule)
         else:
             data = mask_data.load(work, told.get("mask_value"), args.limit_patients)

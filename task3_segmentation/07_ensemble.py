@@ -1,6 +1,6 @@
 """Let several segmentation experiments speak together: the mean of their probability maps, fold by fold.
 
-A fold's maps come from networks that were trained on the same slices, so that test patients stay unseen. What comes out is an
+No member of a fold has learned from its test patients, so that they stay unseen. What comes out is an
 experiment like any other: its threshold is chosen on validation, by 03_evaluate.py. Its members may differ in network, size of
 windows, loss, seed ...; not in protocol, folds, boxes, context or the value of a mask.
 
@@ -24,7 +24,9 @@ TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("members", nargs="+", metavar="MEMBER", help="experiments of task 3, two or more")
+    parser.add_argument(
+        "members", nargs="+", metavar="MEMBER", help="experiments of task 3, two or more; the first one's patients validate"
+    )
     parser.add_argument("--experiment", required=True, help="name of the folder; NAME/truth-boxes for upper bounds")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
     args = cli.parse(parser, argv, __file__)

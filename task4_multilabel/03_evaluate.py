@@ -24,6 +24,7 @@ from pathlib import Path
 
 from hemoct import (
     bootstrap,
+    cascade_stages,
     cli,
     diagnosis,
     experiments,
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
                         help="maximum F1 on validation, or a quantile of the training probabilities")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
     work = cli.workspace(args)
-    for experiment in args.experiment or experiments.trained(work, 4):
+    for experiment in args.experiment or (external.predicted(work, 4, args.on) if args.on else experiments.trained(work, 4)):
         evaluate(work, experiment, args)
 
 
@@ -63,6 +64,7 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
     ]
     inputs = [path for path in made_from if path.exists()] + [work.work / name for name in TABLES]
     if args.on:
+        cascade_stages.stop_if_cascade(work.task(4) / experiment)
         models = experiments.with_model(work, 4, experiment)
         inputs += [external.predictions_csv(work, 4, experiment, args.on, models), *(seen.work / name for name in TABLES[:2])]
     run = cli.Run(__file__, args, folder, inputs)
@@ -73,7 +75,8 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         training = None if args.threshold_from == multilabel.VAL else multilabel.read_training(work, folders)
         found = multilabel.evaluate(frame, args.threshold_from, training)
         if args.on:
-            frame, protocol = multilabel.read_external(work, experiment, seen, args.limit_patients, models), "external"
+            frame = multilabel.read_external(work, experiment, seen, found.labels, args.limit_patients, models)
+            protocol = "external"
             found = multilabel.evaluate_external(frame, found)
         about = predictions.describe(work, 4, experiment, seen, protocol, folders)
         histories = {} if args.on else predictions.histories(folders)

@@ -112,7 +112,7 @@ def predict_other(
 ) -> None:
     """Probabilities of the labels that another data set knows, in the form of predictions.csv, for 03_evaluate.py --on."""
     out = external.folder(work, 4, args.experiment, other.dataset)
-    run = cli.Run(__file__, args, out, [*made_by(folders), *(other.work / name for name in TABLES[:2])])
+    run = cli.Run(__file__, args, out, [*made_by(folders), other.raw, *(other.work / name for name in TABLES[:2])])
     if run.up_to_date():
         return
     with run:

@@ -70,6 +70,8 @@ def test_a_member_with_other_validation_patients_speaks_of_test_alone(work, join
         mean = np.rint(sum(of[member][name].astype(float) for member in speaking) / len(speaking))
         assert np.array_equal(of["both"][name], mean), (name, part)
     assert run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "c", "both").code == 0
+    notes = files.read_json(work.task(3) / "both" / "metrics.json")["notes"]
+    assert "thresholds: from the maps of a, b alone; c learned from those slices" in notes
     assert join("c", "a", "--overwrite").code == 0  # the first member's patients validate
     assert set(maps(work, "both")) == set(of["c"])
 

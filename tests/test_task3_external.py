@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,7 +97,7 @@ def test_windows_lie_around_the_boxes_of_the_detectors(work, other, predict, eva
 def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
     assert refused(evaluate(), "on-other/predictions.csv", "05_predict.py --experiment e --on other")
     assert predict("--on", "other").code == 0
-    assert refused(evaluate(), "no threshold to freeze", "03_evaluate.py --experiment e")
+    assert refused(evaluate(), "no threshold to freeze", "03_evaluate.py --dataset toy --experiment e")
     choose(work, 100, 100, 100)
     assert refused(predict("--on", "toy"), "on which the models were trained")
     assert "name images or folders, or another data set" in predict("--on", "other", work.raw).err
@@ -103,12 +105,34 @@ def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
     assert refused(evaluate("--on", "toy"), "on which the models were trained")
     copied = cli.Workspace(work.root, "copied")
     toy.make(copied, patients=10, slices=4, size=32, boxes=True, masks=True)  # drawn alike, byte by byte
-    assert refused(predict("--on", "copied"), "40 of 40 images a second time", "data/raw/copied/0001_00.png")
+    assert refused(predict("--on", "copied"), "40 of 40 images of copied are also in toy", "data/raw/copied/0001_00.png")
     labels = tables.read_labels(other, tables.read_dataset(other))
     tables.write_labels(other, labels.iloc[1:], tables.read_dataset(other))
     assert refused(evaluate(), "on-other/predictions.csv", labels["image_id"][0], "--on other")
     tables.write_labels(other, labels, tables.read_dataset(other))
     assert evaluate().code == 0
+
+
+def test_predictions_of_other_models_than_now_stop(work, other, predict, evaluate):  # noqa: F811
+    choose(work, 100, 100, 100)
+    assert predict("--on", "other").code == 0
+    shutil.move(work.task(3) / "e" / "fold2", work.task(3) / "fold2")
+    assert refused(evaluate(), "of other models than e has now", "--on other")
+    shutil.move(work.task(3) / "fold2", work.task(3) / "e" / "fold2")
+    assert evaluate().code == 0
+    (work.task(3) / "e" / "fold2" / "predictions.csv").write_text("predicted again")
+    assert refused(evaluate(), "predicted again since the evaluation")
+
+
+def test_what_is_black_in_both_is_no_copy(work, other, predict):  # noqa: F811
+    for place in (work, other):
+        for name in ("0001_00", "0002_00", "0003_00"):
+            Image.fromarray(np.zeros((40, 60), np.uint8)).save(place.raw / f"{name}.png")
+    result = predict("--on", "other")
+    assert result.code == 0 and "mind" not in result.out, result.err
+    (other.raw / "0004_00.png").write_bytes((work.raw / "0004_00.png").read_bytes())
+    result = predict("--on", "other")
+    assert result.code == 0 and "mind: 1 of 20 images of other are also in toy" in result.out, result.err
 
 
 def test_masks_of_several_values_are_told(work, other, predict, evaluate):  # noqa: F811

@@ -103,6 +103,7 @@ def test_other_patients_validate(work, rims):
     spec = segmenters.SegmenterSpec.read(folder)
     assert spec.validation == 3 and spec.least_confidence == 0.02, "the detector of the fold has learned from these patients"
     assert refused(rims(*BOX, "--split", "given", "--validation", "3", "--overwrite"), "--validation", "--split given")
+    assert refused(rims(*BOX, "--epochs", "1", "--validation", "2", "--overwrite", "--resume"), "was trained with --validation 3")
 
 
 def test_windows_only_where_a_box_is(work, rims):

@@ -9,7 +9,7 @@ import toy_types
 from refusals import refused
 from test_task4_predict import MEAN, brightness, predict, put_networks  # noqa: F401  (a fixture)
 
-from hemoct import cli, files, images, splits, tables
+from hemoct import cli, files, images, multilabel_data, splits, tables
 
 EVALUATE = "task4_multilabel/03_evaluate.py"
 FOLDS = (0, 1, 2)
@@ -101,6 +101,24 @@ def test_thresholds_are_frozen_means_of_the_folds_that_chose(work, other, predic
     assert files.read_json(limited / "metrics.json")["patients"] == 2 and "called_IVH" in tables.read_predictions(limited)
 
 
+def test_any_is_not_made_of_what_is_no_bleeding(work):
+    place = cli.Workspace(work.root, "place")
+    own = ["IVH", "IPH", "fracture"]
+    frame = toy_types.make(place, labels=own)
+    frame.loc[frame["patient"] == "0001", own] = 0
+    toy_types.save(place, frame, own)
+    labels, classes, truth = multilabel_data.truth_of_other(place, ["any", "IVH", "SAH"])
+    assert classes == ["any", "IVH"] and labels["image_id"].tolist() == frame["image_id"].tolist()
+    none = (frame[own] == 0).all(axis=1)
+    assert np.array_equal(truth[:, 0], np.select([frame["IVH"] == 1, none], [1.0, 0.0], np.nan), equal_nan=True)
+    assert np.isnan(truth[:, 0]).any() and (truth[:, 0] == 0).any()
+    toy_types.save(place, frame.rename(columns={"fracture": "any"}), ["IVH", "IPH", "any"])
+    assert np.array_equal(multilabel_data.truth_of_other(place, ["any"])[2][:, 0], frame["fracture"]), "its own column"
+    toy_types.save(place, frame.rename(columns={"IVH": "a", "IPH": "b"}), ["a", "b", "fracture"])
+    with pytest.raises(cli.UserError, match="knows none of the labels any, IVH"):
+        multilabel_data.truth_of_other(place, ["any", "IVH"])
+
+
 def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
     predict_own(work, dict.fromkeys(toy_types.LABELS, (0.2, 0.2, 0.2)))
     assert refused(evaluate(), "on-other/predictions.csv", "05_predict.py --experiment e --on other")
@@ -110,7 +128,12 @@ def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
     assert "do not go with it" in predict("--on", "other", "--threshold", "0.5").err
     frame = tables.read_labels(other, tables.read_dataset(other))
     tables.write_labels(other, frame.assign(IPH=1 - frame["IPH"]), tables.read_dataset(other))
-    assert refused(evaluate(), "another truth than labels.csv", "05_predict.py --experiment e --on other")
+    assert refused(evaluate(), "other images or truths than labels.csv", "05_predict.py --experiment e --on other")
+    fewer = frame["patient"] != "0003"
+    tables.write_labels(other, frame[fewer], tables.read_dataset(other))
+    assert refused(evaluate(), "other images or truths than labels.csv")
+    tables.write_labels(other, frame, tables.read_dataset(other))
+    assert evaluate("--limit-patients", 1).code == 0
     third = cli.Workspace(work.root, "third")
     toy_types.make(third, labels=["a", "b", "c"], seed=2)
     assert refused(predict("--on", "third"), "knows none of the labels IVH, IPH, SAH", "a, b, c")

@@ -92,8 +92,8 @@ class Scored:
         return Scored(self.table.iloc[rows].reset_index(drop=True), self.y[rows], self.p[rows])
 
 
-FALLBACK = re.compile(r"0\.5: validation has (.+)")
-"""the threshold_rule of `choose` where a class is missing: nothing was chosen"""
+FALLBACK = re.compile(r"[^:]+: validation has (.+)")
+"""the rule of a threshold or temperature where a class is missing in validation: nothing was chosen"""
 
 
 @dataclass(frozen=True)
@@ -181,13 +181,15 @@ def evaluate_external(frame: pd.DataFrame, rules: list[Rule], asked: Question | 
     The mean is that of the folds that could choose; where none could it is 0.5.
     """
     chosen = [rule for rule in rules if rule.chosen] or rules
-    temperatures = [rule.temperature for rule in chosen if rule.temperature is not None]
+    warm = [rule for rule in rules if rule.temperature is not None and not FALLBACK.fullmatch(rule.temperature_rule)]
+    temperatures = [rule.temperature for rule in warm]
+    words = "" if chosen[0].decides == MAX_F1 else f": {chosen[0].threshold_rule}"
     frozen = Rule(
         "mean",
         {point: float(np.mean([rule.points[point] for rule in chosen])) for point in chosen[0].points},
-        f"mean of {len(chosen)} fold threshold(s), frozen" if chosen[0].chosen else f"{rules[0].threshold_rule}, in no fold",
+        f"mean of {len(chosen)} fold threshold(s), frozen{words}" if chosen[0].chosen else chosen[0].threshold_rule,
         float(np.exp(np.mean(np.log(temperatures)))) if temperatures else None,
-        f"geometric mean of {len(chosen)} fold temperature(s), frozen",
+        f"geometric mean of {len(temperatures)} fold temperature(s), frozen",
         chosen[0].decides,
     )
     return applied(frame.assign(fold="mean", part="test"), [frozen], asked)

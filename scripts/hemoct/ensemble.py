@@ -98,6 +98,7 @@ def write(work: Workspace, folder: Path, of_members: list[Path], names: list[str
     hashes = [files.sha256(one / "predictions.csv") for one in of_members]
     spec: dict[str, Any] = {"task": 3, "model": "ensemble", "members": names, "members_sha256": hashes, "fold": told["fold"]}
     spec |= {key: told.get(key) for key in SHARED} | {"validation": validations[0]}
+    spec["validated_by"] = [name for name, validation in zip(names, validations, strict=True) if validation == validations[0]]
     return [
         files.write_json(folder / "model.json", spec),
         tables.write_predictions(folder, frame.assign(peak=peaks)),

@@ -45,7 +45,10 @@ def with_model(work: Workspace, task: int, experiment: str) -> list[Path]:
     folder = work.task(task) / experiment
     found = folds(folder, "best.pt")
     if not found and folds(folder, "predictions.csv"):
-        raise UserError(f"{work.show(folder)} has predictions but no model (best.pt); train it: python {train_step(task)}")
+        raise UserError(
+            f"{work.show(folder)} has predictions but no model (best.pt); train it: python {train_step(task)} "
+            f"--dataset {work.dataset} --experiment {experiment}"
+        )
     if not found:
         raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(trained(work, task))}")
     return found

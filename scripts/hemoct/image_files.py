@@ -88,7 +88,8 @@ def threshold(task: int, experiment: Path, folders: list[Path], given: float | N
     if given is not None:
         return given, "given"
     found, why = _of_folds(task, experiment, folders)
-    values = [fold["threshold"] for fold in found if fold["threshold"] is not None]
+    chose = [fold for fold in found if not FALLBACK.fullmatch(fold.get("threshold_rule") or "")]
+    values = [fold["threshold"] for fold in chose if fold["threshold"] is not None]
     if not values:
         return default, why
     return float(np.mean(values)), f"{_joined(len(values))}, chosen on validation"
@@ -143,6 +144,9 @@ def _of_folds(task: int, experiment: Path, folders: list[Path]) -> tuple[list[di
         return [], f"not evaluated yet: {step} chooses one on validation"
     if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
         return [], f"trained again since the evaluation: {step} chooses one on validation"
+    of_folds = [folder / "predictions.csv" for folder in experiments.folds(experiment, "predictions.csv")]
+    if any(predicted.stat().st_mtime > path.stat().st_mtime for predicted in of_folds):  # an ensemble of other members, say
+        return [], f"predicted again since the evaluation: {step} chooses one on validation"
     names = {folder.name for folder in folders}  # the members of an ensemble have a folder each
     found = [fold for fold in files.read_json(path)["folds"] if f"fold{fold['fold']}" in names]
     return found, f"not chosen by {step}: these folds are not in metrics.json"

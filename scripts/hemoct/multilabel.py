@@ -16,7 +16,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct import bootstrap, cascade_stages, classification, external, metrics, predictions, slice_data, tables, working_set
+from hemoct import (
+    bootstrap,
+    cascade_stages,
+    classification,
+    external,
+    metrics,
+    multilabel_data,
+    predictions,
+    slice_data,
+    tables,
+    working_set,
+)
 from hemoct.classification import Evaluation, Question, Rule
 from hemoct.cli import UserError, Workspace
 from hemoct.slice_data import ANY
@@ -78,24 +89,34 @@ class MultiLabel:
 def read(work: Workspace, experiment: str, limit_patients: int | None) -> tuple[pd.DataFrame, str]:
     """Predictions of all folds of an experiment, parts train (where there are any), val and test; and its protocol."""
     frame, protocol = predictions.joined(work, 4, experiment, lambda folder: read_fold(work, folder))
-    _stop_if_relabelled(work, experiment, frame, "run task4_multilabel/01_prepare_labels.py and train again")
+    _stop_if_relabelled(work, experiment, frame)
     if limit_patients is not None:
         frame = frame[frame["patient"].isin(slice_data.first_patients(tables.read_splits(work), limit_patients))]
     return frame, protocol
 
 
 def read_external(
-    work: Workspace, experiment: str, other: Workspace, limit_patients: int | None, models: list[Path]
+    work: Workspace, experiment: str, other: Workspace, asked: list[str], limit_patients: int | None, models: list[Path]
 ) -> pd.DataFrame:
-    """The mean predictions of the `models` on another data set, as 05_predict.py --on left them."""
+    """The mean predictions of the `models`, that answer for the labels `asked`, as 05_predict.py --on left them.
+
+    Labels that are unknown on all images are left out. Stops where images, labels or truths are no longer those of labels.csv.
+    """
     path = external.predictions_csv(work, 4, experiment, other.dataset, models)
-    frame = predictions.check(tables.read_predictions(path.parent), path, several=True)
-    _stop_if_relabelled(other, experiment, frame, external.again(work, 4, experiment, other.dataset))
-    chosen = sorted(frame["patient"].unique())[:limit_patients]
-    return frame[frame["patient"].isin(chosen)]
+    again = external.again(work, 4, experiment, other.dataset)
+    frame = predictions.check(tables.read_predictions(path.parent), path, several=True, again=again)
+    table, labels, truth = multilabel_data.truth_of_other(other, asked)
+    known = ~np.isnan(truth).all(axis=1)
+    now = pd.DataFrame(truth[known], index=table["image_id"][known], columns=[f"y_{name}" for name in labels])
+    told = frame.set_index("image_id").reindex(columns=now.columns).astype(float)
+    if predictions.label_columns(frame) != labels or not told.sort_index().equals(now.sort_index()):
+        raise UserError(f"{work.show(path)} has other images or truths than labels.csv of {other.dataset} has now; {again}")
+    frame = frame[frame["patient"].isin(sorted(frame["patient"].unique())[:limit_patients])]
+    unknown = [name for name in labels if frame[f"y_{name}"].isna().all()]
+    return frame.drop(columns=[f"{kind}_{name}" for name in unknown for kind in "yp"])
 
 
-def _stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame, remedy: str) -> None:
+def _stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame) -> None:
     """Stop where labels.csv has other truths by now: the predictions would be measured by labels that were taken back."""
     dataset = tables.read_dataset(work)
     now = tables.read_labels(work, dataset).set_index("image_id").reindex(frame["image_id"])
@@ -105,7 +126,7 @@ def _stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame, r
     if len(other):
         raise UserError(
             f"{experiment}: its predictions have another truth than labels.csv for {other.nunique()} image(s) (first: "
-            f"{other.iloc[0]}); {remedy}"
+            f"{other.iloc[0]}); run task4_multilabel/01_prepare_labels.py and train again"
         )
 
 

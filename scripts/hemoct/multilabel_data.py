@@ -62,24 +62,37 @@ def load(
 def load_other(work: Workspace, asked: list[str], image_size: int, channels: int, context: int) -> LabelledSlices:
     """The images of another data set on which at least one of the labels that are `asked` is known; classes: those it knows.
 
-    `any` is its own column, or made of all its labels. Needs neither working set nor folds. Stops where no label is known.
+    Needs neither working set nor folds. See `truth_of_other`.
+    """
+    dataset = tables.read_dataset(work)
+    labels, classes, truth = truth_of_other(work, asked)
+    known = ~np.isnan(truth).all(axis=1)
+    slices, kept = slice_data.choose(work, dataset, labels, known, split=False, why="no label known that the models answer for")
+    pixels, planes = _shown(work, labels, kept, image_size, channels, context)
+    return LabelledSlices(**vars(slices), classes=classes, targets=truth[kept].astype(np.float32), pixels=pixels, planes=planes)
+
+
+def truth_of_other(work: Workspace, asked: list[str]) -> tuple[pd.DataFrame, list[str], np.ndarray]:
+    """labels.csv of another data set by patient and slice, those of the labels `asked` that it knows, their truth (n, labels).
+
+    `any` is its own column; else 1 where one of the types asked is, and 0 where all its labels are: what else it knows, a
+    fracture, may be no bleeding. Stops where no label is known.
     """
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
     truth = labels.reindex(columns=asked).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    if ANY in asked:
-        truth[:, asked.index(ANY)] = slice_data.truth_of_any(labels, dataset.labels)
+    if ANY in asked and ANY not in dataset.labels:
+        of_all = slice_data.truth_of_any(labels, dataset.labels)
+        truth[:, asked.index(ANY)] = np.where((truth == 1).any(axis=1), 1.0, np.where(of_all == 0, 0.0, np.nan))
+    if not set(asked) & set(dataset.labels):
+        truth[:] = np.nan  # it knows that all of its own labels are 0, and of ours none
     classes = [name for name, of_label in zip(asked, truth.T, strict=True) if not np.isnan(of_label).all()]
     if not classes:
         raise UserError(
             f"{work.show(work.work / 'labels.csv')} knows none of the labels {', '.join(asked)}; it has "
             f"{', '.join(dataset.labels)}: name its labels alike"
         )
-    truth = truth[:, [asked.index(name) for name in classes]]
-    known = ~np.isnan(truth).all(axis=1)
-    slices, kept = slice_data.choose(work, dataset, labels, known, split=False, why="no label known that the models answer for")
-    pixels, planes = _shown(work, labels, kept, image_size, channels, context)
-    return LabelledSlices(**vars(slices), classes=classes, targets=truth[kept].astype(np.float32), pixels=pixels, planes=planes)
+    return labels, classes, truth[:, [asked.index(name) for name in classes]]
 
 
 def _shown(

@@ -16,7 +16,8 @@ from hemoct.mask_data import MaskData
 AGAIN = predictions.AGAIN[3]
 NEEDED = ("model.json", "predictions.csv", "probability")
 """what is read of a fold"""
-ALIKE = ("task", "model", "encoder", "image_size", "context", "normalise", "region", "boxes", "mask_value")
+ALIKE = ("task", "model", "encoder", "image_size", "context", "normalise", "region", "boxes", "mask_value",
+         "validation", "members", "validated_by")  # fmt: skip
 
 
 def spec(work: Workspace, folders: list[Path]) -> dict[str, Any]:

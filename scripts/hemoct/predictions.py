@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def add_flags(parser: argparse.ArgumentParser, on: bool = True) -> None:
 
 
 SHARED = 0.05
-"""share of another data set's images that may also be in this one: black slices are alike everywhere"""
+"""share of another data set's images that may also be in this one, with a word"""
 
 
 def other(work: Workspace, name: str) -> Workspace:
@@ -51,11 +52,11 @@ def other(work: Workspace, name: str) -> Workspace:
         raise UserError(f"--on {name} holds the images of {work.dataset}, on which the models were trained; name other data")
     theirs = _images(found)
     shared = copies(theirs, _images(work))
+    told = f"{len(shared)} of {len(theirs)} images of {name} are also in {work.dataset}, on which the models were trained"
     if len(shared) > SHARED * len(theirs):
-        raise UserError(
-            f"--on {name} holds {len(shared)} of {len(theirs)} images a second time, on which the models of {work.dataset} were "
-            f"trained (first: {found.show(shared[0])}); name other data, or take these images out of it"
-        )
+        raise UserError(f"--on {name}: {told} (first: {found.show(shared[0])}); name other data, or take these images out of it")
+    if shared:
+        print(f"mind: {told} (first: {found.show(shared[0])})")
     return found
 
 
@@ -66,13 +67,18 @@ def _images(work: Workspace) -> list[Path]:
 
 
 def copies(paths: list[Path], others: list[Path]) -> list[Path]:
-    """Those of `paths` whose very bytes are also in one of `others`. Only files of equal size are read."""
+    """Those of `paths` whose very bytes are also in one of `others`. Only files of equal size are read.
+
+    What stands several times among the `paths` or the `others`, like an all-black slice, is no copy.
+    """
     by_size: dict[int, list[Path]] = {}
     for path in others:
         by_size.setdefault(path.stat().st_size, []).append(path)
     alike = {path: size for path in paths if (size := path.stat().st_size) in by_size}
-    digests = {files.sha256(path) for size in set(alike.values()) for path in by_size[size]}
-    return [path for path in alike if files.sha256(path) in digests]
+    theirs = Counter(files.sha256(path) for size in set(alike.values()) for path in by_size[size])
+    of_path = {path: files.sha256(path) for path in alike}
+    again = Counter(of_path.values())
+    return [path for path, digest in of_path.items() if theirs[digest] == again[digest] == 1]
 
 
 def place(work: Workspace, task: int, experiment: str, args: argparse.Namespace) -> tuple[Workspace, Path]:
@@ -167,10 +173,10 @@ def _read_fold(work: Workspace, folder: Path, args: argparse.Namespace) -> pd.Da
     return check(tables.read_predictions(folder), _file(folder))
 
 
-def check(frame: pd.DataFrame, path: Path, several: bool = False) -> pd.DataFrame:
+def check(frame: pd.DataFrame, path: Path, several: bool = False, again: str | None = None) -> pd.DataFrame:
     """Stop when predictions cannot be what they should: see the messages. `y_*` may be empty (unknown).
 
-    `several`: an image may have several of the labels, or none; else they are exclusive classes.
+    `several`: an image may have several of the labels, or none; else they are exclusive classes. `again`: the remedy.
     """
     labels = label_columns(frame)
     probabilities = frame[[f"p_{name}" for name in labels]].apply(pd.to_numeric, errors="coerce")
@@ -194,7 +200,7 @@ def check(frame: pd.DataFrame, path: Path, several: bool = False) -> pd.DataFram
     ):
         problem = "truth and probabilities of exclusive classes must add up to 1 in each row (several labels at once are task 4)"
     if problem:
-        raise UserError(f"{path}: {problem}; correct the file, or {AGAIN[4 if several else 1]}")
+        raise UserError(f"{path}: {problem}; correct the file, or {again or AGAIN[4 if several else 1]}")
     return frame
 
 

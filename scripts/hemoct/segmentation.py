@@ -116,13 +116,13 @@ def evaluate_external(work: Workspace, folder: Path, frame: pd.DataFrame, data: 
     return _test(work, data, folder, test, rule, question, about)
 
 
-def frozen(experiment: Path, models: list[Path]) -> Rule:
+def frozen(work: Workspace, experiment: str, models: list[Path]) -> Rule:
     """The mean of the folds' thresholds, for other data. `models`: the fold folders with best.pt. Stops where none was chosen."""
-    level, chosen = image_files.threshold(3, experiment, models, None, np.nan)
+    level, chosen = image_files.threshold(3, work.task(3) / experiment, models, None, np.nan)
     if np.isnan(level):
         raise UserError(
-            f"{experiment.name} has no threshold to freeze ({chosen}); run: python {experiments.evaluate_step(3)} "
-            f"--experiment {experiment.name}"
+            f"{experiment} has no threshold to freeze ({chosen}); run: python {experiments.evaluate_step(3)} "
+            f"--dataset {work.dataset} --experiment {experiment}"
         )
     return Rule("mean", math.ceil(level), f"{chosen}, frozen", np.full(counting.LEVELS, np.nan))
 

@@ -114,10 +114,14 @@ def _notes(found: Segmentation, about: dict[str, Any]) -> list[str]:
     """What a reader of the numbers has to know beyond them."""
     known, y = known_labels(found)
     of = _slice_counts(found)
-    notes = [UPPER_BOUND] * about["upper_bound"] + [
-        f"slices: {of['both_drawn']} with a true and a predicted mask; {of['prediction_empty']} missed, {of['truth_empty']} "
-        f"false alarms (Dice and NSD 0, no HD95); {of['both_empty']} empty in both (left out of means over slices)"
-    ]
+    notes = (
+        [UPPER_BOUND] * about["upper_bound"]
+        + about.get("caveats", [])
+        + [
+            f"slices: {of['both_drawn']} with a true and a predicted mask; {of['prediction_empty']} missed, {of['truth_empty']} "
+            f"false alarms (Dice and NSD 0, no HD95); {of['both_empty']} empty in both (left out of means over slices)"
+        ]
+    )
     if found.missing:
         notes.append(f"{found.missing} test slice(s) without a mask file were not scored (missing mask)")
     if y.any():
@@ -136,4 +140,17 @@ def describe(about: dict[str, Any], told: dict[str, Any], layout: str) -> dict[s
     """What metrics.json says first (hemoct.predictions.describe), with what masks mean; `told`: hemoct.predicted_masks.spec."""
     upper = predicted_masks.around_true_boxes(told)
     done = f"{about['folds_done']}; {UPPER_BOUND}" if upper else about["folds_done"]  # stands in every headline
-    return about | {"folds_done": done, "labels_mean": meaning.CAPTION.get(layout), "upper_bound": upper}
+    about = about | {"folds_done": done, "labels_mean": meaning.CAPTION.get(layout), "upper_bound": upper}
+    return about | {"caveats": _of_validation(told)}
+
+
+def _of_validation(told: dict[str, Any]) -> list[str]:
+    """What is special about the validation that chose the thresholds."""
+    members = told.get("members") or []
+    by = told.get("validated_by") or members
+    silent = ", ".join(name for name in members if name not in by)
+    if silent:
+        return [f"thresholds: from the maps of {', '.join(by)} alone; {silent} learned from those slices"]
+    if not members and (told.get("validation") or 1) != 1 and told.get("region") == "box":
+        return ["thresholds: from slices that the detector learned from; its boxes are truer there than on test"]
+    return []

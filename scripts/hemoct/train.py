@@ -270,8 +270,9 @@ _SETTINGS = {
     "mirror", "precision", "backbone", "weights", "transfer", "balance", "protocol", "split", "label", "limit_patients", "refit",
     "model", "negatives", "margin", "least_side", "encoder", "context", "loss", "region", "boxes", "mask_value", "normalise",
     "ema", "heads", "channels", "attention", "pos_weight", "sampler", "oversample", "augment_label",
-    "labels", "group",
+    "labels", "group", "validation",
 }  # fmt: skip
+_LATER = {"validation": 1}  # flags that came later, and what was done before
 
 
 def _schedule(optimizer: torch.optim.Optimizer, args: argparse.Namespace, total: int, lower: bool) -> tuple[Any, Any]:
@@ -299,7 +300,8 @@ def may_resume(path: Path, state: dict[str, Any], now: dict[str, Any], inputs: d
     if any(inputs.get(name) != digest for name, digest in state["inputs"].items()):  # those that the step has got since are new
         print("  the tables have changed since: starts from the beginning")
         return False
-    changed = [f"--{name.replace('_', '-')} {old}" for name, old in state["settings"].items() if now.get(name) != old]
+    before = {name: value for name, value in _LATER.items() if name in now} | state["settings"]
+    changed = [f"--{name.replace('_', '-')} {old}" for name, old in before.items() if now.get(name) != old]
     if changed:
         raise UserError(f"{path} was trained with {', '.join(changed)}; resume with the same flags or train without --resume")
     return True
