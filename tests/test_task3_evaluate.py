@@ -245,7 +245,7 @@ def test_no_fold_one_fold_and_a_limit(work, frame, plain):
     result = plain()
     assert result.code == 0 and "fold 2 of 5" in result.out, result.err
     stopped(plain("--on", "other"), "no experiment of task 3 has predictions on other", "05_predict.py", "--on other")
-    stopped(plain("--on", "other", "--experiment", "e"), "predictions but no model", "02_train.py --dataset toy --experiment e")
+    stopped(plain("--on", "other", "--experiment", "e"), "other/dataset.json is missing", "03_make_labels.py")
     simulated_masks.predict(work, "all")
     assert plain("--experiment", "all", "--limit-patients", 6).code == 0
     folder = folder_of(work, "all")

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import simulated_masks
 import toy
 from PIL import Image
 from refusals import refused
@@ -103,6 +104,9 @@ def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
     assert "name images or folders, or another data set" in predict("--on", "other", work.raw).err
     assert "do not go with it" in predict("--on", "other", "--threshold", "0.5").err
     assert refused(evaluate("--on", "toy"), "on which the models were trained")
+    simulated_masks.predict(work, "maps")  # of a program of one's own
+    words = ("--experiment", "maps", "--on", "other")
+    assert refused(evaluate(*words), "predictions but no model", "02_train.py --dataset toy --experiment maps")
     copied = cli.Workspace(work.root, "copied")
     toy.make(copied, patients=10, slices=4, size=32, boxes=True, masks=True)  # drawn alike, byte by byte
     assert refused(predict("--on", "copied"), "40 of 40 images of copied are also in toy", "data/raw/copied/0001_00.png")
