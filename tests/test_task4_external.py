@@ -9,7 +9,7 @@ import toy_types
 from refusals import refused
 from test_task4_predict import MEAN, brightness, predict, put_networks  # noqa: F401  (a fixture)
 
-from hemoct import cli, files, images, multilabel_data, splits, tables
+from hemoct import cli, files, images, layouts, multilabel_data, splits, tables
 
 EVALUATE = "task4_multilabel/03_evaluate.py"
 FOLDS = (0, 1, 2)
@@ -126,6 +126,11 @@ def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
     assert refused(predict("--on", "toy"), "on which the models were trained")
     assert "name images or folders, or another data set" in predict("--on", "other", work.raw).err
     assert "do not go with it" in predict("--on", "other", "--threshold", "0.5").err
+    for place, window in ((work, "brain"), (other, "40/100")):
+        files.write_json(place.raw / layouts.ORIGIN, {"window": window})
+    assert refused(predict("--on", "other"), "the window 40/100", "learned from brain", "--window brain --dataset other")
+    files.write_json(other.raw / layouts.ORIGIN, {"window": "brain"})
+    assert predict("--on", "other").code == 0
     frame = tables.read_labels(other, tables.read_dataset(other))
     tables.write_labels(other, frame.assign(IPH=1 - frame["IPH"]), tables.read_dataset(other))
     assert refused(evaluate(), "other images or truths than labels.csv", "05_predict.py --experiment e --on other")

@@ -37,6 +37,12 @@ ROLE_FOLDERS = IMAGE_FOLDERS | {"annotations", "annotation", "xml", "labels", "l
 CSV_IMAGE_COLUMNS = ("image", "filename", "image_id")
 
 
+def recorded_window(raw: Path) -> str | None:
+    """The window in which data/raw/NAME was converted from HU; None where it was not, or nobody knows."""
+    mark = raw / ORIGIN
+    return files.read_json(mark).get("window") if mark.is_file() else None
+
+
 @dataclass(frozen=True)
 class Found:
     """What `recognise` saw: the layout (one of NAMES) and one line for people."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hemoct import images, slice_data, slice_files, tables, working_set
+from hemoct import images, layouts, slice_data, tables, working_set
 from hemoct.cli import UserError, Workspace
 from hemoct.slice_data import ANY
 from hemoct.working_set import WorkingSet
@@ -141,7 +141,7 @@ def _stop_if_alone(work: Workspace, around: np.ndarray) -> None:
 
 def _say_if_other_channels(work: Workspace, first: Path, channels: int) -> None:
     """Say where the channels that are asked for are not those that the images have. `first`: one of the images."""
-    windows = slice_files.recorded_window(work) or ""
+    windows = layouts.recorded_window(work.raw) or ""
     if channels == 1 and "," in windows:
         print(f"mind: the images hold three windows ({windows}), which one channel mixes; --channels 3 keeps them apart")
     if channels > 1 and (np.ptp(images.read_planes(first, channels), axis=0) == 0).all():

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct import experiments, files, meaning, slice_data, splits, tables
+from hemoct import experiments, files, layouts, meaning, slice_data, splits, tables
 from hemoct.cli import UserError, Workspace, positive_int
 
 PROTOCOLS = {
@@ -46,10 +46,19 @@ SHARED = 0.05
 
 
 def other(work: Workspace, name: str) -> Workspace:
-    """Another data set; stops when it holds images that the models of this one were trained on, or copies of them."""
+    """Another data set; stops when it holds images that the models of this one were trained on, or copies of them.
+
+    Stops also when both were converted from HU, in other windows: what is bright there is not what the models know as bright.
+    """
     found = Workspace(work.root, name)
     if found.raw.resolve() == work.raw.resolve():
         raise UserError(f"--on {name} holds the images of {work.dataset}, on which the models were trained; name other data")
+    own, window = layouts.recorded_window(work.raw), layouts.recorded_window(found.raw)
+    if own and window and own != window:
+        raise UserError(
+            f"--on {name}: its images show the window {window}, the models of {work.dataset} learned from {own}; convert it "
+            f"again: python scripts/01_get_data.py --from DIR --window {own} --dataset {name}"
+        )
     theirs = _images(found)
     shared = copies(theirs, _images(work))
     told = f"{len(shared)} of {len(theirs)} images of {name} are also in {work.dataset}, on which the models were trained"

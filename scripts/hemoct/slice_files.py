@@ -61,15 +61,9 @@ class Slice:
     """None of an image"""
 
 
-def recorded_window(work: Workspace) -> str | None:
-    """The window in which data/raw/NAME was converted from HU; None where it was not, or nobody knows."""
-    mark = work.raw / layouts.ORIGIN
-    return files.read_json(mark).get("window") if mark.is_file() else None
-
-
 def reading(work: Workspace, channels: int, window: str | None, intercept: float | None) -> tuple[Reading, str]:
     """How to read files for networks that see slices of so many `channels`, and in words where the window comes from."""
-    recorded = recorded_window(work)
+    recorded = layouts.recorded_window(work.raw)
     if window is None:
         why = "as the training data were converted" if recorded else "no other is recorded with the training data; see --window"
         return Reading(channels, recorded or BY_CHANNELS[channels], intercept), why
