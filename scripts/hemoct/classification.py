@@ -181,8 +181,9 @@ def evaluate_external(frame: pd.DataFrame, rules: list[Rule], asked: Question | 
     The mean is that of the folds that could choose; where none could it is 0.5.
     """
     chosen = [rule for rule in rules if rule.chosen] or rules
-    warm = [rule for rule in rules if rule.temperature is not None and not FALLBACK.fullmatch(rule.temperature_rule)]
-    temperatures = [rule.temperature for rule in warm]
+    warm = [rule for rule in rules if rule.temperature is not None]
+    fitted = [rule for rule in warm if not FALLBACK.fullmatch(rule.temperature_rule)]
+    temperatures = [rule.temperature for rule in fitted or warm]
     words = "" if chosen[0].decides == MAX_F1 else f": {chosen[0].threshold_rule}"
     frozen = Rule(
         "mean",
