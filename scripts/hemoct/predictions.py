@@ -32,12 +32,10 @@ AGAIN = {
 """how wrong predictions are made again, by task"""
 
 
-def add_flags(parser: argparse.ArgumentParser, on: bool = True) -> None:
-    """The flags of every step that evaluates; without `on` there is no choice of other data."""
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every step that evaluates."""
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set")
-    if on:
-        parser.add_argument("--on", metavar="OTHER", help="evaluate on the labelled images of another data set")
-    parser.set_defaults(on=None)
+    parser.add_argument("--on", metavar="OTHER", help="evaluate on the labelled images of another data set")
     parser.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look; nothing else is replaced")
 
 
