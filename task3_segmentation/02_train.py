@@ -43,6 +43,7 @@ from hemoct import (
     tables,
     train,
     transforms,
+    weights,
 )
 
 TRUTH = "truth"
@@ -206,13 +207,16 @@ def fold_of(folder: Path) -> int:
 def spec_of(folder: Path, args: argparse.Namespace, work: cli.Workspace, data: mask_data.MaskData, source: int,
             rows: np.ndarray) -> segmenters.SegmenterSpec:  # fmt: skip
     """model.json of a fold that learns from slices `rows` in squares of `source` pixels."""
+    encoder = segmenters.timm_name(args.encoder)
     mean, std = images.grey_statistics(images.cached(work, data.table, source), rows)
+    mean, std = models.normalisation(encoder, args.weights, mean, std)
     of_boxes = {"boxes": args.boxes, "margin": args.margin, "least_side": args.least_side or args.image_size}
     return segmenters.SegmenterSpec(
         image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold_of(folder),
         splits_sha256=data.splits_sha256, model=args.model, encoder=args.encoder, context=args.context, source_size=source,
         mirror=None if args.no_mirrored_mean else args.mirror, mask_value=args.mask_value, region=args.region,
-        normalise=args.normalise, validation=args.validation, **of_boxes if args.region == "box" else {},
+        normalise=args.normalise, validation=args.validation, initial_weights=weights.origin(args.weights, encoder),
+        **of_boxes if args.region == "box" else {},
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import safetensors.torch
 import timm
 import torch
 
-from hemoct import models
+from hemoct import checkpoints, models
 from hemoct.cli import UserError
 from hemoct.models import ClassifierSpec
 
@@ -121,7 +121,7 @@ def test_a_pickle_with_code_is_refused(tmp_path):
 
     torch.save({"a": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(UserError, match=r"evil\.pt"):
-        models.read_state(tmp_path / "evil.pt")
+        checkpoints.read_state(tmp_path / "evil.pt")
     assert not (tmp_path / "touched").exists()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hemoct import cli, images, models, slice_data, tables, train, transforms
+from hemoct import cli, images, models, slice_data, tables, train, transforms, weights
 from hemoct.batches import Store, draw
 from hemoct.cli import UserError
 
@@ -59,7 +59,7 @@ def train_fold(
     spec = models.ClassifierSpec(
         image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
         splits_sha256=data.splits_sha256, backbone=args.backbone, classes=data.classes, exclusive=data.exclusive,
-        label=args.label, region=region,
+        label=args.label, region=region, initial_weights=weights.origin(args.weights, args.backbone),
     )  # fmt: skip
     models.stop_if_trained_elsewhere(args.weights, spec)
     torch.manual_seed(args.seed)

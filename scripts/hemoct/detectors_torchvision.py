@@ -18,7 +18,7 @@ from torch import nn
 from torchvision.models import detection, get_model, get_model_weights, list_models
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from hemoct import boxes, detection_metrics, images, models, transforms, yolo_export
+from hemoct import boxes, checkpoints, detection_metrics, images, models, transforms, yolo_export
 from hemoct import train as training
 from hemoct.batches import Store
 from hemoct.box_data import BoxData
@@ -82,7 +82,7 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
     if spec.group_norm:
         _normalise_by_groups(model)
     if weights != "none":
-        state = _fetched(spec.model) if weights == "coco" else models.read_state(Path(weights))
+        state = _fetched(spec.model) if weights == "coco" else checkpoints.read_state(Path(weights))
         models.load_fitting(model, state, weights)
         if not any(name.endswith("num_batches_tracked") for name in state):
             for layer in _normalisations(model):
@@ -98,7 +98,7 @@ def group_norm(weights: str) -> bool:
     """
     if weights in ("none", "coco"):
         return weights == "none"
-    return not any(name.endswith("running_mean") for name in models.read_state(Path(weights)))
+    return not any(name.endswith("running_mean") for name in checkpoints.read_state(Path(weights)))
 
 
 def _normalise_by_groups(model: nn.Module) -> None:

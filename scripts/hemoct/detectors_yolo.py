@@ -28,8 +28,8 @@ import yaml
 from PIL import Image
 from torch import nn
 
+from hemoct import checkpoints, files, models, tables, yolo_export
 from hemoct import device as devices
-from hemoct import files, models, tables, yolo_export
 from hemoct import train as training
 from hemoct.box_data import BoxData
 from hemoct.cli import UserError, Workspace
@@ -151,7 +151,7 @@ def _load(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise UserError(f"--weights {path} is not there; give coco, none, or a file")
     try:
-        state = models.read_state(path)
+        state = checkpoints.read_state(path)
         if isinstance(state.get("model", state.get("ema")), nn.Module):
             raise UserError("a pickled model")
     except UserError:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import difflib
 import pickle
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import safetensors
-import safetensors.torch
 import timm
 import torch
 from timm.models import group_parameters
 from torch import nn
 
 from hemoct import experiments, files
+from hemoct import weights as initial
+from hemoct.checkpoints import first_line, read_state
 from hemoct.cli import UserError
 from hemoct.specs import Spec
 
@@ -41,9 +40,9 @@ class ClassifierSpec(Spec):
 
 
 def build(spec: ClassifierSpec, weights: str = "none") -> nn.Module:
-    """A classifier for one grey channel. `weights`: `none`, `imagenet` (fetched by timm), or a file with a state_dict.
+    """A classifier for one grey channel. `weights`: `none`, `imagenet` (see hemoct.weights), or a file with a state_dict.
 
-    With ImageNet weights timm sums the first layer over RGB, so that grey input stays one channel.
+    With ImageNet weights the first layer is summed over RGB, so that grey input stays one channel.
     """
     return build_backbone(spec.backbone, spec.image_size, 1, len(spec.classes), weights)[0]
 
@@ -56,19 +55,20 @@ def build_backbone(name: str, image_size: int, channels: int, classes: int, weig
     options = {"in_chans": channels, "num_classes": classes}
     if timm.models.get_pretrained_cfg(name).fixed_input_size:
         options["img_size"] = image_size
-    if weights == "imagenet":
+    local = initial.local_imagenet(name) if weights == "imagenet" else None
+    fetched = weights == "imagenet" and local is None
+    if fetched:
         huggingface_hub.utils.logging.set_verbosity_error()  # its lines about retries; what failed is said below, once
     try:
-        model = timm.create_model(name, pretrained=weights == "imagenet", **options)
+        model = timm.create_model(name, pretrained=fetched, **options)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        if weights != "imagenet":
-            raise UserError(f"--backbone {name} cannot be built for {image_size} px: {first_line(error)}") from None
-        raise UserError(
-            f"--weights imagenet: the weights of {name} could not be fetched ({first_line(error)}); "
-            "connect to the internet, name a local file (--weights FILE), or train from scratch (--weights none)"
-        ) from None
-    if weights not in ("none", "imagenet"):
-        _load_body(model, Path(weights))
+        if fetched:
+            raise initial.missing(name, first_line(error)) from None
+        raise UserError(f"--backbone {name} cannot be built for {image_size} px: {first_line(error)}") from None
+    if local is not None:
+        _load_body(model, local[1], "imagenet")
+    elif weights not in ("none", "imagenet"):
+        _load_body(model, read_state(Path(weights)), weights)
     return model, _outputs(model, name, torch.zeros(1, channels, image_size, image_size))
 
 
@@ -171,27 +171,12 @@ def load_fitting(model: nn.Module, state: dict[str, torch.Tensor], source: Path 
     model.load_state_dict(fitting, strict=False)
 
 
-def read_state(path: Path) -> dict:
-    """Read a checkpoint without running any code that a pickle may hold."""
-    if not path.is_file():
-        raise UserError(f"{path} is not there; give --weights imagenet, none, or a file with a state_dict")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict):
-            raise ValueError(f"it holds a {type(state).__name__}")
-        return state
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is not a torch checkpoint of plain tensors ({first_line(error)})") from None
-
-
-def _load_body(model: nn.Module, path: Path) -> None:
+def _load_body(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Load all but the head, which may have been trained for other classes. RGB input layers are summed to grey, or repeated.
 
     Of a model of task 4 it is the body.
     """
-    config, own, state = model.pretrained_cfg, model.state_dict(), read_state(path)
+    config, own = model.pretrained_cfg, model.state_dict()
     state = {name.removeprefix("body."): value for name, value in state.items()}
     first, head = (_names(config.get(key)) for key in ("first_conv", "classifier"))
     for name in (f"{layer}.weight" for layer in first):
@@ -202,7 +187,7 @@ def _load_body(model: nn.Module, path: Path) -> None:
     missing = body - set(fitting)
     if missing:
         raise UserError(
-            f"--weights {path} is a checkpoint of another model: {len(missing)} tensors are missing or of another shape "
+            f"--weights {source} is a checkpoint of another model: {len(missing)} tensors are missing or of another shape "
             f"(first: {sorted(missing)[0]}); choose the --backbone that it was trained with"
         )
     model.load_state_dict(fitting, strict=False)
@@ -210,8 +195,3 @@ def _load_body(model: nn.Module, path: Path) -> None:
 
 def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else tuple(entry or ())
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, shortened, or its kind where it has none."""
-    return textwrap.shorten((str(error).strip().splitlines() or [type(error).__name__])[0], 140, placeholder=" ...")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hemoct import models
+from hemoct import checkpoints, models
 from hemoct.cli import UserError
 from hemoct.slice_data import ANY
 from hemoct.specs import Spec
@@ -137,7 +137,7 @@ def _simple(spec: MultiLabelSpec, weights: str) -> tuple[nn.Module, int]:
         raise UserError(f"--backbone {SIMPLE} has no ImageNet weights; add --weights none")
     body = SimpleCnn(spec.planes, spec.image_size)
     if weights != "none":
-        state = models.read_state(Path(weights))
+        state = checkpoints.read_state(Path(weights))
         models.load_fitting(body, {name.removeprefix("body."): value for name, value in state.items()}, weights)
     features = body.flat[1].out_features
     if spec.attention:  # which looks at the maps before they are made flat
@@ -152,7 +152,7 @@ def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, spec.planes, spec.image_size, spec.image_size))
     except (RuntimeError, AttributeError) as error:
-        reason = models.first_line(error)
+        reason = checkpoints.first_line(error)
         raise UserError(f"--backbone {spec.backbone} has no feature maps for --attention ({reason}); take another") from None
     return model
 

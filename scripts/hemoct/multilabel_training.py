@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from hemoct import cli, images, inference, meaning, models, multilabel_losses, multilabel_models, train, transforms
+from hemoct import cli, images, inference, meaning, models, multilabel_losses, multilabel_models, train, transforms, weights
 from hemoct.batches import Stacks
 from hemoct.cli import UserError
 from hemoct.multilabel_data import LabelledSlices
@@ -80,6 +80,7 @@ def spec_of(args: argparse.Namespace, data: LabelledSlices, fold: int, rows: np.
         image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
         splits_sha256=data.splits_sha256, backbone=args.backbone, classes=data.classes,
         heads=multilabel_models.HEADS[args.heads], channels=args.channels, context=args.context, attention=args.attention,
+        initial_weights=weights.origin(args.weights, args.backbone),
     )  # fmt: skip
     models.stop_if_trained_elsewhere(args.weights, spec)
     return spec
@@ -90,11 +91,11 @@ def spec_of(args: argparse.Namespace, data: LabelledSlices, fold: int, rows: np.
 
 def training_loss(args: argparse.Namespace, spec: MultiLabelSpec, truth: torch.Tensor) -> LossFunction:
     """The loss of --loss, weighed by the training truths (n, labels). A head for `any` adds a loss of its own, counted alike."""
-    weights = pos_weights(args.pos_weight, truth) if args.loss == "weighted-bce" else None
+    of_positives = pos_weights(args.pos_weight, truth) if args.loss == "weighted-bce" else None
     if ANY not in spec.heads:
-        return multilabel_losses.loss_function(args.loss, weights)
+        return multilabel_losses.loss_function(args.loss, of_positives)
     heads = [slice(0, 1), slice(1, None)]
-    losses = [multilabel_losses.loss_function(args.loss, None if weights is None else weights[head]) for head in heads]
+    losses = [multilabel_losses.loss_function(args.loss, None if of_positives is None else of_positives[head]) for head in heads]
     return lambda found, target: sum(of(found[:, head], target[:, head]) for of, head in zip(losses, heads, strict=True))
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import huggingface_hub
 import monai.losses
 import segmentation_models_pytorch as smp
+import timm
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch import losses
 from torch import nn
 
-from hemoct import models
+from hemoct import checkpoints, models
+from hemoct import weights as initial
 from hemoct.cli import UserError
 from hemoct.specs import Spec
 
@@ -57,14 +59,17 @@ class SegmenterSpec(Spec):
 def build(spec: SegmenterSpec, weights: str = "none") -> nn.Module:
     """A network (n, 2 * context + 1, size, size) -> logits (n, 1, size, size).
 
-    `weights`: `none`, `imagenet` (the encoder's, fetched by the library, summed over RGB), or a file with a state_dict.
+    `weights`: `none`, `imagenet` (the encoder's, see hemoct.weights, summed over RGB), or a file with a state_dict.
     """
     if spec.model not in ARCHITECTURES:
         raise UserError(f"--model {spec.model} is none of: {', '.join(ARCHITECTURES)}")
-    if weights == "imagenet":
+    name = timm_name(spec.encoder)
+    local = initial.local_imagenet(name) if weights == "imagenet" else None
+    fetched = weights == "imagenet" and local is None
+    if fetched:
         huggingface_hub.utils.logging.set_verbosity_error()  # its lines about retries; what failed is said below, once
     options = {
-        "encoder_weights": "imagenet" if weights == "imagenet" else None,
+        "encoder_weights": (True if spec.encoder.startswith("tu-") else "imagenet") if fetched else None,
         "in_channels": 2 * spec.context + 1,
         "classes": 1,
     }
@@ -77,16 +82,37 @@ def build(spec: SegmenterSpec, weights: str = "none") -> nn.Module:
             f"near it: {', '.join(near) or 'resnet18, resnet34, efficientnet-b0'}, or tu-NAME for one of timm"
         ) from None
     except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
-        if weights == "imagenet":
-            raise UserError(
-                f"--weights imagenet: the weights of {spec.encoder} could not be fetched ({models.first_line(error)}); "
-                "connect to the internet, name a local file (--weights FILE), or train from scratch (--weights none)"
-            ) from None
-        raise UserError(f"--model {spec.model} --encoder {spec.encoder} cannot be built: {models.first_line(error)}") from None
-    if weights not in ("none", "imagenet"):
-        models.load_fitting(model, models.read_state(Path(weights)), weights)
+        if fetched:
+            raise initial.missing(name, checkpoints.first_line(error)) from None
+        reason = checkpoints.first_line(error)
+        raise UserError(f"--model {spec.model} --encoder {spec.encoder} cannot be built: {reason}") from None
+    if local is not None:
+        _load_encoder(model.encoder, local[1], spec.encoder)
+    elif weights not in ("none", "imagenet"):
+        models.load_fitting(model, checkpoints.read_state(Path(weights)), weights)
     _stop_if_size_does_not_fit(model, spec)
     return model
+
+
+def timm_name(encoder: str) -> str:
+    """The network of timm behind an encoder: `tu-NAME` and `timm-NAME` are NAME."""
+    return encoder.removeprefix("tu-").removeprefix("timm-")
+
+
+def _load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
+    """Load an encoder from the whole network's tensors, under timm's names; the first layer is summed over RGB, or repeated.
+
+    Raises UserError where a tensor of the encoder is missing or has another shape.
+    """
+    own = encoder.state_dict()
+    found = {key: state.get(key.removeprefix("model.")) for key in own}
+    for key, value in found.items():  # the first layer alone may see another number of channels
+        if value is not None and value.dim() == 4 and value.shape[1] == 3 != own[key].shape[1]:
+            found[key] = timm.models.adapt_input_conv(own[key].shape[1], value)
+    unfit = [key for key, value in found.items() if value is None or value.shape != own[key].shape]
+    if unfit:
+        raise UserError(f"--weights imagenet: {unfit[0]} of --encoder {name} is not in the weights; name a file (--weights FILE)")
+    encoder.load_state_dict(found)
 
 
 def _stop_if_size_does_not_fit(model: nn.Module, spec: SegmenterSpec) -> None:
@@ -97,7 +123,7 @@ def _stop_if_size_does_not_fit(model: nn.Module, spec: SegmenterSpec) -> None:
             shape = model.eval()(torch.zeros(2, 2 * spec.context + 1, size, size)).shape
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UserError(
-            f"--model {spec.model} --encoder {spec.encoder} cannot take {size} px ({models.first_line(error)}); "
+            f"--model {spec.model} --encoder {spec.encoder} cannot take {size} px ({checkpoints.first_line(error)}); "
             "choose a multiple of 32 as --image-size"
         ) from None
     if shape != (2, 1, size, size):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from hemoct import experiments, files
 from hemoct.cli import UserError
@@ -26,6 +26,8 @@ class Spec:
     fold: int | None
     """None after a refit on all patients"""
     splits_sha256: str
+    initial_weights: dict[str, Any] | None = None
+    """where the weights came from that training started with (hemoct.weights.Origin); None: from scratch, or not recorded"""
 
     def save(self, folder: Path) -> Path:
         return files.write_json(folder / "model.json", {"task": self.TASK, **asdict(self)})

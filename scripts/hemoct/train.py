@@ -17,7 +17,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim import lr_scheduler
 
-from hemoct import cli, experiments, files, inference, models, tables, transforms
+from hemoct import checkpoints, cli, experiments, files, inference, models, tables, transforms
 from hemoct import device as devices
 from hemoct.batches import Source
 from hemoct.cli import UserError
@@ -194,7 +194,7 @@ class Fit:
         if not path.exists():
             print("  nothing to resume: starts from the beginning")
             return
-        state = {"average": None, "steps": 0} | models.read_state(path)  # older ones do not hold them
+        state = {"average": None, "steps": 0} | checkpoints.read_state(path)  # older ones do not hold them
         if set(state) != set(self._state()):
             raise UserError(f"{path} is no checkpoint to resume from; train without --resume")
         if not may_resume(path, state, self._settings, self.inputs):
