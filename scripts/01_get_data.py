@@ -34,14 +34,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hemoct import cli, conversion, conversion_tables, figshare, files, hounsfield, images, layouts, phantom
+from hemoct.base import cli, files
+from hemoct.base.cli import NOT_WRITABLE
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.data import images
+from hemoct.ingest import conversion, conversion_tables, figshare, hounsfield, layouts, phantom
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     origin = origin_of(args)
-    run = cli.Run(__file__, args, work.work, [])
+    run = Run(__file__, args, work.work, [])
     if run.up_to_date():
         return
     there = is_there(work, origin)
@@ -95,17 +101,17 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
         return {"figshare": figshare.PHE_SICH}
     folder = args.source.expanduser().resolve()
     if not folder.is_dir():
-        raise cli.UserError(f"--from {args.source}: no such folder; name the folder that holds the data set")
+        raise UserError(f"--from {args.source}: no such folder; name the folder that holds the data set")
     if args.convert or not has_images(folder):
         if next(conversion.find(folder), None) is not None:
             return {"converted": str(folder), "window": args.window, "intercept": args.intercept, "version": conversion.VERSION}
         if args.convert:
-            raise cli.UserError(
+            raise UserError(
                 f"--from {args.source}: no DICOM file and no NIfTI volume to --convert; name the folder that has them"
             )
     if layouts.recognise(folder) is None:
         known = ", ".join(layouts.NAMES)
-        raise cli.UserError(
+        raise UserError(
             f"--from {args.source}: no data set in a layout that is known ({known}), and no DICOM or NIfTI; name its top folder"
         )
     return {"registered": str(folder)}
@@ -116,7 +122,7 @@ def has_images(folder: Path) -> bool:
     return any(path.suffix.lower() in images.SUFFIXES for path in files.walk(folder))
 
 
-def is_there(work: cli.Workspace, origin: dict[str, Any]) -> bool:
+def is_there(work: Workspace, origin: dict[str, Any]) -> bool:
     """Whether data/raw/NAME holds just this already. Anything else there stops the step: raw data are never overwritten."""
     if not os.path.lexists(work.raw):
         return False
@@ -126,25 +132,23 @@ def is_there(work: cli.Workspace, origin: dict[str, Any]) -> bool:
         mark = work.raw / layouts.ORIGIN
         same = mark.is_file() and files.read_json(mark).items() >= origin.items()
     if not same:
-        raise cli.UserError(
-            f"{work.raw} is there already and holds something else; take it away or choose another --dataset NAME"
-        )
+        raise UserError(f"{work.raw} is there already and holds something else; take it away or choose another --dataset NAME")
     return True
 
 
-def register(folder: Path, work: cli.Workspace) -> None:
+def register(folder: Path, work: Workspace) -> None:
     """Make data/raw/NAME a link to the folder."""
     work.raw.parent.mkdir(parents=True, exist_ok=True)
     try:
         work.raw.symlink_to(folder, target_is_directory=True)
     except (OSError, NotImplementedError) as error:
         # A disk without links answers EPERM, which elsewhere means that nothing can be written.
-        if getattr(error, "errno", None) in cli.NOT_WRITABLE - {errno.EPERM}:
+        if getattr(error, "errno", None) in NOT_WRITABLE - {errno.EPERM}:
             raise
-        raise cli.UserError(f"{work.raw}: this disk has no symbolic links ({error}); copy {folder} there by hand") from None
+        raise UserError(f"{work.raw}: this disk has no symbolic links ({error}); copy {folder} there by hand") from None
 
 
-def draw(origin: dict[str, Any], work: cli.Workspace) -> None:
+def draw(origin: dict[str, Any], work: Workspace) -> None:
     """Draw into a temporary folder, rename it when whole."""
     drawing = work.raw.with_name(f".drawing-{work.dataset}")
     shutil.rmtree(drawing, ignore_errors=True)  # of a run that was killed
@@ -156,7 +160,7 @@ def draw(origin: dict[str, Any], work: cli.Workspace) -> None:
         shutil.rmtree(drawing, ignore_errors=True)
 
 
-def convert(origin: dict[str, Any], args: argparse.Namespace, work: cli.Workspace) -> dict[str, Any]:
+def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -> dict[str, Any]:
     """Convert into a folder beside data/raw/NAME, rename it when whole; returns what to keep in the record."""
     source = Path(origin["converted"])
     target = work.raw.with_name(f".converting-{work.dataset}")
@@ -174,7 +178,7 @@ def convert(origin: dict[str, Any], args: argparse.Namespace, work: cli.Workspac
     return {"slices": summary.slices, "patients": summary.patients, "series": summary.series, "bad": summary.bad, **summary.notes}
 
 
-def download(origin: dict[str, Any], api: str, work: cli.Workspace) -> None:
+def download(origin: dict[str, Any], api: str, work: Workspace) -> None:
     """Download and unpack beside data/raw/NAME, rename when whole; what was downloaded stays until then."""
     article = figshare.read_article(origin["figshare"], api)
     size = sum(item.size for item in article.items) / 1e9
@@ -183,7 +187,7 @@ def download(origin: dict[str, Any], api: str, work: cli.Workspace) -> None:
     unpacked = parts / "unpacked"
     figshare.unpack(figshare.download(article, parts / "files"), unpacked)
     if layouts.recognise(unpacked) is None:
-        raise cli.UserError(f"{unpacked}: downloaded, but in no layout that is known ({', '.join(layouts.NAMES)}); look into it")
+        raise UserError(f"{unpacked}: downloaded, but in no layout that is known ({', '.join(layouts.NAMES)}); look into it")
     checksums = {item.name: item.md5 for item in article.items}
     origin |= {"version": article.version, "licence": article.licence, "md5": checksums}
     files.write_json(unpacked / layouts.ORIGIN, origin)
@@ -191,7 +195,7 @@ def download(origin: dict[str, Any], api: str, work: cli.Workspace) -> None:
     shutil.rmtree(parts, ignore_errors=True)
 
 
-def report(work: cli.Workspace) -> None:
+def report(work: Workspace) -> None:
     """Say what was found and what comes next."""
     found = layouts.recognise(work.raw)
     print(f"{work.show(work.raw)}: {found.summary}")

@@ -19,8 +19,13 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct import annotations, cli, files, layouts, tables
-from hemoct.annotations import AnnotationError, Repair
+from hemoct.base import cli, files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.ingest import annotations as ingest_annotations
+from hemoct.ingest import layouts
+from hemoct.ingest.annotations import AnnotationError, Repair
 
 DROPPED = "dropped: not in merged_annotation, the source file is unchanged"
 
@@ -30,11 +35,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto recognises it")
     parser.add_argument("--image-set", choices=("png", "jpg"), help="which PHE-SICH set; default: png where it is there")
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
     listing = layouts.list_files(raw)
 
-    run = cli.Run(__file__, args, work.work, [raw])
+    run = Run(__file__, args, work.work, [raw])
     if run.up_to_date():
         return
     with run:
@@ -48,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
             made = len(list(temporary.iterdir()))
             if not made:
                 first = f" (first: {repairs[0].file}: {repairs[0].problem})" if repairs else ""
-                raise cli.UserError(f"{raw} has no XML that can be used{first}; check its annotations and its images")
+                raise UserError(f"{raw} has no XML that can be used{first}; check its annotations and its images")
         table = pd.DataFrame(map(asdict, repairs), columns=["file", "problem", "repair"])
         run.wrote(folder, tables.write_csv(work.work / "repairs.csv", table))
     report(work, made, repairs)
@@ -60,24 +65,26 @@ def merge(raw: Path, annotated: layouts.Annotated, folder: Path) -> list[Repair]
     taken: dict[str, Path] = {}
     for path in tqdm(annotated.files, desc="merge", disable=None):
         try:
-            annotation = annotations.read_voc(raw / path)
+            annotation = ingest_annotations.read_voc(raw / path)
             image_id = annotated.image_of(path, annotation.filename)
             if image_id in taken:
                 raise AnnotationError(f"a second annotation of {image_id}, {taken[image_id]} was taken")
             image = annotated.images[image_id]
-            mended, done = annotations.mend(annotation, image.name, annotations.image_header(raw / image), str(path))
+            mended, done = ingest_annotations.mend(
+                annotation, image.name, ingest_annotations.image_header(raw / image), str(path)
+            )
         except AnnotationError as error:
             repairs.append(Repair(str(path), str(error), DROPPED))
             continue
         taken[image_id] = path
         if path.stem != image_id:
             done.insert(0, (f"other name than its image: {path.name}", f"renamed to {image_id}.xml"))
-        annotations.write_voc(folder / f"{image_id}.xml", mended)
+        ingest_annotations.write_voc(folder / f"{image_id}.xml", mended)
         repairs += [Repair(str(path), problem, repair) for problem, repair in done]
     return repairs
 
 
-def report(work: cli.Workspace, made: int, repairs: list[Repair]) -> None:
+def report(work: Workspace, made: int, repairs: list[Repair]) -> None:
     """Print how many files were merged, mended and dropped, and why."""
     dropped = [repair for repair in repairs if repair.repair.startswith("dropped")]
     kinds = Counter(repair.problem.split(":")[0] for repair in repairs if not repair.repair.startswith("dropped"))

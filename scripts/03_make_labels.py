@@ -27,25 +27,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct import cli, label_sources, layouts, tables
-from hemoct.label_tables import NO_PATIENTS, Options, Tables
+from hemoct.base import cli, tables
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.ingest import layouts, readers
+from hemoct.ingest.reader_tables import NO_PATIENTS, Options, Tables
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
     listing = layouts.list_files(raw)
 
     named = [raw / args.csv] if args.csv else []  # it may lie outside data/raw/NAME
-    run = cli.Run(__file__, args, work.work, [raw, work.work / "merged_annotation", *named])
+    run = Run(__file__, args, work.work, [raw, work.work / "merged_annotation", *named])
     if run.up_to_date():
         return
     if args.skip_if_done:  # called by run_all.sh: a rule for patients that a person gave before must not get lost
         run.stop_if_other("repeat them: bash scripts/run_all.sh ... -- FLAGS; to change them run this step by itself")
     with run:
         layout = layouts.choose(raw, listing, args.layout)
-        made = label_sources.READERS[layout].read(work, listing, options_for(layout, args))
+        made = readers.READERS[layout].read(work, listing, options_for(layout, args))
         run.wrote(tables.write_labels(work, made.labels, made.dataset))
         run.wrote(tables.write_boxes(work, made.boxes))
         patients = tables.write_patients(work, made.patients)
@@ -78,15 +82,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def options_for(layout: str, args: argparse.Namespace) -> Options:
     """The flags as Options; a flag that this layout has no use for is a mistake, not to be passed over."""
     options = Options(**{each.name: getattr(args, each.name) for each in fields(Options)})
-    takes = label_sources.READERS[layout].takes
+    takes = readers.READERS[layout].takes
     for each in fields(Options):
         if getattr(options, each.name) != each.default and each.name not in takes:
             flag = each.name.replace("_", "-")
-            raise cli.UserError(f"--{flag} means nothing for layout {layout}; leave it out, or choose another --layout")
+            raise UserError(f"--{flag} means nothing for layout {layout}; leave it out, or choose another --layout")
     return options
 
 
-def write_problems(work: cli.Workspace, problems: pd.DataFrame | None) -> Path | None:
+def write_problems(work: Workspace, problems: pd.DataFrame | None) -> Path | None:
     """Write label_problems.csv and count its rows by kind; without any, take away the table of an earlier run."""
     path = work.work / "label_problems.csv"
     if problems is None or problems.empty:

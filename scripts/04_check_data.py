@@ -18,26 +18,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hemoct import audit, cli, files, plots, plots_data, tables
+from hemoct.base import cli, files, tables
+from hemoct.base import figure as base_figure
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.data import audit, audit_figures
 
 INPUTS = ("labels.csv", "boxes.csv", "dataset.json", "patients.csv", "repairs.csv")
 FIGURES = {
-    "class_balance": plots_data.class_balance,
-    "slices_per_patient": plots_data.slices_per_patient,
-    "patients": plots_data.patients,
-    "lesion_size": plots_data.lesion_size,
-    "lesion_position": plots_data.lesion_position,
-    "image_size": plots_data.image_size,
+    "class_balance": audit_figures.class_balance,
+    "slices_per_patient": audit_figures.slices_per_patient,
+    "patients": audit_figures.patients,
+    "lesion_size": audit_figures.lesion_size,
+    "lesion_position": audit_figures.lesion_position,
+    "image_size": audit_figures.image_size,
 }
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(cli.parser(__doc__), argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
     study = audit.read_study(work)
 
-    run = cli.Run(__file__, args, work.work, [raw, *(work.work / name for name in INPUTS)])
+    run = Run(__file__, args, work.work, [raw, *(work.work / name for name in INPUTS)])
     if run.up_to_date():
         return
     with run:
@@ -49,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         run.wrote(*draw(study, seen, args.seed))
         report(summary)
         if summary["fatal"]:  # inside the run, so that its record never says ok
-            raise cli.UserError(
+            raise UserError(
                 f"{work.show(work.work / 'audit.csv')} lists {summary['fatal']} fatal problem(s); "
                 "mend the source data and run scripts/03_make_labels.py and this step again"
             )
@@ -58,13 +63,13 @@ def main(argv: list[str] | None = None) -> None:
 def draw(study: audit.Study, seen: audit.Survey, seed: int) -> list[Path]:
     """Draw what has content; return the files."""
     drawings = {name: lambda figure=figure: figure(study, seen) for name, figure in FIGURES.items()}
-    drawings |= plots_data.label_figures(study, seen, seed)
+    drawings |= audit_figures.label_figures(study, seen, seed)
     folder = study.work.work / "figures"
     made = []
     for name, drawing in drawings.items():
         figure = drawing()
         if figure is not None:
-            made.append(plots.save(figure, folder / f"{name}.png"))
+            made.append(base_figure.save(figure, folder / f"{name}.png"))
     return made
 
 

@@ -14,16 +14,19 @@ Next    python task1_classification/01_train.py
 
 from __future__ import annotations
 
-from hemoct import cli, splits, tables
+from hemoct.base import cli, tables
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.data import splits
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(cli.parser(__doc__), argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset)
 
-    run = cli.Run(__file__, args, work.work, [work.work / "labels.csv", work.work / "dataset.json"])
+    run = Run(__file__, args, work.work, [work.work / "labels.csv", work.work / "dataset.json"])
     if run.up_to_date():
         return
     with run:

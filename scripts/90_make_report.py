@@ -9,19 +9,22 @@ Next    open the report; python scripts/91_publish_results.py keeps results in g
 
 from __future__ import annotations
 
-from hemoct import cli, report
+from hemoct.base import cli
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.report import pages
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(cli.parser(__doc__), argv, __file__)
-    work = cli.workspace(args)
-    parts = report.collect(work)
+    work = Workspace.of(args)
+    parts = pages.collect(work)
 
-    run = cli.Run(__file__, args, work.outputs, (path for part in parts for path in part.sources))
+    run = Run(__file__, args, work.outputs, (path for part in parts for path in part.sources))
     if run.up_to_date():
         return
     with run:
-        run.wrote(*report.write(work, parts))
+        run.wrote(*pages.write(work, parts))
     print(f"{work.show(work.outputs / 'report.html')}: {', '.join(part.title for part in parts)}")
 
 

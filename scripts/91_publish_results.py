@@ -12,42 +12,46 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hemoct import cli, experiments, files, reference
+from hemoct.base import cli, experiments, files
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.report import publish
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--task", type=int, default=1, choices=sorted(reference.KEPT))
+    parser.add_argument("--task", type=int, default=1, choices=sorted(publish.KEPT))
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all that are evaluated")
     parser.add_argument("--readme-only", action="store_true", help="write the tables from what outputs/reference holds")
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     readme = args.root / "README.md"
     if not readme.is_file():
-        raise cli.UserError(f"{readme} is missing; --root must be the repository, whose README gets the tables")
+        raise UserError(f"{readme} is missing; --root must be the repository, whose README gets the tables")
     if args.readme_only:
         write_tables(work, readme)
         return
 
     names = args.experiment or experiments.evaluated(work, args.task)
-    inputs = [path for name in names for path in reference.kept_files(work, args.task, name)]
-    inputs += reference.comparison_files(work, args.task)
-    run = cli.Run(__file__, args, work.task(args.task), inputs)
+    inputs = [path for name in names for path in publish.kept_files(work, args.task, name)]
+    inputs += publish.comparison_files(work, args.task)
+    run = Run(__file__, args, work.task(args.task), inputs)
     if run.up_to_date():
         return
-    reference.check_comparison(work, args.task, coming=names)  # before anything is replaced
+    publish.check_comparison(work, args.task, coming=names)  # before anything is replaced
     with run:
         for name in names:
-            run.wrote(reference.publish(work, args.task, name))
+            run.wrote(publish.publish(work, args.task, name))
             print(f"{name}: kept in {work.show(work.reference)}")
-        comparison = reference.publish_comparison(work, args.task)
+        comparison = publish.publish_comparison(work, args.task)
         if comparison:
             run.wrote(comparison)
         write_tables(work, readme)
 
 
-def write_tables(work: cli.Workspace, readme: Path) -> None:
-    files.write_text(readme, reference.update_readme(readme.read_text(encoding="utf-8"), work.root / "outputs"))
+def write_tables(work: Workspace, readme: Path) -> None:
+    files.write_text(readme, publish.update_readme(readme.read_text(encoding="utf-8"), work.root / "outputs"))
     print(f"{work.show(readme)}: tables written from {work.show(work.reference.parent)}")
 
 

@@ -19,7 +19,8 @@ import pydicom
 from pydicom.uid import JPEG2000Lossless, generate_uid
 from tqdm import tqdm
 
-from hemoct import cli, conversion, conversion_journal, phantom, phantom_formats
+from hemoct.base import cli
+from hemoct.ingest import conversion, conversion_journal, phantom, phantom_formats
 
 RSNA_FILES = 752_803  # stage_2_train; its files are not compressed
 LEVELS = (0.4, 0.5, 0.6)  # of the head, where a slice is fullest

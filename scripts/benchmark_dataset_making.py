@@ -14,7 +14,11 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from hemoct import box_data, cli, splits, tables, yolo_export
+from hemoct.base import cli, tables
+from hemoct.base.workspace import Workspace
+from hemoct.data import splits
+from hemoct.detection import data as detection_data
+from hemoct.detection import export
 
 SLICES = 20  # a patient
 FOLD = 0
@@ -28,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     before = None
     for number in args.images:
         with tempfile.TemporaryDirectory() as folder:
-            work = cli.Workspace(Path(folder), "benchmark")
+            work = Workspace(Path(folder), "benchmark")
             draw(work, number, args.seed)
             seconds = min(measure(work) for _ in range(args.repeats))
         ratio = "" if before is None else f"   {seconds / before[1]:.2f} times the {before[0]} images"
@@ -36,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         before = (number, seconds)
 
 
-def draw(work: cli.Workspace, number: int, seed: int) -> None:
+def draw(work: Workspace, number: int, seed: int) -> None:
     """Images and tables of `number` slices, every second one with a box."""
     work.raw.mkdir(parents=True)
     rows = []
@@ -54,13 +58,13 @@ def draw(work: cli.Workspace, number: int, seed: int) -> None:
     tables.write_splits(work, splits.make(labels, ["lesion"], seed))
 
 
-def measure(work: cli.Workspace) -> float:
+def measure(work: Workspace) -> float:
     """Seconds for one fold, from the tables to the last link."""
     start = time.perf_counter()
-    data = box_data.load(work)
+    data = detection_data.load(work)
     part = data.part_of(FOLD, "patient", "folds")
-    target = yolo_export.folder(work, "yolo", "patient", FOLD)
-    yolo_export.write_yolo(target, work, data, part, yolo_export.sizes(work, data))
+    target = export.folder(work, "yolo", "patient", FOLD)
+    export.write_yolo(target, work, data, part, export.sizes(work, data))
     return time.perf_counter() - start
 
 

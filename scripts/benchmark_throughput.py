@@ -18,8 +18,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hemoct import cli, device, models, train, transforms
-from hemoct.batches import Store
+from hemoct.base import cli
+from hemoct.training import augment, device, networks
+from hemoct.training import fit as training_fit
+from hemoct.training.batches import Store
 
 
 class InMemory(Store):
@@ -40,9 +42,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--image-size", type=cli.positive_int, default=128)
     parser.add_argument("--images", type=cli.positive_int, default=256, help="slices in an epoch")
     parser.add_argument("--repeats", type=cli.positive_int, default=5)
-    parser.add_argument("--augment", default="none", choices=transforms.STRENGTHS)
-    train.add_flags(parser, epochs=1000, batch_size=32, lr=1e-4)
-    train.add_device_flags(parser)
+    parser.add_argument("--augment", default="none", choices=augment.STRENGTHS)
+    training_fit.add_flags(parser, epochs=1000, batch_size=32, lr=1e-4)
+    training_fit.add_device_flags(parser)
     args = cli.parse(parser, argv, __file__)
     args.mirror = "horizontal"
 
@@ -64,13 +66,13 @@ def noise(path: Path, args: argparse.Namespace) -> np.ndarray:
 
 def compare(stores: dict[str, Store], folder: Path, args: argparse.Namespace, where: torch.device) -> dict[str, list[float]]:
     """Images a second of one training epoch, each store in turn, `repeats` times after one that warms up."""
-    spec = models.ClassifierSpec(
+    spec = networks.ClassifierSpec(
         image_size=args.image_size, mean=0.5, std=0.3, protocol="patient", split="folds", fold=0, splits_sha256="",
         backbone=args.backbone, classes=["noise"], exclusive=False,
     )  # fmt: skip
-    fit = train.Fit(models.build(spec), folder, args, {}, -(-args.images // args.batch_size), where)
+    fit = training_fit.Fit(networks.build(spec), folder, args, {}, -(-args.images // args.batch_size), where)
     targets = (torch.arange(args.images, device=where) % 2).float()[:, None]
-    order, change = torch.arange(args.images), train.augmentation(fit, transforms.STRENGTHS[args.augment])
+    order, change = torch.arange(args.images), training_fit.augmentation(fit, augment.STRENGTHS[args.augment])
     epochs = fit.epochs()
     next(epochs)
     speeds: dict[str, list[float]] = {name: [] for name in stores}
@@ -78,7 +80,7 @@ def compare(stores: dict[str, Store], folder: Path, args: argparse.Namespace, wh
         for name, store in stores.items():
             start = time.perf_counter()
             # it reads the loss, and so waits for all
-            train.one_epoch(fit, spec, store, order, targets, F.binary_cross_entropy_with_logits, change)
+            training_fit.one_epoch(fit, spec, store, order, targets, F.binary_cross_entropy_with_logits, change)
             if repeat:
                 speeds[name].append(args.images / (time.perf_counter() - start))
     return speeds

@@ -13,43 +13,48 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hemoct import classifiers, cli, device, experiments, slice_data, train, transforms
-from hemoct.batches import Store
+from hemoct.base import cli, experiments
+from hemoct.base.runs import Run, folders_due
+from hemoct.base.workspace import Workspace
+from hemoct.classification import train
+from hemoct.data import slices
+from hemoct.training import augment, device, fit
+from hemoct.training.batches import Store
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone, NAMED)
-    folders = [experiment / "refit"] if args.refit else [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
+    folders = [experiment / "refit"] if args.refit else [experiment / f"fold{fold}" for fold in slices.folds(args)]
     inputs = [work.work / name for name in ("labels.csv", "dataset.json", "splits.csv")]
     inputs += [Path(args.weights)] if args.weights not in ("none", "imagenet") else []
     inputs += [fold / "history.csv" for fold in experiments.folds(experiment, "history.csv")] if args.refit else []
-    runs = {folder: cli.Run(__file__, args, folder, inputs) for folder in folders}
-    due = cli.due(runs, args.overwrite)
+    runs = {folder: Run(__file__, args, folder, inputs) for folder in folders}
+    due = folders_due(runs, args.overwrite)
     if not due:
         return
     chosen = device.pick(args.device, args.threads)
-    data = slice_data.load(work, args.image_size, args.label, args.limit_patients)
-    args.mirror = transforms.mirror_axis(args.mirror, data.layout)
+    data = slices.load(work, args.image_size, args.label, args.limit_patients)
+    args.mirror = augment.mirror_axis(args.mirror, data.layout)
     store = Store(data.pixels, chosen)
     for folder in due:
         print(f"{work.show(folder)}: {args.backbone}, {', '.join(data.classes)}, {args.protocol} protocol")
         with runs[folder] as run:
             run.note(device=str(chosen))
-            run.wrote(*classifiers.train_fold(folder, args, run.record["inputs"], data, store))
+            run.wrote(*train.train_fold(folder, args, run.record["inputs"], data, store))
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
-    group = classifiers.add_flags(parser, image_size=224)
+    group = train.add_flags(parser, image_size=224)
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
     group.add_argument("--refit", action="store_true", help="one model from all patients, for the mean best epoch of the folds")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
-    slice_data.add_flags(parser)
-    train.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one)
-    train.add_device_flags(parser)
+    slices.add_flags(parser)
+    fit.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one)
+    fit.add_device_flags(parser)
     return parser
 
 

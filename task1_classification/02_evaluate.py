@@ -21,19 +21,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct import (
-    bootstrap,
-    classification,
-    classification_tables,
-    cli,
-    experiments,
-    files,
-    plots,
-    plots_classification,
-    predictions,
-    tables,
-)
-from hemoct.classification import Evaluation
+from hemoct.base import cli, experiments, files, tables
+from hemoct.base import figure as base_figure
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.classification import evaluate as classification_evaluate
+from hemoct.classification import figures as classification_figures
+from hemoct.classification import tables as classification_tables
+from hemoct.classification.evaluate import Evaluation
+from hemoct.evaluation import bootstrap, predictions
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 WORST = 12  # mistakes of each kind on the contact sheet
@@ -45,16 +41,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto", help="auto: CUDA, then MPS, then CPU")
     parser.add_argument("--batch-size", type=cli.positive_int, default=64)
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     for experiment in args.experiment or experiments.trained(work, 1):
         evaluate(work, experiment, args)
 
 
-def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
+def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 1, experiment)
     seen, folder = predictions.place(work, 1, experiment, args)
-    run = cli.Run(
+    run = Run(
         __file__, args, folder, [*predictions.sources(folders), work.work / "splits.csv", *(seen.work / name for name in TABLES)]
     )
     if run.up_to_date():
@@ -63,10 +59,10 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         labels = tables.read_labels(seen, tables.read_dataset(seen)).set_index("image_id")
         own = argparse.Namespace(**vars(args) | {"limit_patients": None}) if args.on else args  # the limit is of the other data
         frame, protocol = predictions.read(work, experiment, own)
-        found = classification.evaluate(frame)
+        found = classification_evaluate.evaluate(frame)
         if args.on:
             frame, protocol = predictions.read_external(seen, folders, args), "external"
-            found = classification.evaluate_external(frame, found.rules)
+            found = classification_evaluate.evaluate_external(frame, found.rules)
         about = predictions.describe(work, 1, experiment, seen, protocol, folders)
         content = write_tables(run, folder, found, about, labels["slice"], args.seed)
         draw(run, folder, found, content, seen, labels["image"], folders)
@@ -75,10 +71,10 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
     print(classification_tables.summary(work, folder, content))
 
 
-def write_tables(run: cli.Run, folder: Path, found: Evaluation, about: dict, slices: pd.Series, seed: int) -> dict:
+def write_tables(run: Run, folder: Path, found: Evaluation, about: dict, slices: pd.Series, seed: int) -> dict:
     """Write the tables of an evaluation; returns the content of metrics.json."""
     per_patient = classification_tables.patients_table(found, slices)
-    content = classification.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
+    content = classification_evaluate.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
     text = classification_tables.text_report(found, predictions.headline(content))
     run.wrote(
         tables.write_predictions(folder, classification_tables.predictions_table(found)),
@@ -92,30 +88,30 @@ def write_tables(run: cli.Run, folder: Path, found: Evaluation, about: dict, sli
     return content
 
 
-def write_fold(run: cli.Run, fold: Path, found: Evaluation, about: dict, slices: pd.Series, seed: int) -> None:
+def write_fold(run: Run, fold: Path, found: Evaluation, about: dict, slices: pd.Series, seed: int) -> None:
     """metrics.json of one fold alone, where it has test images."""
     of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
     if len(of_fold.test.y):
         per_patient = classification_tables.patients_table(of_fold, slices)
-        content = classification.report(of_fold, about, per_patient, bootstrap.RESAMPLES, seed)
+        content = classification_evaluate.report(of_fold, about, per_patient, bootstrap.RESAMPLES, seed)
         run.wrote(files.write_json(fold / "metrics.json", content))
 
 
-def draw(run: cli.Run, folder: Path, found: Evaluation, content: dict, seen: cli.Workspace, files_of: pd.Series,
+def draw(run: Run, folder: Path, found: Evaluation, content: dict, seen: Workspace, files_of: pd.Series,
          folders: list[Path]) -> None:  # fmt: skip
     """Draw and save every figure that is not empty."""
     heading = predictions.headline(content)[0]
     with_labels = "; ".join(filter(None, [heading, content["labels_mean"]]))
     worst, boxes = classification_tables.worst(found, WORST), tables.read_boxes(seen)
     figures = {
-        "confusion_matrix": plots_classification.confusion(found, heading),
-        "loss_curves": plots_classification.losses(predictions.histories(folders), heading),
-        "roc": plots_classification.roc(found, content, heading),
-        "pr": plots_classification.precision_recall(found, content, heading),
-        "calibration": plots_classification.calibration(found, content, heading),
-        "worst_mistakes": plots_classification.worst_mistakes(worst, seen.raw, files_of, boxes, with_labels),
+        "confusion_matrix": classification_figures.confusion(found, heading),
+        "loss_curves": classification_figures.losses(predictions.histories(folders), heading),
+        "roc": classification_figures.roc(found, content, heading),
+        "pr": classification_figures.precision_recall(found, content, heading),
+        "calibration": classification_figures.calibration(found, content, heading),
+        "worst_mistakes": classification_figures.worst_mistakes(worst, seen.raw, files_of, boxes, with_labels),
     }
-    run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+    run.wrote(*(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
 
 
 if __name__ == "__main__":

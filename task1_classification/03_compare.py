@@ -13,11 +13,13 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
-from hemoct import cli, comparison, comparison_step, plots_classification
+from hemoct.base import cli
+from hemoct.classification import figures
+from hemoct.evaluation import comparison, comparison_step
 
 KIND = comparison_step.Kind(
     task=1, read=comparison.read, needed=("metrics.json", "predictions.csv"), compared=comparison.METRICS,
-    shares=plots_classification.MEASURED,
+    shares=figures.MEASURED,
 )  # fmt: skip
 
 

@@ -12,7 +12,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hemoct import cli, device, experiments, images, inference, tables, train
+from hemoct.base import cli, experiments, tables
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.classification import predict
+from hemoct.data import images
+from hemoct.training import device, fit
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,10 +27,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--refit", action="store_true", help="the one model of 01_train.py --refit instead of the fold models")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the table goes")
     parser.add_argument("--batch-size", type=cli.positive_int, default=64)
-    train.add_device_flags(parser)
+    fit.add_device_flags(parser)
     args = cli.parse(parser, argv, __file__)
 
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     experiment = work.task(1) / args.experiment
     folders = [work.need(experiment / "refit", "task1_classification/01_train.py --refit")] if args.refit else None
     folders = folders or experiments.with_model(work, 1, args.experiment)
@@ -34,12 +39,12 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--out {out} is a folder; name the file")
 
     made_from = [folder / name for folder in folders for name in ("best.pt", "model.json")]
-    run = cli.Run(__file__, args, out.parent, [*made_from, *args.images])
+    run = Run(__file__, args, out.parent, [*made_from, *args.images])
     if run.up_to_date():
         return
     with run:
         run.note(device=str(device.pick(args.device, args.threads)))
-        frame = inference.predict_files(images.find(args.images), folders, args)
+        frame = predict.predict_files(images.find(args.images), folders, args)
         run.wrote(tables.write_csv(out, frame))
     print(f"{work.show(out)}: {len(frame)} images, mean of {len(folders)} model(s)")
 

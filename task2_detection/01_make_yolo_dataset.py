@@ -11,31 +11,36 @@ Next    python task2_detection/02_train.py
 
 from __future__ import annotations
 
-from hemoct import box_data, cli, slice_data, yolo_export
+from hemoct.base import cli
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.data import slices
+from hemoct.detection import data as detection_data
+from hemoct.detection import export
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    slice_data.add_flags(parser)
+    slices.add_flags(parser)
     parser.add_argument("--format", default="yolo", choices=("yolo", "coco"), help="which files describe the boxes")
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     protocol = "given" if args.split == "given" else args.protocol
     inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]
-    place = {fold: yolo_export.folder(work, args.format, protocol, fold) for fold in slice_data.folds(args)}
-    runs = {fold: cli.Run(__file__, args, folder, inputs) for fold, folder in place.items()}
+    place = {fold: export.folder(work, args.format, protocol, fold) for fold in slices.folds(args)}
+    runs = {fold: Run(__file__, args, folder, inputs) for fold, folder in place.items()}
     due = [fold for fold in place if not runs[fold].up_to_date()]
     if not due:
         return
 
-    data = box_data.load(work, args.limit_patients)
-    sizes = yolo_export.sizes(work, data)
+    data = detection_data.load(work, args.limit_patients)
+    sizes = export.sizes(work, data)
     for fold in due:
         part = data.part_of(fold, args.protocol, args.split)
         with runs[fold] as run:
-            run.wrote(*yolo_export.WRITERS[args.format](place[fold], work, data, part, sizes))
+            run.wrote(*export.WRITERS[args.format](place[fold], work, data, part, sizes))
         counts = ", ".join(
-            f"{name} {(part == name).sum()} ({data.positive[part == name].sum()} with boxes)" for name in yolo_export.PARTS
+            f"{name} {(part == name).sum()} ({data.positive[part == name].sum()} with boxes)" for name in export.PARTS
         )
         print(f"{work.show(place[fold])}: {counts}")
 

@@ -19,7 +19,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hemoct import box_data, cli, detectors, device, images, models, slice_data, train, transforms
+from hemoct.base import cli
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run, folders_due
+from hemoct.base.workspace import Workspace
+from hemoct.data import images, slices
+from hemoct.detection import data as detection_data
+from hemoct.detection import networks
+from hemoct.training import augment, device, fit
+from hemoct.training import networks as training_networks
 
 AUGMENTATIONS = ("none", "ct", "ct-mosaic", "ultralytics")
 
@@ -27,20 +35,20 @@ AUGMENTATIONS = ("none", "ct", "ct-mosaic", "ultralytics")
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     experiment = work.task(2) / cli.experiment_name(parser, args, args.model, NAMED)
-    folders = [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
+    folders = [experiment / f"fold{fold}" for fold in slices.folds(args)]
     inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]
     inputs += [Path(args.weights)] if args.weights not in ("none", "coco") else []
-    runs = {folder: cli.Run(__file__, args, folder, inputs) for folder in folders}
-    due = cli.due(runs, args.overwrite)
+    runs = {folder: Run(__file__, args, folder, inputs) for folder in folders}
+    due = folders_due(runs, args.overwrite)
     if not due:
         return
-    family = detectors.family(args.model)
+    family = networks.family(args.model)
     family.stop_if_unfit(args)
     chosen = device.pick(args.device, args.threads)
-    data = box_data.load(work, args.limit_patients)
-    args.mirror = transforms.mirror_axis(args.mirror, data.layout)
+    data = detection_data.load(work, args.limit_patients)
+    args.mirror = augment.mirror_axis(args.mirror, data.layout)
     args.lr = args.lr or family.LR
     for folder in due:
         print(f"{work.show(folder)}: {args.model}, {', '.join(data.classes)}, {args.protocol} protocol")
@@ -63,9 +71,9 @@ def make_parser() -> argparse.ArgumentParser:
                        help="training slices without a box: all, or RATIO for each slice with one")  # fmt: skip
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
-    slice_data.add_flags(parser)
-    train.add_flags(parser, epochs=88, batch_size=4, lr=None)
-    train.add_device_flags(parser)
+    slices.add_flags(parser)
+    fit.add_flags(parser, epochs=88, batch_size=4, lr=None)
+    fit.add_device_flags(parser)
     return parser
 
 
@@ -82,7 +90,7 @@ NAMED = {
 }  # fmt: skip
 
 
-def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.Workspace, data: box_data.BoxData,
+def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: Workspace, data: detection_data.BoxData,
                chosen: torch.device) -> list[Path]:  # fmt: skip
     """Train one model and predict its fold; returns the files that were written."""
     fold = int(folder.name.removeprefix("fold"))
@@ -91,20 +99,20 @@ def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.W
     positive = data.positive
     for name, of_part in rows.items():
         if not positive[of_part].any():
-            raise cli.UserError(f"{folder.name}: no slice of {name} has a box; use more patients, or another --split")
+            raise UserError(f"{folder.name}: no slice of {name} has a box; use more patients, or another --split")
     share = None if args.negatives == "all" else args.negatives
-    rows["train"] = rows["train"][box_data.choose_negatives(positive[rows["train"]], share, args.seed + fold)]
+    rows["train"] = rows["train"][detection_data.choose_negatives(positive[rows["train"]], share, args.seed + fold)]
 
     mean, std = images.grey_statistics(images.cached(work, data.table, args.image_size), rows["train"])
-    spec = detectors.DetectorSpec(
+    spec = networks.DetectorSpec(
         image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
         splits_sha256=data.splits_sha256, model=args.model, classes=data.classes,
-        group_norm=detectors.family(args.model).group_norm(args.weights),
+        group_norm=networks.family(args.model).group_norm(args.weights),
     )  # fmt: skip
-    models.stop_if_trained_elsewhere(args.weights, spec)
+    training_networks.stop_if_trained_elsewhere(args.weights, spec)
     spec.family.train(folder, args, inputs, spec, work, data, rows, chosen)
     spec.save(folder)
-    written = detectors.predict_fold(work, folder, data, 4 * args.batch_size, chosen)
+    written = networks.predict_fold(work, folder, data, 4 * args.batch_size, chosen)
     return [*(folder / name for name in ("best.pt", "model.json", "history.csv")), *written]
 
 

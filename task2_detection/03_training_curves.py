@@ -12,28 +12,33 @@ is drawn as far as it came.
 
 from __future__ import annotations
 
-from hemoct import cli, experiments, histories, plots, plots_training, tables
+from hemoct.base import cli, experiments, tables
+from hemoct.base import figure as base_figure
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.detection import training_figures
+from hemoct.training import histories
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set")
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     for experiment in args.experiment or experiments.with_history(work, 2):
         folder = work.task(2) / experiment
         trainings = histories.read(work, experiment)
-        run = cli.Run(__file__, args, folder, histories.sources(work, experiment))
+        run = Run(__file__, args, folder, histories.sources(work, experiment))
         if run.up_to_date():
             continue
         with run:
             summary = histories.summary(trainings)
-            figure = plots_training.performance(
+            figure = training_figures.performance(
                 trainings, f"{experiment} on {work.dataset}: training of {len(trainings)} fold(s)"
             )
             run.wrote(
                 tables.write_csv(folder / "training_summary.csv", summary),
-                plots.save(figure, folder / "training_performance_summary.png"),
+                base_figure.save(figure, folder / "training_performance_summary.png"),
             )
         print(f"{work.show(folder)}:\n{summary.to_string(index=False, na_rep='-', float_format='{:.4g}'.format)}")
 

@@ -26,25 +26,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct import (
-    bootstrap,
-    box_data,
-    classification_tables,
-    cli,
-    detection,
-    detection_errors,
-    detection_tables,
-    experiments,
-    files,
-    meaning,
-    plots,
-    plots_classification,
-    plots_detection,
-    predictions,
-    tables,
-)
-from hemoct.box_data import BoxData
-from hemoct.detection import Detection
+from hemoct.base import cli, experiments, files, label_meaning, tables
+from hemoct.base import figure as base_figure
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.classification import figures as classification_figures
+from hemoct.classification import tables as classification_tables
+from hemoct.detection import data as detection_data
+from hemoct.detection import errors
+from hemoct.detection import evaluate as detection_evaluate
+from hemoct.detection import figures as detection_figures
+from hemoct.detection import tables as detection_tables
+from hemoct.detection.data import BoxData
+from hemoct.detection.evaluate import Detection
+from hemoct.evaluation import bootstrap, predictions
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 PREDICTED = ("predictions.csv", "model.json")
@@ -55,30 +50,30 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     predictions.add_flags(parser)
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     for experiment in args.experiment or experiments.trained(work, 2):
         evaluate(work, experiment, args)
 
 
-def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
+def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 2, experiment)
     seen, folder = predictions.place(work, 2, experiment, args)
     inputs = [fold / name for fold in folders for name in PREDICTED]
     inputs += [work.work / "splits.csv", *(seen.work / name for name in TABLES)]
     if args.on:
-        inputs += [detection.external_file(work, experiment, args.on), *(work.work / name for name in TABLES)]
-    run = cli.Run(__file__, args, folder, inputs)
+        inputs += [detection_evaluate.external_file(work, experiment, args.on), *(work.work / name for name in TABLES)]
+    run = Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return
     with run:
-        data = box_data.load(work, None if args.on else args.limit_patients)
-        frame, protocol = detection.read(work, experiment, data)
-        found = detection.evaluate(frame, data, tables.read_boxes(work))
+        data = detection_data.load(work, None if args.on else args.limit_patients)
+        frame, protocol = detection_evaluate.read(work, experiment, data)
+        found = detection_evaluate.evaluate(frame, data, tables.read_boxes(work))
         if args.on:
-            data, protocol = box_data.load(seen, args.limit_patients, split=False), "external"
-            frame = detection.read_external(work, experiment, seen, data)
-            found = detection.evaluate(frame, data, tables.read_boxes(seen), found.slices.rules)
+            data, protocol = detection_data.load(seen, args.limit_patients, split=False), "external"
+            frame = detection_evaluate.read_external(work, experiment, seen, data)
+            found = detection_evaluate.evaluate(frame, data, tables.read_boxes(seen), found.slices.rules)
         about = predictions.describe(work, 2, experiment, seen, protocol, folders)
         test = frame[frame["part"] == "test"].sort_values("image_id", kind="stable")
         if not args.on or args.limit_patients:  # else they stand there already, as they were read
@@ -91,10 +86,10 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
     print(classification_tables.summary(work, folder, content))
 
 
-def write_tables(run: cli.Run, folder: Path, found: Detection, about: dict, test: pd.DataFrame, seed: int) -> dict:
+def write_tables(run: Run, folder: Path, found: Detection, about: dict, test: pd.DataFrame, seed: int) -> dict:
     """Write the tables of an evaluation; returns the content of metrics.json."""
     per_patient = classification_tables.patients_table(found.slices, found.numbers)
-    content = detection.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
+    content = detection_evaluate.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
     text = [*predictions.headline(content), *detection_tables.report_lines(content)]
     tabled = {
         "per_patient": per_patient,
@@ -113,54 +108,56 @@ def write_tables(run: cli.Run, folder: Path, found: Detection, about: dict, test
     return content
 
 
-def write_errors(run: cli.Run, folder: Path, found: Detection, seen: cli.Workspace, data: BoxData, seed: int) -> dict:
+def write_errors(run: Run, folder: Path, found: Detection, seen: Workspace, data: BoxData, seed: int) -> dict:
     """Look at missed and false boxes in the images and write what is hard; returns the tables by name."""
-    true, false = detection_errors.true_boxes(found), detection_errors.false_boxes(found)
-    detection_errors.look(true, false, image_files(found, seen, data), meaning.LEFT_RIGHT.get(data.layout, "horizontal"))
-    table = detection_errors.errors(true, false)
+    true, false = errors.true_boxes(found), errors.false_boxes(found)
+    errors.look(true, false, image_files(found, seen, data), label_meaning.LEFT_RIGHT.get(data.layout, "horizontal"))
+    table = errors.errors(true, false)
     hard = {
         "errors": table,
-        "error_types": detection_errors.counts(table),
-        "size_and_brightness": detection_errors.by_quarter(found, true, bootstrap.RESAMPLES, seed),
+        "error_types": errors.counts(table),
+        "size_and_brightness": errors.by_quarter(found, true, bootstrap.RESAMPLES, seed),
     }
     run.wrote(*(tables.write_csv(folder / f"{name}.csv", written) for name, written in hard.items()))
     return hard
 
 
-def image_files(found: Detection, seen: cli.Workspace, data: BoxData) -> list[Path]:
+def image_files(found: Detection, seen: Workspace, data: BoxData) -> list[Path]:
     """The files of the test images, in order."""
     names = data.table.set_index("image_id")["image"].reindex(found.scene.table["image_id"])
     return [seen.raw / name for name in names]
 
 
-def draw(run: cli.Run, folder: Path, found: Detection, content: dict, hard: dict, seen: cli.Workspace, data: BoxData) -> None:
+def draw(run: Run, folder: Path, found: Detection, content: dict, hard: dict, seen: Workspace, data: BoxData) -> None:
     """Draw and save every figure that is not empty."""
     heading = predictions.headline(content)[0]
-    of_boxes = "; ".join(filter(None, [heading, f"box = {meaning.BOX[data.layout]}" if data.layout in meaning.BOX else None]))
+    of_boxes = "; ".join(
+        filter(None, [heading, f"box = {label_meaning.BOX[data.layout]}" if data.layout in label_meaning.BOX else None])
+    )
     figures = {
-        "confusion_matrix": plots_classification.confusion(found.slices, of_boxes),
-        "roc": plots_classification.roc(found.slices, content, of_boxes),
-        "pr": plots_classification.precision_recall(found.slices, content, of_boxes),
-        "threshold_tradeoff": plots_detection.threshold_tradeoff(found, of_boxes),
-        "box_precision_recall": plots_detection.box_precision_recall(found, content, of_boxes),
-        "froc": plots_detection.froc(found, content, of_boxes),
-        "localisation": plots_detection.localisation(content, of_boxes),
-        "error_types": plots_detection.error_types(hard["error_types"], of_boxes),
-        "size_and_brightness": plots_detection.size_and_brightness(hard["size_and_brightness"], of_boxes),
+        "confusion_matrix": classification_figures.confusion(found.slices, of_boxes),
+        "roc": classification_figures.roc(found.slices, content, of_boxes),
+        "pr": classification_figures.precision_recall(found.slices, content, of_boxes),
+        "threshold_tradeoff": detection_figures.threshold_tradeoff(found, of_boxes),
+        "box_precision_recall": detection_figures.box_precision_recall(found, content, of_boxes),
+        "froc": detection_figures.froc(found, content, of_boxes),
+        "localisation": detection_figures.localisation(content, of_boxes),
+        "error_types": detection_figures.error_types(hard["error_types"], of_boxes),
+        "size_and_brightness": detection_figures.size_and_brightness(hard["size_and_brightness"], of_boxes),
     }
-    run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
-    hardest = detection_errors.hardest(hard["errors"], HARDEST)
-    sheet = plots_detection.hard_cases(found, hardest, image_files(found, seen, data), data.layout, heading)
+    run.wrote(*(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+    hardest = errors.hardest(hard["errors"], HARDEST)
+    sheet = detection_figures.hard_cases(found, hardest, image_files(found, seen, data), data.layout, heading)
     if sheet is not None:
-        run.wrote(plots.save_image(sheet, folder / "hard_cases.png"))
+        run.wrote(base_figure.save_image(sheet, folder / "hard_cases.png"))
 
 
-def write_fold(run: cli.Run, fold: Path, found: Detection, about: dict, seed: int) -> None:
+def write_fold(run: Run, fold: Path, found: Detection, about: dict, seed: int) -> None:
     """metrics.json of one fold alone, where it has test slices."""
     of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
     if len(of_fold.scene):
         per_patient = classification_tables.patients_table(of_fold.slices, of_fold.numbers)
-        content = detection.report(of_fold, about, per_patient, bootstrap.RESAMPLES, seed)
+        content = detection_evaluate.report(of_fold, about, per_patient, bootstrap.RESAMPLES, seed)
         run.wrote(files.write_json(fold / "metrics.json", content))
 
 

@@ -22,20 +22,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hemoct import (
-    cli,
-    detectors,
-    device,
-    fusion,
-    image_files,
-    images,
-    plots_predicted,
-    predicting,
-    predictions,
-    tables,
-    train,
-)
-from hemoct.plots_boxes import BoxDrawing
+from hemoct.base import cli, tables
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.data import images, named_images
+from hemoct.detection import fusion, networks, predict
+from hemoct.detection.drawing import BoxDrawing
+from hemoct.evaluation import predictions, sheets
+from hemoct.training import device, fit
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 
@@ -52,63 +46,63 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where table and pictures go")
     parser.add_argument("--no-overlays", action="store_true", help="the table alone")
     parser.add_argument("--batch-size", type=cli.positive_int, default=16)
-    train.add_device_flags(parser)
+    fit.add_device_flags(parser)
     args = cli.parse(parser, argv, __file__)
     if bool(args.images) == bool(args.on):
         parser.error("name images or folders, or another data set with --on")
     if args.on and (args.out or args.no_overlays or args.threshold is not None):
         parser.error("--on writes every box to a table: --out, --no-overlays and --threshold do not go with it")
 
-    work = cli.workspace(args)
-    folders = predicting.models(work, args.experiment, args.fold, args.fuse or bool(args.on))
+    work = Workspace.of(args)
+    folders = predict.models(work, args.experiment, args.fold, args.fuse or bool(args.on))
     if args.on:
         predict_other(work, predictions.other(work, args.on), folders, args)
     else:
         predict_images(work, folders, args)
 
 
-def predict_images(work: cli.Workspace, folders: list[Path], args: argparse.Namespace) -> None:
+def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
     """Table and pictures of images from anywhere."""
     experiment = work.task(2) / args.experiment
     out = args.out or experiment / "predicted"
-    image_files.stop_if_taken(out, args.images, Path(__file__).stem, predicting.OUTPUTS)
+    named_images.stop_if_taken(out, args.images, Path(__file__).stem, predict.OUTPUTS)
     paths = list(dict.fromkeys(images.find(args.images)))
     tables_of_data = [work.work / name for name in (*TABLES, "splits.csv")]
-    run = cli.Run(__file__, args, out, [*sources(folders), experiment / "metrics.json", *tables_of_data, *args.images])
+    run = Run(__file__, args, out, [*sources(folders), experiment / "metrics.json", *tables_of_data, *args.images])
     if run.up_to_date():
         return
     with run:
         specs = fusion.read_specs(folders)
-        known = predicting.look_up(work, paths, specs)
-        threshold, chosen = image_files.threshold(2, experiment, folders, args.threshold, predicting.THRESHOLD)
+        known = predict.look_up(work, paths, specs)
+        threshold, chosen = named_images.threshold(2, experiment, folders, args.threshold, predict.THRESHOLD)
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), threshold=threshold, seen_in_training=int(known.seen.sum()))
         found = fusion.detect(known.paths, folders, args.batch_size, picked)
-        found = predicting.counted(found, threshold)
-        table = detectors.as_rows(known.table[["image"]], found, specs[0].classes)
-        run.wrote(*plots_predicted.replace(out, known, None if args.no_overlays else BoxDrawing(known, found)))
+        found = predict.counted(found, threshold)
+        table = networks.as_rows(known.table[["image"]], found, specs[0].classes)
+        run.wrote(*sheets.replace(out, known, None if args.no_overlays else BoxDrawing(known, found)))
         run.wrote(tables.write_csv(out / "predicted.csv", table))
     positive = sum(len(boxes) > 0 for boxes in found)
     print(f"{work.show(out)}: {len(paths)} images, {len(folders)} model(s), confidence from {threshold:.3g} up ({chosen})")
     print(f"  {positive} with a box, {table['confidence'].count()} boxes")
     if known.seen.any():
-        print(f"  mind: {known.seen.sum()} of the {len(paths)} images were {plots_predicted.SEEN}")
+        print(f"  mind: {known.seen.sum()} of the {len(paths)} images were {sheets.SEEN}")
 
 
-def predict_other(work: cli.Workspace, other: cli.Workspace, folders: list[Path], args: argparse.Namespace) -> None:
+def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
     """Every box on the labelled images of another data set, in the form of predictions.csv, for 04_evaluate.py --on."""
     out = work.task(2) / args.experiment / f"on-{other.dataset}"
-    run = cli.Run(__file__, args, out, [*sources(folders), other.raw, *(other.work / name for name in TABLES)])
+    run = Run(__file__, args, out, [*sources(folders), other.raw, *(other.work / name for name in TABLES)])
     if run.up_to_date():
         return
     with run:
         specs = fusion.read_specs(folders)
-        data = predicting.labelled(other, specs[0].classes)
+        data = predict.labelled(other, specs[0].classes)
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked))
         found = fusion.detect([other.raw / name for name in data.table["image"]], folders, args.batch_size, picked)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
-        run.wrote(tables.write_predictions(out, detectors.as_rows(about, found, specs[0].classes)))
+        run.wrote(tables.write_predictions(out, networks.as_rows(about, found, specs[0].classes)))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s)")
 
 

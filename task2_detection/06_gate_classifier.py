@@ -24,31 +24,20 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from hemoct import (
-    bootstrap,
-    classification_tables,
-    classifiers,
-    cli,
-    detectors,
-    device,
-    experiments,
-    files,
-    gate,
-    inference,
-    models,
-    plots,
-    plots_classification,
-    plots_gate,
-    predicted_boxes,
-    predictions,
-    slice_data,
-    tables,
-    train,
-    transforms,
-)
-from hemoct.batches import Store
-from hemoct.comparison import Evaluated
-from hemoct.slice_data import SliceData
+from hemoct.base import cli, experiments, figure, files, tables
+from hemoct.base.runs import Run, folders_due
+from hemoct.base.workspace import Workspace
+from hemoct.classification import figures, predict, train
+from hemoct.classification import tables as classification_tables
+from hemoct.data import slices as data_slices
+from hemoct.data.slices import SliceData
+from hemoct.detection import gate, gate_figures, networks, predictions
+from hemoct.evaluation import bootstrap
+from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation.comparison import Evaluated
+from hemoct.training import augment, device, fit
+from hemoct.training import networks as training_networks
+from hemoct.training.batches import Store
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 SHOWN = 6  # regions of each kind in the figure
@@ -59,16 +48,16 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if args.name.startswith("fold"):
         parser.error(f"--name {args.name} is a folder of the detector; choose another")
-    work = cli.workspace(args)
-    detector, protocol = predicted_boxes.folders(work, args.experiment, args.fold)
-    spec = detectors.DetectorSpec.read(detector[0])
+    work = Workspace.of(args)
+    detector, protocol = predictions.folders(work, args.experiment, args.fold)
+    spec = networks.DetectorSpec.read(detector[0])
     args.protocol, args.split = spec.protocol, spec.split
-    data = slice_data.load(work, None, args.label, args.limit_patients)
-    args.mirror = transforms.mirror_axis(args.mirror, data.layout)
+    data = data_slices.load(work, None, args.label, args.limit_patients)
+    args.mirror = augment.mirror_axis(args.mirror, data.layout)
     whole = gate.whole_slices(work, args.classifier, protocol, data.classes) if args.classifier else None
 
     runs = {folder: run_of(work, folder, args) for folder in detector}
-    for folder in cli.due(runs, args.overwrite, "give another --name, or --overwrite to replace it"):
+    for folder in folders_due(runs, args.overwrite, "give another --name, or --overwrite to replace it"):
         with runs[folder] as run:
             chosen = device.pick(args.device, args.threads)
             run.note(device=str(chosen))
@@ -86,22 +75,22 @@ def make_parser() -> argparse.ArgumentParser:
     group.add_argument("--margin", type=cli.number_from_0, default=0.25,
                        help="what is added at both ends of a box, in parts of its longer side")  # fmt: skip
     group.add_argument("--least-side", type=cli.positive_int, default=64, help="of a region, in pixels of the image")
-    classifiers.add_flags(parser, image_size=96)
-    slice_data.add_flags(parser, protocol=False)
-    train.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one)
-    train.add_device_flags(parser)
+    train.add_flags(parser, image_size=96)
+    data_slices.add_flags(parser, protocol=False)
+    fit.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one)
+    fit.add_device_flags(parser)
     return parser
 
 
-def run_of(work: cli.Workspace, detector: Path, args: argparse.Namespace) -> cli.Run:
+def run_of(work: Workspace, detector: Path, args: argparse.Namespace) -> Run:
     """The run record of one fold. What the gate is compared with does not change how it is trained."""
     training = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "classifier"})
-    inputs = [*(work.work / name for name in TABLES), *(detector / name for name in predicted_boxes.NEEDED)]
+    inputs = [*(work.work / name for name in TABLES), *(detector / name for name in predictions.NEEDED)]
     inputs += [Path(args.weights)] if args.weights not in ("none", "imagenet") else []
-    return cli.Run(__file__, training, detector.parent / args.name / detector.name, inputs)
+    return Run(__file__, training, detector.parent / args.name / detector.name, inputs)
 
 
-def train_fold(work: cli.Workspace, detector: Path, args: argparse.Namespace, inputs: dict, data: SliceData,
+def train_fold(work: Workspace, detector: Path, args: argparse.Namespace, inputs: dict, data: SliceData,
                chosen: torch.device) -> list[Path]:  # fmt: skip
     """Cut out the regions of one fold, train on them, predict its validation and test slices; returns the written files."""
     folder = detector.parent / args.name / detector.name
@@ -112,13 +101,13 @@ def train_fold(work: cli.Workspace, detector: Path, args: argparse.Namespace, in
     print(f"  {(regions.confidence == 0).sum()} of {len(squares)} slices have no box and are taken whole")
     store = Store(data.pixels, chosen)
     region = gate.describe(args.experiment, args.margin, args.least_side)
-    written = classifiers.train_fold(folder, args, inputs, data, store, region)
-    model, spec = models.load(folder, chosen, of_regions=True)
-    frame = inference.predict_parts(model, spec, data, store, 4 * args.batch_size)
+    written = train.train_fold(folder, args, inputs, data, store, region)
+    model, spec = training_networks.load(folder, chosen, of_regions=True)
+    frame = predict.predict_parts(model, spec, data, store, 4 * args.batch_size)
     return [*written, tables.write_predictions(folder, frame)]
 
 
-def compare(work: cli.Workspace, args: argparse.Namespace, protocol: str, data: SliceData, whole: Evaluated | None) -> None:
+def compare(work: Workspace, args: argparse.Namespace, protocol: str, data: SliceData, whole: Evaluated | None) -> None:
     """Join the folds that are trained with these flags, measure them, and set them beside the detector and whole slices."""
     place = work.task(2) / args.experiment / args.name
     there = experiments.folds(place, "predictions.csv")
@@ -129,13 +118,13 @@ def compare(work: cli.Workspace, args: argparse.Namespace, protocol: str, data: 
     inputs = [work.work / "boxes.csv", *(path / "predictions.csv" for path in (*folds, *detector))]
     kept = gate.classifier_folder(work, args.classifier) if args.classifier else None
     inputs += [kept / name for name in ("metrics.json", "predictions.csv")] if kept else []
-    run = cli.Run(__file__, args, place, inputs)
+    run = Run(__file__, args, place, inputs)
     if run.up_to_date():
         return
     with run:
         frame = pd.concat([tables.read_predictions(path) for path in folds], ignore_index=True)
         squares = gate.squares_of(work, detector, data, args.margin, args.least_side)
-        about = predictions.describe(work, 2, f"{args.experiment}/{args.name}", work, protocol, detector)
+        about = evaluation_predictions.describe(work, 2, f"{args.experiment}/{args.name}", work, protocol, detector)
         about |= gate.describe(args.experiment, args.margin, args.least_side)
         slices = data.table.set_index("image_id")["slice"]
         found = gate.measure(frame, squares, whole, about, slices, bootstrap.RESAMPLES, args.seed)
@@ -145,10 +134,10 @@ def compare(work: cli.Workspace, args: argparse.Namespace, protocol: str, data: 
             files.write_json(place / "metrics.json", found.content),
             tables.write_csv(place / "gate_comparison.csv", found.table),
             files.write_text(place / "gate_comparison.md", gate.text(found)),
-            plots.save(plots_classification.comparison(found.table, heading), place / "gate_comparison.png"),
+            figure.save(figures.comparison(found.table, heading), place / "gate_comparison.png"),
         )
-        shown = plots_gate.regions(work, data, found, squares, SHOWN)
-        run.wrote(*([plots.save(shown, place / "gate_regions.png")] if shown else []))
+        shown = gate_figures.regions(work, data, found, squares, SHOWN)
+        run.wrote(*([figure.save(shown, place / "gate_regions.png")] if shown else []))
     print(f"{work.show(place)}\n\n{gate.text(found)}", end="")
 
 

@@ -23,14 +23,19 @@ cross-validation is therefore one of validation slices; test predictions are tho
 
 from __future__ import annotations
 
-from hemoct import cli, mask_data, seg_export, slice_data
+from hemoct.base import cli
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.data import slices
+from hemoct.segmentation import data as segmentation_data
+from hemoct.segmentation import export
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    slice_data.add_flags(parser)
+    slices.add_flags(parser)
     parser.add_argument("--format", default="png", choices=("png", "nnunet"), help="folders of images and masks, or nnU-Net v2")
     parser.add_argument(
         "--mask-value", type=cli.whole_number, metavar="V", help="the lesion in masks of several values (palette: its index)"
@@ -41,29 +46,29 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--format nnunet writes all folds into one data set; name the fold to nnUNetv2_train")
     if args.dataset_id > 999:
         parser.error(f"--dataset-id {args.dataset_id} has more than three digits")
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     protocol = "given" if args.split == "given" else args.protocol
     if args.format == "nnunet":
-        targets = {seg_export.nnunet_folder(work, protocol, args.dataset_id): slice_data.folds(args)}
+        targets = {export.nnunet_folder(work, protocol, args.dataset_id): slices.folds(args)}
     else:
-        targets = {seg_export.folder(work, protocol, fold): [fold] for fold in slice_data.folds(args)}
+        targets = {export.folder(work, protocol, fold): [fold] for fold in slices.folds(args)}
     inputs = [*(work.work / name for name in TABLES), work.raw]
-    runs = {target: cli.Run(__file__, args, target, inputs) for target in targets}
+    runs = {target: Run(__file__, args, target, inputs) for target in targets}
     due = [target for target in targets if not runs[target].up_to_date()]
     if not due:
         return
 
-    data = mask_data.load(work, args.mask_value, args.limit_patients)
+    data = segmentation_data.load(work, args.mask_value, args.limit_patients)
     if args.format == "nnunet":
-        seg_export.stop_if_names_clash(data)
-    found = seg_export.look(work, data)
-    parts = {fold: seg_export.part_of(work, data, fold, args) for target in due for fold in targets[target]}
+        export.stop_if_names_clash(data)
+    found = export.look(work, data)
+    parts = {fold: export.part_of(work, data, fold, args) for target in due for fold in targets[target]}
     for target in due:
         of_target = {fold: parts[fold] for fold in targets[target]}
         with runs[target] as run:
-            run.wrote(*seg_export.WRITERS[args.format](target, work, data, of_target, found))
+            run.wrote(*export.WRITERS[args.format](target, work, data, of_target, found))
         for fold, part in of_target.items():
-            print(f"{work.show(target)} (fold {fold}): {seg_export.counts(data, found, part)}")
+            print(f"{work.show(target)} (fold {fold}): {export.counts(data, found, part)}")
 
 
 if __name__ == "__main__":

@@ -28,23 +28,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hemoct import (
-    cli,
-    device,
-    images,
-    lesion_windows,
-    mask_data,
-    models,
-    predicted_boxes,
-    segmenters,
-    segmenting,
-    slice_data,
-    splits,
-    tables,
-    train,
-    transforms,
-    weights,
-)
+from hemoct.base import cli, tables
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run, folders_due
+from hemoct.base.workspace import Workspace
+from hemoct.data import images, splits
+from hemoct.data import slices as data_slices
+from hemoct.detection import predictions
+from hemoct.segmentation import data as segmentation_data
+from hemoct.segmentation import lesion_windows, networks, train
+from hemoct.training import augment, device, weights
+from hemoct.training import fit as training_fit
+from hemoct.training import networks as training_networks
 
 TRUTH = "truth"
 TABLES = ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")
@@ -53,19 +48,19 @@ TABLES = ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-{args.encoder}", NAMED)
-    folders = [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
+    folders = [experiment / f"fold{fold}" for fold in data_slices.folds(args)]
     if args.split == "given" and args.validation != 1:
-        raise cli.UserError("--validation chooses among folds, and --split given has none; drop one of them")
+        raise UserError("--validation chooses among folds, and --split given has none; drop one of them")
     detector = detector_of(work, args)
-    runs = {folder: cli.Run(__file__, args, folder, inputs_of(work, args, detector.get(folder.name))) for folder in folders}
-    due = cli.due(runs, args.overwrite)
+    runs = {folder: Run(__file__, args, folder, inputs_of(work, args, detector.get(folder.name))) for folder in folders}
+    due = folders_due(runs, args.overwrite)
     if not due:
         return
     chosen = device.pick(args.device, args.threads)
-    data = mask_data.load(work, args.mask_value, args.limit_patients)
-    args.mirror = transforms.mirror_axis(args.mirror, data.layout)
+    data = segmentation_data.load(work, args.mask_value, args.limit_patients)
+    args.mirror = augment.mirror_axis(args.mirror, data.layout)
     args.image_size = args.image_size or SIZES[args.region]
     for folder in due:
         print(f"{work.show(folder)}: {args.model}, {args.encoder}, {args.region}, {args.protocol} protocol")
@@ -78,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", default="unet", choices=segmenters.ARCHITECTURES, help="architecture of segmentation_models_pytorch"
+        "--model", default="unet", choices=networks.ARCHITECTURES, help="architecture of segmentation_models_pytorch"
     )
     group.add_argument("--encoder", default="resnet34", help="resnet18, efficientnet-b0, mit_b0 ..., or tu-NAME for one of timm")
     group.add_argument("--weights", default="imagenet", help="of the encoder: imagenet, none; or a file with a state_dict")
@@ -88,8 +83,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--normalise", default="dataset", choices=("dataset", "window"),
                        help="grey values by mean and deviation of the data set, or of each window's own brain")  # fmt: skip
-    group.add_argument("--loss", default="bce-dice", choices=segmenters.LOSSES, help="what is minimised")
-    group.add_argument("--augment", default="affine", choices=segmenting.AUGMENTATIONS, help="on training windows only")
+    group.add_argument("--loss", default="bce-dice", choices=networks.LOSSES, help="what is minimised")
+    group.add_argument("--augment", default="affine", choices=train.AUGMENTATIONS, help="on training windows only")
     group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
                        help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip
     group.add_argument("--no-mirrored-mean", action="store_true", help="predict without the mean over the mirrored image")
@@ -109,9 +104,9 @@ def make_parser() -> argparse.ArgumentParser:
                        help="what is added at both ends of a box, in parts of its longer side")  # fmt: skip
     group.add_argument("--least-side", type=cli.positive_int, help="of a window, in pixels of the image; default: the image size")
     group.add_argument("--upper-bound", action="store_true", help="predict around true boxes too, into EXPERIMENT/truth-boxes")
-    slice_data.add_flags(parser)
-    train.add_flags(parser, epochs=40, batch_size=16, lr=1e-3, batch=cli.above_one, ema=0.0)
-    train.add_device_flags(parser)
+    data_slices.add_flags(parser)
+    training_fit.add_flags(parser, epochs=40, batch_size=16, lr=1e-3, batch=cli.above_one, ema=0.0)
+    training_fit.add_device_flags(parser)
     return parser
 
 
@@ -128,72 +123,68 @@ NAMED = {
 }  # fmt: skip
 
 
-def detector_of(work: cli.Workspace, args: argparse.Namespace) -> dict[str, Path]:
+def detector_of(work: Workspace, args: argparse.Namespace) -> dict[str, Path]:
     """The folder of the detector of each fold; empty where none is asked."""
     if args.region == "slice" or args.boxes == TRUTH:
         if args.upper_bound:
-            raise cli.UserError("--upper-bound is for --region box with a detector's boxes: it asks what true boxes would give")
+            raise UserError("--upper-bound is for --region box with a detector's boxes: it asks what true boxes would give")
         return {}
     if tables.read_boxes(work).empty:
-        raise cli.UserError(f"{work.dataset} has no boxes to look around; add --region slice: the network sees whole slices")
+        raise UserError(f"{work.dataset} has no boxes to look around; add --region slice: the network sees whole slices")
     fold = "0" if args.split == "given" else args.fold
-    found, protocol = predicted_boxes.folders(work, args.boxes, fold)
+    found, protocol = predictions.folders(work, args.boxes, fold)
     wanted = "given" if args.split == "given" else args.protocol
     if protocol != wanted:
-        raise cli.UserError(
-            f"--boxes {args.boxes} has the protocol {protocol}, not {wanted}: test patients would leak; name another"
-        )
-    missing = {f"fold{number}" for number in slice_data.folds(args)} - {folder.name for folder in found}
+        raise UserError(f"--boxes {args.boxes} has the protocol {protocol}, not {wanted}: test patients would leak; name another")
+    missing = {f"fold{number}" for number in data_slices.folds(args)} - {folder.name for folder in found}
     if missing:
-        raise cli.UserError(
-            f"--boxes {args.boxes} lacks {', '.join(sorted(missing))}; train its other folds, or choose with --fold"
-        )
+        raise UserError(f"--boxes {args.boxes} lacks {', '.join(sorted(missing))}; train its other folds, or choose with --fold")
     return {folder.name: folder for folder in found}
 
 
-def inputs_of(work: cli.Workspace, args: argparse.Namespace, detector: Path | None) -> list[Path]:
+def inputs_of(work: Workspace, args: argparse.Namespace, detector: Path | None) -> list[Path]:
     inputs = [work.raw, *(work.work / name for name in TABLES)]  # a mask that was mended changes no table
-    inputs += [detector / name for name in predicted_boxes.NEEDED] if detector else []
-    return inputs + ([Path(args.weights)] if args.weights not in models.WORDS else [])
+    inputs += [detector / name for name in predictions.NEEDED] if detector else []
+    return inputs + ([Path(args.weights)] if args.weights not in training_networks.WORDS else [])
 
 
-def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: cli.Workspace, data: mask_data.MaskData,
+def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: Workspace, data: segmentation_data.MaskData,
                detector: Path | None, chosen: torch.device) -> list[Path]:  # fmt: skip
     """Train one model and predict its fold; returns the files that were written."""
     source = args.image_size if args.region == "slice" else int(images.sizes(work, data.table).max())
-    positive = mask_data.positive(mask_data.cached(work, data, source))
+    positive = segmentation_data.positive(segmentation_data.cached(work, data, source))
     part = data.part_of(fold_of(folder), args.protocol, args.split, args.validation)
     rows = {name: np.flatnonzero((part == name) & data.known) for name in ("train", "val")}
     for name, of_part in rows.items():
         if not positive[of_part].any():
-            raise cli.UserError(f"{folder.name}: no mask of {name} has a pixel; use more patients, or another --split")
+            raise UserError(f"{folder.name}: no mask of {name} has a pixel; use more patients, or another --split")
     spec = spec_of(folder, args, work, data, source, rows["train"])
-    models.stop_if_trained_elsewhere(args.weights, spec)
+    training_networks.stop_if_trained_elsewhere(args.weights, spec)
     torch.manual_seed(args.seed)
-    model = segmenters.build(spec, args.weights)
-    slices = segmenting.Slices(work, data, spec, chosen)
+    model = networks.build(spec, args.weights)
+    slices = train.Slices(work, data, spec, chosen)
     seen = lesion_windows.plan(work, data, spec, detector, part, positive, args.negatives)
-    scored = segmenting.Scored.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
-    watched, loss_of = seen.asked.of(rows["val"]), segmenters.loss_function(args.loss)
+    scored = train.Scored.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
+    watched, loss_of = seen.asked.of(rows["val"]), networks.loss_function(args.loss)
 
-    fit = train.Fit(model, folder, args, inputs, -(-len(seen.learned) // args.batch_size), chosen, criterion="val_dice")
+    fit = training_fit.Fit(model, folder, args, inputs, -(-len(seen.learned) // args.batch_size), chosen, criterion="val_dice")
     bound = folder.parent / "truth-boxes" / folder.name
     if fit.best_epoch == 0:
         spec.save(folder)
         shutil.rmtree(bound, ignore_errors=True)  # that of an earlier model would be taken for this one's
     for epoch in fit.epochs():
-        loss = segmenting.one_epoch(fit, slices, seen.learned, loss_of, epoch)
-        fit.log(epoch, train_loss=loss, **segmenting.validate(fit, scored, watched, loss_of))
+        loss = train.one_epoch(fit, slices, seen.learned, loss_of, epoch)
+        fit.log(epoch, train_loss=loss, **train.validate(fit, scored, watched, loss_of))
     print(f"  best epoch {fit.best_epoch}")
 
-    models.load_trained(model, folder, args.model)
+    training_networks.load_trained(model, folder, args.model)
     if detector:
         honest = args.validation == 1  # else the detector has learned from these slices: it is surer there than on test
-        least = segmenting.choose_confidence(model, scored, watched, 4 * args.batch_size) if honest else UNCHOSEN
+        least = train.choose_confidence(model, scored, watched, 4 * args.batch_size) if honest else UNCHOSEN
         spec = replace(spec, least_confidence=least)
         print(f"  boxes of confidence {spec.least_confidence:g} and more")
     spec.save(folder)
-    predict = partial(segmenting.write_probabilities, work, model, slices, data, part, 4 * args.batch_size)
+    predict = partial(train.write_probabilities, work, model, slices, data, part, 4 * args.batch_size)
     written = predict(folder, seen.asked.least(spec.least_confidence))
     if args.upper_bound:
         written += [replace(spec, boxes=TRUTH, least_confidence=0.0).save(bound), *predict(bound, seen.true)]
@@ -204,14 +195,14 @@ def fold_of(folder: Path) -> int:
     return int(folder.name.removeprefix("fold"))
 
 
-def spec_of(folder: Path, args: argparse.Namespace, work: cli.Workspace, data: mask_data.MaskData, source: int,
-            rows: np.ndarray) -> segmenters.SegmenterSpec:  # fmt: skip
+def spec_of(folder: Path, args: argparse.Namespace, work: Workspace, data: segmentation_data.MaskData, source: int,
+            rows: np.ndarray) -> networks.SegmenterSpec:  # fmt: skip
     """model.json of a fold that learns from slices `rows` in squares of `source` pixels."""
-    encoder = segmenters.timm_name(args.encoder)
+    encoder = networks.timm_name(args.encoder)
     mean, std = images.grey_statistics(images.cached(work, data.table, source), rows)
-    mean, std = models.normalisation(encoder, args.weights, mean, std)
+    mean, std = training_networks.normalisation(encoder, args.weights, mean, std)
     of_boxes = {"boxes": args.boxes, "margin": args.margin, "least_side": args.least_side or args.image_size}
-    return segmenters.SegmenterSpec(
+    return networks.SegmenterSpec(
         image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold_of(folder),
         splits_sha256=data.splits_sha256, model=args.model, encoder=args.encoder, context=args.context, source_size=source,
         mirror=None if args.no_mirrored_mean else args.mirror, mask_value=args.mask_value, region=args.region,

@@ -23,49 +23,43 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hemoct import (
-    bootstrap,
-    classification_tables,
-    cli,
-    ensemble,
-    experiments,
-    external,
-    files,
-    mask_data,
-    plots,
-    plots_segmentation,
-    predicted_masks,
-    predictions,
-    segmentation,
-    segmentation_report,
-    segmentation_tables,
-    tables,
-)
-from hemoct.segmentation import Segmentation
+from hemoct.base import cli, experiments, files, tables
+from hemoct.base import figure as base_figure
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.classification import tables as classification_tables
+from hemoct.evaluation import bootstrap, external
+from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.segmentation import data as segmentation_data
+from hemoct.segmentation import ensemble, predictions, report_tables
+from hemoct.segmentation import evaluate as segmentation_evaluate
+from hemoct.segmentation import figures as segmentation_figures
+from hemoct.segmentation import tables as segmentation_tables
+from hemoct.segmentation.evaluate import Segmentation
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
-OF_FOLD = (*predicted_masks.NEEDED, "history.csv")
+OF_FOLD = (*predictions.NEEDED, "history.csv")
 HISTORY = ("epoch", "train_loss", "val_dice")
 EXAMPLES = 2  # slices of each kind: best, median, worst
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    predictions.add_flags(parser)
+    evaluation_predictions.add_flags(parser)
     parser.add_argument("--mask-value", type=cli.whole_number, metavar="V",
                         help="with --on: the lesion in masks of several values of that data set")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
     if args.mask_value is not None and not args.on:
         parser.error("--mask-value goes with --on; of the data of the training model.json tells it")
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     for experiment in args.experiment or (external.predicted(work, 3, args.on) if args.on else experiments.trained(work, 3)):
         evaluate(work, experiment, args)
 
 
-def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
+def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
-    folders = predictions.fold_folders(work, 3, experiment)
-    seen, folder = predictions.place(work, 3, experiment, args)
+    folders = evaluation_predictions.fold_folders(work, 3, experiment)
+    seen, folder = evaluation_predictions.place(work, 3, experiment, args)
     inputs = [fold / name for fold in folders for name in OF_FOLD] + [work.work / name for name in TABLES]
     inputs.append(seen.raw)  # a mask that was mended changes no table
     if args.on:
@@ -73,45 +67,45 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         maps = external.folder(work, 3, experiment, args.on)
         inputs += [external.predictions_csv(work, 3, experiment, args.on, models), maps / "probability"]
         inputs += [work.task(3) / experiment / "metrics.json", *(seen.work / name for name in TABLES[:2])]
-    run = cli.Run(__file__, args, folder, inputs)
+    run = Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return
     with run:
-        told = predicted_masks.spec(work, folders)
+        told = predictions.spec(work, folders)
         if args.on:
-            data, protocol = mask_data.load(seen, args.mask_value, args.limit_patients, split=False), "external"
-            frame, places = predicted_masks.read_external(work, experiment, seen, data, models), {"mean": maps}
-            rule = segmentation.frozen(work, experiment, models)
-            found = segmentation.evaluate_external(seen, maps, frame, data, rule)
+            data, protocol = segmentation_data.load(seen, args.mask_value, args.limit_patients, split=False), "external"
+            frame, places = predictions.read_external(work, experiment, seen, data, models), {"mean": maps}
+            rule = segmentation_evaluate.frozen(work, experiment, models)
+            found = segmentation_evaluate.evaluate_external(seen, maps, frame, data, rule)
         else:
-            data = mask_data.load(work, told.get("mask_value"), args.limit_patients)
-            frame, protocol = predicted_masks.read(work, experiment, data)
-            found = segmentation.evaluate(work, experiment, frame, data)
+            data = segmentation_data.load(work, told.get("mask_value"), args.limit_patients)
+            frame, protocol = predictions.read(work, experiment, data)
+            found = segmentation_evaluate.evaluate(work, experiment, frame, data)
             places = {int(fold.name.removeprefix("fold")): fold for fold in folders}
-        about = predictions.describe(work, 3, experiment, seen, protocol, folders)
-        about = segmentation_report.describe(about, told, data.layout)
-        content = segmentation_report.report(found, about, bootstrap.RESAMPLES, args.seed)
-        chosen = segmentation.examples(found, EXAMPLES)
-        shown = predicted_masks.with_images(seen, data, places, chosen)
+        about = evaluation_predictions.describe(work, 3, experiment, seen, protocol, folders)
+        about = report_tables.describe(about, told, data.layout)
+        content = report_tables.report(found, about, bootstrap.RESAMPLES, args.seed)
+        chosen = segmentation_evaluate.examples(found, EXAMPLES)
+        shown = predictions.with_images(seen, data, places, chosen)
         cases = list(zip(chosen.itertuples(), shown, strict=True))
-        histories = {} if args.on else predictions.histories(folders, HISTORY)
+        histories = {} if args.on else evaluation_predictions.histories(folders, HISTORY)
         write_tables(run, folder, found, content)
         draw(run, folder, found, content, histories, cases)
         for fold in folders if folder == folders[0].parent else []:
             of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
             if len(of_fold.table):
-                of_fold = segmentation_report.report(of_fold, about, bootstrap.RESAMPLES, args.seed)
+                of_fold = report_tables.report(of_fold, about, bootstrap.RESAMPLES, args.seed)
                 run.wrote(files.write_json(fold / "metrics.json", of_fold))
     print(classification_tables.summary(work, folder, content))
 
 
-def write_tables(run: cli.Run, folder: Path, found: Segmentation, content: dict) -> None:
+def write_tables(run: Run, folder: Path, found: Segmentation, content: dict) -> None:
     """Write metrics.json and all CSV files."""
     tabled = {
         "segmentation_metrics": segmentation_tables.metrics_table(found, content),
         "per_slice": segmentation_tables.per_slice(found),
         "per_patient": segmentation_tables.per_patient(found),
-        "volume_agreement": segmentation_report.agreement(found),
+        "volume_agreement": report_tables.agreement(found),
         "slice_pixels": found.pixels.sort_values(["image_id", "fold"]),
     }
     run.wrote(
@@ -120,18 +114,18 @@ def write_tables(run: cli.Run, folder: Path, found: Segmentation, content: dict)
     )
 
 
-def draw(run: cli.Run, folder: Path, found: Segmentation, content: dict, histories: dict, cases: list) -> None:
+def draw(run: Run, folder: Path, found: Segmentation, content: dict, histories: dict, cases: list) -> None:
     """Draw and save every figure that is not empty."""
-    heading = "; ".join(filter(None, [predictions.headline(content)[0], content["labels_mean"]]))
+    heading = "; ".join(filter(None, [evaluation_predictions.headline(content)[0], content["labels_mean"]]))
     figures = {
-        "confusion_matrix": plots_segmentation.confusion(content, heading),
-        "dice_and_size": plots_segmentation.dice_and_size(found, heading),
-        "volumes": plots_segmentation.volumes(found, heading),
-        "threshold": plots_segmentation.threshold(found, heading),
-        "training_curves": plots_segmentation.training(histories, heading),
-        "examples": plots_segmentation.examples(cases, heading),
+        "confusion_matrix": segmentation_figures.confusion(content, heading),
+        "dice_and_size": segmentation_figures.dice_and_size(found, heading),
+        "volumes": segmentation_figures.volumes(found, heading),
+        "threshold": segmentation_figures.threshold(found, heading),
+        "training_curves": segmentation_figures.training(histories, heading),
+        "examples": segmentation_figures.examples(cases, heading),
     }
-    run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+    run.wrote(*(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
 
 
 if __name__ == "__main__":

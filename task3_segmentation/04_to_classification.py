@@ -16,31 +16,27 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hemoct import (
-    bootstrap,
-    classification,
-    classification_tables,
-    cli,
-    experiments,
-    files,
-    masks_to_slices,
-    plots,
-    plots_classification,
-    predictions,
-    tables,
-)
+from hemoct.base import cli, experiments, files, tables
+from hemoct.base import figure as base_figure
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.classification import evaluate
+from hemoct.classification import figures as classification_figures
+from hemoct.classification import tables as classification_tables
+from hemoct.evaluation import bootstrap, predictions
+from hemoct.segmentation import slices as segmentation_slices
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all that are evaluated")
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     for experiment in args.experiment or experiments.evaluated(work, 3):
         classify(work, experiment, args)
 
 
-def classify(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
+def classify(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Classify the slices of one experiment and write all its files."""
     source = work.task(3) / experiment
     folder = source / "classification"
@@ -49,14 +45,14 @@ def classify(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         source / "metrics.json",
         *(work.work / name for name in ("labels.csv", "dataset.json")),
     ]
-    run = cli.Run(__file__, args, folder, inputs)
+    run = Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return
-    frame, missing = masks_to_slices.read(work, source)
+    frame, missing = segmentation_slices.read(work, source)
     with run:
-        found = masks_to_slices.evaluate(frame)
-        best = masks_to_slices.ceiling(found, frame)
-        compared = masks_to_slices.comparison(found, best, bootstrap.RESAMPLES, args.seed)
+        found = segmentation_slices.evaluate(frame)
+        best = segmentation_slices.ceiling(found, frame)
+        compared = segmentation_slices.comparison(found, best, bootstrap.RESAMPLES, args.seed)
         content = write_tables(run, work, source, folder, found, missing, args.seed)
         draw(run, folder, found, content)
         run.wrote(tables.write_csv(folder / "slice_comparison.csv", compared))
@@ -65,15 +61,15 @@ def classify(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
     print(shown.to_string(index=False, float_format="{:.4f}".format, na_rep="null"))
 
 
-def write_tables(run: cli.Run, work: cli.Workspace, source: Path, folder: Path, found: classification.Evaluation, missing: int,
+def write_tables(run: Run, work: Workspace, source: Path, folder: Path, found: evaluate.Evaluation, missing: int,
                  seed: int) -> dict:  # fmt: skip
     """Write metrics.json and the tables of slices; returns the content of metrics.json."""
     slices = tables.read_labels(work, tables.read_dataset(work)).set_index("image_id")["slice"]
     per_patient = classification_tables.patients_table(found, slices)
     told = files.read_json(source / "metrics.json")
     about = {name: told[name] for name in predictions.ABOUT if name in told}
-    content = classification.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
-    content["notes"] = [*content["notes"], *masks_to_slices.notes(found, missing), *told["notes"]]
+    content = evaluate.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
+    content["notes"] = [*content["notes"], *segmentation_slices.notes(found, missing), *told["notes"]]
     points = classification_tables.operating_points(found, bootstrap.RESAMPLES, seed)
     run.wrote(
         files.write_json(folder / "metrics.json", content),
@@ -86,15 +82,15 @@ def write_tables(run: cli.Run, work: cli.Workspace, source: Path, folder: Path, 
     return content
 
 
-def draw(run: cli.Run, folder: Path, found: classification.Evaluation, content: dict) -> None:
+def draw(run: Run, folder: Path, found: evaluate.Evaluation, content: dict) -> None:
     """Draw and save the figures."""
     heading = f"from predicted masks: {predictions.headline(content)[0]}"
     figures = {
-        "confusion_matrix": plots_classification.confusion(found, heading),
-        "roc": plots_classification.roc(found, content, heading),
-        "pr": plots_classification.precision_recall(found, content, heading),
+        "confusion_matrix": classification_figures.confusion(found, heading),
+        "roc": classification_figures.roc(found, content, heading),
+        "pr": classification_figures.precision_recall(found, content, heading),
     }
-    run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+    run.wrote(*(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
 
 
 if __name__ == "__main__":

@@ -30,28 +30,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hemoct import (
-    cli,
-    device,
-    ensemble,
-    external,
-    files,
-    image_files,
-    images,
-    mask_data,
-    mask_files,
-    plots_predicted,
-    predicting,
-    predictions,
-    segment_files,
-    tables,
-    train,
-)
-from hemoct.image_files import ImageFiles
-from hemoct.plots_masks import MaskDrawing
-from hemoct.segment_files import Places
-from hemoct.segmentation_metrics import LEVELS
-from hemoct.segmenters import SegmenterSpec
+from hemoct.base import cli, files, tables
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.data import images, named_images
+from hemoct.data.named_images import ImageFiles
+from hemoct.detection import predict as detection_predict
+from hemoct.evaluation import external, predictions, sheets
+from hemoct.segmentation import data as segmentation_data
+from hemoct.segmentation import ensemble, mask_files, predict
+from hemoct.segmentation.drawing import MaskDrawing
+from hemoct.segmentation.metrics import LEVELS
+from hemoct.segmentation.networks import SegmenterSpec
+from hemoct.segmentation.predict import Places
+from hemoct.training import device, fit
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -63,11 +55,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("name images or folders, or another data set with --on")
     if args.on and (args.out or args.no_overlays or args.threshold is not None or args.spacing or args.boxes_from):
         parser.error("--on writes probabilities: --threshold, --boxes-from, --spacing, --out, --no-overlays do not go with it")
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     folders = ensemble.model_folders(work, args.experiment, args.fold)
-    specs = segment_files.read_specs(folders)
+    specs = predict.read_specs(folders)
     alone = specs[0].region == "slice" or args.boxes_from is not None
-    detectors = [] if alone else segment_files.detector_folders(work, folders, specs)
+    detectors = [] if alone else predict.detector_folders(work, folders, specs)
     if args.on:
         predict_other(work, predictions.other(work, args.on), folders, detectors, specs, args)
     else:
@@ -75,35 +67,35 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def predict_images(
-    work: cli.Workspace, folders: list[Path], detectors: list[Path], specs: list[SegmenterSpec], args: argparse.Namespace
+    work: Workspace, folders: list[Path], detectors: list[Path], specs: list[SegmenterSpec], args: argparse.Namespace
 ) -> None:
     """Masks, tables and pictures of images from anywhere."""
     experiment = work.task(3) / args.experiment
-    of_detector = work.task(2) / (specs[0].boxes or segment_files.TRUTH)
+    of_detector = work.task(2) / (specs[0].boxes or predict.TRUTH)
     out = args.out or experiment / "predicted"
-    image_files.stop_if_taken(out, args.images, Path(__file__).stem, mask_files.OUTPUTS)
+    named_images.stop_if_taken(out, args.images, Path(__file__).stem, mask_files.OUTPUTS)
     paths = list(dict.fromkeys(images.find(args.images)))
 
     sources = [*made_by(folders, detectors), *(place / "metrics.json" for place in (experiment, of_detector))]
     sources += [*(work.work / name for name in TABLES), *args.images, *([args.boxes_from] if args.boxes_from else [])]
-    run = cli.Run(__file__, args, out, sources)
+    run = Run(__file__, args, out, sources)
     if run.up_to_date():
         return
     with run:
-        shown = image_files.look_up(work, paths, specs)
+        shown = named_images.look_up(work, paths, specs)
         pixel = mask_files.per_pixel(work, shown, args.spacing)
-        level, chosen = image_files.threshold(3, experiment, folders, level_of(args.threshold), LEVELS / 2)
+        level, chosen = named_images.threshold(3, experiment, folders, level_of(args.threshold), LEVELS / 2)
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), threshold=level, seen_in_training=int(shown.seen.sum()))
-        certain, _ = image_files.threshold(2, of_detector, detectors, None, predicting.THRESHOLD)
+        certain, _ = named_images.threshold(2, of_detector, detectors, None, detection_predict.THRESHOLD)
         places = places_of(shown, detectors, specs, certain, args)
         lesions = places.lesions if places else None
         with files.replacing_folder(out / "masks") as masks:
-            found = segment_files.probabilities(shown, folders, places, args.batch_size, picked)
+            found = predict.probabilities(shown, folders, places, args.batch_size, picked)
             table = mask_files.write(masks, shown, found, level, lesions)
             predicted, truth = table["predicted_px"].to_numpy(int), mask_files.truth(work, shown)
             drawing = MaskDrawing(shown, masks, predicted, lesions, truth, specs[0].mask_value)
-            run.wrote(*plots_predicted.replace(out, shown, None if args.no_overlays else drawing))
+            run.wrote(*sheets.replace(out, shown, None if args.no_overlays else drawing))
         volumes = mask_files.per_group(table, pixel)
         run.wrote(out / "masks", tables.write_csv(out / "predicted.csv", table), tables.write_csv(out / "volumes.csv", volumes))
     print(f"{work.show(out)}: {len(paths)} images, {len(folders)} model(s), ", end="")
@@ -111,27 +103,27 @@ def predict_images(
     units = " and ".join(sorted(volumes["unit"].unique()))
     print(f"  {(predicted > 0).sum()} with a mask; {len(volumes)} patient(s) or folder(s), volumes in {units}")
     if shown.seen.any():
-        print(f"  mind: {shown.seen.sum()} of the {len(paths)} images were {plots_predicted.SEEN}")
+        print(f"  mind: {shown.seen.sum()} of the {len(paths)} images were {sheets.SEEN}")
 
 
 def predict_other(
-    work: cli.Workspace, other: cli.Workspace, folders: list[Path], detectors: list[Path], specs: list[SegmenterSpec],
+    work: Workspace, other: Workspace, folders: list[Path], detectors: list[Path], specs: list[SegmenterSpec],
     args: argparse.Namespace,
 ) -> None:  # fmt: skip
     """Probability maps of all slices of another data set, in the form of a fold's, for 03_evaluate.py --on."""
     out = external.folder(work, 3, args.experiment, other.dataset)
-    run = cli.Run(__file__, args, out, [*made_by(folders, detectors), other.raw, *(other.work / name for name in TABLES[:2])])
+    run = Run(__file__, args, out, [*made_by(folders, detectors), other.raw, *(other.work / name for name in TABLES[:2])])
     if run.up_to_date():
         return
     with run:
-        data = mask_data.load(other, split=False)
-        shown = image_files.look_up(other, [other.raw / name for name in data.table["image"]], specs=())
+        data = segmentation_data.load(other, split=False)
+        shown = named_images.look_up(other, [other.raw / name for name in data.table["image"]], specs=())
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked))
-        places = places_of(shown, detectors, specs, predicting.THRESHOLD, args)
+        places = places_of(shown, detectors, specs, detection_predict.THRESHOLD, args)
         peaks = []
         with files.replacing_folder(out / "probability") as maps:
-            found = segment_files.probabilities(shown, folders, places, args.batch_size, picked)
+            found = predict.probabilities(shown, folders, places, args.batch_size, picked)
             for image_id, (_, mean) in zip(shown.table["image_id"], found, strict=True):
                 Image.fromarray(np.rint(mean).astype(np.uint8)).save(maps / f"{image_id}.png")
                 peaks.append(round(float(mean.max())))
@@ -160,7 +152,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where masks, tables and pictures go")
     parser.add_argument("--no-overlays", action="store_true", help="masks and tables alone")
     parser.add_argument("--batch-size", type=cli.positive_int, default=16)
-    train.add_device_flags(parser)
+    fit.add_device_flags(parser)
     return parser
 
 
@@ -177,10 +169,10 @@ def places_of(
         found, others = mask_files.boxes_from(args.boxes_from, shown)
         told = f", {others} row(s) are of other images" if others else ""
         print(f"{args.boxes_from}: boxes on {sum(len(boxes) > 0 for boxes in found)} of {len(found)} images{told}")
-        return segment_files.given(found, specs, certain)
+        return predict.given(found, specs, certain)
     if not detectors:
         return None
-    return segment_files.detect(shown.paths, detectors, specs, certain, args.batch_size, device.pick(args.device, args.threads))
+    return predict.detect(shown.paths, detectors, specs, certain, args.batch_size, device.pick(args.device, args.threads))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Estimate the bleeding itself, for which no label exists: its bright core in each predicted box, and ABC/2 of the boxes.
 
-An unvalidated estimate (hemoct.hematoma says how): there is nothing to compare it with but itself. Boxes are those that the
+An unvalidated estimate (segmentation.hematoma says how): there is nothing to compare it with but itself. Boxes are those that the
 detector of a fold predicted on its test slices, from its validation threshold up. Beside it stands the edema that a
 segmentation experiment predicted on the same slices.
 
@@ -14,7 +14,14 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
-from hemoct import cli, core_and_edema, files, hematoma, mask_data, plots, plots_hematoma, predicted_boxes, tables
+from hemoct.base import cli, files, tables
+from hemoct.base import figure as base_figure
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.detection import predictions
+from hemoct.segmentation import core_and_edema, hematoma, hematoma_figures
+from hemoct.segmentation import data as segmentation_data
 
 TABLES = ("labels.csv", "splits.csv", "dataset.json")
 SHOWN = 8  # patients in the figure
@@ -25,25 +32,25 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--experiment", required=True, help="of task 3: whose edema stands beside the core")
     parser.add_argument("--boxes", required=True, metavar="EXPERIMENT", help="of task 2: in whose boxes the core is looked for")
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     experiment = work.task(3) / args.experiment
     edema = [
         work.need(experiment / name, "task3_segmentation/03_evaluate.py") for name in ("per_patient.csv", "slice_pixels.csv")
     ]
     patients = tables.read_csv(edema[0], ["patient", "fold", "true_volume", "predicted_volume", "unit"])
-    folders, protocol = predicted_boxes.folders(work, args.boxes, "all")
+    folders, protocol = predictions.folders(work, args.boxes, "all")
     of_edema = files.read_json(experiment / "metrics.json")["protocol"]
     if protocol != of_edema:
-        raise cli.UserError(
+        raise UserError(
             f"--boxes {args.boxes} has the protocol {protocol}, {args.experiment} {of_edema}: they test other slices; "
             "name boxes of the same protocol"
         )
     inputs = [*edema, folders[0].parent / "metrics.json", *(folder / "predictions.csv" for folder in folders)]
     folder = experiment / "hematoma"
-    run = cli.Run(__file__, args, folder, [*inputs, *(work.work / name for name in TABLES)])
+    run = Run(__file__, args, folder, [*inputs, *(work.work / name for name in TABLES)])
     if run.up_to_date():
         return
-    data = mask_data.load(work)
+    data = segmentation_data.load(work)
     boxes = core_and_edema.test_boxes(work, args.boxes, data, sorted(patients["fold"].unique()))
     with run:
         rows = data.table["patient"].isin(patients["patient"])
@@ -53,13 +60,13 @@ def main(argv: list[str] | None = None) -> None:
         heading = f"{args.experiment} on {work.dataset}, boxes of {args.boxes}, {len(of_patients)} patients"
         drawn = core_and_edema.cases(work, experiment, data, boxes, SHOWN)
         figures = {
-            "core_and_abc2": plots_hematoma.volumes(lesions, heading),
-            "core_and_edema": plots_hematoma.panels(list(drawn), heading, edema_is="predicted"),
+            "core_and_abc2": hematoma_figures.volumes(lesions, heading),
+            "core_and_edema": hematoma_figures.panels(list(drawn), heading, edema_is="predicted"),
         }
         run.wrote(
             tables.write_csv(folder / "hematoma_lesions.csv", lesions),
             tables.write_csv(folder / "hematoma_patients.csv", of_patients),
-            *(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None),
+            *(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None),
         )
     ratio = (lesions["abc2_volume"] / lesions["core_volume"]).median()
     print(f"{work.show(folder)}: {len(lesions)} lesions of {lesions['patient'].nunique()} patients, {hematoma.NOTE}s")

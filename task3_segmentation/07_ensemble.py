@@ -17,7 +17,11 @@ from __future__ import annotations
 
 import shutil
 
-from hemoct import cli, ensemble, experiments, mask_data, predicted_masks
+from hemoct.base import cli, experiments
+from hemoct.base.runs import Run, folders_due
+from hemoct.base.workspace import Workspace
+from hemoct.segmentation import data as segmentation_data
+from hemoct.segmentation import ensemble, predictions
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -31,17 +35,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
     args = cli.parse(parser, argv, __file__)
     args.members = list(dict.fromkeys(args.members))  # named twice it would count twice
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     experiment = work.task(3) / args.experiment
     ensemble.stop_if_trained(work, experiment)
     folds = ensemble.fold_folders(work, args.members)
-    inputs = [folder / name for folders in folds.values() for folder in folders for name in predicted_masks.NEEDED]
-    run = cli.Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
-    if not cli.due({experiment: run}, args.overwrite):
+    inputs = [folder / name for folders in folds.values() for folder in folders for name in predictions.NEEDED]
+    run = Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
+    if not folders_due({experiment: run}, args.overwrite):
         return
-    data = mask_data.load(work)
+    data = segmentation_data.load(work)
     for member in args.members:
-        predicted_masks.read(work, member, data)  # stops when they are stale, incomplete or of other patients
+        predictions.read(work, member, data)  # stops when they are stale, incomplete or of other patients
     with run:
         for old in experiments.folds(experiment, "model.json"):
             if old.name not in folds:  # of earlier members, which had more folds

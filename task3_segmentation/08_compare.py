@@ -12,11 +12,13 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
-from hemoct import cli, comparison_step, segmentation_comparison
+from hemoct.base import cli
+from hemoct.evaluation import comparison_step
+from hemoct.segmentation import compare
 
 KIND = comparison_step.Kind(
-    task=3, read=segmentation_comparison.read, needed=segmentation_comparison.NEEDED,
-    compared=segmentation_comparison.COMPARED, shares=segmentation_comparison.SHARES, cases="test slices",
+    task=3, read=compare.read, needed=compare.NEEDED,
+    compared=compare.COMPARED, shares=compare.SHARES, cases="test slices",
 )  # fmt: skip
 
 

@@ -21,7 +21,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct import cli, plots, plots_labels, tables, working_set
+from hemoct.base import cli, figure, tables
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.multilabel import label_figures, working_set
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,11 +32,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--labels", type=cli.names, metavar="A,B", help="label columns of labels.csv; default: all")
     parser.add_argument("--balance", type=cli.positive_int, metavar="N", help="images to draw per label; default: all images")
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     folder = working_set.folder(work)
     dataset = tables.read_dataset(work)
 
-    run = cli.Run(__file__, args, folder, [work.work / name for name in ("labels.csv", "dataset.json", "splits.csv")])
+    run = Run(__file__, args, folder, [work.work / name for name in ("labels.csv", "dataset.json", "splits.csv")])
     if run.up_to_date():
         return
     split_table = working_set.load_splits(work)
@@ -49,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     report(chosen, drawn, counts)
 
 
-def write(work: cli.Workspace, chosen: working_set.WorkingSet, drawn: pd.DataFrame | None, counts: pd.DataFrame) -> list[Path]:
+def write(work: Workspace, chosen: working_set.WorkingSet, drawn: pd.DataFrame | None, counts: pd.DataFrame) -> list[Path]:
     """Write the tables and the figure; take away drawn.csv of an earlier run that drew."""
     folder, together = working_set.folder(work), working_set.cooccurrence_table(chosen)
     heading = f"{work.dataset}: {len(chosen.table):,} images of {chosen.table['patient'].nunique():,} patients"
@@ -59,13 +62,13 @@ def write(work: cli.Workspace, chosen: working_set.WorkingSet, drawn: pd.DataFra
     else:
         heading += f", {drawn['wanted'].iloc[0]} drawn per label"
         made = [tables.write_csv(folder / "drawn.csv", drawn)]
-    shown = plots_labels.overview(together, working_set.combinations(chosen), counts, heading)
+    shown = label_figures.overview(together, working_set.combinations(chosen), counts, heading)
     return [
         *made,
         tables.write_csv(folder / "working_set.csv", chosen.table),
         tables.write_csv(folder / "label_counts.csv", counts),
         tables.write_csv(folder / "cooccurrence.csv", together),
-        plots.save(shown, folder / "cooccurrence.png"),
+        figure.save(shown, folder / "cooccurrence.png"),
     ]
 
 

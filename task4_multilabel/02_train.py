@@ -22,21 +22,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hemoct import (
-    cli,
-    device,
-    inference,
-    models,
-    multilabel_data,
-    multilabel_models,
-    multilabel_training,
-    slice_data,
-    tables,
-    train,
-    transforms,
-    working_set,
-)
-from hemoct.batches import Stacks, Store
+from hemoct.base import cli, tables
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run, folders_due
+from hemoct.base.workspace import Workspace
+from hemoct.classification import predict
+from hemoct.data import slices
+from hemoct.multilabel import data as multilabel_data
+from hemoct.multilabel import networks, train, working_set
+from hemoct.training import augment, device
+from hemoct.training import fit as training_fit
+from hemoct.training import networks as training_networks
+from hemoct.training.batches import Stacks, Store
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -46,22 +43,22 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if args.pos_weight != "auto" and args.loss != "weighted-bce":
         parser.error("--pos-weight goes with --loss weighted-bce")
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     experiment = work.task(4) / cli.experiment_name(parser, args, args.backbone, NAMED)
-    folders = [experiment / f"fold{fold}" for fold in slice_data.folds(args)]
+    folders = [experiment / f"fold{fold}" for fold in slices.folds(args)]
     inputs = [working_set.folder(work) / "working_set.csv", *(work.work / name for name in TABLES)]
-    inputs += [Path(args.weights)] if args.weights not in models.WORDS else []
-    runs = {folder: cli.Run(__file__, args, folder, inputs) for folder in folders}
-    due = cli.due(runs, args.overwrite)
+    inputs += [Path(args.weights)] if args.weights not in training_networks.WORDS else []
+    runs = {folder: Run(__file__, args, folder, inputs) for folder in folders}
+    due = folders_due(runs, args.overwrite)
     if not due:
         return
     chosen = device.pick(args.device, args.threads)
-    any_apart = slice_data.ANY in multilabel_models.HEADS[args.heads]
+    any_apart = slices.ANY in networks.HEADS[args.heads]
     data = multilabel_data.load(
         work, args.image_size, args.channels, args.context, any_apart, args.limit_patients, args.labels, args.group
     )
-    multilabel_training.stop_if_unfit(args, data.classes)
-    args.mirror = transforms.mirror_axis(args.mirror, data.layout)
+    train.stop_if_unfit(args, data.classes)
+    args.mirror = augment.mirror_axis(args.mirror, data.layout)
     source = Stacks(Store(data.pixels, chosen), torch.as_tensor(data.planes))
     for folder in due:
         print(f"{work.show(folder)}: {args.backbone}, {', '.join(data.classes)}, {args.protocol} protocol")
@@ -73,10 +70,10 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     group = parser.add_argument_group("model")
-    group.add_argument("--backbone", default="resnet18", help=f"any timm model, or {multilabel_models.SIMPLE}: two convolutions "
+    group.add_argument("--backbone", default="resnet18", help=f"any timm model, or {networks.SIMPLE}: two convolutions "
                        "and two linear layers")  # fmt: skip
     group.add_argument("--weights", default="imagenet", help="imagenet, none, or a file with a state_dict")
-    group.add_argument("--heads", default="types", choices=multilabel_models.HEADS, help="any,types: a head for any bleeding too")
+    group.add_argument("--heads", default="types", choices=networks.HEADS, help="any,types: a head for any bleeding too")
     group.add_argument("--attention", action="store_true", help="each label weighs the places of the feature map by itself")
     group.add_argument("--image-size", type=cli.positive_int, default=224, help="side in pixels")
     group.add_argument(
@@ -87,14 +84,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
-    multilabel_training.add_flags(parser)
+    train.add_flags(parser)
     group = parser.add_argument_group("one view alone, for 04_cascade.py --view")
     group.add_argument("--labels", type=cli.names, metavar="A,B", help="labels of the working set; default: all")
     group.add_argument("--group", metavar="GROUP", help="images of one view, by the column group of labels.csv; default: all")
-    slice_data.add_flags(parser)
-    train.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one, ema=0.0)
+    slices.add_flags(parser)
+    training_fit.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one, ema=0.0)
     parser.set_defaults(optimizer="adam", weight_decay=0.0)
-    train.add_device_flags(parser)
+    training_fit.add_device_flags(parser)
     return parser
 
 
@@ -117,27 +114,27 @@ def train_fold(
     part = data.part_of(fold, args.protocol, args.split)
     rows = {name: np.flatnonzero(part == name) for name in tables.PARTS}
     if len(rows["train"]) < 2 or not len(rows["val"]):
-        raise cli.UserError(f"{folder.name}: too few images to train or validate with; use more patients")
-    spec = multilabel_training.spec_of(args, data, fold, rows["train"])
+        raise UserError(f"{folder.name}: too few images to train or validate with; use more patients")
+    spec = train.spec_of(args, data, fold, rows["train"])
     torch.manual_seed(args.seed)
-    model = multilabel_models.build(spec, args.weights)
+    model = networks.build(spec, args.weights)
     targets = torch.as_tensor(data.targets, device=source.device)
-    loss_of = multilabel_training.training_loss(args, spec, targets[rows["train"]])
-    draws = multilabel_training.Draws(rows["train"], data.targets[rows["train"]], spec.classes, args)
-    multilabel_training.say_what_lacks(spec.classes, data.targets, rows)
+    loss_of = train.training_loss(args, spec, targets[rows["train"]])
+    draws = train.Draws(rows["train"], data.targets[rows["train"]], spec.classes, args)
+    train.say_what_lacks(spec.classes, data.targets, rows)
 
-    fit = train.Fit(model, folder, args, inputs, -(-len(draws) // args.batch_size), source.device)
+    fit = training_fit.Fit(model, folder, args, inputs, -(-len(draws) // args.batch_size), source.device)
     spec.save(folder)
-    change = multilabel_training.augmentation(fit, data.targets, spec.classes)
+    change = train.augmentation(fit, data.targets, spec.classes)
     for epoch in fit.epochs():
-        loss, seen, found = train.one_epoch(fit, spec, source, draws.order(fit.generator), targets, loss_of, change)
-        of_training = multilabel_training.label_scores("train", spec.classes, found, targets[seen], draws.weights(seen))
-        numbers, of_validation = multilabel_training.validate(fit, spec, source, rows["val"], targets, loss_of)
+        loss, seen, found = training_fit.one_epoch(fit, spec, source, draws.order(fit.generator), targets, loss_of, change)
+        of_training = train.label_scores("train", spec.classes, found, targets[seen], draws.weights(seen))
+        numbers, of_validation = train.validate(fit, spec, source, rows["val"], targets, loss_of)
         fit.log(epoch, of_training | of_validation, train_loss=loss, **numbers)
     print(f"  best epoch {fit.best_epoch}")
 
-    models.load_trained(model, folder, args.backbone)
-    frame = inference.predict_slices(model, spec, data, source, part, np.arange(len(part)), 4 * args.batch_size)
+    training_networks.load_trained(model, folder, args.backbone)
+    frame = predict.predict_slices(model, spec, data, source, part, np.arange(len(part)), 4 * args.batch_size)
     is_train = frame["part"] == "train"
     return [
         *(folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")),

@@ -22,24 +22,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hemoct import (
-    bootstrap,
-    cascade_stages,
-    cli,
-    diagnosis,
-    experiments,
-    external,
-    files,
-    multilabel,
-    multilabel_tables,
-    plots,
-    plots_classification,
-    plots_multilabel,
-    predictions,
-    tables,
-    working_set,
-)
-from hemoct.multilabel import MultiLabel
+from hemoct.base import cli, experiments, files, tables
+from hemoct.base import figure as base_figure
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.classification import figures as classification_figures
+from hemoct.evaluation import bootstrap, external, predictions
+from hemoct.multilabel import cascade_stages, diagnosis, working_set
+from hemoct.multilabel import evaluate as multilabel_evaluate
+from hemoct.multilabel import figures as multilabel_figures
+from hemoct.multilabel import tables as multilabel_tables
+from hemoct.multilabel.evaluate import MultiLabel
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -47,15 +40,16 @@ TABLES = ("labels.csv", "dataset.json", "splits.csv")
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     predictions.add_flags(parser)
-    parser.add_argument("--threshold-from", type=multilabel.threshold_source, default=multilabel.VAL, metavar="val|train:qNN",
+    parser.add_argument("--threshold-from", type=multilabel_evaluate.threshold_source, default=multilabel_evaluate.VAL,
+                        metavar="val|train:qNN",
                         help="maximum F1 on validation, or a quantile of the training probabilities")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     for experiment in args.experiment or (external.predicted(work, 4, args.on) if args.on else experiments.trained(work, 4)):
         evaluate(work, experiment, args)
 
 
-def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> None:
+def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 4, experiment)
     seen, folder = predictions.place(work, 4, experiment, args)
@@ -67,17 +61,17 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         cascade_stages.stop_if_cascade(work.task(4) / experiment)
         models = experiments.with_model(work, 4, experiment)
         inputs += [external.predictions_csv(work, 4, experiment, args.on, models), *(seen.work / name for name in TABLES[:2])]
-    run = cli.Run(__file__, args, folder, inputs)
+    run = Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return
     with run:
-        frame, protocol = multilabel.read(work, experiment, None if args.on else args.limit_patients)
-        training = None if args.threshold_from == multilabel.VAL else multilabel.read_training(work, folders)
-        found = multilabel.evaluate(frame, args.threshold_from, training)
+        frame, protocol = multilabel_evaluate.read(work, experiment, None if args.on else args.limit_patients)
+        training = None if args.threshold_from == multilabel_evaluate.VAL else multilabel_evaluate.read_training(work, folders)
+        found = multilabel_evaluate.evaluate(frame, args.threshold_from, training)
         if args.on:
-            frame = multilabel.read_external(work, experiment, seen, found.labels, args.limit_patients, models)
+            frame = multilabel_evaluate.read_external(work, experiment, seen, found.labels, args.limit_patients, models)
             protocol = "external"
-            found = multilabel.evaluate_external(frame, found)
+            found = multilabel_evaluate.evaluate_external(frame, found)
         about = predictions.describe(work, 4, experiment, seen, protocol, folders)
         histories = {} if args.on else predictions.histories(folders)
         if not args.on or args.limit_patients:  # else they stand there already, as they were read
@@ -95,9 +89,9 @@ def evaluate(work: cli.Workspace, experiment: str, args: argparse.Namespace) -> 
         print(f"{diagnosis.headline(diagnosed)}\nwhat to try next: {work.show(folder / 'diagnosis.md')}")
 
 
-def write_tables(run: cli.Run, folder: Path, found: MultiLabel, about: dict, seed: int) -> dict:
+def write_tables(run: Run, folder: Path, found: MultiLabel, about: dict, seed: int) -> dict:
     """Write the tables of an evaluation; returns the content of metrics.json."""
-    content = multilabel.report(found, about, bootstrap.RESAMPLES, seed)
+    content = multilabel_evaluate.report(found, about, bootstrap.RESAMPLES, seed)
     run.wrote(
         tables.write_csv(folder / "per_label.csv", multilabel_tables.per_label(found, content)),
         tables.write_csv(folder / "cooccurrence.csv", multilabel_tables.together(found)),
@@ -111,11 +105,11 @@ def write_tables(run: cli.Run, folder: Path, found: MultiLabel, about: dict, see
 
 
 def diagnose(
-    run: cli.Run, work: cli.Workspace, folder: Path, found: MultiLabel, content: dict, histories: dict, folders: list[Path]
+    run: Run, work: Workspace, folder: Path, found: MultiLabel, content: dict, histories: dict, folders: list[Path]
 ) -> None:
     """Write what the course of the training and the training images tell beside the test images."""
     seen = [fold for fold in folders if (fold / "train_predictions.csv").exists()]
-    training = multilabel.read_training(work, seen) if seen else None
+    training = multilabel_evaluate.read_training(work, seen) if seen else None
     diagnosed = diagnosis.diagnose(found, content, histories, training, flags_of(folders))
     run.wrote(
         files.write_json(folder / "diagnosis.json", diagnosed),
@@ -131,27 +125,27 @@ def flags_of(folders: list[Path]) -> dict | None:
     return files.read_json(records[0])["arguments"] if records else None
 
 
-def write_fold(run: cli.Run, fold: Path, found: MultiLabel, about: dict, seed: int) -> None:
+def write_fold(run: Run, fold: Path, found: MultiLabel, about: dict, seed: int) -> None:
     """metrics.json of one fold alone, where it has test images."""
     of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
     if len(of_fold.table):
-        run.wrote(files.write_json(fold / "metrics.json", multilabel.report(of_fold, about, bootstrap.RESAMPLES, seed)))
+        run.wrote(files.write_json(fold / "metrics.json", multilabel_evaluate.report(of_fold, about, bootstrap.RESAMPLES, seed)))
 
 
-def draw(run: cli.Run, folder: Path, found: MultiLabel, content: dict, histories: dict) -> None:
+def draw(run: Run, folder: Path, found: MultiLabel, content: dict, histories: dict) -> None:
     """Draw and save every figure that is not empty."""
     heading = predictions.headline(content)[0]
     whole = found.known.all(axis=1)
     counts = [working_set.cooccurrence(values[whole]) for values in (found.truth, found.called)]
     figures = {
-        "confusion_matrices": plots_multilabel.confusion_matrices(found, heading),
-        "roc": plots_multilabel.roc(found, content, heading),
-        "pr": plots_multilabel.precision_recall(found, content, heading),
-        "by_epoch": plots_multilabel.by_epoch(histories, found.labels, heading),
-        "loss_curves": plots_classification.losses(histories, heading),
-        "cooccurrence": plots_multilabel.cooccurrence(*counts, found.labels, heading),
+        "confusion_matrices": multilabel_figures.confusion_matrices(found, heading),
+        "roc": multilabel_figures.roc(found, content, heading),
+        "pr": multilabel_figures.precision_recall(found, content, heading),
+        "by_epoch": multilabel_figures.by_epoch(histories, found.labels, heading),
+        "loss_curves": classification_figures.losses(histories, heading),
+        "cooccurrence": multilabel_figures.cooccurrence(*counts, found.labels, heading),
     }
-    run.wrote(*(plots.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+    run.wrote(*(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,12 @@ from __future__ import annotations
 
 import argparse
 
-from hemoct import cascade, cascade_results, cascade_stages, cli, pooling, slice_data
-from hemoct.cascade_stages import Stages
+from hemoct.base import cli
+from hemoct.base.runs import Run, folders_due
+from hemoct.base.workspace import Workspace
+from hemoct.data import slices
+from hemoct.multilabel import cascade, cascade_results, cascade_stages, pooling
+from hemoct.multilabel.cascade_stages import Stages
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 NAMED = {"binary": "{}", "rule": "{}", "view": "{}", "pool": {True: "pooled"}}
@@ -37,14 +41,14 @@ NAMED = {"binary": "{}", "rule": "{}", "view": "{}", "pool": {True: "pooled"}}
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
-    work = cli.workspace(args)
-    stages = Stages(args.types, None if args.binary == slice_data.ANY else args.binary, args.view)
+    work = Workspace.of(args)
+    stages = Stages(args.types, None if args.binary == slices.ANY else args.binary, args.view)
     experiment = work.task(4) / cli.experiment_name(parser, args, f"{args.types}-cascade", NAMED)
     cascade_stages.stop_if_taken(work, experiment)
     folds = cascade_stages.fold_folders(work, stages)
     inputs = [folder / name for folders in folds.values() for folder in folders for name in ("predictions.csv", "model.json")]
-    run = cli.Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
-    if not cli.due({experiment: run}, args.overwrite):
+    run = Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
+    if not folders_due({experiment: run}, args.overwrite):
         return
     where = pooling.places(work) if args.pool else None
     two = cascade.decide(work, stages, args.rule, args.pool)
@@ -59,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--types", required=True, metavar="EXPERIMENT", help="of task 4: the multi-label model")
-    parser.add_argument("--binary", default=slice_data.ANY, metavar="EXPERIMENT",
+    parser.add_argument("--binary", default=slices.ANY, metavar="EXPERIMENT",
                         help="of task 1: stage 1; any: the output `any` of the multi-label model")  # fmt: skip
     parser.add_argument("--rule", type=cascade.rule, default=cascade.MAX, metavar="max-f1|median|qNN",
                         help="threshold of stage 1, from validation: max F1, median or quantile of probabilities")  # fmt: skip

@@ -30,27 +30,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct import (
-    cascade_stages,
-    cli,
-    device,
-    external,
-    files,
-    hounsfield,
-    image_files,
-    inference,
-    label_files,
-    layouts,
-    multilabel_data,
-    plots_predicted,
-    plots_types,
-    predictions,
-    slice_files,
-    tables,
-    train,
-)
-from hemoct.label_files import Labelled
-from hemoct.multilabel_models import MultiLabelSpec
+from hemoct.base import cli, files, tables
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.classification import predict as classification_predict
+from hemoct.data import named_images, named_slices
+from hemoct.evaluation import external, predictions, sheets
+from hemoct.ingest import hounsfield, layouts
+from hemoct.multilabel import cascade_stages, drawing, predict
+from hemoct.multilabel import data as multilabel_data
+from hemoct.multilabel.networks import MultiLabelSpec
+from hemoct.multilabel.predict import Labelled
+from hemoct.training import device, fit
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 LISTED = 10  # files that were passed over and are named on the screen; all are in the table
@@ -64,65 +55,63 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("name images or folders, or another data set with --on")
     if args.on and (args.out or args.window or args.threshold is not None or args.intercept is not None):
         parser.error("--on writes probabilities: --threshold, --window, --intercept and --out do not go with it")
-    work = cli.workspace(args)
+    work = Workspace.of(args)
     cascade_stages.stop_if_cascade(work.task(4) / args.experiment)
-    folders = image_files.models(work, 4, args.experiment, args.fold)
-    specs = label_files.read_specs(folders)
+    folders = named_images.models(work, 4, args.experiment, args.fold)
+    specs = predict.read_specs(folders)
     if args.on:
         predict_other(work, predictions.other(work, args.on), folders, specs[0], args)
     else:
         predict_images(work, folders, specs, args)
 
 
-def predict_images(work: cli.Workspace, folders: list[Path], specs: list[MultiLabelSpec], args: argparse.Namespace) -> None:
+def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelSpec], args: argparse.Namespace) -> None:
     """Tables and figures of slices from anywhere."""
     experiment = work.task(4) / args.experiment
-    how, why = slice_files.reading(work, specs[0].channels, args.window, args.intercept)
+    how, why = named_slices.reading(work, specs[0].channels, args.window, args.intercept)
     out = args.out or experiment / "predicted"
-    image_files.stop_if_taken(out, args.images, Path(__file__).stem, label_files.OUTPUTS)
-    found = slice_files.find(args.images)
+    named_images.stop_if_taken(out, args.images, Path(__file__).stem, predict.OUTPUTS)
+    found = named_slices.find(args.images)
 
     sources = [experiment / "metrics.json", *(work.work / name for name in TABLES), work.raw / layouts.ORIGIN, *args.images]
-    run = cli.Run(__file__, args, out, made_by(folders) + sources)
+    run = Run(__file__, args, out, made_by(folders) + sources)
     if run.up_to_date():
         return
     with run:
-        slices, problems = slice_files.read_all(found, how, specs[0].image_size)
-        shown, slices, copies = label_files.known(work, slices, specs)
+        slices, problems = named_slices.read_all(found, how, specs[0].image_size)
+        shown, slices, copies = predict.known(work, slices, specs)
         classes = specs[0].classes
-        limits, chosen = image_files.thresholds(4, experiment, folders, args.threshold, label_files.THRESHOLD, classes)
+        limits, chosen = named_images.thresholds(4, experiment, folders, args.threshold, predict.THRESHOLD, classes)
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
-        probability = label_files.probabilities(slices, shown, folders, args.batch_size, picked)
-        predicted = Labelled(shown, classes, probability, limits, label_files.truth(work, shown, classes))
-        drawn = plots_types.choose(predicted, args.figures)
+        probability = predict.probabilities(slices, shown, folders, args.batch_size, picked)
+        predicted = Labelled(shown, classes, probability, limits, predict.truth(work, shown, classes))
+        drawn = drawing.choose(predicted, args.figures)
         with files.replacing_folder(out / "figures") as figures:
             footer = f"Mean of {len(folders)} model(s) of {args.experiment}."
-            plots_types.write(figures, predicted, drawn, slice_files.again(how), how.window, footer)
+            drawing.write(figures, predicted, drawn, named_slices.again(how), how.window, footer)
         run.wrote(out / "figures", tables.write_csv(out / "predicted.csv", predicted.table()))
         run.wrote(*list_problems(out / "passed_over.csv", problems | copies))
     print(f"{work.show(out)}: {len(slices)} slices, {len(folders)} model(s)")
     report(predicted, chosen, len(drawn))
-    for line in slice_files.notes(slices, f"{how.window} ({why})") + label_files.notes(slices, shown, specs[0].context):
+    for line in named_slices.notes(slices, f"{how.window} ({why})") + predict.notes(slices, shown, specs[0].context):
         print(f"  {line}")
 
 
-def predict_other(
-    work: cli.Workspace, other: cli.Workspace, folders: list[Path], spec: MultiLabelSpec, args: argparse.Namespace
-) -> None:
+def predict_other(work: Workspace, other: Workspace, folders: list[Path], spec: MultiLabelSpec, args: argparse.Namespace) -> None:
     """Probabilities of the labels that another data set knows, in the form of predictions.csv, for 03_evaluate.py --on."""
     out = external.folder(work, 4, args.experiment, other.dataset)
-    run = cli.Run(__file__, args, out, [*made_by(folders), other.raw, *(other.work / name for name in TABLES[:2])])
+    run = Run(__file__, args, out, [*made_by(folders), other.raw, *(other.work / name for name in TABLES[:2])])
     if run.up_to_date():
         return
     with run:
         data = multilabel_data.load_other(other, spec.classes, spec.image_size, spec.channels, spec.context)
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked))
-        found = label_files.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, picked)
+        found = predict.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, picked)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
         shared = [spec.classes.index(name) for name in data.classes]
-        frame = inference.with_columns(about, data.classes, data.targets, found[:, shared])
+        frame = classification_predict.with_columns(about, data.classes, data.targets, found[:, shared])
         run.wrote(tables.write_predictions(out, frame))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s), labels {', '.join(data.classes)}")
 
@@ -148,7 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
                         help="how many slices are drawn, those with the highest probabilities")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="where tables and figures go")
     parser.add_argument("--batch-size", type=cli.positive_int, default=64)
-    train.add_device_flags(parser)
+    fit.add_device_flags(parser)
     return parser
 
 
@@ -172,7 +161,7 @@ def report(predicted: Labelled, chosen: str, drawn: int) -> None:
     if drawn < n:
         print(f"  figures of the {drawn} highest probabilities; {n - drawn} left out (--figures)")
     if predicted.shown.seen.any():
-        print(f"  mind: {predicted.shown.seen.sum()} of the {n} slices were {plots_predicted.SEEN}")
+        print(f"  mind: {predicted.shown.seen.sum()} of the {n} slices were {sheets.SEEN}")
 
 
 if __name__ == "__main__":

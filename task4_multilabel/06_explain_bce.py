@@ -22,11 +22,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct import bce, cli, plots, plots_bce, tables
-from hemoct.cli import UserError
+from hemoct.base import cli, figure, tables
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.multilabel import bce_figures, explain_bce
 
 LOGITS, TRUTHS, LABELS = "[[2.0,-1.2,0.5],[-0.5,0.8,1.5]]", "[[1,0,1],[0,1,1]]", "IVH,IPH,SAH"
-SHOWN_IMAGES, SHOWN_LABELS = len(plots_bce.MARKERS), 6  # on the screen and in figures; the tables hold all
+SHOWN_IMAGES, SHOWN_LABELS = len(bce_figures.MARKERS), 6  # on the screen and in figures; the tables hold all
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,29 +41,27 @@ def main(argv: list[str] | None = None) -> None:
     if (args.logits is None) != (args.truths is None):
         raise UserError("--logits and --truths belong together; give both or none")
     logits, truths = args.logits or LOGITS, args.truths or TRUTHS
-    cells = bce.read(logits, truths, args.labels, cli.names(LABELS))
-    work = cli.workspace(args)
+    cells = explain_bce.read(logits, truths, args.labels, cli.names(LABELS))
+    work = Workspace.of(args)
     folder = work.task(4) / "explain_bce"
-    run = cli.Run(
-        __file__, args, folder, [Path(text).resolve() for text in (logits, truths) if not text.lstrip().startswith("[")]
-    )
+    run = Run(__file__, args, folder, [Path(text).resolve() for text in (logits, truths) if not text.lstrip().startswith("[")])
     if run.up_to_date():
         return
     with run:
-        table = bce.explain(cells)
-        sums = bce.sums(table)
+        table = explain_bce.explain(cells)
+        sums = explain_bce.sums(table)
         total = sums.iloc[-1]
-        shown = bce.head(table, SHOWN_IMAGES, SHOWN_LABELS)
+        shown = explain_bce.head(table, SHOWN_IMAGES, SHOWN_LABELS)
         whole = f"mean BCE {total['mean']:.2f}, sum {total['sum']:.2f}, of {total['cells']} cells"
         part = "" if len(shown) == len(table) else f" (shown: at most {SHOWN_IMAGES} images and {SHOWN_LABELS} labels)"
         run.wrote(
             tables.write_csv(folder / "bce.csv", table),
             tables.write_csv(folder / "bce_sums.csv", sums),
-            plots.save(
-                plots_bce.curves(shown, f"From logit to probability (above) and to the loss (below): {whole}{part}"),
+            figure.save(
+                bce_figures.curves(shown, f"From logit to probability (above) and to the loss (below): {whole}{part}"),
                 folder / "sigmoid.png",
             ),
-            plots.save(plots_bce.bars(shown, total["mean"], f"BCE per label and image: {whole}{part}"), folder / "bce.png"),
+            figure.save(bce_figures.bars(shown, total["mean"], f"BCE per label and image: {whole}{part}"), folder / "bce.png"),
         )
     print(told(shown))
     print(f"{whole}{part}\n{work.show(folder)}: bce.csv, bce_sums.csv, sigmoid.png, bce.png")
@@ -69,9 +70,12 @@ def main(argv: list[str] | None = None) -> None:
 def told(table: pd.DataFrame) -> str:
     """Probabilities, losses and verdicts as three small tables of images x labels."""
     parts = [
-        ("probability = 1 / (1 + exp(-logit))", bce.grid(table, "probability").to_string(float_format="{:.2f}".format)),
-        ("BCE = -log(p) for truth 1, -log(1 - p) for truth 0", bce.grid(table, "bce").to_string(float_format="{:.2f}".format)),
-        ("in words", bce.grid(table, "verdict").to_string()),
+        ("probability = 1 / (1 + exp(-logit))", explain_bce.grid(table, "probability").to_string(float_format="{:.2f}".format)),
+        (
+            "BCE = -log(p) for truth 1, -log(1 - p) for truth 0",
+            explain_bce.grid(table, "bce").to_string(float_format="{:.2f}".format),
+        ),
+        ("in words", explain_bce.grid(table, "verdict").to_string()),
     ]
     return "\n".join(f"{heading}\n{text}\n" for heading, text in parts)
 

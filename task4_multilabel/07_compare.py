@@ -14,14 +14,16 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
-from hemoct import bootstrap, cli, comparison_step, multilabel_comparison
+from hemoct.base import cli
+from hemoct.evaluation import bootstrap, comparison_step
+from hemoct.multilabel import compare
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = comparison_step.parser(__doc__)
     parser.add_argument("--labels", type=cli.names, metavar="A,B", help="compare by these labels alone; default: all")
     args = cli.parse(parser, argv, __file__)
-    comparison_step.run(__file__, args, multilabel_comparison.kind(args.labels, bootstrap.RESAMPLES, args.seed))
+    comparison_step.run(__file__, args, compare.kind(args.labels, bootstrap.RESAMPLES, args.seed))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fake_figshare import Server, serving
 
-from hemoct import cli, figshare
+from helpers.fake_figshare import Server, serving
+from hemoct.base import cli
+from hemoct.base.workspace import Workspace
+from hemoct.ingest import figshare
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
@@ -44,9 +46,9 @@ def run_step(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> cli.Workspace:
+def work(tmp_path: Path) -> Workspace:
     """An empty workspace named `toy`; pass `--root work.root --dataset toy` to steps."""
-    return cli.Workspace(tmp_path, "toy")
+    return Workspace(tmp_path, "toy")
 
 
 @pytest.fixture

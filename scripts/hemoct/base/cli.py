@@ -1,0 +1,164 @@
+"""The command line of every step: its parser, types of numbers, names of experiments, errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import math
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hemoct.base.errors import UserError
+from hemoct.base.runs import step_name
+from hemoct.base.workspace import REPOSITORY
+
+NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; --help lists the flags\n")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """The docstring as it stands, and the default of each flag that has one to speak of."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False, {}) else super()._get_help_string(action)
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Start a step's parser: its docstring is the help text, the flags that every step has are in it."""
+    made = _Parser(description=doc, formatter_class=_Help, allow_abbrev=False)
+    group = made.add_argument_group("every step")
+    group.add_argument("--dataset", default="phe-sich", metavar="NAME", help="data/raw/NAME, data/work/NAME, outputs/NAME")
+    group.add_argument("--root", type=Path, default=REPOSITORY, metavar="DIR", help="folder that holds data/ and outputs/")
+    group.add_argument("--seed", type=whole_number, default=42, help="seed of everything random")
+    group.add_argument("--skip-if-done", action="store_true", help="do nothing when the run record says ok for this call")
+    return made
+
+
+def parse(made: argparse.ArgumentParser, argv: list[str] | None, step: str) -> argparse.Namespace:
+    """Parse flags and remember the command as a person would type it. `step` is the caller's `__file__`."""
+    words = sys.argv[1:] if argv is None else argv
+    made.prog = Path(step).name
+    home = Path(step).resolve().parents[1]
+    if home != REPOSITORY and (home / "scripts" / "hemoct").is_dir():
+        made.error(f"this step lies in {home}, but Python takes hemoct from {REPOSITORY}; run: pip install -e {home} --no-deps")
+    args = made.parse_args(words)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", args.dataset):
+        made.error(f"--dataset {args.dataset!r} is not a plain name (letters, digits, '.', '_', '-')")
+    args.command = f"python {step_name(step)} {shlex.join(_portable(words))}".rstrip()
+    args.root = args.root.expanduser().resolve()
+    args.defaults = {name: made.get_default(name) for name in vars(args)}
+    return args
+
+
+def _portable(words: list[str]) -> list[str]:
+    """The words of a command less those that hold only for this call or this machine."""
+    kept = []
+    following = iter(words)
+    for word in following:
+        if word == "--root":
+            next(following)
+        elif word != "--skip-if-done" and not word.startswith("--root="):
+            kept.append(word)
+    return kept
+
+
+def experiment_name(made: argparse.ArgumentParser, args: argparse.Namespace, base: str, named: dict[str, Any]) -> str:
+    """Name an experiment by what differs from the defaults: `resnet18-scratch-128px-augment`. --experiment overrides it.
+
+    `named` maps a flag to a format, or to a dictionary of words for some of its values. A path stops: outputs have one place.
+    """
+    if args.experiment:
+        if args.experiment in (".", "..") or Path(args.experiment).name != args.experiment:
+            raise UserError(f"--experiment {args.experiment}: give the name of a folder, no path")
+        return args.experiment
+    words = [base]
+    for flag, shown in named.items():
+        value = getattr(args, flag)
+        if value != made.get_default(flag):
+            word = shown.get(value, Path(str(value)).stem) if isinstance(shown, dict) else shown.format(_in_name(value))
+            words.append(re.sub(r"[^A-Za-z0-9._-]+", "_", word))
+    return "-".join(words)
+
+
+def _in_name(value: Any) -> Any:
+    """A flag's value as a name shows it: `1-2.5` or `A-B` of a list, `SAH3` or `SAH-strong` of a dictionary, else as it is."""
+    if isinstance(value, dict):
+        return "-".join(f"{key}-{item}" if isinstance(item, str) else f"{key}{item}" for key, item in value.items())
+    if isinstance(value, list):
+        return "-".join(item if isinstance(item, str) else f"{item:g}" for item in value)
+    return value
+
+
+def _number(kind: type, fits: Callable[[Any], bool], words: str) -> Callable[[str], Any]:
+    """A type for argparse whose error says in plain words what is allowed."""
+
+    def parsed(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {words}")
+        return value
+
+    return parsed
+
+
+whole_number = _number(int, lambda value: value >= 0, "a whole number from 0 up")
+positive_int = _number(int, lambda value: value > 0, "a whole number above 0")
+above_one = _number(int, lambda value: value > 1, "a whole number above 1: batch normalisation averages over a batch")
+positive_float = _number(float, lambda value: math.isfinite(value) and value > 0, "a number above 0")
+number_from_0 = _number(float, lambda value: math.isfinite(value) and value >= 0, "a number from 0 up")
+share = _number(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
+
+
+def names(text: str) -> list[str]:
+    """A type for argparse: `A,B` as a list; a name twice is a mistake, for of YOLO classes the place is the number."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or len(set(words)) < len(words):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different names (A,B)")
+    return words
+
+
+def exit_cleanly(main: Callable[[], None]) -> None:
+    """Run a step's `main`: what a user can mend ends in one line and exit code 2, a bug in a traceback and 1."""
+    try:
+        main()
+    except UserError as error:
+        _stop(str(error))
+    except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as the shell says it; 0 would pass for a finished step
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        _stop(
+            f"{error.filename or 'the output'} cannot be read or written: {error.strerror}; mend its permissions, "
+            "free the disk or choose another (--root DIR), and run the same command again"
+        )
+    except KeyboardInterrupt:
+        _stop("stopped by the keyboard", code=130)
+
+
+def _stop(message: str, code: int = 2) -> NoReturn:
+    print(f"{Path(sys.argv[0]).name}: {_in_same_root(' '.join(message.split()))}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _in_same_root(message: str) -> str:
+    """A remedy's commands with the --root of this call: without it they would work elsewhere."""
+    made = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    made.add_argument("--root")
+    root = made.parse_known_args(sys.argv[1:])[0].root
+    if root is None:
+        return message
+    return re.sub(r"\bpython \S+\.py\b", lambda command: f"{command[0]} --root {shlex.quote(root)}", message)

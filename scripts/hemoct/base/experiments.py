@@ -1,0 +1,70 @@
+"""Which experiments of a task there are on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+
+STEPS = {1: ("01_train.py", "02_evaluate.py"), 2: ("02_train.py", "04_evaluate.py"), 3: ("02_train.py", "03_evaluate.py"),
+         4: ("02_train.py", "03_evaluate.py")}  # fmt: skip
+"""the steps of a task that train and that evaluate"""
+FOLDERS = {1: "task1_classification", 2: "task2_detection", 3: "task3_segmentation", 4: "task4_multilabel"}
+
+
+def train_step(task: int) -> str:
+    """The step that trains the models of a task: `task2_detection/02_train.py`."""
+    return f"{FOLDERS[task]}/{STEPS[task][0]}"
+
+
+def evaluate_step(task: int) -> str:
+    """The step that evaluates the experiments of a task: `task2_detection/04_evaluate.py`."""
+    return f"{FOLDERS[task]}/{STEPS[task][1]}"
+
+
+def evaluated(work: Workspace, task: int) -> list[str]:
+    """The experiments of a task that have a metrics.json. Raises UserError when there is none."""
+    return _holding(work, task, lambda folder: (folder / "metrics.json").exists(), "evaluated", STEPS[task][1])
+
+
+def trained(work: Workspace, task: int) -> list[str]:
+    """The experiments of a task with a trained or a predicted fold. Raises UserError when there is none."""
+    return _holding(work, task, lambda folder: folds(folder, "best.pt", "predictions.csv"), "trained", STEPS[task][0])
+
+
+def with_history(work: Workspace, task: int) -> list[str]:
+    """The experiments of a task with a fold whose training has begun. Raises UserError when there is none."""
+    return _holding(work, task, lambda folder: folds(folder, "history.csv"), "trained", STEPS[task][0])
+
+
+def with_model(work: Workspace, task: int, experiment: str) -> list[Path]:
+    """The fold folders of an experiment that hold a model; stops with the experiments that exist."""
+    folder = work.task(task) / experiment
+    found = folds(folder, "best.pt")
+    if not found and folds(folder, "predictions.csv"):
+        raise UserError(
+            f"{work.show(folder)} has predictions but no model (best.pt); train it: python {train_step(task)} "
+            f"--dataset {work.dataset} --experiment {experiment}"
+        )
+    if not found:
+        raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(trained(work, task))}")
+    return found
+
+
+def folds(folder: Path, *names: str) -> list[Path]:
+    """The folders `fold0`, `fold1` ... of an experiment that hold one of these files. A copy, `fold0-old`, is no fold."""
+    numbered = [path for path in folder.glob("fold*") if re.fullmatch(r"fold\d+", path.name)]
+    return sorted(path for path in numbered if any((path / name).exists() for name in names))
+
+
+def _holding(work: Workspace, task: int, holds: Callable[[Path], Any], state: str, step: str) -> list[str]:
+    folder = work.task(task)
+    found = [path.name for path in folder.glob("*") if holds(path)]
+    if not found:
+        command = f"python {FOLDERS[task]}/{step} --dataset {work.dataset}"
+        raise UserError(f"{work.show(folder)} holds no {state} experiment; run: {command}")
+    return sorted(found)

@@ -1,0 +1,61 @@
+"""The house style of figures: one place that makes them and one that saves them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # figures are files here; no step needs a screen
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from hemoct.base import files
+
+STYLE = {"figure.dpi": 100, "savefig.dpi": 150, "font.size": 10, "axes.titlesize": 11, "axes.grid": True, "grid.alpha": 0.3}
+
+
+def figure(rows: int = 1, columns: int = 1, width: float = 4.5, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
+    """A figure and its axes in the house style; `width` and `height` in inches are those of one panel."""
+    sns.set_theme(style="ticks", palette="colorblind", rc=STYLE)
+    return plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
+
+
+def title(shown: Figure, heading: str) -> None:
+    """A heading above all panels, in lines that fit the width of the figure."""
+    shown.suptitle(textwrap.fill(heading, int(shown.get_figwidth() * 11.5)), fontsize=10)
+
+
+def confusion(axis: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
+    """A confusion matrix, truth in rows, int (k, k): counts and the share of their row, which is also the colour."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        axis.text(column, row, f"{count:,}\n{share[row, column]:.2%}", ha="center", va="center",
+                  color="white" if share[row, column] > 0.5 else "black")  # fmt: skip
+    axis.set_xticks(range(len(names)), names)
+    axis.set_yticks(range(len(names)), names)
+    axis.grid(False)
+
+
+def save(shown: Figure, path: Path) -> Path:
+    """Write a PNG whole or not at all, and free the figure."""
+    with files.replacing(path) as temporary:
+        shown.savefig(temporary)
+    plt.close(shown)
+    return path
+
+
+def save_image(drawn: Image.Image, path: Path) -> Path:
+    """Write a picture whole or not at all."""
+    with files.replacing(path) as temporary:
+        drawn.save(temporary)
+    return path

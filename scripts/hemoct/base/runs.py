@@ -1,0 +1,161 @@
+"""Run records: what a step did, with what, and whether it has to run again."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hemoct.base import files
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import REPOSITORY
+
+# Flags that say how or where a step is run, not what it computes: they never make a finished step out of date.
+NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command", "defaults"}
+NOT_COMPARED = {"fold", "device", "threads", "experiment"}
+RECORDED_PACKAGES = (
+    *("torch", "torchvision", "timm", "ultralytics", "pycocotools", "ensemble-boxes", "segmentation-models-pytorch", "monai"),
+    *("numpy", "scipy", "pandas", "scikit-learn", "pillow"),
+)
+ANOTHER_NAME = "give another --experiment NAME, or --overwrite to replace it"
+
+
+def step_name(step: str | Path) -> str:
+    """`scripts/05_make_splits.py`, however the step was called."""
+    return "/".join(Path(step).resolve().parts[-2:])
+
+
+class Run:
+    """The run record of a step, `FOLDER/NN_verb_noun.run.json`, and the check whether it has to run at all.
+
+    run = Run(__file__, args, folder=work.work, inputs=[labels_csv])
+    if run.up_to_date():
+        return
+    with run:
+        run.wrote(tables.write_splits(work, frame))
+    """
+
+    def __init__(self, step: str, args: argparse.Namespace, folder: Path, inputs: Iterable[Path]) -> None:
+        self.path = folder / f"{Path(step).stem}.run.json"
+        self.root = args.root
+        self._skip = args.skip_if_done
+        self._resumes = getattr(args, "resume", False)
+        self._defaults = getattr(args, "defaults", {})
+        arguments = {name: _plain(value) for name, value in sorted(vars(args).items()) if name not in NOT_RECORDED}
+        self.record: dict[str, Any] = {
+            "step": step_name(step),
+            "command": args.command,
+            "status": "unfinished",
+            "arguments": arguments,
+            "inputs": {self._relative(path): files.fingerprint(path) for path in inputs},
+            "outputs": [],
+            "seed": args.seed,
+        }
+
+    def up_to_date(self) -> bool:
+        """True (and one line) under --skip-if-done when an equal run ended well and its outputs are still there."""
+        done = self._skip and self.is_done()
+        if done:
+            print(f"up to date: {self._relative(self.path)}")
+        return done
+
+    def is_done(self) -> bool:
+        """Whether an equal run, with the same flags and inputs, ended well and its outputs are still there."""
+        if not self.path.is_file():
+            return False
+        old = files.read_json(self.path)
+        return self._equals(old) and old["status"] == "ok" and all((self.root / path).exists() for path in old["outputs"])
+
+    def _equals(self, old: dict[str, Any]) -> bool:
+        return not self._changed(old) and old["inputs"] == self.record["inputs"]
+
+    def stop_if_other(self, remedy: str) -> None:
+        """Stop, with a remedy, rather than write over a finished run that had other flags."""
+        if not self.path.is_file():
+            return
+        old = files.read_json(self.path)
+        changed = self._changed(old)
+        if old["status"] == "ok" and changed:
+            raise UserError(
+                f"{self._relative(self.path.parent)} holds a finished run with other flags ({', '.join(changed)}); {remedy}"
+            )
+
+    def _changed(self, old: dict[str, Any]) -> list[str]:
+        """The flags, with their old values, in which an older record differs from this one.
+
+        A flag that the step has got since had its default then.
+        """
+        now = self.record["arguments"]
+        before = {name: _plain(self._defaults.get(name)) for name in now} | old["arguments"]
+        names = sorted((before.keys() | now.keys()) - NOT_COMPARED)
+        return [f"--{name.replace('_', '-')} {before.get(name)}" for name in names if before.get(name) != now.get(name)]
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the record, e.g. the device that was taken."""
+        self.record.update(facts)
+
+    def wrote(self, *paths: Path) -> None:
+        """Name files that this run made."""
+        self.record["outputs"] += [self._relative(path) for path in paths]
+
+    def __enter__(self) -> Run:
+        self._start = time.monotonic()
+        self.record |= {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **_code_version(), "python": platform.python_version()}
+        self.record["packages"] = {name: _version(name) for name in RECORDED_PACKAGES}
+        if self._resumes and self.path.is_file():
+            old = files.read_json(self.path)
+            if self._equals(old):  # what it took until now belongs to what is gone on with
+                until_now = {name: old.get(name) for name in ("started", "git_commit", "git_dirty", "wall_s")}
+                self.record["earlier"] = [*old.get("earlier", []), until_now]
+        files.write_json(self.path, self.record)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.record["wall_s"] = round(time.monotonic() - self._start, 1)
+        if kind is None:
+            self.record["status"] = "ok"
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():  # the disk may be what it failed at
+            files.write_json(self.path, self.record)
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def folders_due(runs: dict[Path, Run], overwrite: bool, remedy: str = ANOTHER_NAME) -> list[Path]:
+    """The folders whose run has to run; stops, unless --overwrite, rather than write over a finished run with other flags."""
+    folders = [folder for folder, run in runs.items() if not run.up_to_date()]
+    if not overwrite:
+        for folder in folders:
+            runs[folder].stop_if_other(remedy)
+    return folders
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _code_version() -> dict[str, Any]:
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain")
+    return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": None if changes is None else bool(changes)}

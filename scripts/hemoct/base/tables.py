@@ -1,0 +1,169 @@
+"""Every table that steps exchange (columns and rules): read, validated and written in this one place.
+
+Identifiers are text everywhere: patient `0013` must not become 13.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hemoct.base import files
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+
+IMAGE_COLUMNS = ["image_id", "patient", "slice", "image", "mask", "annotation"]
+OPTIONAL_COLUMNS = ["spacing_row", "spacing_col", "spacing_z", "position", "group", "given_split"]
+BOX_COLUMNS = ["image_id", "class", "xmin", "ymin", "xmax", "ymax"]
+SPLIT_COLUMNS = ["image_id", "patient", "fold", "slice_fold"]
+PREDICTION_COLUMNS = ["image_id", "patient", "fold", "part"]
+TEXT_COLUMNS = {"image_id", "patient", "image", "mask", "annotation", "group", "given_split", "class", "part", "file"}
+RESERVED = {*IMAGE_COLUMNS, *OPTIONAL_COLUMNS, *SPLIT_COLUMNS, *PREDICTION_COLUMNS, *TEXT_COLUMNS}
+"""names that no label may have: labels are columns beside these"""
+NO_NUMBER = ["", "NA", "N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "none", "None", "null", "NULL"]
+PARTS = ("train", "val", "test")
+
+
+@dataclass
+class Dataset:
+    """`dataset.json`: what labels.csv and boxes.csv hold, and where they come from."""
+
+    name: str
+    layout: str
+    labels: list[str]
+    """label columns of labels.csv, in order"""
+    exclusive: bool = False
+    """the label columns are one-hot classes: softmax instead of sigmoid"""
+    classes: list[str] = field(default_factory=list)
+    """box classes, in the order of their class id"""
+    image_size: list[int] | None = None
+    """[width, height] in pixels when all images agree"""
+    licence: str | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    patient_source: str = ""
+    """where `patient` comes from: "folder", "regex ...", "column ...", "none: each image is its own group"; "" = not told"""
+
+
+def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
+    """Read a CSV with identifiers as text; stop with one line when it is empty, broken or lacks a column.
+
+    In text columns a patient or class may be called `NA` or `None`: nothing there is missing but the empty cell, as "".
+    """
+    try:
+        header = pd.read_csv(path, nrows=0)
+        text = {column: "str" for column in header.columns if column in TEXT_COLUMNS}
+        missing_by = {column: NO_NUMBER for column in header.columns if column not in text}
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing_by)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as CSV ({error}); make it again with the step that wrote it") from None
+    missing = [column for column in required if column not in frame.columns]
+    if missing:
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(frame.columns)}")
+    if frame.empty:
+        raise UserError(f"{path} has no rows; check its source and make it again")
+    frame[list(text)] = frame[list(text)].fillna("")  # a row that ends early
+    return frame
+
+
+def write_csv(path: Path, frame: pd.DataFrame, **options: Any) -> Path:
+    """Write a CSV whole or not at all. Floats keep eight significant digits."""
+    with files.replacing(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n", **options)
+    return path
+
+
+def write_dataset(work: Workspace, dataset: Dataset) -> Path:
+    return files.write_json(work.work / "dataset.json", asdict(dataset))
+
+
+def read_dataset(work: Workspace) -> Dataset:
+    path = work.need(work.work / "dataset.json", "scripts/03_make_labels.py")
+    return Dataset(**files.read_json(path))
+
+
+def write_labels(work: Workspace, frame: pd.DataFrame, dataset: Dataset) -> Path:
+    """Write labels.csv with its columns in the agreed order, rows sorted by patient, slice and image_id."""
+    columns = IMAGE_COLUMNS + dataset.labels + [name for name in OPTIONAL_COLUMNS if name in frame.columns]
+    _check_labels(frame, dataset, "the labels")
+    frame = frame.sort_values(["patient", "slice", "image_id"], kind="stable")
+    return write_csv(work.work / "labels.csv", frame[columns])
+
+
+def read_labels(work: Workspace, dataset: Dataset) -> pd.DataFrame:
+    """labels.csv as a frame; label columns are nullable integers 0, 1 or NA (unknown), `slice` is a nullable integer."""
+    path = work.need(work.work / "labels.csv", "scripts/03_make_labels.py")
+    frame = read_csv(path, IMAGE_COLUMNS + dataset.labels)
+    _check_labels(frame, dataset, str(path))
+    return frame.astype(dict.fromkeys(["slice", *dataset.labels], "Int64"))
+
+
+def _check_labels(frame: pd.DataFrame, dataset: Dataset, source: str) -> None:
+    """Name everything that is wrong with a label table in one error."""
+    problems = []
+    twice = frame["image_id"][frame["image_id"].duplicated()].unique()
+    if len(twice):
+        problems.append(f"{len(twice)} image_id more than once (first: {twice[0]})")
+    for column in ("image_id", "patient", "image"):
+        if (frame[column] == "").any() or frame[column].isna().any():
+            problems.append(f"empty {column}")
+    for column in dataset.labels:
+        values = pd.to_numeric(frame[column], errors="coerce")
+        wrong = frame.loc[(values.isna() & frame[column].notna()) | ~(values.isna() | values.isin([0, 1])), column]
+        if len(wrong):
+            problems.append(f"label {column} is {wrong.iloc[0]} where 0, 1 or empty is allowed ({len(wrong)} rows)")
+    if dataset.exclusive and not problems:
+        sums = frame[dataset.labels].astype("Float64").sum(axis=1, skipna=False)
+        if (sums.dropna() != 1).any():
+            problems.append("exclusive classes must add up to 1 in each row")
+    if problems:
+        raise UserError(f"{source}: {'; '.join(problems)}; correct the source and run scripts/03_make_labels.py again")
+
+
+def write_boxes(work: Workspace, frame: pd.DataFrame) -> Path:
+    return write_csv(work.work / "boxes.csv", frame[BOX_COLUMNS])
+
+
+def read_boxes(work: Workspace) -> pd.DataFrame:
+    """boxes.csv, zero-based pixels, width = xmax - xmin. A data set without boxes has the header alone."""
+    path = work.need(work.work / "boxes.csv", "scripts/03_make_labels.py")
+    if path.read_text(encoding="utf-8").count("\n") <= 1:
+        return pd.DataFrame({column: [] for column in BOX_COLUMNS})
+    return read_csv(path, BOX_COLUMNS)
+
+
+def read_patients(work: Workspace) -> pd.DataFrame | None:
+    """patients.csv (`patient`, then whatever is known), or None where nothing is known."""
+    path = work.work / "patients.csv"
+    return read_csv(path, ["patient"]) if path.exists() else None
+
+
+def write_patients(work: Workspace, frame: pd.DataFrame | None) -> Path | None:
+    """Write patients.csv; None (nothing is known) takes away one of an earlier run."""
+    path = work.work / "patients.csv"
+    if frame is None:
+        path.unlink(missing_ok=True)
+        return None
+    return write_csv(path, frame)
+
+
+def write_splits(work: Workspace, frame: pd.DataFrame) -> Path:
+    return write_csv(work.work / "splits.csv", frame[SPLIT_COLUMNS])
+
+
+def read_splits(work: Workspace) -> pd.DataFrame:
+    path = work.need(work.work / "splits.csv", "scripts/05_make_splits.py")
+    return read_csv(path, SPLIT_COLUMNS)
+
+
+def write_predictions(folder: Path, frame: pd.DataFrame) -> Path:
+    return write_csv(folder / "predictions.csv", frame)
+
+
+def read_predictions(folder: Path, required: Iterable[str] = ()) -> pd.DataFrame:
+    return read_csv(folder / "predictions.csv", [*PREDICTION_COLUMNS, *required])

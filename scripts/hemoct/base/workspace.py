@@ -1,0 +1,57 @@
+"""Where the files of a data set lie: the only place that spells out folder names."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from hemoct.base.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where the files of one data set lie."""
+
+    root: Path
+    dataset: str
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Workspace:
+        """That of a step's flags --root and --dataset."""
+        return cls(args.root, args.dataset)
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "data" / "raw" / self.dataset
+
+    @property
+    def work(self) -> Path:
+        return self.root / "data" / "work" / self.dataset
+
+    @property
+    def cache(self) -> Path:
+        return self.work / "cache"
+
+    @property
+    def outputs(self) -> Path:
+        return self.root / "outputs" / self.dataset
+
+    @property
+    def reference(self) -> Path:
+        return self.root / "outputs" / "reference" / self.dataset
+
+    def task(self, number: int) -> Path:
+        return self.outputs / f"task{number}"
+
+    def need(self, path: Path, made_by: str) -> Path:
+        """Return `path`, or stop with the command that makes it. `made_by`: `scripts/03_make_labels.py`."""
+        if not path.exists():
+            raise UserError(f"{self.show(path)} is missing; make it with: python {made_by} --dataset {self.dataset}")
+        return path
+
+    def show(self, path: Path) -> str:
+        """A path as short as it can be read: relative to the root where it lies below it."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)

@@ -1,0 +1,237 @@
+"""Figures of evaluated classifiers. Each function takes what it shows and returns one figure, or None where it would be empty."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, NullFormatter
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from hemoct.base import figure as base_figure
+from hemoct.classification.evaluate import Evaluation
+from hemoct.data import images
+from hemoct.evaluation import comparison as evaluation_comparison
+from hemoct.evaluation import metrics
+
+BOX_COLOUR = "#ffb000"
+SHEET_COLUMNS = 6
+MEASURED = ("auroc", "ap", "accuracy", "balanced_accuracy", "recall", "specificity", "precision", "f1", "f1_macro", "mcc")
+LEAST_DIFFERENCE = 0.005  # that an axis of differences spans: rounding errors of equal experiments would fill it
+ACRONYMS = {"auroc", "ap", "f1", "mcc"}
+
+
+def confusion(found: Evaluation, heading: str) -> Figure:
+    """Counts of truth against decision, coloured by the share of the row."""
+    names = found.question.names
+    matrix = metrics.confusion(found.test.y, found.decision, metrics.ones(len(found.test.y)), classes=len(names))[0]
+    side = 2.6 + 0.7 * len(names)
+    figure, axis = base_figure.figure(width=side + 0.6, height=side)
+    base_figure.confusion(axis, matrix.astype(int), [textwrap.fill(name.replace("_", " "), 14) for name in names])
+    axis.set(xlabel="called", ylabel="truth")
+    base_figure.title(figure, heading)
+    return figure
+
+
+def losses(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
+    """Training and validation loss per epoch, a panel for each fold, the epoch of best.pt marked."""
+    if not histories:
+        return None
+    figure, axes = base_figure.figure(
+        1, len(histories), width=max(2.6, 4.5 / len(histories)), height=3.2, sharey=True, squeeze=False
+    )
+    for axis, (fold, history) in zip(axes[0], histories.items(), strict=True):
+        best = history.loc[history["val_loss"].idxmin()]
+        axis.plot(history["epoch"], history["train_loss"], label="training", marker=".")
+        axis.plot(history["epoch"], history["val_loss"], label="validation", marker=".")
+        axis.axvline(best["epoch"], color="grey", linestyle=":", label="best epoch")
+        axis.set(title=f"{fold}: best epoch {best['epoch']:.0f}", xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].set(ylabel="loss", ylim=(0, None))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    base_figure.title(figure, heading)
+    return figure
+
+
+def roc(found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
+    """ROC curves: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
+    return _one_panel(roc_panel, found, content, heading)
+
+
+def precision_recall(found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
+    """Precision over recall: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
+    return _one_panel(precision_recall_panel, found, content, heading)
+
+
+def _one_panel(panel: Callable[..., bool], found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
+    figure, axis = base_figure.figure(width=5.4, height=5.2)
+    if not panel(axis, found, content["metrics"]):
+        return None
+    base_figure.title(figure, heading)
+    return figure
+
+
+def roc_panel(axis: Axes, found: Evaluation, values: dict[str, Any]) -> bool:
+    """ROC curves on `axis`; False where no fold has both classes. `values`: the block `metrics` of metrics.json."""
+
+    def curve(y: np.ndarray, p: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x, height, _ = roc_curve(y, p, drop_intermediate=False)
+        return x, height, np.interp(grid, x, height)
+
+    if not _curves(axis, found, values, curve, "auroc"):
+        return False
+    axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1, label="chance")
+    if found.question.positive is not None:
+        _operating_point(axis, values["fpr"]["value"], values["recall"]["value"], found)
+    axis.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axis.legend(loc="lower right", fontsize=8)
+    return True
+
+
+def precision_recall_panel(axis: Axes, found: Evaluation, values: dict[str, Any]) -> bool:
+    """Precision over recall on `axis`; False where no fold has both classes. `values`: the block `metrics` of metrics.json."""
+
+    def curve(y: np.ndarray, p: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        precision, recall, _ = precision_recall_curve(y, p)
+        recall, precision = recall[::-1], precision[::-1]  # steps: precision belongs to the recall that it reaches
+        return recall, precision, precision[np.minimum(np.searchsorted(recall, grid), len(recall) - 1)]
+
+    if not _curves(axis, found, values, curve, "ap", steps=True):
+        return False
+    place = "lower left"
+    if found.question.positive is not None:
+        place = "lower left" if values["ap"]["value"] > 0.4 else "upper right"  # where the curves are not
+        share = found.test.y.mean()
+        axis.axhline(share, color="grey", linestyle=":", linewidth=1, label=f"share of positives {share:.2f}")
+        _operating_point(axis, values["recall"]["value"], values["precision"]["value"], found)
+    axis.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axis.legend(loc=place, fontsize=8)
+    return True
+
+
+def _curves(axis: Axes, found: Evaluation, values: dict[str, Any], curve: Any, key: str, steps: bool = False) -> bool:
+    """Per class (or for the positive one) the curves of the folds and their mean on a common grid; False where there is none."""
+    y, p, folds = found.test.y, found.test.p, found.test.table["fold"].to_numpy()
+    one = found.question.positive is not None
+    classes = {key: (y, p)} if one else {f"{key}_{name}": (y == k, p[:, k]) for k, name in enumerate(found.question.labels)}
+    grid, anything = np.linspace(0, 1, 501), False
+    for number, (name, (truth, score)) in enumerate(classes.items()):
+        means = []
+        for fold in np.unique(folds):
+            rows = folds == fold
+            if not 0 < truth[rows].sum() < rows.sum():
+                continue
+            x, height, on_grid = curve(truth[rows].astype(int), score[rows], grid)
+            axis.plot(x, height, color=f"C{number}", linewidth=0.8, alpha=0.45, drawstyle="steps-pre" if steps else "default")
+            means.append(on_grid)
+        if means:
+            anything = True
+            shown = key.upper() if one else f"{name.removeprefix(f'{key}_')}: {key.upper()}"
+            of = f"mean of {len(means)} folds, " if len(means) > 1 else ""
+            axis.plot(grid, np.mean(means, axis=0), color=f"C{number}", linewidth=2, label=f"{of}{shown} {_shown(values[name])}")
+    return anything
+
+
+def _operating_point(axis: Axes, x: float | None, y: float | None, found: Evaluation) -> None:
+    if x is not None and y is not None:
+        rules = Counter(rule.threshold_rule for rule in found.rules)
+        words = [rule + f" ({times} fold{'s' * (times > 1)})" * (len(rules) > 1) for rule, times in rules.items()]
+        label = "threshold: " + "\n".join(words)
+        axis.plot(x, y, "o", color="black", markersize=7, clip_on=False, zorder=3, label=label)
+
+
+def _shown(cell: dict[str, Any]) -> str:
+    low_high = f" ({cell['ci95'][0]:.3f} to {cell['ci95'][1]:.3f})" if cell["ci95"] else ""
+    return f"{cell['value']:.3f}{low_high}"
+
+
+def calibration(found: Evaluation, content: dict[str, Any], heading: str) -> Figure:
+    """Observed share against probability in 15 bins of equally many cases, before and after temperature scaling."""
+    many = found.question.positive is None
+    right = (found.test.y == found.decision).astype(int) if many else found.test.y
+    figure, (axis, below) = base_figure.figure(2, 1, width=5, height=2.9, height_ratios=(3, 1), sharex=True)
+    axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+    for name, key, p in (("before", "ece", found.test.p), ("after", "ece_calibrated", found.calibrated)):
+        sure = p.max(axis=1) if many else p
+        mean, observed, _ = metrics.reliability(right, sure)
+        axis.plot(mean, observed, marker="o", markersize=4, label=f"{name}: ECE {content['metrics'][key]['value']:.3f}")
+        below.hist(sure, bins=np.linspace(0, 1, 31), histtype="step", linewidth=1.5)
+    axis.set(ylabel="share right" if many else f"share of {found.question.positive}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axis.legend(title="temperature scaling", loc="upper left")
+    below.set(xlabel="probability of the called class" if many else "predicted probability", ylabel="images", yscale="log")
+    below.yaxis.set_minor_formatter(NullFormatter())
+    base_figure.title(figure, heading)
+    return figure
+
+
+def worst_mistakes(
+    kinds: dict[str, pd.DataFrame], raw: Path, image_files: pd.Series, boxes: pd.DataFrame, heading: str
+) -> Figure | None:
+    """Contact sheet of mistakes with their probability and the annotated boxes. `image_files`: paths below `raw` by image_id.
+
+    In PHE-SICH-CT-IDS a box encloses the bleeding and its edema.
+    """
+    rows = [(kind, table.iloc[start : start + SHEET_COLUMNS]) for kind, table in kinds.items()
+            for start in range(0, len(table), SHEET_COLUMNS)]  # fmt: skip
+    if not rows:
+        return None
+    figure, axes = base_figure.figure(len(rows), SHEET_COLUMNS, width=1.9, height=2.35, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for line, (kind, table) in zip(axes, rows, strict=True):
+        for axis, case in zip(line, table.itertuples(), strict=False):
+            _case(axis, images.read_grey(raw / image_files[case.image_id]), boxes[boxes["image_id"] == case.image_id])
+            caption = f"\n{case.caption}" if case.caption else ""
+            axis.set_title(f"{kind}\n{case.image_id}  p = {case.p:.2g}{caption}", fontsize=7.5)
+    base_figure.title(figure, heading)
+    return figure
+
+
+def _case(axis: Axes, grey: np.ndarray, boxes: pd.DataFrame) -> None:
+    axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
+    for box in boxes.itertuples():
+        axis.add_patch(Rectangle((box.xmin, box.ymin), box.xmax - box.xmin, box.ymax - box.ymin, fill=False, color=BOX_COLOUR))
+
+
+def comparison(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = MEASURED) -> Figure:
+    """Left: value and interval of each metric and experiment. Right: paired differences to the first experiment.
+
+    `table` is that of `comparison.table`; of its metrics those that are `measured` are drawn.
+    """
+    names = [name for name in measured if name in set(table["metric"])]
+    shown = list(dict.fromkeys(table["shown"]))
+    differ = table["difference"].notna().any()
+    height = 1.6 + 0.16 * len(names) * (len(shown) + 1) + 0.2 * len(shown)
+    figure, axes = base_figure.figure(1, 1 + differ, width=5.2, height=max(3.6, height), sharey=True, squeeze=False)
+    for number, name in enumerate(shown):
+        rows = table[table["shown"] == name].set_index("metric").reindex(names)
+        place = np.arange(len(names)) + (number - (len(shown) - 1) / 2) * 0.8 / len(shown)
+        _points(axes[0, 0], rows, ("value", "low", "high"), place, f"C{number}", name)
+        if differ and number:
+            _points(axes[0, 1], rows, ("difference", "difference_low", "difference_high"), place, f"C{number}", name)
+    axes[0, 0].set(xlabel="value and 95 % interval", ylim=(len(names) - 0.4, -0.6))
+    ticks = [name.upper() if name in ACRONYMS else evaluation_comparison.named(name).replace("_", " ") for name in names]
+    axes[0, 0].set_yticks(range(len(names)), ticks)
+    if differ:
+        axes[0, 1].axvline(0, color="grey", linestyle=":")
+        axes[0, 1].xaxis.set_major_locator(MaxNLocator(5))
+        low, high = axes[0, 1].get_xlim()
+        axes[0, 1].set_xlim(min(low, -LEAST_DIFFERENCE), max(high, LEAST_DIFFERENCE))
+        axes[0, 1].set(xlabel=f"difference to {table['experiment'].iloc[0]}\n(paired, 95 % interval)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1, frameon=False)
+    base_figure.title(figure, heading)
+    return figure
+
+
+def _points(axis: Axes, rows: pd.DataFrame, columns: tuple[str, str, str], place: np.ndarray, colour: str, name: str) -> None:
+    value, low, high = (rows[column].to_numpy(dtype=float) for column in columns)
+    axis.plot(value, place, "o", markersize=5, color=colour, label=name)
+    axis.hlines(place, low, high, color=colour, linewidth=1.6)

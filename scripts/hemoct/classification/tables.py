@@ -1,0 +1,139 @@
+"""Tables of an evaluated classifier: per patient, per operating point, the text report, the worst mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import classification_report
+
+from hemoct.base import tables
+from hemoct.base.workspace import Workspace
+from hemoct.classification.evaluate import Evaluation
+from hemoct.evaluation import bootstrap, metrics, predictions
+
+CALLS = np.array([["TN", "FP"], ["FN", "TP"]])
+
+
+def patients_table(found: Evaluation, slices: pd.Series) -> pd.DataFrame:
+    """per_patient.csv: one row per patient, sorted. `slices`: slice number by image_id (NA where unknown).
+
+    With several classes: slices and how many were right. Else the positive slices found and missed, the false alarms, and the
+    largest run of neighbouring positive slices (consecutive slice numbers) that were missed.
+    """
+    table = found.test.table.assign(
+        y=found.test.y,
+        decision=found.decision,
+        number=slices.reindex(found.test.table["image_id"]).to_numpy(dtype=float, na_value=np.nan),
+    )
+    rows = []
+    for patient, group in table.groupby("patient", sort=True):
+        row = {"patient": patient, "fold": "+".join(str(fold) for fold in sorted(group["fold"].unique())), "slices": len(group)}
+        if found.question.positive is None:
+            rows.append(row | {"right": int((group["y"] == group["decision"]).sum())})
+            continue
+        missed = group[(group["y"] == 1) & (group["decision"] == 0)]
+        positive = int(group["y"].sum())
+        counts = {"positive_slices": positive, "found": positive - len(missed), "missed": len(missed)}
+        alarms = int(((group["y"] == 0) & (group["decision"] == 1)).sum())
+        rows.append(row | counts | {"largest_run_missed": largest_run(missed["number"].to_numpy()), "false_alarms": alarms})
+    frame = pd.DataFrame(rows)
+    return frame.astype({"largest_run_missed": "Int64"}) if "largest_run_missed" in frame else frame
+
+
+def largest_run(numbers: np.ndarray) -> int | None:
+    """Length of the longest chain n, n+1, n+2 ... among slice numbers (float); 0 for none, None when one is unknown (NaN)."""
+    if np.isnan(numbers).any():
+        return None
+    if not len(numbers):
+        return 0
+    ordered = np.unique(numbers)
+    ends = np.flatnonzero(np.append(np.diff(ordered) != 1, True))
+    return int(np.diff(ends, prepend=-1).max())
+
+
+def operating_points(found: Evaluation, resamples: int, seed: int) -> pd.DataFrame:
+    """operating_points.csv: for each rule the thresholds that validation gave, and what they achieve on test, pooled."""
+    table = found.test.table
+    ones = metrics.ones(len(table))
+    weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
+    rows = []
+    for point in found.rules[0].points:
+        called = found.test.p >= found.thresholds(point)
+        matrix = metrics.confusion(found.test.y, called, ones)
+        value, drawn = metrics.of_confusion(matrix), metrics.of_confusion(metrics.confusion(found.test.y, called, weights))
+        row: dict[str, Any] = {"rule_on_validation": point}
+        for shown, name in (("sensitivity", "recall"), ("specificity", "specificity"), ("precision", "precision"), ("f1", "f1")):
+            low, high, _ = bootstrap.interval(drawn[name])
+            row |= {shown: value[name][0], f"{shown}_low": low, f"{shown}_high": high}
+        row |= dict(zip(("tn", "fp", "fn", "tp"), matrix.astype(int).ravel(), strict=True))
+        rows.append(row | {f"threshold_fold{rule.fold}": rule.points[point] for rule in found.rules})
+    return pd.DataFrame(rows)
+
+
+def points_text(points: pd.DataFrame) -> str:
+    """operating_points.csv for people: what each rule achieves, sensitivity and specificity side by side."""
+    columns = ["rule_on_validation", "sensitivity", "specificity", "precision", "f1"]
+    return points[columns].to_string(index=False, float_format="{:.3f}".format, na_rep="null")
+
+
+def summary(work: Workspace, folder: Path, content: dict[str, Any]) -> str:
+    """The few numbers of metrics.json and operating_points.csv that a person wants at once."""
+    lines = [f"{work.show(folder)}: " + "\n  ".join(predictions.headline(content))]
+    for name, cell in content["metrics"].items():
+        interval = f"{cell['ci95'][0]:.4f} to {cell['ci95'][1]:.4f}" if cell["ci95"] else ""
+        value = f"{cell['value']:.4f}" if cell["value"] is not None else f"null ({cell['reason']})"
+        lines.append(f"  {name:28}{value}   {interval}")
+    if content["positive"] is not None:
+        points = tables.read_csv(folder / "operating_points.csv", ["rule_on_validation"])
+        lines += ["achieved on test, threshold chosen on validation:", points_text(points)]
+    return "\n".join(lines)
+
+
+def predictions_table(found: Evaluation) -> pd.DataFrame:
+    """predictions.csv of an experiment: the test images of all folds joined (out-of-fold), y_LABEL and p_LABEL for each label."""
+    frame = found.test.table.copy()
+    for label in found.question.labels:
+        number = found.question.names.index(label)
+        frame[f"y_{label}"] = (found.test.y == number).astype(int)
+        of_positive = found.test.p if found.test.p.ndim == 1 else found.test.p[:, number]
+        frame[f"p_{label}"] = of_positive if found.test.p.ndim == 2 or number else 1 - of_positive
+    return frame.sort_values("image_id")
+
+
+def calls(found: Evaluation) -> pd.DataFrame:
+    """classification_summary.csv: `image, ground_truth, predicted, classification`: 0 or 1, then TP, FP, FN or TN."""
+    y, called = found.test.y, found.decision
+    table = pd.DataFrame({"image": found.test.table["image_id"], "ground_truth": y, "predicted": called})
+    return table.assign(classification=CALLS[y, called]).sort_values("image")
+
+
+def text_report(found: Evaluation, lines: list[str]) -> str:
+    """classification_report.txt: the lines that say what was measured, then scikit-learn's report."""
+    classes = list(range(len(found.question.names)))
+    body = classification_report(
+        found.test.y, found.decision, labels=classes, target_names=found.question.names, digits=4, zero_division=np.nan
+    )
+    return "\n".join([*lines, "", body])
+
+
+def worst(found: Evaluation, count: int) -> dict[str, pd.DataFrame]:
+    """The most confident mistakes by kind: image_id and p (of the positive class, or of the wrong class that was chosen)."""
+    y, p, decision, ids = found.test.y, found.test.p, found.decision, found.test.table["image_id"]
+    if found.question.positive is None:
+        wrong = y != decision
+        names = np.array(found.question.names)
+        captions = "is " + pd.Series(names[y]) + ", called " + pd.Series(names[decision])
+        kinds = {"most confident mistakes": (wrong, -p.max(axis=1))}
+        shown = p.max(axis=1)
+    else:
+        kinds = {"missed": ((y == 1) & (decision == 0), p), "false alarms": ((y == 0) & (decision == 1), -p)}
+        captions, shown = pd.Series([""] * len(y)), p
+    return {
+        kind: pd.DataFrame({"image_id": ids, "p": shown, "caption": captions, "order": order})[chosen]
+        .sort_values(["order", "image_id"])
+        .head(count)
+        for kind, (chosen, order) in kinds.items()
+    }

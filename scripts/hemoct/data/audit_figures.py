@@ -1,0 +1,293 @@
+"""What a person looks at first in a data set. Each function draws one figure, or returns None where it would be empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from hemoct.base import figure as base_figure
+from hemoct.data import audit, images
+from hemoct.data.audit import SIZE, Study, Survey
+
+LABEL_FIGURES = 8  # figures per label stop here; a data set with hundreds of labels stays readable
+SHEET_ROWS, SHEET_COLUMNS = 3, 5
+PANELS = 6  # facts about patients that are drawn
+FIRST_FACTS = ("side", "age", "sex")
+BOX_COLOUR, MASK_COLOUR = "#ffb000", "#00d0ff"
+
+
+def classes(study: Study, seen: Survey) -> dict[str, pd.Series]:
+    """Which images (bool, in the order of labels.csv) show what. Several labels that are not exclusive may overlap."""
+    names, table = study.dataset.labels, seen.images
+    held = {name: (table[name] == 1).fillna(False) for name in names}
+    if study.dataset.exclusive:
+        return held
+    none = (table[names] == 0).fillna(False).all(axis=1)
+    return {f"no {names[0]}" if len(names) == 1 else "none": none, **held}
+
+
+def _disjoint(study: Study, seen: Survey) -> dict[str, pd.Series]:
+    """Classes that add up to all images."""
+    shown = classes(study, seen)
+    if not study.dataset.exclusive and len(study.dataset.labels) > 1:
+        shown = {"no label": shown["none"], "any label": (seen.images[study.dataset.labels] == 1).fillna(False).any(axis=1)}
+    unknown = ~pd.DataFrame(shown).any(axis=1)
+    return {**shown, "unknown": unknown} if unknown.any() else shown
+
+
+def label_figures(study: Study, seen: Survey, seed: int) -> dict[str, Callable[[], Figure | None]]:
+    """Name and drawing function of the figures that exist once per class or label."""
+    drawn: dict[str, Callable[[], Figure | None]] = {}
+    shown = list(classes(study, seen).items())
+    for name, rows in shown[: LABEL_FIGURES + 1]:
+        drawn[f"contact_sheet_{_file_word(name)}"] = lambda name=name, rows=rows: contact_sheet(study, seen, name, rows, seed)
+    names = study.dataset.labels
+    if study.dataset.exclusive and len(names) == 2:
+        drawn["mean_variance"] = lambda: mean_variance(seen, 1, names[0], names[1])
+    else:
+        for number, name in enumerate(names[:LABEL_FIGURES]):
+            word = "mean_variance" if len(names) == 1 else f"mean_variance_{_file_word(name)}"
+            drawn[word] = lambda number=number, name=name: mean_variance(seen, number, f"no {name}", name)
+    return drawn
+
+
+def _file_word(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def class_balance(study: Study, seen: Survey) -> Figure:
+    """Images, and patients with at least one such image, per class."""
+    shown = classes(study, seen)
+    unknown = seen.images[study.dataset.labels].isna().any(axis=1)
+    if unknown.any():
+        shown["unknown"] = unknown
+    patients = [seen.images.loc[rows, "patient"].nunique() for rows in shown.values()] if study.has_patients else []
+    panels = [("images", [int(rows.sum()) for rows in shown.values()], len(seen.images))]
+    panels += [("patients with such an image", patients, seen.images["patient"].nunique())] if patients else []
+    figure, axes = base_figure.figure(1, len(panels), height=1.6 + 0.35 * len(shown), squeeze=False, sharey=True)
+    for axis, (what, counts, total) in zip(axes[0], panels, strict=True):
+        bars = axis.barh(list(shown), counts, color=_colours(list(shown)))
+        axis.bar_label(bars, [f" {n} ({n / total:.0%})" for n in counts])
+        axis.set(xlabel=what, title=f"{total} {what.split()[0]}", xlim=(0, max(*counts, 1) * 1.6))
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+def slices_per_patient(study: Study, seen: Survey) -> Figure | None:
+    """One bar per patient, most images first, stacked by class."""
+    if not study.has_patients:
+        return None
+    stacks = pd.DataFrame(_disjoint(study, seen)).astype(int).groupby(seen.images["patient"]).sum()
+    stacks = stacks.loc[stacks.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    figure, axis = base_figure.figure(width=9, height=3.6)
+    base = np.zeros(len(stacks))
+    for name, colour in zip(stacks.columns, _colours(list(stacks.columns)), strict=True):
+        axis.bar(np.arange(len(stacks)), stacks[name], 1.0, base, color=colour, label=name, linewidth=0)
+        base += stacks[name].to_numpy()
+    axis.axhline(np.median(base), color="black", linestyle=":", label=f"median {np.median(base):g}")
+    axis.set(title=f"Images of each of {len(stacks)} patients", ylabel="images", xlim=(-0.5, len(stacks) - 0.5))
+    axis.set_xlabel("patients, most images first")
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend()
+    return figure
+
+
+def patients(study: Study, seen: Survey) -> Figure | None:
+    """What patients.csv knows: numbers as histograms, words as bars; side, age and sex first."""
+    if study.patients is None:
+        return None
+    facts = [name for name in study.patients.columns if name != "patient" and study.patients[name].notna().any()]
+    facts = [name for name in facts if _is_number(study.patients[name]) or study.patients[name].nunique() <= 12]
+    facts = sorted(facts, key=lambda name: FIRST_FACTS.index(name.lower()) if name.lower() in FIRST_FACTS else len(FIRST_FACTS))
+    if not facts:
+        return None
+    figure, axes = base_figure.figure(-(-len(facts[:PANELS]) // 3), min(3, len(facts)), width=3.6, height=3.0, squeeze=False)
+    for axis, name in zip(axes.flat, facts[:PANELS], strict=False):
+        values = study.patients[name].dropna()
+        if _is_number(values):
+            axis.hist(values, bins=15)
+            axis.set_title(f"{name}: median {values.median():.3g}, n = {len(values)}")
+        else:
+            counts = values.astype(str).value_counts()
+            axis.bar_label(axis.bar(counts.index, counts), padding=2)
+            axis.margins(y=0.15)  # room for the numbers
+            axis.set_title(f"{name}, n = {len(values)}")
+        axis.set(xlabel=name, ylabel="patients")
+    for axis in axes.flat[len(facts[:PANELS]) :]:
+        axis.remove()
+    return figure
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and values.nunique() > 5  # 0/1 codes are words
+
+
+def lesion_size(study: Study, seen: Survey) -> Figure | None:
+    """Histograms of box and mask areas on a log scale, in mm2 where every spacing is known, else in pixels."""
+    kinds = [("box", BOX_COLOUR), ("mask", MASK_COLOUR)]
+    drawn = [(*kind, areas) for kind, areas in zip(kinds, audit.lesion_areas(study, seen), strict=True) if len(areas)]
+    if not drawn:
+        return None
+    figure, axes = base_figure.figure(1, len(drawn), squeeze=False)
+    for axis, (kind, colour, areas) in zip(axes[0], drawn, strict=True):
+        unit = "mm2" if "mm2" in areas else "px"
+        values = areas[unit].to_numpy()
+        low, high = values.min(), values.max()
+        axis.hist(values, bins=np.geomspace(low * 0.95, high * 1.05, 31), color=colour, edgecolor="black", linewidth=0.4)
+        axis.axvline(np.median(values), color="black", linestyle=":", label=f"median {np.median(values):,.0f}")
+        plural = "boxes" if kind == "box" else "masks that are not empty"
+        axis.set(xscale="log", xlabel=f"{kind} area ({unit.replace('2', '²')})", ylabel=plural, title=f"{len(values)} {plural}")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.legend()
+    figure.supxlabel(study.mask_note, fontsize=8)
+    return figure
+
+
+def lesion_position(study: Study, seen: Survey) -> Figure | None:
+    """How often each place of the image is inside a box, inside a mask."""
+    n_masks = int((seen.images["mask_pixels"] > 0).sum())
+    covers = [("boxes", len(study.boxes), box_cover(study, seen)), ("masks", n_masks, seen.mask_cover)]
+    covers = [(kind, n, cover) for kind, n, cover in covers if cover.any()]
+    if not covers:
+        return None
+    figure, axes = _maps(1, len(covers))
+    for axis, (kind, n, cover) in zip(axes[0], covers, strict=True):
+        _map(figure, axis, cover, f"Where {n} {kind} lie", f"{kind} that cover the pixel", cmap="magma")
+    figure.supxlabel(study.mask_note, fontsize=8)
+    return figure
+
+
+def box_cover(study: Study, seen: Survey) -> np.ndarray:
+    """How many boxes cover each pixel of the padded SIZE x SIZE image: int64."""
+    cover = np.zeros((SIZE, SIZE), dtype=np.int64)
+    boxes = study.boxes.merge(seen.images[["image_id", "width", "height"]], on="image_id").dropna()
+    longer = boxes[["width", "height"]].max(axis=1)
+    for low, high, side in (("xmin", "xmax", "width"), ("ymin", "ymax", "height")):
+        border = (longer - boxes[side]) / 2
+        boxes[[low, high]] = boxes[[low, high]].add(border, axis=0).div(longer / SIZE, axis=0).round().clip(0, SIZE)
+    for box in boxes[["xmin", "ymin", "xmax", "ymax"]].astype(int).itertuples(index=False):
+        cover[box.ymin : box.ymax, box.xmin : box.xmax] += 1
+    return cover
+
+
+def image_size(study: Study, seen: Survey) -> Figure | None:
+    """Width against height, and per class the line height = slope x width fitted by least squares through the origin."""
+    table = seen.images.dropna(subset="width")
+    if table.empty:
+        return None
+    figure, axis = base_figure.figure(width=5.5, height=4.6)
+    shown = {name: table[rows[table.index]] for name, rows in classes(study, seen).items()}
+    right = table["width"].max() * 1.05
+    for number, ((name, rows), colour) in enumerate(zip(shown.items(), _colours(list(shown)), strict=True)):
+        if rows.empty:
+            continue
+        slope = float((rows["width"] @ rows["height"]) / (rows["width"] @ rows["width"]))
+        axis.scatter(rows["width"], rows["height"], 12, color=colour, alpha=0.5, linewidth=0)
+        dashes = (0, (6, 2 * number)) if number else "-"  # lines that coincide stay visible
+        text = f"{name}: height = {slope:.3f} x width, n = {len(rows)}"
+        axis.plot([0, right], [0, slope * right], color=colour, linestyle=dashes, label=text)
+    sizes = len(table[["width", "height"]].drop_duplicates())
+    title = f"{sizes} image sizes" if sizes > 1 else "All images have one size"
+    axis.set(title=title, xlabel="width (px)", ylabel="height (px)", xlim=(0, right), ylim=(0, table["height"].max() * 1.05))
+    axis.legend(loc="lower right" if len(shown) < 4 else "upper left", fontsize=8)
+    return figure
+
+
+def contact_sheet(study: Study, seen: Survey, name: str, rows: pd.Series, seed: int) -> Figure | None:
+    """A sample of one class, different patients as far as there are, with boxes and mask outlines."""
+    sample = _sample(seen.images[rows & (seen.images["image_state"] == "")], seed)
+    if sample.empty:
+        return None
+    rows_drawn = -(-len(sample) // SHEET_COLUMNS)
+    figure, axes = base_figure.figure(rows_drawn, SHEET_COLUMNS, width=2.2, height=2.3 + 0.5 / rows_drawn, squeeze=False)
+    for axis, (_, image) in zip(axes.flat, sample.iterrows(), strict=False):
+        _draw_slice(axis, study, image)
+    for axis in axes.flat[len(sample) :]:
+        axis.remove()
+    figure.suptitle("\n".join([f"{name}: {len(sample)} of {int(rows.sum())} images", *_marks(study, sample)]), fontsize=10)
+    return figure
+
+
+def _marks(study: Study, sample: pd.DataFrame) -> list[str]:
+    """One line that says what the drawn colours mean, or none."""
+    drawn = {
+        "orange: box": sample["image_id"].isin(study.boxes["image_id"]).any(),
+        "light blue: outline of the mask": (sample["mask_pixels"] > 0).any(),
+    }
+    marks = [text for text, there in drawn.items() if there]
+    return ["; ".join([*marks, study.mask_note]).removesuffix("; ")] if marks else []
+
+
+def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """One image of each patient in a random order; more of the same patients only when the sheet is not full."""
+    shuffled = rows.sample(frac=1, random_state=seed)
+    turn = shuffled.groupby("patient").cumcount()
+    chosen = shuffled.loc[turn.sort_values(kind="stable").index[: SHEET_ROWS * SHEET_COLUMNS]]
+    return chosen.sort_values("image_id")
+
+
+def _draw_slice(axis: Axes, study: Study, image: pd.Series) -> None:
+    axis.imshow(images.read_grey(study.work.raw / image["image"]), cmap="gray", vmin=0, vmax=255)
+    if image["mask_state"] == "" and image["mask_pixels"] > 0:
+        inside = images.read_grey(study.work.raw / image["mask"]) >= audit.MASK_THRESHOLD
+        axis.contour(inside, [0.5], colors=MASK_COLOUR, linewidths=0.7)
+    for _, box in study.boxes[study.boxes["image_id"] == image["image_id"]].iterrows():
+        corner, width, height = (box["xmin"], box["ymin"]), box["xmax"] - box["xmin"], box["ymax"] - box["ymin"]
+        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=BOX_COLOUR, linewidth=1))
+        if len(study.dataset.classes) > 1:
+            axis.text(*corner, box["class"], color=BOX_COLOUR, fontsize=5, verticalalignment="bottom")
+    short = image["image_id"] if len(image["image_id"]) <= 24 else f"...{image['image_id'][-22:]}"
+    axis.set_title(short, fontsize=7, pad=2)
+    axis.set_axis_off()
+
+
+def mean_variance(seen: Survey, label: int, negative: str, positive: str) -> Figure | None:
+    """Mean and variance image of both classes of a label and the difference of the means; images padded to a square."""
+    if not (seen.count[label] > 0).all():
+        return None
+    count = seen.count[label][:, None, None]
+    mean = seen.total[label] / count
+    variance = seen.squares[label] / count - mean**2
+    figure, axes = _maps(2, 3)
+    bright, wide = mean.max(), variance.max()
+    for row, name in enumerate((negative, positive)):
+        n = seen.count[label, row]
+        _map(figure, axes[row, 0], mean[row], f"{name}: mean, n = {n}", "grey value", cmap="gray", vmin=0, vmax=bright)
+        _map(figure, axes[row, 1], variance[row], f"{name}: variance", "grey value²", cmap="viridis", vmin=0, vmax=wide)
+    change = mean[1] - mean[0]
+    limit = max(np.abs(change).max(), 1e-9)
+    norm = TwoSlopeNorm(0, -limit, limit)
+    _map(figure, axes[0, 2], change, f"mean of {positive}\nminus mean of {negative}", "grey value", cmap="RdBu_r", norm=norm)
+    axes[1, 2].remove()
+    return figure
+
+
+def _maps(rows: int, columns: int) -> tuple[Figure, Any]:
+    """Panels for square images, each with a colour bar of its own height."""
+    figure, axes = base_figure.figure(rows, columns, width=4.2, height=3.6, squeeze=False)
+    figure.set_layout_engine("compressed")
+    return figure, axes
+
+
+def _map(figure: Figure, axis: Axes, values: np.ndarray, title: str, unit: str, **shown: Any) -> None:
+    """One image with its colour bar; axes in pixels of the padded SIZE x SIZE image."""
+    drawn = axis.imshow(values, **shown)
+    figure.colorbar(drawn, ax=axis, label=unit)
+    axis.set(title=title, xlabel=f"x (px of {SIZE})", ylabel=f"y (px of {SIZE})")
+    axis.grid(False)
+
+
+def _colours(names: list[str]) -> list[Any]:
+    """The house palette; what is unknown is grey."""
+    palette = base_figure.sns.color_palette("colorblind", len(names))
+    return ["0.7" if name == "unknown" else colour for name, colour in zip(names, palette, strict=True)]

@@ -1,0 +1,72 @@
+"""Geometry of boxes: float arrays (n, 4) of xmin, ymin, xmax, ymax in pixels, zero-based, width = xmax - xmin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+
+def by_image(table: pd.DataFrame, image_ids: Iterable[str], classes: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rows of boxes.csv gathered for each of `image_ids`: corners float64 (k, 4), and class numbers int (k,); k may be 0."""
+    corners = table[["xmin", "ymin", "xmax", "ymax"]].to_numpy(dtype=float)
+    numbers = table["class"].map({name: number for number, name in enumerate(classes)}).to_numpy(dtype=int)
+    rows_of, nothing = table.groupby("image_id").indices, np.zeros(0, dtype=int)
+    rows = [rows_of.get(image_id, nothing) for image_id in image_ids]
+    return [corners[of_image] for of_image in rows], [numbers[of_image] for of_image in rows]
+
+
+def to_yolo(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Centre x, centre y, width, height as shares of the image: (n, 4), the numbers of a YOLO label file."""
+    xmin, ymin, xmax, ymax = np.asarray(boxes, dtype=float).reshape(-1, 4).T
+    return np.stack(
+        [(xmin + xmax) / 2 / width, (ymin + ymax) / 2 / height, (xmax - xmin) / width, (ymax - ymin) / height], axis=1
+    )
+
+
+def from_yolo(relative: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The inverse of `to_yolo`: pixels (n, 4), not rounded."""
+    x, y, w, h = np.asarray(relative, dtype=float).reshape(-1, 4).T
+    return np.stack([(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height], axis=1)
+
+
+def letterbox(width: int, height: int, size: int) -> tuple[float, float, float, float]:
+    """How hemoct.data.images.resize places an image in its square: scale x, scale y, left border, top border.
+
+    The long side becomes `size`, the short one is rounded to whole pixels (so that the two scales differ a little) and
+    centred as Pillow's ImageOps.pad does.
+    """
+    if width >= height:
+        new_width, new_height = size, max(1, round(height * size / width))
+    else:
+        new_width, new_height = max(1, round(width * size / height)), size
+    left, top = round((size - new_width) * 0.5), round((size - new_height) * 0.5)
+    return new_width / width, new_height / height, float(left), float(top)
+
+
+def to_letterbox(boxes: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+    """Boxes of an image in the square that hemoct.data.images.resize makes of it: (n, 4)."""
+    x, y, left, top = letterbox(width, height, size)
+    return np.asarray(boxes, dtype=float).reshape(-1, 4) * [x, y, x, y] + [left, top, left, top]
+
+
+def from_letterbox(boxes: np.ndarray, width: int, height: int, size: int) -> np.ndarray:
+    """The inverse of `to_letterbox`, cut at the edges of the image: (n, 4)."""
+    x, y, left, top = letterbox(width, height, size)
+    back = (np.asarray(boxes, dtype=float).reshape(-1, 4) - [left, top, left, top]) / [x, y, x, y]
+    return np.clip(back, 0, [width, height, width, height])
+
+
+def area(boxes: np.ndarray) -> np.ndarray:
+    """Square pixels (n,)."""
+    return np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of each pair: (n, m); 0 where both boxes are empty."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=2)
+    joined = area(first)[:, None] + area(second)[None] - shared
+    return np.divide(shared, joined, out=np.zeros_like(shared), where=joined > 0)

@@ -1,0 +1,171 @@
+"""Slices as arrays: decode one, cache all of a data set at training size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.lib.format import write_array_header_1_0
+from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
+
+from hemoct.base import files
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import boxes
+from hemoct.ingest import annotations as ingest_annotations
+
+CACHE_VERSION = 1
+WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
+AHEAD = 64  # slices that are decoded before they are asked for
+Source = TypeVar("Source")
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Decode an image whole: uint8 grey values, shape (height, width). A broken file stops with its name."""
+    return _read(path, "L")
+
+
+def read_planes(path: Path, channels: int) -> np.ndarray:
+    """Decode an image as 1 plane of grey values or 3 of red, green, blue (three CT windows): uint8 (channels, height, width)."""
+    return read_grey(path)[None] if channels == 1 else _read(path, "RGB").transpose(2, 0, 1)
+
+
+def _read(path: Path, mode: str) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":  # converting would clip at 255: a white slice without a word
+                raise UserError(f"{path} holds 16 or 32 bit values; window it to 8 bit first (brain: level 40, width 80 HU)")
+            return np.asarray(image.convert(mode))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be decoded ({error}); replace the file or take it out of the data set") from None
+
+
+def sizes(work: Workspace, labels: pd.DataFrame) -> np.ndarray:
+    """Width and height of each image of `labels`, from its header: int (n, 2)."""
+    return np.array([size_of(work.raw / name) for name in tqdm(labels["image"], desc="sizes", disable=None)])
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of an image, from its header."""
+    try:
+        return ingest_annotations.image_header(path)[:2]
+    except ingest_annotations.AnnotationError as error:
+        raise UserError(f"{path}: {error}; restore it, or take it out and run scripts/03_make_labels.py again") from None
+
+
+def resize(grey: np.ndarray, size: int) -> np.ndarray:
+    """Fit a slice into a square of `size` pixels: aspect ratio kept, black border, antialiased."""
+    return np.asarray(ImageOps.pad(Image.fromarray(grey), (size, size), Image.Resampling.BILINEAR, color=0))
+
+
+def restore(square: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The inverse of `resize`: what lies in the square (uint8) at the size of the image, (height, width)."""
+    size = len(square)
+    if (width, height) == (size, size):
+        return square
+    scale_x, scale_y, left, top = boxes.letterbox(width, height, size)
+    area = (left, top, left + width * scale_x, top + height * scale_y)
+    return np.asarray(Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR, box=area))
+
+
+def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1) -> np.ndarray:
+    """All images of `labels`, in its order, as a read-only uint8 memory map of shape (n * channels, size, size).
+
+    With 3 `channels` rows 3 i, 3 i + 1 and 3 i + 2 are red, green and blue of image i. Decoded once; the file is keyed by the
+    images' names, sizes and times, so that changed data make a new one.
+    """
+    paths = [work.raw / name for name in labels["image"]]
+    name, more = ("grey", b"") if channels == 1 else ("rgb", b"rgb")
+    return memory_map(
+        work.cache / f"{name}-{size}px-{key(paths, size, more)}.npy",
+        (len(paths) * channels, size, size),
+        lambda: _decoded(paths, size, channels),
+    )
+
+
+def memory_map(path: Path, shape: tuple[int, int, int], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+    """A read-only uint8 memory map of `shape`; its slices come from `make`, which is called only where `path` is missing."""
+    if not path.exists():
+        # Written as a stream, not through a memory map: on a full disk that ends in an error with a name, not in a bus error.
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        with files.replacing(path) as temporary, temporary.open("wb") as stream:
+            write_array_header_1_0(stream, header)
+            for grey in make():
+                stream.write(grey.tobytes())
+    return np.load(path, mmap_mode="r")
+
+
+def decode(
+    sources: Iterable[Source], desc: str = "decode", read: Callable[[Source], np.ndarray] = read_grey
+) -> Iterator[np.ndarray]:
+    """Decode ahead of use, in order: what `read` makes of each source; of a path by default the image, uint8 (height, width)."""
+    sources = list(sources)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        waiting: deque[Future[np.ndarray]] = deque()
+        for source in tqdm(sources, desc=desc, disable=None):
+            waiting.append(pool.submit(read, source))
+            if len(waiting) > AHEAD:  # not all at once: a volume of full-size slices need not lie in memory
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def decode_all(paths: list[Path], size: int, channels: int = 1) -> np.ndarray:
+    """Decode files into memory at training size: uint8 (n * channels, size, size), see `cached`."""
+    return np.concatenate(list(_decoded(paths, size, channels)))
+
+
+def _decoded(paths: list[Path], size: int, channels: int = 1) -> Iterator[np.ndarray]:
+    """The planes of each image, (channels, size, size)."""
+
+    def planes(path: Path) -> np.ndarray:
+        return np.stack([resize(plane, size) for plane in read_planes(path, channels)])
+
+    return decode(paths, f"decode to {size} px", planes)
+
+
+def key(paths: list[Path], size: int, more: bytes = b"") -> str:
+    """What a cache of these images is known by: names, sizes and times of the files, side in pixels, whatever `more` there is."""
+    digest = hashlib.sha256(f"{CACHE_VERSION} {size}".encode() + more)
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def grey_statistics(pixels: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the training slices' grey values in 0..1, from a histogram: one pass, flat memory."""
+    counts = np.zeros(256, dtype=np.int64)
+    for chunk in np.array_split(rows, max(1, len(rows) // 256)):
+        counts += np.bincount(pixels[chunk].reshape(-1), minlength=256)
+    values = np.arange(256) / 255
+    mean = float(counts @ values / counts.sum())
+    return mean, max(float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum())), 1e-3)
+
+
+def find(paths: list[Path]) -> list[Path]:
+    """Images among `paths`: files as they are, folders searched, sorted by name."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES and entry.name[0] != ".")
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"{path} is neither a file nor a folder")
+    if not found:
+        raise UserError(f"no image ({', '.join(sorted(SUFFIXES))}) in {', '.join(map(str, paths))}")
+    return found

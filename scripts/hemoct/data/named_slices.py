@@ -1,0 +1,205 @@
+"""CT slices in files of any kind that a user names: images, DICOM files, NIfTI volumes. Imports no torch.
+
+A slice of a volume is named VOLUME/NUMBER, as if the volume were a folder of slices. HU become grey, and grey becomes the planes
+that a network sees, on the same way as in scripts/01_get_data.py and the cache: the same slice has the same pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hemoct.base import files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import images
+from hemoct.data.named_images import Place
+from hemoct.ingest import conversion, conversion_tables, dicom, hounsfield, layouts, nifti
+from hemoct.ingest.dicom import Facts
+from hemoct.ingest.hounsfield import Window
+
+TWICE = conversion_tables.TWICE
+BY_CHANNELS = {1: "brain", 3: "brain,subdural,bone"}
+"""windows where it is not recorded which ones the training data were made with"""
+NOTES = {
+    "are without any air: look at them; if their intercept got lost, predict again with --intercept -1024": (
+        lambda facts: not facts.air
+    ),
+    "are not axial: the models may never have seen such": lambda facts: facts.plane not in ("", "axial"),
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become planes."""
+
+    channels: int
+    """1 grey, or 3 of red, green and blue"""
+    window: str
+    """one window or three of hounsfield.parse_windows, for files in HU"""
+    intercept: float | None = None
+    """HU, for DICOM files whose intercept is missing or 0"""
+
+    @property
+    def windows(self) -> tuple[Window | None, ...]:
+        return hounsfield.parse_windows(self.window)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice that was read."""
+
+    path: Path
+    """its file; VOLUME/NUMBER of a volume"""
+    planes: np.ndarray
+    """uint8 (channels, height, width)"""
+    facts: Facts | None
+    """None of an image"""
+
+
+def reading(work: Workspace, channels: int, window: str | None, intercept: float | None) -> tuple[Reading, str]:
+    """How to read files for networks that see slices of so many `channels`, and in words where the window comes from."""
+    recorded = layouts.recorded_window(work.raw)
+    if window is None:
+        why = "as the training data were converted" if recorded else "no other is recorded with the training data; see --window"
+        return Reading(channels, recorded or BY_CHANNELS[channels], intercept), why
+    if channels == 1 and window != recorded and len(hounsfield.parse_windows(window)) == 3:
+        raise UserError(f"--window {window}: these models see slices of one channel; give one window")
+    return Reading(channels, window, intercept), "given"
+
+
+def find(paths: list[Path]) -> dict[Path, bool]:
+    """Files that may hold slices, and whether they were named themselves: folders are searched, hidden files left out."""
+    found: dict[Path, bool] = {}
+    for path in paths:
+        if path.is_dir():
+            for name in files.walk(path):
+                if name.suffix.lower() in images.SUFFIXES or conversion.is_volume(name) or conversion.is_dicom(path / name):
+                    found.setdefault(path / name, False)
+        elif path.is_file():
+            found[path] = True
+        else:
+            raise UserError(f"{path} is neither a file nor a folder")
+    if not found:
+        raise UserError(f"no image, DICOM file or NIfTI volume in {', '.join(map(str, paths))}")
+    return found
+
+
+def read(path: Path, how: Reading) -> Iterator[Slice]:
+    """The slices of one file at their full size. UserError names the file and what is wrong with it."""
+    if conversion.is_volume(path):
+        for number, (hu, facts) in enumerate(nifti.read(path)):
+            yield Slice(path / f"{number:03d}", _planes(path, hu, facts, how), facts)
+    elif conversion.is_dicom(path):
+        hu, facts = dicom.read(path, how.intercept, any_modality=None in how.windows)
+        yield Slice(path, _planes(path, hu, facts, how), facts)
+    else:
+        yield Slice(path, images.read_planes(path, how.channels), None)
+
+
+def _planes(path: Path, hu: np.ndarray, facts: Facts, how: Reading) -> np.ndarray:
+    """HU as images.read_planes would give them back from the image that scripts/01_get_data.py makes of them."""
+    grey = Image.fromarray(conversion.to_grey(path, hu, facts, how.windows))
+    return np.asarray(grey.convert("L"))[None] if how.channels == 1 else np.asarray(grey.convert("RGB")).transpose(2, 0, 1)
+
+
+def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Slice], dict[Path, str]]:
+    """All slices, resized to a square of `size` pixels as for the cache, and the problem of each file that was passed over.
+
+    A file that was named itself stops when it cannot be read; so does a search that finds no file that can.
+    """
+    slices: list[Slice] = []
+    problems: dict[Path, str] = {}
+    results = images.decode(found, f"read at {size} px", partial(_read_small, found=found, how=how, size=size))
+    for path, result in zip(found, results, strict=True):
+        if isinstance(result, str):
+            problems[path] = result
+        else:
+            slices += result
+    if not slices:
+        first, problem = next(iter(problems.items()))
+        raise UserError(f"none of {len(problems)} files can be read (first: {first} {problem})")
+    return slices, problems
+
+
+def _read_small(path: Path, found: dict[Path, bool], how: Reading, size: int) -> list[Slice] | str:
+    try:
+        return [Slice(one.path, np.stack([images.resize(plane, size) for plane in one.planes]), one.facts)
+                for one in read(path, how)]  # fmt: skip
+    except UserError as error:
+        if found[path]:
+            raise
+        return str(error).removeprefix(str(path)).strip()
+
+
+def again(how: Reading) -> Callable[[Path], Slice]:
+    """What reads a slice at its full size, by its path; the slices of the last volume are kept."""
+    held: dict[Path, Slice] = {}
+
+    def one(path: Path) -> Slice:
+        if path not in held:
+            held.clear()
+            held.update((each.path, each) for each in read(path.parent if _is_of_volume(path) else path, how))
+        return held[path]
+
+    return one
+
+
+def _is_of_volume(path: Path) -> bool:
+    return conversion.is_volume(path.parent) and path.parent.is_file()
+
+
+def arrange(slices: list[Slice]) -> tuple[dict[Path, Place], list[Path]]:
+    """The place of each slice in its series, from base to vertex; and the paths of copies of others, which have none.
+
+    DICOM files go by the rules of conversion_tables; a volume is a series; images have no place but their file's name.
+    """
+    series: dict[tuple, list[dict]] = {}
+    places: dict[Path, Place] = {}
+    for one in slices:
+        if one.facts is not None and _is_of_volume(one.path):
+            volume = one.path.parent
+            places[one.path] = Place(str(volume), volume.name, one.facts.instance)
+        elif one.facts is not None:
+            folder = os.path.realpath(one.path.parent)
+            of = (one.facts.patient, one.facts.study, one.facts.series or folder)
+            series.setdefault(of, []).append(asdict(one.facts) | {"image": str(one.path), "folder": folder})
+    for of, rows in series.items():
+        for number, of_pass in enumerate(conversion_tables.arrange(rows), 1):
+            key = "\0".join((*of, str(number)))
+            for place, row in enumerate(of_pass):
+                places[Path(row["image"])] = Place(key, Path(rows[0]["folder"]).name, place)
+    return places, [one.path for one in slices if one.facts is not None and one.path not in places]
+
+
+def notes(slices: list[Slice], window: str) -> list[str]:
+    """What should be known of slices in HU, in words; `window`: in which they were shown."""
+    in_hu = [one.facts for one in slices if one.facts is not None]
+    count = Counter(note for facts in in_hu for note, applies in NOTES.items() if applies(facts))
+    told = [f"{len(in_hu)} slice(s) in HU were shown in window {window}"] if in_hu else []
+    return told + [f"{many} slice(s) {note}" for note, many in count.items()]
+
+
+def converted(work: Workspace) -> dict[str, str]:
+    """The image of data/raw/NAME that was made of a DICOM file or a volume's slice, by the path of the latter; links resolved.
+
+    Empty where the data set was not converted.
+    """
+    mark, table = work.raw / layouts.ORIGIN, work.raw / conversion_tables.TABLE
+    source = files.read_json(mark).get("converted") if mark.is_file() else None
+    if source is None or not table.is_file():
+        return {}
+    made = {}
+    for image, name in tables.read_csv(table, ["image", "file"])[["image", "file"]].itertuples(index=False):
+        path = os.path.realpath(Path(source) / name)
+        if conversion.is_volume(Path(name)):
+            path += f"/{Path(image).stem.rpartition('_')[2]}"
+        made[path] = os.path.realpath(work.raw / image)
+    return made

@@ -1,0 +1,192 @@
+"""The slices of a data set with what is to be learned from them: targets, parts of a fold, pixels at training size."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hemoct.base import files, label_meaning, tables
+from hemoct.base.cli import positive_int
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import images, splits
+
+ANY = "any"
+"""the label that says whether there is any of the others"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slices:
+    """Slices of a data set in one fixed order, and how they are parted; what each task learns from them is added to it."""
+
+    table: pd.DataFrame
+    """image_id, patient, slice, image ... of labels.csv"""
+    layout: str
+    splits_sha256: str | None
+    """None where no split was asked for"""
+    _labels: pd.DataFrame
+    _splits: pd.DataFrame | None
+
+    def part_of(self, fold: int, protocol: str, split: str, ahead: int = 1) -> np.ndarray:
+        """`train`, `val` or `test` for each row; see hemoct.data.splits."""
+        part = splits.part_of(self._labels, self._splits, fold, protocol, split, ahead)
+        return part.reindex(self.table["image_id"]).to_numpy()
+
+    def neighbours(self, context: int) -> np.ndarray:
+        """Rows of the slices around each, see `neighbours`."""
+        number = self.table["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+        return neighbours(self.table["patient"].to_numpy(), number, context)
+
+
+def neighbours(patient: np.ndarray, number: np.ndarray, context: int) -> np.ndarray:
+    """Rows of the slices from `context` before to `context` behind each, of the same patient: int (n, 2 * context + 1).
+
+    Rows are sorted by patient and slice number (float, NaN where unknown). Where the numbers jump, or end, the last slice before
+    the gap is repeated. A number that a patient has twice, in two series, has no neighbours: which are its own is not known.
+    """
+    same = patient[1:] == patient[:-1]
+    again = same & (np.diff(number) == 0)
+    twice = np.append(again, False) | np.insert(again, 0, False)
+    joined = same & (np.diff(number) == 1) & ~twice[1:] & ~twice[:-1]
+    here = np.arange(len(patient))
+    before = np.concatenate([[0], np.where(joined, here[:-1], here[1:])])
+    behind = np.concatenate([np.where(joined, here[1:], here[:-1]), [len(here) - 1]])
+    columns = [here]
+    for _ in range(context):
+        columns = [before[columns[0]], *columns, behind[columns[-1]]]
+    return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceData(Slices):
+    """Slices with known labels; row i of `table`, `targets` and `pixels` is the same slice."""
+
+    classes: list[str]
+    exclusive: bool
+    targets: np.ndarray
+    """float32 (n, classes), 0 or 1; NaN where unknown slices were asked for"""
+    pixels: np.ndarray
+    """uint8 (n, size, size), a memory map; empty where none were asked for"""
+
+
+def load(
+    work: Workspace,
+    image_size: int | None,
+    label: str | None,
+    limit_patients: int | None = None,
+    known_only: bool = True,
+    split: bool = True,
+) -> SliceData:
+    """Read the tables, choose the targets, decode what is not yet in the cache.
+
+    Without an `image_size` no image is decoded, without `split` no splits.csv is needed. `known_only` leaves out slices whose
+    label is unknown; else their targets are NaN.
+    """
+    dataset = tables.read_dataset(work)
+    labels = tables.read_labels(work, dataset)
+    classes, targets = choose_targets(labels, dataset, label)
+    keep = ~np.isnan(targets).any(axis=1) | (not known_only)
+    slices, keep = choose(work, dataset, labels, keep, limit_patients, split)
+    pixels = np.zeros((0, 0, 0), np.uint8) if image_size is None else images.cached(work, slices.table, image_size)
+    targets = targets[keep].astype(np.float32)
+    return SliceData(**vars(slices), classes=classes, exclusive=dataset.exclusive, targets=targets, pixels=pixels)
+
+
+def choose(
+    work: Workspace, dataset: tables.Dataset, labels: pd.DataFrame, known: np.ndarray,
+    limit_patients: int | None = None, split: bool = True, why: str = "unknown label",
+) -> tuple[Slices, np.ndarray]:  # fmt: skip
+    """The rows of labels.csv whose label is `known` (bool), at most those of `limit_patients`, with folds; and which they are.
+
+    Stops at slices without a fold, and when no slice is left; says how many are left out, and `why`.
+    """
+    split_table = tables.read_splits(work) if split else None
+    if split_table is not None:
+        stop_if_unsplit(work, labels, split_table)
+    keep, reasons = known, [] if known.all() else [why]
+    if limit_patients is not None:
+        reasons.append("--limit-patients")
+        chosen = first_patients(split_table, limit_patients) if split else sorted(labels["patient"].unique())[:limit_patients]
+        keep = keep & labels["patient"].isin(chosen).to_numpy()
+    if not keep.all():
+        print(f"{len(keep) - keep.sum()} of {len(keep)} slices are left out ({' or '.join(reasons)})")
+    table = labels[keep].reset_index(drop=True)
+    if table.empty:
+        raise UserError(f"{work.show(work.work / 'labels.csv')}: no slice is left to work with; check its labels")
+    digest = files.sha256(work.work / "splits.csv") if split else None
+    return Slices(table=table, layout=dataset.layout, splits_sha256=digest, _labels=labels, _splits=split_table), keep
+
+
+def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | None) -> tuple[list[str], np.ndarray]:
+    """What task 1 learns: all exclusive classes, or one label. Of several independent labels the default is `any`.
+
+    Returns the class names and a float array (n, classes) with NaN where the label is unknown. `any` is a column of that
+    name if there is one; else 1 where any label is 1, and 0 where all are 0.
+    """
+    values = labels[dataset.labels].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    if label in dataset.labels:
+        return [label], values[:, [dataset.labels.index(label)]]
+    if label is None and (dataset.exclusive or len(dataset.labels) == 1):
+        return list(dataset.labels), values
+    if label not in (None, ANY) or dataset.exclusive:
+        raise UserError(f"--label {label} is not a label of {dataset.name}; it has: {', '.join(dataset.labels)}, or any")
+    return [ANY], truth_of_any(labels, dataset.labels)[:, None]
+
+
+def truth_of_any(labels: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """What labels.csv, whose label columns are `names`, says of any of them: float64 (n,), see `choose_targets`.
+
+    A column that says that there is nothing, `normal`, is none of them.
+    """
+    asked = [ANY] if ANY in names else [name for name in names if not label_meaning.NORMAL.fullmatch(name)]
+    return any_of(labels[asked].astype("Float64").to_numpy(dtype=float, na_value=np.nan))
+
+
+def any_of(values: np.ndarray) -> np.ndarray:
+    """Whether any of several labels (n, labels) is 1: 1, 0 where all are 0, else NaN: (n,)."""
+    known_zero = np.where(np.isnan(values), np.nan, 0.0).sum(axis=1)  # NaN as soon as one label is unknown
+    return np.where((values == 1).any(axis=1), 1.0, known_zero)
+
+
+def first_patients(split_table: pd.DataFrame, n: int) -> set[str]:
+    """`n` patients, taken from the folds in turn, so that each part of a first look has some."""
+    patients = split_table[["patient", "fold"]].drop_duplicates("patient").sort_values(["fold", "patient"])
+    turn = patients.groupby("fold").cumcount()
+    return set(patients.assign(turn=turn).sort_values(["turn", "fold"])["patient"].head(n))
+
+
+def add_flags(parser: argparse.ArgumentParser, protocol: bool = True) -> None:
+    """The flags that choose slices and parts, the same for training in every task.
+
+    Without `protocol` there is no choice of it, nor of the split: a step that builds on a model has those of that model.
+    """
+    group = parser.add_argument_group("data")
+    group.add_argument("--fold", default="all", choices=("all", *map(str, range(splits.FOLDS))), help="which to train")
+    group.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look with N patients")
+    if not protocol:
+        return
+    group.add_argument(
+        "--protocol", default="patient", choices=("patient", "slice"), help="slice: the naive split, to measure its flattery"
+    )
+    group.add_argument(
+        "--split", default="folds", choices=("folds", "given"), help="given: the split that came with the data, one run"
+    )
+
+
+def folds(args: argparse.Namespace) -> list[int]:
+    if args.split == "given":
+        return [0]
+    return list(range(splits.FOLDS)) if args.fold == "all" else [int(args.fold)]
+
+
+def stop_if_unsplit(work: Workspace, labels: pd.DataFrame, split_table: pd.DataFrame) -> None:
+    without = set(labels["image_id"]) - set(split_table["image_id"])
+    if without:
+        raise UserError(
+            f"{work.show(work.work / 'splits.csv')}: {len(without)} image(s) of labels.csv have no fold (first: {min(without)}); "
+            f"run: python scripts/05_make_splits.py --dataset {work.dataset}"
+        )
+    splits.stop_if_renamed(labels, split_table)

@@ -1,0 +1,271 @@
+"""What is hard for a detector, from the data: a type for each missed and each false box, and counts by size and brightness.
+
+The types are simple rules on boxes and grey values, stated in MISSED and ALARMS; they say where to look, not why. Grey values
+are those of the image (uint8, brain window), where bone and calcification are saturated and blood is not. `Tissue` is what
+lies between air and bone. Small and faint mean the lowest quarter of the true boxes that are evaluated.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hemoct.data import boxes, images
+from hemoct.detection import evaluate, metrics
+from hemoct.detection import scene as detection_scene
+from hemoct.detection.evaluate import Detection
+from hemoct.detection.scene import Scene
+from hemoct.evaluation import bootstrap
+from hemoct.evaluation import metrics as evaluation_metrics
+
+AIR, SATURATED = 10, 250  # grey values; tissue lies between
+RING = 0.25  # width of the ring around a box, as a share of its longer side
+LEAST_RING = 4  # px
+BRIGHTEST = 0.1  # share of a box's tissue that is taken for the bleeding
+TOUCHES = 0.1  # IoU from which on a box has to do with a lesion
+DENSE_SHARE = 0.05  # share of saturated pixels in a box
+MIDLINE = 0.03  # distance from the midline, as a share of the image's side
+QUARTERS = 4
+
+# In this order: of several that hold the first is the main type.
+MISSED = {
+    "localised badly": f"a predicted box overlaps it, IoU {TOUCHES} to below {metrics.HIT_IOU}",
+    "small": "in the lowest quarter of areas",
+    "faint": "in the lowest quarter of contrasts: mean of the brightest tenth of its tissue less the mean of the tissue around",
+    "first or last slice": "the lesion begins or ends in this slice, or is in this one alone",
+    "other": "none of these",
+}
+ALARMS = {
+    "duplicate": f"IoU >= {metrics.HIT_IOU} with a lesion that a more confident box took",
+    "wrong class": f"IoU >= {metrics.HIT_IOU} with a lesion of another class",
+    "overlaps a lesion badly": f"IoU {TOUCHES} to below {metrics.HIT_IOU} with a lesion",
+    "neighbouring slice": f"IoU >= {TOUCHES} with a lesion of the slice before or after",
+    "dense structure": f"at least {DENSE_SHARE:.0%} of its pixels are saturated: bone edge or calcification",
+    "midline": f"centre within {MIDLINE:.0%} of the image's side of the tissue's middle between left and right: falx",
+    "other": "none of these",
+}
+COLUMNS = [
+    *("image_id", "patient", "fold", "slice", "kind", "type", "flags", "class", "confidence", "threshold"),
+    *(*detection_scene.CORNERS, "area", "contrast", "dense_share", "midline_offset", "best_iou", "position"),
+]
+
+
+def true_boxes(found: Detection) -> pd.DataFrame:
+    """One row a true box of the test images, in the order of `found.matched`: where it is, what met it, its place in its lesion.
+
+    `confidence` is that of the box that found it at any threshold; `found` says whether that is at or above the threshold;
+    `best_iou` is over the boxes of its class at or above the threshold.
+    """
+    scene, frame = found.scene, found.linked.copy()
+    frame["threshold"] = found.thresholds[frame["image"]]
+    frame["area"] = boxes.area(metrics.true_corners(scene))
+    frame["confidence"] = metrics.best_confidence(found.matched)
+    frame["found"] = frame["confidence"] >= frame["threshold"]
+    best = []
+    for image, threshold in enumerate(found.thresholds):
+        predicted = scene.found[image][scene.found[image][:, 4] >= threshold]
+        same = scene.truth_class[image][:, None] == predicted[None, :, 5]
+        best.append(np.where(same, boxes.iou(scene.truth[image], predicted[:, :4]), 0).max(axis=1, initial=0))
+    frame["best_iou"] = np.concatenate([np.zeros(0), *best])
+    return frame
+
+
+def false_boxes(found: Detection) -> pd.DataFrame:
+    """One row a predicted box at or above the threshold that met no true one; overlaps are with the true boxes near it."""
+    scene, matched = found.scene, found.matched
+    rows = np.flatnonzero(evaluate.called(found) & ~matched.hit())
+    image, label = matched.image[rows], matched.label[rows]
+    corners = np.array([scene.found[of][row, :4] for of, row in zip(image, matched.row[rows], strict=True)]).reshape(-1, 4)
+    frame = scene.table.iloc[image][["image_id", "patient", "fold"]].reset_index(drop=True)
+    frame = frame.assign(image=image, slice=_numbers(found)[image], threshold=found.thresholds[image])
+    frame["class"] = np.array(scene.classes, dtype=object)[label]
+    frame[detection_scene.CORNERS], frame["area"], frame["confidence"] = corners, boxes.area(corners), matched.confidence[rows]
+    near = _neighbours(found, image)
+    overlaps = [_overlaps(scene, *of_box) for of_box in zip(image, corners, label, near, strict=True)]
+    frame[["best_iou", "other_class_iou", "neighbour_iou"]] = np.array(overlaps, dtype=float).reshape(-1, 3)
+    return frame
+
+
+def _numbers(found: Detection) -> np.ndarray:
+    """Slice number of each test image, NaN where unknown: float64 (n,)."""
+    return found.numbers.reindex(found.scene.table["image_id"]).to_numpy(dtype=float, na_value=np.nan)
+
+
+def _neighbours(found: Detection, image: np.ndarray) -> list[np.ndarray]:
+    """For each of `image` (row numbers) the true boxes of the same patient's slices before and after: (k, 4) each."""
+    numbers, patients = _numbers(found), found.scene.table["patient"]
+    row_of = {key: row for row, key in enumerate(zip(patients, numbers, strict=True))}  # NaN finds nothing, not even itself
+    near = []
+    for row in image:
+        beside = (row_of.get((patients[row], numbers[row] + step)) for step in (-1, 1))
+        near.append(np.concatenate([np.zeros((0, 4)), *(found.scene.truth[other] for other in beside if other is not None)]))
+    return near
+
+
+def _overlaps(scene: Scene, image: int, box: np.ndarray, label: int, near: np.ndarray) -> tuple[float, float, float]:
+    """Highest IoU of a box with true ones of its class and of another class in its slice, and with those `near`."""
+    overlap, same = boxes.iou(box[None], scene.truth[image])[0], scene.truth_class[image] == label
+    return overlap[same].max(initial=0), overlap[~same].max(initial=0), boxes.iou(box[None], near)[0].max(initial=0)
+
+
+# ---- grey values
+
+
+def look(true: pd.DataFrame, false: pd.DataFrame, paths: list[Path], axis: str) -> None:
+    """Add to the true boxes their `contrast`, to the false ones `dense_share` and `midline_offset`. Each image is read once.
+
+    `paths`: files of the test images in order. `axis`: the image axis along which left and right lie.
+    """
+    true_rows, false_rows = (frame.groupby("image").indices for frame in (true, false))
+    needed = sorted({*true_rows, *false_rows})
+    nothing = np.zeros(0, dtype=int)
+    contrasts, dense, offsets = np.full(len(true), np.nan), np.full(len(false), np.nan), np.full(len(false), np.nan)
+    of_true, of_false = (frame[detection_scene.CORNERS].to_numpy() for frame in (true, false))
+    for image, grey in zip(needed, images.decode([paths[image] for image in needed], desc="boxes in grey"), strict=True):
+        for row in true_rows.get(image, nothing):
+            contrasts[row] = contrast(grey, of_true[row])
+        rows = false_rows.get(image, nothing)
+        if len(rows):
+            dense[rows] = [dense_share(grey, of_false[row]) for row in rows]
+            offsets[rows] = midline_offset(grey, of_false[rows], axis)
+    true["contrast"], false["dense_share"], false["midline_offset"] = contrasts, dense, offsets
+
+
+def contrast(grey: np.ndarray, box: np.ndarray) -> float:
+    """Mean of the brightest tenth of the tissue in a box less the mean of the tissue in the ring around it, in grey values.
+
+    `grey`: uint8 (height, width); `box`: corners in pixels. NaN where the box or the ring holds no tissue.
+    """
+    width = max(LEAST_RING, RING * max(box[2] - box[0], box[3] - box[1]))
+    inside, around = _cut(grey, box), _cut(grey, box + width * np.array([-1, -1, 1, 1]))
+    tissue, outer = (np.sort(part[(part > AIR) & (part < SATURATED)]).astype(float) for part in (inside, around))
+    ring = len(outer) - len(tissue)
+    if not len(tissue) or not ring:
+        return np.nan
+    brightest = tissue[-max(1, round(BRIGHTEST * len(tissue))) :]
+    return float(brightest.mean() - (outer.sum() - tissue.sum()) / ring)
+
+
+def dense_share(grey: np.ndarray, box: np.ndarray) -> float:
+    """Share of saturated pixels in a box; 0 for a box without a pixel."""
+    inside = _cut(grey, box)
+    return float((inside >= SATURATED).mean()) if inside.size else 0.0
+
+
+def midline_offset(grey: np.ndarray, corners: np.ndarray, axis: str) -> np.ndarray:
+    """Distance of box centres (k,) from the mean place of all tissue along `axis` (horizontal, vertical), as share of the side.
+
+    NaN in an image without tissue. A tilted head moves the real midline away from this one.
+    """
+    along = 1 if axis == "horizontal" else 0
+    tissue = ((grey > AIR) & (grey < SATURATED)).sum(axis=1 - along)
+    if not tissue.any():
+        return np.full(len(corners), np.nan)
+    middle = np.average(np.arange(len(tissue)) + 0.5, weights=tissue)
+    centre = corners[:, [1 - along, 3 - along]].mean(axis=1)
+    return np.abs(centre - middle) / len(tissue)
+
+
+def _cut(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The pixels of a box, cut at the edges of the image."""
+    left, top, right, bottom = np.round(np.maximum(box, 0)).astype(int)
+    return grey[top:bottom, left:right]
+
+
+# ---- types
+
+
+def quarters(values: pd.Series) -> np.ndarray:
+    """The quarter, 1 to 4, of each value, by the quartiles of those that are known: int (n,); 0 where unknown.
+
+    A value on a quartile belongs to the quarter above, so that of equal values none is low.
+    """
+    edges = values.quantile(np.arange(1, QUARTERS) / QUARTERS).to_numpy()
+    return np.where(values.notna(), 1 + np.searchsorted(edges, values, side="right"), 0)
+
+
+def errors(true: pd.DataFrame, false: pd.DataFrame) -> pd.DataFrame:
+    """errors.csv: the true boxes that were missed and the false ones, with every type that holds (`flags`) and the first.
+
+    Both frames as `look` left them. Missed boxes come first, then false alarms, each in the order of the images.
+    """
+    missed_flags = pd.DataFrame({
+        "localised badly": true["best_iou"].between(TOUCHES, metrics.HIT_IOU, inclusive="left"),
+        "small": quarters(true["area"]) == 1,
+        "faint": quarters(true["contrast"]) == 1,
+        "first or last slice": true["position"].isin(["first", "last", "single"]),
+    })  # fmt: skip
+    hit = metrics.HIT_IOU
+    false_flags = pd.DataFrame({
+        "duplicate": false["best_iou"] >= hit,
+        "wrong class": false["other_class_iou"] >= hit,
+        "overlaps a lesion badly": false[["best_iou", "other_class_iou"]].max(axis=1).between(TOUCHES, hit, inclusive="left"),
+        "neighbouring slice": false["neighbour_iou"] >= TOUCHES,
+        "dense structure": false["dense_share"] >= DENSE_SHARE,
+        "midline": false["midline_offset"] <= MIDLINE,
+    })  # fmt: skip
+    missed = _typed(true, missed_flags, "missed")[~true["found"]]
+    return pd.concat([missed, _typed(false, false_flags, "false alarm")]).reindex(columns=COLUMNS).reset_index(drop=True)
+
+
+def _typed(frame: pd.DataFrame, flags: pd.DataFrame, kind: str) -> pd.DataFrame:
+    held = ["; ".join(flags.columns[row]) for row in flags.to_numpy(dtype=bool)]
+    return frame.assign(kind=kind, flags=held, type=[words.split("; ")[0] or "other" for words in held])
+
+
+def counts(table: pd.DataFrame) -> pd.DataFrame:
+    """error_types.csv: `kind, type, boxes, holds_for, meaning`: of how many boxes it is the main type, for how many it holds."""
+    rows = []
+    for kind, types in (("missed", MISSED), ("false alarm", ALARMS)):
+        of_kind = table[table["kind"] == kind]
+        for name, meaning in types.items():
+            main = int((of_kind["type"] == name).sum())
+            holds = (
+                main if name == "other" else int(of_kind["flags"].str.split("; ").map(lambda held, name=name: name in held).sum())
+            )
+            rows.append({"kind": kind, "type": name, "boxes": main, "holds_for": holds, "meaning": meaning})
+    return pd.DataFrame(rows)
+
+
+def hardest(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The rows of errors.csv to look at, an image once a kind, `count` of each: first the largest lesions that no box met at any
+    confidence, and the most confident false alarms."""
+    missed = (
+        table[table["kind"] == "missed"].fillna({"confidence": 0.0}).sort_values(["confidence", "area"], ascending=[True, False])
+    )
+    alarms = table[table["kind"] != "missed"].sort_values("confidence", ascending=False, kind="stable")
+    return pd.concat([of_kind.drop_duplicates("image_id").head(count) for of_kind in (missed, alarms)])
+
+
+def by_quarter(found: Detection, true: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """size_and_brightness.csv: true boxes found and missed in each quarter of area and contrast, with the interval of recall.
+
+    Quarters hold equally many boxes but for equal values. `low` and `high` are the least and greatest value in a quarter.
+    """
+    table = found.scene.table
+    weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
+    rows = []
+    for column in ("area", "contrast"):
+        quarter = quarters(true[column])
+        for number in range(1, QUARTERS + 1):
+            part = true[quarter == number]
+            ends = {"low": part[column].min(), "high": part[column].max()}
+            hits = int(part["found"].sum())
+            row = {"by": column, "quarter": number, **ends, "boxes": len(part), "found": hits, "missed": len(part) - hits}
+            rows.append(row | _recall(part, weights))
+    return pd.DataFrame(rows)
+
+
+def _recall(part: pd.DataFrame, weights: np.ndarray) -> dict[str, float]:
+    """Share of the boxes that were found, with its interval over patients; NaN without a box."""
+    images, of_found = part["image"].to_numpy(), part["found"].to_numpy()
+    value, drawn = (
+        evaluation_metrics.of_confusion(evaluation_metrics.confusion(np.ones(len(part)), of_found, of_images[:, images]))[
+            "recall"
+        ]
+        for of_images in (evaluation_metrics.ones(weights.shape[1]), weights)
+    )
+    low, high, _ = bootstrap.interval(drawn)
+    return {"recall": value[0], "recall_low": low, "recall_high": high}

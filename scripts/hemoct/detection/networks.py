@@ -1,0 +1,127 @@
+"""Detectors of both families behind one door: what describes a trained one, and boxes from it.
+
+The families (detection.yolo, detection.torchvision_models) offer the same: LR, stop_if_unfit, group_norm, build, train,
+runner.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from hemoct.base import tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import images
+from hemoct.detection.data import BoxData
+from hemoct.training import augment, networks
+from hemoct.training.specs import Spec
+
+LEAST_CONFIDENCE = 0.001
+MOST_BOXES = 30  # a slice; a patient has one or a few lesions
+TORCHVISION = ("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn")
+STEP = "task2_detection/02_train.py"
+# What may be done to a CT slice. Colours mean nothing in a grey image, and its brightness is HU: it may vary as between
+# scanners, no more. A head may be turned and shifted a little and mirrored left to right, never front to back.
+CT = augment.Strength(mirror=True, degrees=10.0, scale=0.25, shift=0.1, brightness=0.0, contrast=0.15)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorSpec(Spec):
+    """model.json of task 2: all that rebuilds a detector and feeds it. Ultralytics' take grey in 0..1 without mean and std."""
+
+    TASK = 2
+
+    model: str
+    classes: list[str]
+    group_norm: bool = False
+    """normalised by groups of channels instead of by batches; torchvision's from scratch only"""
+
+    @property
+    def family(self) -> ModuleType:
+        return family(self.model)
+
+
+def family(model: str) -> ModuleType:
+    """The module of a model's family: torchvision's detectors by their name, everything else is Ultralytics'."""
+    name = "torchvision_models" if model.startswith(("fasterrcnn_", "retinanet_", "fcos_", "ssd")) else "yolo"
+    return importlib.import_module(f"hemoct.detection.{name}")
+
+
+def not_fetched(model: str, error: Exception) -> UserError:
+    """The one line for COCO weights that the network did not give."""
+    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return UserError(
+        f"--weights coco: the weights of {model} could not be fetched ({reason}); connect to the internet, "
+        "name a local file (--weights FILE), or train from scratch (--weights none)"
+    )
+
+
+def load(folder: Path, device: torch.device) -> tuple[nn.Module, DetectorSpec]:
+    """Rebuild the detector of a fold folder from model.json and best.pt, in evaluation mode on the device."""
+    spec = DetectorSpec.read(folder)
+    return networks.load_trained(spec.family.build(spec), folder, spec.model).to(device).eval(), spec
+
+
+def detect(model: nn.Module, spec: DetectorSpec, slices: Iterable[np.ndarray], batch_size: int) -> list[np.ndarray]:
+    """Boxes of grey slices (uint8, any size), most confident first: float64 (k, 6) each, in pixels of the slice.
+
+    Columns: xmin, ymin, xmax, ymax, confidence, class number. At most MOST_BOXES of at least LEAST_CONFIDENCE.
+    """
+    found, run = [], spec.family.runner(model, spec)
+    for batch in _batches(slices, batch_size):
+        for boxes in run(batch):
+            order = np.argsort(-boxes[:, 4], kind="stable")
+            kept = boxes[order][:MOST_BOXES]
+            found.append(kept[kept[:, 4] >= LEAST_CONFIDENCE])
+    return found
+
+
+def predict_fold(work: Workspace, folder: Path, data: BoxData, batch_size: int, device: torch.device) -> list[Path]:
+    """Write predictions.csv (val, test) and train_predictions.csv of a fold, from its best.pt, for the slices of `data`.
+
+    Those of the training slices serve steps that learn from a detector's output; nothing is measured on them.
+    """
+    model, spec = load(folder, device)
+    if data.splits_sha256 != spec.splits_sha256:
+        raise UserError(f"{work.show(folder)} was trained with another splits.csv; train it again, or restore the old splits.csv")
+    part = data.part_of(spec.fold or 0, spec.protocol, spec.split)
+    decoded = images.decode([work.raw / name for name in data.table["image"]], desc="detect")
+    found = detect(model, spec, decoded, batch_size)
+    about = data.table[["image_id", "patient"]].assign(fold=spec.fold or 0, part=part)
+    frame = as_rows(about, found, spec.classes)
+    return [
+        tables.write_predictions(folder, frame[frame["part"] != "train"]),
+        tables.write_csv(folder / "train_predictions.csv", frame[frame["part"] == "train"]),
+    ]
+
+
+def as_rows(about: pd.DataFrame, found: list[np.ndarray], classes: list[str]) -> pd.DataFrame:
+    """One row a box below the columns of `about` (one row a slice); a slice without any has one row with an empty box."""
+    counts = np.array([max(1, len(boxes)) for boxes in found])
+    frame = about.loc[about.index.repeat(counts)].reset_index(drop=True)
+    empty = np.full((1, 6), np.nan)
+    values = np.concatenate([boxes if len(boxes) else empty for boxes in found])
+    frame["class"] = ["" if np.isnan(number) else classes[int(number)] for number in values[:, 5]]
+    frame["confidence"] = values[:, 4].round(5)
+    frame[["xmin", "ymin", "xmax", "ymax"]] = values[:, :4].round(1)
+    return frame
+
+
+def _batches(slices: Iterable[np.ndarray], size: int) -> Iterable[list[np.ndarray]]:
+    batch: list[np.ndarray] = []
+    for one in slices:
+        batch.append(one)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,71 @@
+"""Tables of an evaluated detector under the names that people expect, from test boxes at the thresholds of validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemoct.classification import tables
+from hemoct.detection import scene
+from hemoct.detection.evaluate import Detection
+
+NONE = "none"
+NO_CLASS = -1
+
+
+def predictions_with_none(found: Detection, frame: pd.DataFrame) -> pd.DataFrame:
+    """predictions_with_none.csv: the boxes of `frame` (test rows) at or above the threshold of their slice, sorted by image.
+
+    Columns `image, class_id, confidence, x1, y1, x2, y2, class_name`, corners in pixels of the image. A slice without such a
+    box has one row: class_name `none`, class_id -1, confidence 0, empty corners.
+    """
+    threshold = pd.Series(found.thresholds, index=found.scene.table["image_id"])
+    kept = frame[frame["confidence"] >= frame["image_id"].map(threshold)]
+    empty = found.scene.table.loc[~found.scene.table["image_id"].isin(kept["image_id"]), ["image_id"]]
+    rows = pd.concat([kept, empty.assign(**{"class": NONE, "confidence": 0.0})])
+    number = {name: index for index, name in enumerate(found.scene.classes)}
+    corners = dict(zip(("x1", "y1", "x2", "y2"), (rows[name] for name in scene.CORNERS), strict=True))
+    table = pd.DataFrame({"image": rows["image_id"], "class_id": rows["class"].map(number).fillna(NO_CLASS).astype(int)})
+    table = table.assign(confidence=rows["confidence"], **corners, class_name=rows["class"])
+    return table.sort_values(["image", "confidence"], ascending=[True, False], kind="stable")
+
+
+def classification_summary(found: Detection) -> pd.DataFrame:
+    """classification_summary.csv: `image, ground_truth, predicted, classification`: 0 or 1 for a box, then TP, FP, FN or TN."""
+    return tables.calls(found.slices)
+
+
+def froc(content: dict[str, Any]) -> pd.DataFrame:
+    """froc.csv: `false_positives_per_image, sensitivity, low, high`, the mean over the folds."""
+    name = "false_positives_per_image"
+    return pd.DataFrame([{name: level[name], **_columns("sensitivity", level, "")} for level in content["froc"]])
+
+
+def localisation(content: dict[str, Any]) -> pd.DataFrame:
+    """localisation.csv: `iou`, then `accuracy` and `false_positives_per_image`, each with its interval."""
+    names = ("accuracy", "false_positives_per_image")
+    of_levels = [{"iou": level["iou"]} | _columns(names[0], level[names[0]]) | _columns(names[1], level[names[1]])
+                 for level in content["localisation"]]  # fmt: skip
+    return pd.DataFrame(of_levels)
+
+
+def _columns(name: str, cell: dict[str, Any], prefix: str | None = None) -> dict[str, float]:
+    """A cell of metrics.json as three columns."""
+    low, high = cell["ci95"] or (np.nan, np.nan)
+    before = f"{name}_" if prefix is None else prefix
+    return {name: np.nan if cell["value"] is None else cell["value"], f"{before}low": low, f"{before}high": high}
+
+
+def report_lines(content: dict[str, Any]) -> list[str]:
+    """What classification_report.txt says of the boxes, above the report of the slices."""
+    boxes, lesions, metrics = content["boxes"], content["lesions"], content["metrics"]
+    shown = {name: "null" if cell["value"] is None else f"{cell['value']:.4f}" for name, cell in metrics.items()}
+    return [
+        f"boxes (IoU >= 0.5, at the threshold): {boxes['true']} true, {boxes['predicted']} predicted, {boxes['hits']} hits; "
+        f"precision {shown['box_precision']}, recall {shown['box_recall']}, F1 {shown['box_f1']}",
+        f"mAP50 {shown['map50']}, mAP50:95 {shown['map50_95']}, mean FROC sensitivity {shown['froc_mean']} (no threshold)",
+        f"lesions (boxes linked across neighbouring slices): {lesions['found']} of {lesions['true']} found",
+        "slices (any box at or above the threshold):",
+    ]

@@ -1,0 +1,269 @@
+"""torchvision's detectors (Faster R-CNN, RetinaNet, FCOS): built for few lesions, trained with the loop of all tasks.
+
+They are fed the grey cache, repeated to three channels; boxes are moved to the cache's square and back (hemoct.data.boxes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.models import detection, get_model, get_model_weights, list_models
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import boxes, images
+from hemoct.detection import export, metrics
+from hemoct.detection.data import BoxData
+from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, not_fetched
+from hemoct.detection.scene import Scene
+from hemoct.training import augment, checkpoints, networks
+from hemoct.training import fit as training_fit
+from hemoct.training.batches import Store
+
+LR = 3e-4  # of AdamW, for the default batch
+LEAST_SIZE = 64
+GROUPS = 8  # of channels, normalised together; divides the channels of every layer of these models
+AUGMENTATIONS = {"none": None, "ct": CT}
+# torchvision's defaults are for photographs with dozens of objects: 2,000 proposals and 512 sampled boxes an image. A slice has
+# one to three lesions. fasterrcnn_mobilenet_v3_large_fpn, 256 px, one thread, slices a second in training and prediction:
+# 0.85 and 1.9 by default, 3.2 and 22 with these proposals, 4.0 with 64 sampled boxes as well.
+PROPOSALS = {
+    "rpn_pre_nms_top_n_train": 200, "rpn_post_nms_top_n_train": 100, "rpn_pre_nms_top_n_test": 200,
+    "rpn_post_nms_top_n_test": 50, "rpn_score_thresh": 0.0, "box_batch_size_per_image": 64, "box_score_thresh": LEAST_CONFIDENCE,
+    "box_detections_per_img": MOST_BOXES,
+}  # fmt: skip
+CANDIDATES = {"topk_candidates": 200, "score_thresh": LEAST_CONFIDENCE, "detections_per_img": MOST_BOXES}
+OPTIONS = {"fasterrcnn_": PROPOSALS, "retinanet_": CANDIDATES, "fcos_": CANDIDATES}
+FIRST_CLASS = {"fasterrcnn_": 1, "retinanet_": 0, "fcos_": 0}  # number of the first class; 0 is Faster R-CNN's background
+ANCHOR_SIDE = 1024  # px: of an image whose largest anchor, 512 px, is half of it, as the largest lesions are
+
+
+def names() -> list[str]:
+    """The detectors of torchvision that fit here."""
+    return [name for name in list_models(module=detection) if name.startswith(tuple(OPTIONS))]
+
+
+def stop_if_unfit(args: argparse.Namespace) -> None:
+    """Stop at a name or a flag that these detectors cannot serve."""
+    if args.model not in names():
+        near = difflib.get_close_matches(args.model, names(), n=3, cutoff=0.4)
+        raise UserError(f"--model {args.model} is none of torchvision's detectors; near it: {', '.join(near or names())}")
+    if args.augment not in AUGMENTATIONS:
+        raise UserError(f"--augment {args.augment} exists for Ultralytics' models only; {args.model} takes none or ct")
+    if args.image_size < LEAST_SIZE:
+        raise UserError(f"--image-size {args.image_size} is too small for {args.model}; {LEAST_SIZE} px is the least")
+
+
+def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
+    """A detector for the classes of `spec`. `weights`: `none`, `coco` (fetched from PyTorch's server), or a state_dict's file.
+
+    With weights that came with frozen normalisation layers, as torchvision's do, those stay as they are.
+    """
+    size, family = spec.image_size, _family(spec)
+    classes = len(spec.classes) + FIRST_CLASS[family]
+    model = get_model(
+        spec.model, weights=None, weights_backbone=None, num_classes=classes, min_size=size, max_size=size,
+        image_mean=[0.0] * 3, image_std=[1.0] * 3, **OPTIONS[family],
+    )  # fmt: skip
+    if family != "fcos_":  # its anchors are the strides of its levels
+        holder = model.rpn if family == "fasterrcnn_" else model
+        usual = holder.anchor_generator
+        scaled = tuple(tuple(side * size / ANCHOR_SIDE for side in level) for level in usual.sizes)
+        holder.anchor_generator = AnchorGenerator(scaled, usual.aspect_ratios)
+    if family == "fasterrcnn_":
+        # With this and rpn_score_thresh 0 every slice has proposals: a batch without any has the mean loss of none, no number.
+        model.rpn.min_size = 0.0
+    if spec.group_norm:
+        _normalise_by_groups(model)
+    if weights != "none":
+        state = _fetched(spec.model) if weights == "coco" else checkpoints.read_state(Path(weights))
+        networks.load_fitting(model, state, weights)
+        if not any(name.endswith("num_batches_tracked") for name in state):
+            for layer in _normalisations(model):
+                layer.requires_grad_(False)
+    return model
+
+
+def group_norm(weights: str) -> bool:
+    """Whether a model from these `weights` normalises by groups of channels (Wu and He 2018), else by batches.
+
+    From scratch, as He, Girshick and Dollar 2019 do it: batches of a detector are small, and --negatives makes them unlike the
+    slices that running statistics would meet later.
+    """
+    if weights in ("none", "coco"):
+        return weights == "none"
+    return not any(name.endswith("running_mean") for name in checkpoints.read_state(Path(weights)))
+
+
+def _normalise_by_groups(model: nn.Module) -> None:
+    for parent in list(model.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.BatchNorm2d):
+                setattr(parent, name, nn.GroupNorm(GROUPS, layer.num_features))
+
+
+def _family(spec: DetectorSpec) -> str:
+    return next(name for name in OPTIONS if spec.model.startswith(name))
+
+
+def _fetched(model: str) -> dict[str, torch.Tensor]:
+    """The COCO weights of a model, from torch's cache or the network."""
+    try:
+        with contextlib.redirect_stderr(None):  # the hub tells on stderr what it fetches, and from where
+            return get_model_weights(model).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise not_fetched(model, error) from None
+
+
+def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
+    """A function from grey slices (uint8, any size) to boxes in their own pixels: (k, 6) each, see detection.networks.detect."""
+    device = next(model.parameters()).device
+
+    def run(batch: list[np.ndarray]) -> list[np.ndarray]:
+        squares = np.stack([images.resize(grey, spec.image_size) for grey in batch])
+        with torch.inference_mode():
+            found = model(_fed(torch.from_numpy(squares).to(device).unsqueeze(1).float() / 255, spec))
+        return [_in_pixels(_plain(one, spec), grey, spec.image_size) for one, grey in zip(found, batch, strict=True)]
+
+    return run
+
+
+def train(
+    folder: Path, args: argparse.Namespace, inputs: dict, spec: DetectorSpec, work: Workspace, data: BoxData,
+    rows: dict[str, np.ndarray], device: torch.device,
+) -> None:  # fmt: skip
+    """Train on slices `rows` (train, val); leaves best.pt, last.pt and history.csv in `folder`."""
+    lesions = Lesions(work, data, rows["val"], spec, device)
+    torch.manual_seed(args.seed)
+    model = build(spec, args.weights)
+    fit = training_fit.Fit(model, folder, args, inputs, -(-len(rows["train"]) // args.batch_size), device, criterion="map50_95")
+    for epoch in fit.epochs():
+        numbers = one_epoch(fit, spec, lesions, rows["train"])
+        if all(map(math.isfinite, numbers.values())):  # else fit.log stops; boxes that are not finite would crash first
+            numbers |= validate(fit, spec, lesions)
+        fit.log(epoch, **numbers)
+    print(f"  best epoch {fit.best_epoch}")
+
+
+class Lesions:
+    """Slices and their boxes in the square of the cache, as torchvision wants them."""
+
+    def __init__(self, work: Workspace, data: BoxData, val: np.ndarray, spec: DetectorSpec, device: torch.device) -> None:
+        self.store = Store(images.cached(work, data.table, spec.image_size), device)
+        self.val = val
+        squared = [
+            boxes.to_letterbox(of_slice, *size, spec.image_size)
+            for of_slice, size in zip(data.boxes, export.sizes(work, data), strict=True)
+        ]
+        self.boxes = [torch.as_tensor(of_slice, dtype=torch.float32, device=device) for of_slice in squared]
+        first = FIRST_CLASS[_family(spec)]
+        self.labels = [torch.as_tensor(of_slice + first, device=device) for of_slice in data.numbers]
+        table = data.table.iloc[val][["image_id", "patient"]].reset_index(drop=True)
+        self._truth = (table, data.classes, [squared[row] for row in val], [data.numbers[row] for row in val])
+
+    def targets(self, rows: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        return [{"boxes": self.boxes[row], "labels": self.labels[row]} for row in rows.tolist()]
+
+    def scene(self, found: list[np.ndarray]) -> Scene:
+        """Boxes `found` in the validation slices beside the true ones."""
+        return Scene(*self._truth, found)
+
+
+def one_epoch(fit: training_fit.Fit, spec: DetectorSpec, lesions: Lesions, rows: np.ndarray) -> dict[str, float]:
+    """One pass over the training slices `rows`; the mean losses."""
+    order = torch.as_tensor(rows)[torch.randperm(len(rows), generator=fit.generator)]
+    strength, total = AUGMENTATIONS[fit.args.augment], Losses("train")
+    for position, batch in lesions.store.batches(order, fit.args.batch_size):
+        targets = lesions.targets(order[position])
+        if strength is not None:
+            batch, moves = augment.augment_and_tell(batch, strength, fit.args.mirror, fit.device_generator)
+            targets = [_moved(target, move, spec.image_size) for target, move in zip(targets, moves, strict=True)]
+        with fit.autocast():
+            losses = fit.model(_fed(batch, spec), targets)
+        fit.step(total.add(losses, len(batch)))
+    return total.means()
+
+
+def validate(fit: training_fit.Fit, spec: DetectorSpec, lesions: Lesions) -> dict[str, float]:
+    """Losses and mAP of the validation slices; the body, which is most of the work, runs once for both."""
+    rows, found, total = torch.as_tensor(lesions.val), [], Losses("val")
+    torch.manual_seed(fit.args.seed)  # the losses are of sampled boxes: the same draw each epoch
+    with torch.inference_mode():
+        for position, batch in lesions.store.batches(rows, fit.args.batch_size):
+            fed, targets = _fed(batch, spec), lesions.targets(rows[position])
+            with fit.autocast(), _body_held(fit.model, fed):
+                found += [_plain(one, spec) for one in fit.model(fed)]
+                fit.model.train()
+                for layer in _normalisations(fit.model):
+                    layer.eval()
+                total.add(fit.model(fed, targets), len(batch))
+    matched = metrics.match(lesions.scene(found))
+    precision = metrics.average_precision(matched, np.ones((1, len(found)), dtype=np.int16))
+    return total.means() | {name: float(value[0]) for name, value in precision.items()}
+
+
+class Losses:
+    """Sums of a detector's losses: those about places (`box`) and those about classes, under the names of history.csv."""
+
+    def __init__(self, part: str) -> None:
+        self.part, self.slices, self.sums = part, 0, None
+
+    def add(self, losses: dict[str, torch.Tensor], slices: int) -> torch.Tensor:
+        """Add the mean losses of a batch; returns their sum, which is what is minimised."""
+        pair = torch.stack([sum(value for name, value in losses.items() if ("box" in name) is box) for box in (True, False)])
+        weighed = pair.detach() * slices  # summed on the device: reading each loss would make the GPU wait
+        self.sums = weighed if self.sums is None else self.sums + weighed
+        self.slices += slices
+        return pair.sum()
+
+    def means(self) -> dict[str, float]:
+        box, of_class = (self.sums / self.slices).tolist()
+        return {f"{self.part}_box_loss": box, f"{self.part}_cls_loss": of_class}
+
+
+@contextlib.contextmanager
+def _body_held(model: nn.Module, fed: list[torch.Tensor]) -> Iterator[None]:
+    """In evaluation mode, within the context: the body's features of a batch are computed once, however often the model runs."""
+    model.eval()
+    features = model.backbone(model.transform(fed)[0].tensors)
+    model.backbone.forward = lambda _: features
+    try:
+        yield
+    finally:
+        del model.backbone.forward
+
+
+def _normalisations(model: nn.Module) -> list[nn.Module]:
+    return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def _fed(batch: torch.Tensor, spec: DetectorSpec) -> list[torch.Tensor]:
+    """Grey slices (n, 1, size, size) in 0..1 as the list of three-channel images that the models take."""
+    return list(((batch - spec.mean) / spec.std).expand(-1, 3, -1, -1))
+
+
+def _moved(target: dict[str, torch.Tensor], move: torch.Tensor, size: int) -> dict[str, torch.Tensor]:
+    corners, kept = augment.move_boxes(target["boxes"], move, size)
+    return {"boxes": corners[kept], "labels": target["labels"][kept]}
+
+
+def _plain(found: dict[str, torch.Tensor], spec: DetectorSpec) -> np.ndarray:
+    """What a model says of one image as (k, 6): corners, confidence, class number."""
+    columns = (found["boxes"], found["scores"][:, None], found["labels"][:, None] - FIRST_CLASS[_family(spec)])
+    return torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
+
+
+def _in_pixels(found: np.ndarray, grey: np.ndarray, size: int) -> np.ndarray:
+    """From the square of the cache to the pixels of a slice; what lies in the black border alone is gone."""
+    height, width = grey.shape
+    found[:, :4] = boxes.from_letterbox(found[:, :4], width, height, size)
+    return found[boxes.area(found[:, :4]) > 0]

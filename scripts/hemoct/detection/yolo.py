@@ -1,0 +1,297 @@
+"""Ultralytics' detectors: built from their yaml or from weights, trained offline and quietly. The only module that imports it.
+
+Nothing is sent or fetched but the weights that --weights coco asks for. Ultralytics' own folder, foldK/ultralytics/, holds
+what it needs to resume; what the other steps read is taken from it at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import io
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+
+from hemoct.base import files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.detection import export as detection_export
+from hemoct.detection.data import BoxData
+from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, not_fetched
+from hemoct.training import checkpoints, fit, networks
+from hemoct.training import device as training_device
+
+CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoct"
+
+
+def _prepare() -> None:
+    """What Ultralytics reads at its import: no network, no installation of packages, a folder of its own, a font in it."""
+    place = CONFIG if os.access(CONFIG.parent, os.W_OK) else Path(tempfile.gettempdir()) / "hemoct"
+    os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_CONFIG_DIR": str(place), "YOLO_VERBOSE": "False"}
+    font = place / "Ultralytics" / "Arial.ttf"
+    if not font.exists():  # else it asks the network for one
+        with files.replacing(font) as temporary:
+            shutil.copyfile(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", temporary)
+
+
+_prepare()
+_threads, _open = torch.get_num_threads(), Image.open
+from ultralytics import YOLO  # noqa: E402
+from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer  # noqa: E402
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint  # noqa: E402
+from ultralytics.utils import LOGGER, SETTINGS, nms, torch_utils  # noqa: E402
+from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS, attempt_download_asset  # noqa: E402
+
+torch.set_num_threads(_threads)  # its import takes some away
+Image.open = _open  # and puts its own in place, which answers a broken file by asking for a package that reads HEIC
+LOGGER.setLevel(logging.ERROR)
+REPORTERS = ("sync", "clearml", "comet", "dvc", "mlflow", "neptune", "raytune", "tensorboard", "wandb", "vscode_msg")
+if any(SETTINGS.get(name) for name in REPORTERS):
+    SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
+
+LR = 1e-3  # of AdamW, for the default batch
+WORKERS = 4  # Ultralytics takes none on a CPU, where decoded images lie in memory
+OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
+STRIDE = 32
+HEADS = ("Detect", "v10Detect")
+SCHEDULES = {"onecycle": {"cos_lr": True}, "cosine": {"cos_lr": True}, "constant": {"lrf": 1.0}}
+STILL = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "mosaic"), 0.0)
+MOVED = STILL | {"hsv_v": CT.contrast, "degrees": CT.degrees, "translate": CT.shift, "scale": CT.scale, "mirror": 0.5}
+# Mosaic cuts four heads into one image: no such anatomy exists, but it shows small lesions at many places (close_mosaic
+# ends it before training does). Ultralytics' own defaults are those of photographs: they mirror along x whatever it means.
+AUGMENTATIONS = {"none": STILL, "ct": MOVED, "ct-mosaic": MOVED | {"mosaic": 1.0}, "ultralytics": {}}
+LOSSES = ("box_loss", "cls_loss", "dfl_loss")
+COLUMNS = {
+    "metrics/precision(B)": "precision", "metrics/recall(B)": "recall", "metrics/mAP50(B)": "map50",
+    "metrics/mAP50-95(B)": "map50_95", "lr/pg0": "lr",
+    **{f"{part}/{loss}": f"{part}_{loss}" for part in ("train", "val") for loss in LOSSES},
+}  # fmt: skip
+
+
+def stop_if_unfit(args: argparse.Namespace) -> None:
+    """Stop at a name or a flag that these detectors cannot serve."""
+    _network(args.model, classes=1)
+    if args.image_size % STRIDE:
+        raise UserError(f"--image-size {args.image_size} is no multiple of {STRIDE}, which {args.model} needs")
+    if args.schedule not in SCHEDULES:
+        raise UserError(
+            f"--schedule {args.schedule} exists for torchvision's models only; {args.model} takes {', '.join(SCHEDULES)}"
+        )
+
+
+def group_norm(weights: str) -> bool:
+    """Whether a model from these `weights` normalises by groups: never, Ultralytics' train well with batch normalisation."""
+    return False
+
+
+def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
+    """A detector for the classes of `spec`. `weights`: `none`, `coco` (fetched from Ultralytics' releases), or a file.
+
+    A file is a state_dict of this project, or a YOLO checkpoint, which is a pickle: loading one runs the code in it.
+    """
+    model = _network(spec.model, len(spec.classes))
+    model.names = dict(enumerate(spec.classes))
+    if weights != "none":
+        _load(model, _fetched(spec.model) if weights == "coco" else Path(weights))
+    return model
+
+
+def _network(name: str, classes: int) -> nn.Module:
+    """A detector from its yaml, which Ultralytics brings along, with random weights."""
+    try:
+        if not re.fullmatch(r"[a-z0-9-]+", name):  # else it would look for a file of that name, or fetch one
+            raise FileNotFoundError
+        model = DetectionModel(cfg=f"{name}.yaml", ch=3, nc=classes, verbose=False)
+    except FileNotFoundError:
+        known = sorted(stem for stem in GITHUB_ASSETS_STEMS if stem.startswith("yolo") and "-" not in stem)
+        near = difflib.get_close_matches(name, [*known, *TORCHVISION], n=3, cutoff=0.4)
+        raise UserError(
+            f"--model {name} is neither a detector of Ultralytics (yolov8n, yolo11n ...) nor one of torchvision "
+            f"({', '.join(TORCHVISION)}); near it: {', '.join(near) or 'none'}"
+        ) from None
+    except (KeyError, TypeError, ValueError, RuntimeError):  # a yaml of another kind of network
+        model = None
+    if model is None or type(model.model[-1]).__name__ not in HEADS:
+        raise UserError(f"--model {name} is no detector of boxes; choose one such as yolov8n or yolo11n")
+    return model
+
+
+def _fetched(model: str) -> Path:
+    """The COCO weights of a model, from the user's cache or the network."""
+    place = Path(os.environ["YOLO_CONFIG_DIR"]) / "weights" / f"{model}.pt"
+    os.environ["YOLO_OFFLINE"] = "0"  # the one thing that it may fetch
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        attempt_download_asset(place)
+    except (OSError, RuntimeError) as error:
+        raise not_fetched(model, error) from None
+    finally:
+        os.environ["YOLO_OFFLINE"] = "1"
+    if not place.exists():
+        raise UserError(f"--weights coco: there are none for {model}; train from scratch (--weights none)")
+    return place
+
+
+def _load(model: nn.Module, path: Path) -> None:
+    """Load what fits of a state_dict of this project or of a YOLO checkpoint."""
+    if not path.is_file():
+        raise UserError(f"--weights {path} is not there; give coco, none, or a file")
+    try:
+        state = checkpoints.read_state(path)
+        if isinstance(state.get("model", state.get("ema")), nn.Module):
+            raise UserError("a pickled model")
+    except UserError:
+        print(f"{path} is a pickle: loading it can run code; use only files that you trust")
+        try:
+            state = load_checkpoint(path)[0].float().state_dict()
+        except Exception as error:  # whatever a stranger's pickle raises
+            raise UserError(f"--weights {path} is no YOLO checkpoint ({type(error).__name__})") from None
+    networks.load_fitting(model, state, path)
+
+
+class EachClass(DetectionPredictor):
+    """The boxes of each class, as Ultralytics' own validation and torchvision take them; it would keep one class a place."""
+
+    def postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: list[np.ndarray], **_: Any) -> list:
+        found = nms.non_max_suppression(
+            preds, self.args.conf, self.args.iou, multi_label=True, max_det=self.args.max_det,
+            max_time_img=60.0,  # s; it drops the boxes of the images that come later
+            end2end=getattr(self.model, "end2end", False),
+        )  # fmt: skip
+        return self.construct_results(found, img, orig_imgs)
+
+
+def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
+    """A function from grey slices (uint8, any size) to boxes in their own pixels: (k, 6) each, see detection.networks.detect."""
+    _keep_threads()
+    shell = YOLO(f"{spec.model}.yaml")
+    shell.model = model
+    options = {"imgsz": spec.image_size, "conf": LEAST_CONFIDENCE, "max_det": MOST_BOXES, "verbose": False}
+    device = next(model.parameters()).device
+
+    def run(batch: list[np.ndarray]) -> list[np.ndarray]:
+        colour = [np.repeat(grey[:, :, None], 3, axis=2) for grey in batch]
+        found = shell.predict(colour, predictor=EachClass, device=device, **options)
+        return [one.boxes.data.double().cpu().numpy() for one in found]
+
+    return run
+
+
+def train(
+    folder: Path, args: argparse.Namespace, inputs: dict, spec: DetectorSpec, work: Workspace, data: BoxData,
+    rows: dict[str, np.ndarray], device: torch.device,
+) -> None:  # fmt: skip
+    """Train on slices `rows` (train, val) of the fold's export; leaves best.pt and history.csv in `folder`.
+
+    Ultralytics keeps the epoch with the best fitness on validation, which is mAP50:95 for detectors.
+    """
+    export = detection_export.folder(work, "yolo", "given" if spec.split == "given" else spec.protocol, spec.fold or 0)
+    work.need(export / "data.yaml", f"task2_detection/01_make_yolo_dataset.py {_export_flags(spec)}".rstrip())
+    listed = {name: detection_export.check(work, export, data, of_part, name) for name, of_part in rows.items()}
+    place = folder / "ultralytics"
+    started, last = place / "started.json", place / "weights" / "last.pt"
+    state = {"settings": fit.settings(args), "inputs": inputs}
+    resume = args.resume and started.exists() and last.exists()
+    resume = resume and fit.may_resume(started, files.read_json(started), state["settings"], inputs)
+    if not resume:
+        for name in (place, *(folder / name for name in fit.RESULTS)):
+            shutil.rmtree(name, ignore_errors=True) if name.is_dir() else name.unlink(missing_ok=True)
+        files.write_json(started, state)
+    if not resume or not _is_trained(last, args.epochs):
+        _fit(folder, args, spec, _write_lists(place, spec, listed), device, last if resume else None)
+    model = load_checkpoint(place / "weights" / "best.pt")[0]
+    fit.save(folder / "best.pt", fit.portable(model.float().state_dict()))
+
+
+def _is_trained(last: Path, epochs: int) -> bool:
+    """Whether a checkpoint is that of a whole training: Ultralytics takes the epoch out of it (-1) when it is done."""
+    epoch = load_checkpoint(last)[1]["epoch"]
+    return epoch == -1 or epoch + 1 >= epochs
+
+
+def _fit(
+    folder: Path, args: argparse.Namespace, spec: DetectorSpec, lists: Path, device: torch.device, last: Path | None
+) -> None:
+    """Ultralytics' training, from the checkpoint `last` or from the beginning."""
+    _keep_threads()
+    torch.manual_seed(args.seed)
+    overrides = _overrides(args, spec, lists, device) | {"project": str(folder), "name": lists.parent.name}
+    trainer = DetectionTrainer(overrides=overrides | ({"resume": str(last)} if last else {"model": f"{spec.model}.yaml"}))
+    if not last:
+        trainer.model = build(spec, args.weights)
+    trainer.add_callback("on_fit_epoch_end", lambda _: _log(trainer, folder))
+    with contextlib.redirect_stdout(io.StringIO()):  # its bars, which no setting silences
+        trainer.train()
+
+
+def _keep_threads() -> None:
+    """As many threads as the user or torch chose: with each start on a CPU Ultralytics sets what it finds in this constant."""
+    torch_utils.NUM_THREADS = torch.get_num_threads()
+
+
+def _export_flags(spec: DetectorSpec) -> str:
+    return "--split given" if spec.split == "given" else "--protocol slice" if spec.protocol == "slice" else ""
+
+
+def _overrides(args: argparse.Namespace, spec: DetectorSpec, data: Path, device: torch.device) -> dict[str, Any]:
+    """The flags of hemoct.training.fit in Ultralytics' words. `nbs` is its batch to accumulate to: here a step is a step."""
+    changes = dict(AUGMENTATIONS[args.augment])
+    chance = changes.pop("mirror", None)
+    if chance is not None:
+        changes |= {"flipud" if args.mirror == "vertical" else "fliplr": chance}
+    mixed = training_device.precision(device, args.precision) if device.type == "cuda" else None  # its own loop has no other
+    return {
+        "data": str(data), "task": "detect", "mode": "train", "exist_ok": True, "epochs": args.epochs, "patience": args.patience,
+        "batch": args.batch_size, "nbs": args.batch_size, "imgsz": spec.image_size, "lr0": args.lr, "lrf": 0.01,
+        "optimizer": OPTIMIZERS[args.optimizer], "weight_decay": args.weight_decay, "warmup_epochs": args.warmup * args.epochs,
+        "warmup_bias_lr": 0.0, "close_mosaic": max(1, args.epochs // 8), "device": "0" if device.type == "cuda" else device.type,
+        "amp": "bf16" if mixed is torch.bfloat16 else False, "seed": args.seed, "deterministic": True, "workers": WORKERS,
+        "cache": "ram", "pretrained": False, "plots": False, "verbose": False, "max_det": MOST_BOXES,
+        **SCHEDULES[args.schedule], **changes,
+    }  # fmt: skip
+
+
+def _write_lists(place: Path, spec: DetectorSpec, listed: dict[str, list[Path]]) -> Path:
+    """data.yaml with a list of images for each part: a selection of the export, which itself stays as it is."""
+    for name, paths in listed.items():
+        files.write_text(place / f"{name}.txt", "".join(f"{path}\n" for path in paths))
+    content = {name: f"{name}.txt" for name in listed} | {"names": dict(enumerate(spec.classes))}
+    return files.write_text(place / "data.yaml", yaml.safe_dump(content, sort_keys=False))
+
+
+def _history(place: Path) -> pd.DataFrame:
+    """results.csv in the words of all tasks. An epoch that a killed training had to repeat is there twice: the last counts."""
+    results = pd.read_csv(place / "results.csv", skipinitialspace=True).drop_duplicates("epoch", keep="last")
+    history = results[["epoch", *(name for name in COLUMNS if name in results)]].rename(columns=COLUMNS)
+    seconds = results["time"].diff().where(lambda step: step > 0).fillna(results["time"])  # its clock restarts when resumed
+    return history.assign(seconds=seconds.round(2))
+
+
+def _log(trainer: DetectionTrainer, folder: Path) -> None:
+    """Once an epoch: history.csv and one line."""
+    history = _history(trainer.save_dir)
+    row = history.iloc[-1]
+    epoch = int(row["epoch"])
+    if trainer.epoch + 1 != epoch:  # the evaluation after the last epoch
+        return
+    tables.write_csv(folder / "history.csv", history)
+    best, first = history["map50_95"].idxmax() == history.index[-1], trainer.epoch == trainer.start_epoch
+    numbers = {name: row[name] for name in history if name not in ("epoch", "lr", "seconds", "precision", "recall")}
+    with contextlib.redirect_stdout(sys.__stdout__):
+        fit.print_epoch(epoch, trainer.epochs, numbers, row["seconds"], best, first)

@@ -1,0 +1,197 @@
+"""Experiments side by side, and their differences paired by image with the same resampled patients for both."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemoct.base import files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.classification import evaluate
+from hemoct.classification.evaluate import MAX_F1, Rule
+from hemoct.evaluation import bootstrap, metrics, predictions
+
+LOWER = re.compile(r"(hamming|rsna_logloss|hd95|volume_error|brier|ece)(_.*)?")
+"""metrics of which less is better"""
+
+
+def named(metric: str) -> str:
+    """A metric in a table or a figure: `hamming (lower is better)`."""
+    return f"{metric} (lower is better)" if LOWER.fullmatch(metric) else metric
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What the evaluation left of an experiment: of task 1 here; other tasks say what is other there."""
+
+    name: str
+    content: dict[str, Any]
+    """metrics.json"""
+    found: Any
+    """its test images with the thresholds of metrics.json: an Evaluation"""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """image_id, patient, fold of each test image."""
+        return self.found.test.table
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(n,), what must be equal where two experiments tested the same image."""
+        return self.found.test.y
+
+    def asks_like(self, other: Evaluated) -> bool:
+        return self.found.question == other.found.question
+
+    @property
+    def cases(self) -> str:
+        """What is tested, in words."""
+        return "images"
+
+    def of(self, rows: np.ndarray) -> Evaluated:
+        """The same on some of its images, by their places in the table."""
+        return replace(self, found=replace(self.found, test=self.found.test.of(rows)))
+
+    def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Each metric for weights (R, n) of the images: (R,)."""
+        return evaluate.measure(self.found, weights)
+
+    def at(self, common: np.ndarray) -> Evaluated:
+        """The same on the images `common` (image_ids, each of them tested), in their order."""
+        return self.of(pd.Index(self.table["image_id"]).get_indexer(common))
+
+    @property
+    def shown(self) -> str:
+        return f"{self.name} ({predictions.short_protocol(self.content)}, n = {self.content['n']}, {self.content['folds_done']})"
+
+
+def read(work: Workspace, experiment: str, folder: Path | None = None) -> Evaluated:
+    """Read metrics.json and the out-of-fold predictions of an experiment; `folder`: where they are kept, if elsewhere."""
+    folder = folder or work.task(1) / experiment
+    made_by = f"task1_classification/02_evaluate.py --experiment {experiment}"
+    content = files.read_json(work.need(folder / "metrics.json", made_by))
+    work.need(folder / "predictions.csv", made_by)
+    frame = predictions.check(tables.read_predictions(folder), folder / "predictions.csv")
+    rules = [
+        Rule(fold["fold"], {MAX_F1: fold["threshold"]}, fold["threshold_rule"], fold["temperature"], fold["temperature_rule"])
+        for fold in content["folds"]
+    ]
+    found = evaluate.applied(frame, rules)
+    if len(found.test.y) != content["n"]:
+        raise UserError(f"{work.show(folder)}: predictions.csv does not belong to metrics.json; run: python {made_by}")
+    return Evaluated(experiment, content, found)
+
+
+def table(experiments: list[Evaluated], resamples: int, seed: int) -> pd.DataFrame:
+    """comparison.csv: a row per experiment and metric; the difference is that to the first experiment, over common images.
+
+    Columns: experiment, shown, protocol, n, patients, metric, value, low, high, difference, difference_low, difference_high,
+    n_common, left_out, note.
+    """
+    first, rows = experiments[0], []
+    for one in experiments:
+        paired, facts = ({}, {}) if one is first else differences(first, one, resamples, seed)
+        about = {"experiment": one.name, "shown": one.shown, "protocol": one.content["protocol"], "n": one.content["n"],
+                 "patients": one.content["patients"]}  # fmt: skip
+        for metric, cell in one.content["metrics"].items():
+            low, high = cell["ci95"] or (np.nan, np.nan)
+            value = np.nan if cell["value"] is None else cell["value"]
+            of_metric = dict(
+                zip(("difference", "difference_low", "difference_high"), paired.get(metric, [np.nan] * 3), strict=True)
+            )
+            rows.append({**about, "metric": metric, "value": value, "low": low, "high": high, **of_metric, **facts})
+    columns = {"n_common": pd.NA, "left_out": pd.NA, "note": ""}
+    frame = pd.DataFrame(rows)
+    for column, empty in columns.items():
+        frame[column] = frame[column].astype("object").where(frame[column].notna(), empty) if column in frame else empty
+    return frame
+
+
+def differences(
+    first: Evaluated, other: Evaluated, resamples: int, seed: int
+) -> tuple[dict[str, tuple[float, float, float]], dict[str, Any]]:
+    """Other minus first for every metric with its interval, over the images that both tested; and what to know about them.
+
+    Each keeps its own folds and thresholds. Patients are drawn within folds when both have the same folds, else over all.
+    """
+    if not first.asks_like(other):
+        return {}, {"note": f"no difference: other labels than {first.name}"}
+    if first.cases != other.cases:
+        return {}, {"note": f"no difference: its cases are {other.cases}, those of {first.name} {first.cases}"}
+    common = np.intersect1d(first.table["image_id"], other.table["image_id"])
+    facts = {"n_common": len(common), "left_out": len(first.table) + len(other.table) - 2 * len(common)}
+    if not len(common):
+        return {}, facts | {"note": f"no difference: no image in common with {first.name}"}
+    a, b = (one.at(common) for one in (first, other))
+    if (a.truth != b.truth).any():
+        image = common[a.truth != b.truth][0]
+        raise UserError(f"{first.name} and {other.name} have another truth for {image}; evaluate both again")
+    both_folds = a.table["fold"].astype(str).to_numpy() + "/" + b.table["fold"].astype(str).to_numpy()
+    weights = bootstrap.weights(a.table["patient"].to_numpy(), both_folds, resamples, seed)
+    values, drawn = ([one.measure(w) for one in (a, b)] for w in (metrics.ones(len(common)), weights))
+    paired = {}
+    for metric in (name for name in values[0] if name in values[1]):  # a score that is no probability has no calibration
+        low, high, _ = bootstrap.interval(drawn[1][metric] - drawn[0][metric])
+        paired[metric] = (float(values[1][metric][0] - values[0][metric][0]), low, high)
+    return paired, facts | {"note": _note(first, other, facts["left_out"])}
+
+
+def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) -> Evaluated:
+    """The same on the images `common` (image_ids, each of them tested) alone: new values and intervals, the old thresholds."""
+    one = one.at(common)
+    patients, folds = (one.table[name].to_numpy() for name in ("patient", "fold"))
+    found = replace(one.found, rules=[rule for rule in one.found.rules if rule.fold in folds])
+    weights = bootstrap.weights(patients, folds, resamples, seed)
+    block, _ = evaluate.with_intervals(evaluate.measure(found, metrics.ones(len(common))), evaluate.measure(found, weights))
+    return Evaluated(one.name, one.content | {"n": len(common), "patients": len(set(patients)), "metrics": block}, found)
+
+
+def _note(first: Evaluated, other: Evaluated, left_out: int) -> str:
+    protocols = [one.content["protocol"] for one in (first, other)]
+    notes = [f"{protocols[0]} vs {protocols[1]} protocol"] if protocols[0] != protocols[1] else []
+    notes += [f"{left_out} images not in common left out"] if left_out else []
+    return "; ".join(notes)
+
+
+METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "balanced_accuracy", "mcc", "auroc", "ap", "brier",
+           "ece")  # fmt: skip
+
+
+def markdown(frame: pd.DataFrame, title: str = "Task 1: experiments side by side", compared: tuple[str, ...] = METRICS) -> str:
+    """comparison.md: values with intervals, an experiment a row; below, the differences to the first. `compared`: metrics."""
+    wanted = [name for name in compared if name in set(frame["metric"])]
+    shown = list(dict.fromkeys(frame["shown"]))
+    first = frame["experiment"].iloc[0]
+    lines = [
+        f"# {title}",
+        "",
+        "Value (95 % interval, bootstrap over patients), test images out of fold.",
+        "",
+    ]
+    lines += _block(frame, shown, wanted, ("value", "low", "high"), "{:.3f}")
+    if frame["difference"].notna().any():
+        lines += ["", f"Difference to {first}, paired by image, the same resampled patients for both.", ""]
+        lines += _block(frame, shown[1:], wanted, ("difference", "difference_low", "difference_high"), "{:+.3f}")
+    notes = frame.loc[frame["note"] != "", ["experiment", "note"]].drop_duplicates()
+    lines += ["", *(f"* {row.experiment} against {first}: {row.note}" for row in notes.itertuples())]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _block(frame: pd.DataFrame, shown: list[str], wanted: list[str], columns: tuple[str, str, str], form: str) -> list[str]:
+    lines = ["| experiment | " + " | ".join(map(named, wanted)) + " |", "| --- |" + " ---: |" * len(wanted)]
+    for name in shown:
+        rows = frame[frame["shown"] == name].set_index("metric").reindex(wanted)[list(columns)]
+        lines.append(f"| {name} | " + " | ".join(_cell(*row, form) for row in rows.itertuples(index=False)) + " |")
+    return lines
+
+
+def _cell(value: float, low: float, high: float, form: str) -> str:
+    if pd.isna(value):
+        return "n/a"
+    return form.format(value) + ("" if pd.isna(low) else f" ({form.format(low)} to {form.format(high)})")

@@ -1,0 +1,82 @@
+"""What the steps of all tasks do that set experiments side by side: flags, inputs, tables, figure."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hemoct.base import cli, experiments, figure, files, tables
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.classification import figures
+from hemoct.evaluation import bootstrap, comparison
+from hemoct.evaluation.comparison import Evaluated
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is other from task to task."""
+
+    task: int
+    read: Callable[[Workspace, str], Evaluated]
+    """reads an evaluated experiment by its name"""
+    needed: tuple[str, ...]
+    """the files of an experiment that are read"""
+    compared: tuple[str, ...]
+    """metrics of comparison.md; comparison.csv has all"""
+    shares: tuple[str, ...]
+    """those from 0 to 1, which are drawn"""
+    of_label: tuple[str, ...] = ()
+    """metrics that each label of an experiment has, as METRIC_LABEL; compared and drawn too"""
+    cases: str = "test images"
+    apart: Callable[[Workspace, str], str] = lambda work, experiment: ""
+    """why an experiment is compared only where it is named; "" where it is compared by default"""
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    made = cli.parser(doc)
+    made.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="the first is what others are compared with; "
+                      "default: all that are evaluated")  # fmt: skip
+    return made
+
+
+def run(step: str, args: argparse.Namespace, kind: Kind) -> None:
+    """Compare the experiments that `args` names; writes comparison.csv, .md and .png to outputs/NAME/taskN/comparison."""
+    work = Workspace.of(args)
+    names, remarks = (list(dict.fromkeys(args.experiments)), ()) if args.experiments else by_default(work, kind)
+    folder = work.task(kind.task) / "comparison"
+    record = Run(step, args, folder, [work.task(kind.task) / name / file for name in names for file in kind.needed])
+    if record.up_to_date():
+        return
+    found = [kind.read(work, name) for name in names]
+    with record:
+        record.wrote(*write(folder, found, kind, work.dataset, args.seed, remarks=remarks))
+    print((folder / "comparison.md").read_text(encoding="utf-8"))
+    print(f"{work.show(folder)}: {len(names)} experiment(s)")
+
+
+def by_default(work: Workspace, kind: Kind) -> tuple[list[str], tuple[str, ...]]:
+    """The experiments that are compared where none is named, and a line for each that is left out."""
+    names = experiments.evaluated(work, kind.task)
+    why = {name: kind.apart(work, name) for name in names}
+    kept = [name for name in names if not why[name]]
+    return kept or names, tuple(f"{name} is left out: {why[name]}" for name in names if kept and why[name])
+
+
+def write(
+    folder: Path, found: list[Evaluated], kind: Kind, dataset: str, seed: int, title: str = "experiments side by side",
+    remarks: tuple[str, ...] = (),
+) -> list[Path]:  # fmt: skip
+    """Write comparison.csv, comparison.md, with `remarks` below, and comparison.png to `folder`; returns them."""
+    table = comparison.table(found, bootstrap.RESAMPLES, seed)
+    labels = dict.fromkeys(label for one in found for label in one.content["labels"]) if kind.of_label else ()
+    more = tuple(f"{metric}_{label}" for metric in kind.of_label for label in labels)
+    text = comparison.markdown(table, f"Task {kind.task}: {title}", kind.compared + more)
+    drawn = figures.comparison(table, f"{dataset}: {kind.cases} out of fold", kind.shares + more)
+    return [
+        tables.write_csv(folder / "comparison.csv", table),
+        files.write_text(folder / "comparison.md", text + "".join(["\n", *(f"* {line}\n" for line in remarks)] * bool(remarks))),
+        figure.save(drawn, folder / "comparison.png"),
+    ]

@@ -1,0 +1,211 @@
+"""Boxes in files: VOC XML read safely, mended and written; YOLO label files.
+
+VOC integers are copied unchanged: zero-based pixels, width = xmax - xmin. In PHE-SICH-CT-IDS a box encloses the bleeding
+together with its edema.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lxml import etree
+from PIL import Image
+
+from hemoct.base.errors import UserError
+
+ROUNDING = 1e-4  # tools write 1.000001 for the image's border
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+Size = tuple[int, int, int]
+
+
+class AnnotationError(ValueError):
+    """An annotation that cannot be used; the message says why, in one line, without the file's name."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """One object: class name and corners in pixels, zero-based, width = xmax - xmin."""
+
+    name: str
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    truncated: str = "0"
+    difficult: str = "0"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a VOC XML says about one image."""
+
+    filename: str
+    """content of <filename>, "" where there is none"""
+    size: Size | None
+    """width, height, channels; None without <size>"""
+    boxes: list[Box] = field(default_factory=list)
+    source: str = ""
+    """content of <source><annotation>; merged files name there the file they were made from"""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One row of repairs.csv. `repair` begins with "dropped:" where the annotation could not be used."""
+
+    file: str
+    problem: str
+    repair: str
+
+
+def image_header(path: Path) -> Size:
+    """Width, height and channels from an image's header; nothing is decoded. Raises AnnotationError for what is no image."""
+    try:
+        with Image.open(path) as image:
+            return image.width, image.height, len(image.getbands())
+    except (OSError, Image.DecompressionBombError) as error:
+        raise AnnotationError(f"the image {path.name} cannot be read ({error})") from None
+
+
+def read_voc(path: Path) -> Annotation:
+    """Read a VOC XML. Entities and network are off; a DOCTYPE that defines or fetches anything is refused.
+
+    Raises AnnotationError when it is no VOC XML or one of its boxes cannot be used.
+    """
+    root = _parse(path)
+    if root.tag != "annotation":
+        raise AnnotationError(f"the root element is <{root.tag}>, not <annotation>")
+    size = tuple(_whole(root.findtext(f"size/{name}")) for name in ("width", "height", "depth"))
+    return Annotation(
+        filename=(root.findtext("filename") or "").strip(),
+        size=size if size[0] and size[1] else None,
+        boxes=[_box(number, element) for number, element in enumerate(root.iterfind("object"), start=1)],
+        source=(root.findtext("source/annotation") or "").strip(),
+    )
+
+
+def _parse(path: Path) -> etree._Element:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"cannot be read ({error.strerror})") from None
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    try:
+        root = etree.fromstring(content, parser)
+    except etree.XMLSyntaxError as error:
+        # The parser may stop within a bomb before there is a document to look at.
+        if b"<!ENTITY" in content:
+            raise AnnotationError("a DOCTYPE with entities is not accepted") from None
+        raise AnnotationError(f"not XML ({error.msg})") from None
+    document = root.getroottree().docinfo
+    if document.system_url or (document.internalDTD is not None and any(True for _ in document.internalDTD.iterentities())):
+        raise AnnotationError("a DOCTYPE with entities is not accepted")
+    return root
+
+
+def _whole(text: str | None) -> int:
+    """A size as a whole number; 0 for anything else."""
+    return int(text) if text and re.fullmatch(r"\s*[0-9]{1,9}\s*", text) else 0
+
+
+def _box(number: int, element: etree._Element) -> Box:
+    """Take one <object>. Raises AnnotationError that names the object's place in the file."""
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise AnnotationError(f"object {number} has no <name>")
+    if element.find("bndbox") is None:
+        raise AnnotationError(f"object {number} has no <bndbox>")
+    corners = [_pixel(number, corner, element.findtext(f"bndbox/{corner}")) for corner in CORNERS]
+    for axis in (0, 1):
+        low, high = corners[axis], corners[axis + 2]
+        if high < low:
+            raise AnnotationError(f"object {number} is reversed: {CORNERS[axis + 2]} {high} < {CORNERS[axis]} {low}")
+    return Box(name, *corners, element.findtext("truncated") or "0", element.findtext("difficult") or "0")
+
+
+def _pixel(number: int, corner: str, text: str | None) -> float:
+    """A whole number stays an int, so that it is written again as it was."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise AnnotationError(f"object {number}: <{corner}> is {text!r}, not a number")
+    return int(value) if value.is_integer() else value
+
+
+def write_voc(path: Path, annotation: Annotation) -> None:
+    """Write a VOC XML as LabelImg does. Not atomic: write into `files.replacing` or `files.replacing_folder`."""
+    root = etree.Element("annotation")
+    _add(root, "filename", annotation.filename)
+    source = etree.SubElement(root, "source")
+    _add(source, "annotation", annotation.source)
+    if annotation.size:
+        size = etree.SubElement(root, "size")
+        for name, value in zip(("width", "height", "depth"), annotation.size, strict=True):
+            _add(size, name, value)
+    _add(root, "segmented", 0)
+    for box in annotation.boxes:
+        element = etree.SubElement(root, "object")
+        for name, value in (("name", box.name), ("truncated", box.truncated), ("difficult", box.difficult)):
+            _add(element, name, value)
+        corners = etree.SubElement(element, "bndbox")
+        for corner in CORNERS:
+            _add(corners, corner, getattr(box, corner))
+    path.write_bytes(etree.tostring(root, pretty_print=True, xml_declaration=True, encoding="utf-8"))
+
+
+def _add(parent: etree._Element, name: str, value: object) -> None:
+    etree.SubElement(parent, name).text = str(value)
+
+
+def mend(annotation: Annotation, image: str, size: Size, source: str) -> tuple[Annotation, list[tuple[str, str]]]:
+    """Make <filename> and <size> agree with the image; returns the mended annotation and (problem, repair) pairs.
+
+    `image`: the image's file name; `source`: the file the annotation was read from. Boxes are never changed: nothing tells
+    to which of two sizes they belong.
+    """
+    done = []
+    if annotation.filename != image:
+        was = f"wrong <filename>: {annotation.filename}" if annotation.filename else "no <filename>"
+        done.append((was, f"<filename> set to {image}"))
+    if annotation.size != size:
+        was = f"wrong <size>: {_shown(annotation.size)}" if annotation.size else "no <size>"
+        done.append((was, f"<size> set to {_shown(size)}"))
+    return replace(annotation, filename=image, size=size, source=source), done
+
+
+def _shown(size: Size) -> str:
+    return " x ".join(map(str, size))
+
+
+def read_yolo(path: Path, classes: list[str], width: int, height: int) -> list[Box]:
+    """Read a YOLO label file (`class cx cy w h`, relative to the image) as boxes in pixels, not rounded.
+
+    An empty file is an image without objects. Stops with file and line where a line cannot be used.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file; a YOLO label file has lines 'class cx cy w h'") from None
+    return list(_yolo_boxes(path, lines, classes, width, height))
+
+
+def _yolo_boxes(path: Path, lines: list[str], classes: list[str], width: int, height: int) -> Iterator[Box]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path} line {number}"
+        words = line.split()
+        try:
+            index, (cx, cy, w, h) = int(words[0]), map(float, words[1:])
+        except ValueError:
+            raise UserError(f"{where} is {line.strip()[:60]!r} where 'class cx cy w h' is expected; correct the line") from None
+        if not 0 <= index < len(classes):
+            raise UserError(f"{where} has class {index}, but there are {len(classes)} classes; correct it or data.yaml's names")
+        if not all(-ROUNDING <= value <= 1 + ROUNDING for value in (cx, cy, w, h)):
+            raise UserError(f"{where} has a number outside 0..1; YOLO coordinates are relative to the image's size")
+        yield Box(classes[index], (cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)

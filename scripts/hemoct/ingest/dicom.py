@@ -1,0 +1,310 @@
+"""One slice of CT from a DICOM file: Hounsfield units and what the header says of them.
+
+HU = RescaleSlope * stored + RescaleIntercept, 1 and 0 where a tag is missing. Slope 1 and intercept 0 are right for values that
+are stored as HU (signed, air near -1000), and wrong where the intercept got lost. What can be told from the pixels:
+* Unsigned 12 bit, intercept about 0, many values of 3072 and above: HU of -1024 to 3071 were stored and those below 0 wrapped
+  around, air is 3096. Some files of RSNA 2019 are like that (J. Howard, 'Cleaning the data for rapid prototyping'); put right.
+* Nothing below AIR_BELOW: no air, which a head CT always has around the head. `Facts.air` is then False; `intercept` mends it.
+MONOCHROME1 shows low values bright, so stored values are mirrored in their range, unless the slope is negative (the rescale
+mirrors them) or the frame of the picture is air as it stands (values in HU, only the display is inverted).
+Padding (PixelPaddingValue, up to PixelPaddingRangeLimit) becomes air.
+
+pydicom decodes RLE itself, python-gdcm JPEG and JPEG-LS, pylibjpeg-openjpeg JPEG 2000 and its high-throughput form.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+
+from hemoct.base.errors import UserError
+from hemoct.ingest.hounsfield import AIR_HU, Window
+
+SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
+PREAMBLE = 128
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # how a file without a preamble begins: group 0002 or 0008, little endian
+AIR_BELOW = -200
+"""a head CT without any value below this (HU) has no air, not even fat: its intercept is in doubt"""
+WRAP_BITS, WRAP_FROM, WRAP_SHARE, WRAP_INTERCEPT = 12, 3072, 0.01, -100
+PLANES = ("sagittal", "coronal", "axial")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a header says of a slice; None or "" where it does not say. Lengths in mm."""
+
+    patient: str = ""
+    study: str = ""
+    study_date: str = ""
+    series: str = ""
+    series_number: int | None = None
+    sop: str = ""
+    """SOP Instance UID"""
+    acquisition: int | None = None
+    instance: int | None = None
+    position: float | None = None
+    """of the slice along its normal, rising towards the head (axial), the front or the right; with a tilted gantry the distance
+    between two positions is the one between the planes, which is less than the table moved"""
+    plane: str = ""
+    """one of PLANES, the nearest"""
+    tilt: float | None = None
+    """degrees between the normal and the axis of `plane`"""
+    spacing_row: float | None = None
+    """distance between rows"""
+    spacing_col: float | None = None
+    thickness: float | None = None
+    spacing_between: float | None = None
+    level: float | None = None
+    """of the file's own window, the first if it has several"""
+    width: float | None = None
+    rescale: str = "tags"
+    """where HU come from: `tags`, `missing` (1 and 0 were taken), `given` (by the user), `unwrapped`"""
+    air: bool = True
+    """whether anything is below AIR_BELOW"""
+
+    @property
+    def window(self) -> Window | None:
+        """The window that the file names for itself."""
+        return None if self.level is None or self.width is None else Window(self.level, self.width)
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """By the name's suffix, else by the mark behind the preamble; a broken file named *.dcm counts, so that it is reported."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    with path.open("rb") as stream:
+        return stream.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM" and path.name.upper() != "DICOMDIR"
+
+
+def read(path: Path, intercept: float | None = None, any_modality: bool = False) -> tuple[np.ndarray, Facts]:
+    """HU, float32 (rows, columns), and the facts of one DICOM file; UserError names the file and what is wrong with it.
+
+    `intercept` (HU) is used where RescaleIntercept is missing or 0. `any_modality` takes others than CT, whose values are no HU.
+    """
+    header = _read_dataset(path)
+    _refuse_other_than_slices(path, header, any_modality)
+    stored = _decode(path, header)
+    slope, offset, source = _rescale(path, header, intercept)
+    padding = _padding(header, stored)
+    wrapped = _unwrap(header, stored, slope, offset)
+    if wrapped is not None:
+        stored, source = wrapped, "unwrapped"
+    hu = stored.astype(np.float32) * np.float32(slope) + np.float32(offset)
+    if header.get("PhotometricInterpretation") == "MONOCHROME1" and slope > 0 and not _framed_by_air(hu):
+        hu = (_lowest(header) + _highest(header)) * np.float32(slope) + np.float32(2 * offset) - hu
+    hu[padding] = AIR_HU
+    return hu, _facts(header, rescale=source, air=bool(hu.min() < AIR_BELOW))
+
+
+def _read_dataset(path: Path) -> Dataset:
+    # Odd values in tags that nobody asks for are common and harmless: no warning for each of 750,000 files.
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(PREAMBLE + 4)
+            if not start:
+                _refuse(path, "is empty")
+            if start[PREAMBLE:] != b"DICM" and start[:2] not in FIRST_GROUPS:
+                _refuse(path, "is no DICOM file")
+            stream.seek(0)
+            return pydicom.dcmread(stream, force=True)
+    except UserError:
+        raise
+    except Exception as error:  # broken files make the parser fail in every way there is
+        _refuse(path, f"cannot be read as DICOM ({_short(error)}); it may be cut off")
+
+
+def _refuse(path: Path, problem: str, remedy: str = "replace the file or leave it out") -> NoReturn:
+    raise UserError(f"{path} {problem}; {remedy}") from None
+
+
+def _short(error: Exception) -> str:
+    """An error of another library in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def _refuse_other_than_slices(path: Path, header: Dataset, any_modality: bool) -> None:
+    """Stop at all that is no single grey slice of CT."""
+    modality, kinds = str(header.get("Modality") or ""), header.get("ImageType") or []
+    frames, samples = _number(header, "NumberOfFrames") or 1, _number(header, "SamplesPerPixel") or 1
+    if "PixelData" not in header and ("FloatPixelData" in header or "DoubleFloatPixelData" in header):
+        _refuse(path, "has pixels in floating point, no CT")
+    if "PixelData" not in header:
+        _refuse(path, "has no pixels, or is cut off before them")
+    missing = [name for name in ("Rows", "Columns", "BitsAllocated") if not _number(header, name)]
+    if missing:
+        _refuse(path, f"lacks {' and '.join(missing)}")
+    colours = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    if samples != 1 or not colours.startswith("MONOCHROME"):
+        _refuse(path, f"is in colour ({colours}), no CT slice", "leave it out")
+    if frames != 1:
+        _refuse(path, f"holds {frames:.0f} frames", "split it into files of one slice each, or convert it to NIfTI")
+    if "LOCALIZER" in kinds:
+        _refuse(path, "is a localizer, no slice", "leave it out")
+    if modality not in ("", "CT") and not any_modality:
+        _refuse(path, f"has modality {modality}: its values are no HU", "leave it out, or use its own window (--window file)")
+
+
+def _decode(path: Path, header: Dataset) -> np.ndarray:
+    """Stored values as an integer array (rows, columns); pydicom has masked unused bits and extended the sign."""
+    syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
+    if syntax is None:  # without a preamble there is none: implicit little endian is DICOM's default
+        header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    for name, default in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2"), ("PixelRepresentation", 0)):
+        if header.get(name) is None:
+            setattr(header, name, default)
+    if header.get("BitsStored") is None:
+        header.BitsStored = header.BitsAllocated
+    try:
+        return np.array(header.pixel_array)
+    except Exception as error:  # as above: each decoder has its own ways to fail
+        name = syntax.name if syntax is not None else "no transfer syntax"
+        _refuse(path, f"cannot be decoded ({name}: {_short(error)})")
+
+
+def _rescale(path: Path, header: Dataset, given: float | None) -> tuple[float, float, str]:
+    """Slope, intercept and where they come from."""
+    slope, intercept = _number(header, "RescaleSlope"), _number(header, "RescaleIntercept")
+    if slope == 0:
+        _refuse(path, "has RescaleSlope 0")
+    if given is not None and not intercept:
+        return (slope or 1.0), given, "given"
+    missing = slope is None or intercept is None
+    return (1.0 if slope is None else slope), intercept or 0.0, "missing" if missing else "tags"
+
+
+def _lowest(header: Dataset) -> int:
+    return -(1 << (header.BitsStored - 1)) if header.PixelRepresentation else 0
+
+
+def _highest(header: Dataset) -> int:
+    return _lowest(header) + (1 << header.BitsStored) - 1
+
+
+def _padding(header: Dataset, stored: np.ndarray) -> np.ndarray:
+    """Where the pixels are padding: bool (rows, columns).
+
+    The tag may be written signed though pixels are not, or the other way round: both are brought into the stored range.
+    """
+    first = _number(header, "PixelPaddingValue")
+    if first is None:
+        return np.zeros(stored.shape, dtype=bool)
+    last = _number(header, "PixelPaddingRangeLimit")
+    low = _lowest(header)
+    ends = [(int(value) - low) % (1 << header.BitsStored) + low for value in (first, first if last is None else last)]
+    return (stored >= min(ends)) & (stored <= max(ends))
+
+
+def _unwrap(header: Dataset, stored: np.ndarray, slope: float, intercept: float) -> np.ndarray | None:
+    """HU below 0 that were stored in 12 unsigned bits, put right; None where they were not (see the top of this module)."""
+    unsigned = header.BitsStored == WRAP_BITS and not header.PixelRepresentation
+    if not unsigned or slope != 1 or intercept <= WRAP_INTERCEPT or (stored >= WRAP_FROM).mean() < WRAP_SHARE:
+        return None
+    return np.where(stored >= WRAP_FROM, stored.astype(np.int32) - (1 << WRAP_BITS), stored)
+
+
+def _framed_by_air(hu: np.ndarray) -> bool:
+    """Whether the outermost pixels are mostly air."""
+    frame = np.concatenate([hu[0], hu[-1], hu[:, 0], hu[:, -1]])
+    return bool(np.median(frame) < AIR_HU / 2)
+
+
+def _facts(header: Dataset, rescale: str, air: bool) -> Facts:
+    position, plane, tilt = _place(header)
+    spacing = _numbers(header, "PixelSpacing", 2) or [None, None]
+    return Facts(
+        patient=_text(header, "PatientID"),
+        study=_text(header, "StudyInstanceUID"),
+        study_date=_text(header, "StudyDate"),
+        series=_text(header, "SeriesInstanceUID"),
+        series_number=_whole(header, "SeriesNumber"),
+        sop=_text(header, "SOPInstanceUID"),
+        acquisition=_whole(header, "AcquisitionNumber"),
+        instance=_whole(header, "InstanceNumber"),
+        position=position,
+        plane=plane,
+        tilt=tilt,
+        spacing_row=_length(spacing[0]),
+        spacing_col=_length(spacing[1]),
+        thickness=_length(_number(header, "SliceThickness")),
+        spacing_between=_length(_number(header, "SpacingBetweenSlices")),
+        level=_number(header, "WindowCenter"),
+        width=_length(_number(header, "WindowWidth")),
+        rescale=rescale,
+        air=air,
+    )
+
+
+def _place(header: Dataset) -> tuple[float | None, str, float | None]:
+    """Position along the normal, plane and tilt, from ImagePositionPatient and ImageOrientationPatient.
+
+    Without an orientation the slice is taken to be axial; without a position SliceLocation stands in.
+    """
+    corner = _numbers(header, "ImagePositionPatient", 3)
+    rows_and_columns = _numbers(header, "ImageOrientationPatient", 6)
+    if rows_and_columns is None:
+        return (corner[2] if corner else _number(header, "SliceLocation")), "", None
+    normal = np.cross(rows_and_columns[:3], rows_and_columns[3:])
+    length = np.linalg.norm(normal)
+    if length < 0.5:  # directions that are no right angle: the tag is broken
+        return (corner[2] if corner else _number(header, "SliceLocation")), "", None
+    return describe_place(normal / length, corner) if corner else (_number(header, "SliceLocation"), *plane_of(normal / length))
+
+
+def describe_place(normal: np.ndarray, corner: list[float] | np.ndarray) -> tuple[float, str, float]:
+    """Position (mm), plane and tilt (degrees) of a slice through `corner` with a unit `normal`, both (3,)."""
+    plane, tilt = plane_of(normal)
+    upwards = normal * math.copysign(1, normal[np.abs(normal).argmax()])
+    return round(float(upwards @ np.asarray(corner)), 4), plane, tilt
+
+
+def plane_of(normal: np.ndarray) -> tuple[str, float]:
+    """Which of PLANES is nearest to a slice with this unit normal, and the degrees between them."""
+    axis = int(np.abs(normal).argmax())
+    return PLANES[axis], round(math.degrees(math.acos(min(1.0, abs(float(normal[axis]))))), 2)
+
+
+def _value(header: Dataset, name: str) -> Any:
+    """A tag's value, or None where it is missing, empty or cannot be read."""
+    try:
+        return header.get(name)
+    except Exception:  # a value that the tag's type does not allow: as good as none
+        return None
+
+
+def _text(header: Dataset, name: str) -> str:
+    value = _value(header, name)
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _numbers(header: Dataset, name: str, count: int) -> list[float] | None:
+    value = _value(header, name)
+    values = list(value) if isinstance(value, pydicom.multival.MultiValue) else [] if value in (None, "") else [value]
+    try:
+        found = [float(each) for each in values[:count]]
+    except (TypeError, ValueError):
+        return None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
+
+
+def _number(header: Dataset, name: str) -> float | None:
+    """A number, the first where there are several."""
+    found = _numbers(header, name, 1)
+    return found[0] if found else None
+
+
+def _whole(header: Dataset, name: str) -> int | None:
+    number = _number(header, name)
+    return None if number is None else int(number)
+
+
+def _length(number: float | None) -> float | None:
+    """A length has to be above 0: 0 is what some programs write for 'unknown'."""
+    return number if number is not None and number > 0 else None

@@ -1,0 +1,269 @@
+"""Fetch an article of figshare whole: list, download with resume, checksum, safe unpacking. Standard library alone."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import itertools
+import json
+import os
+import shutil
+import ssl
+import stat
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tqdm import tqdm
+
+from hemoct.base.errors import UserError
+
+API = "https://api.figshare.com/v2"
+PHE_SICH = 23957937
+"""PHE-SICH-CT-IDS, CC BY 4.0"""
+
+PAGE = 100  # files in one answer
+TRIES = 5  # in a row without new bytes
+PAUSE_S = 1.0  # before the second try; doubled before each further one
+TIMEOUT_S = 60
+CHUNK = 1 << 18
+PACKED_ELSEWHERE = {".rar", ".7z", ".tar", ".tgz", ".bz2", ".xz"}
+# Head CT packs at most about 20 to 1 and black slices far better; a bomb packs a thousand to one throughout.
+LARGEST_GROWTH, ALWAYS_ALLOWED = 200, 1 << 30
+# Damaged, encrypted, packed by an unknown method, or one name both a file and a folder.
+UNREADABLE_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotADirectoryError, FileExistsError, IsADirectoryError)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file of an article."""
+
+    name: str
+    size: int
+    """bytes"""
+    md5: str
+    """hexadecimal; empty when figshare has none"""
+    url: str
+
+
+@dataclass(frozen=True)
+class Article:
+    """What figshare says about an article, and its files."""
+
+    number: int
+    title: str
+    version: int
+    licence: str
+    items: list[Item]
+
+
+def read_article(number: int, api: str = API) -> Article:
+    """Ask figshare's public API (v2) for an article and all its files. UserError when there is no answer.
+
+    GET articles/NUMBER names at most ten files, so they are asked for by page: GET articles/NUMBER/files.
+    """
+    url = f"{api.rstrip('/')}/articles/{number}"
+    try:
+        content = _ask(url)
+        items = [
+            Item(_plain_name(each["name"]), int(each["size"]), each.get("computed_md5") or each.get("supplied_md5") or "", link)
+            for each in _listed(url)
+            if not each.get("is_link_only") and (link := each["download_url"])
+        ]
+        licence = (content.get("license") or {}).get("name", "not stated")
+        article = Article(number, content["title"], int(content.get("version", 1)), licence, items)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise UserError(f"figshare has no public article {number} ({url}); check the number") from None
+        raise UserError(f"{url} answered {error.code} {error.reason}; try again later, or {_by_hand(number)}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(f"cannot reach {url} ({_why(error)}); check the network, or {_by_hand(number)}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{url} did not answer as figshare does ({error!r}); try again later, or {_by_hand(number)}") from None
+    if not items:
+        raise UserError(f"figshare article {number} has no files to download; {_by_hand(number)}")
+    if len({item.name for item in items}) < len(items):
+        raise UserError(f"figshare article {number} has two files of one name; {_by_hand(number)}")
+    return article
+
+
+def _ask(url: str) -> Any:
+    with _open(url) as answer:
+        return json.load(answer)
+
+
+def _listed(url: str) -> Iterator[dict[str, Any]]:
+    """What figshare says about each file of the article at `url`; the page that is not full is the last."""
+    for page in itertools.count(1):
+        found = _ask(f"{url}/files?page={page}&page_size={PAGE}")
+        yield from found
+        if len(found) < PAGE:
+            return
+
+
+def _by_hand(number: int) -> str:
+    return f"download https://doi.org/10.6084/m9.figshare.{number} by hand, unpack it and use --from DIR"
+
+
+def _why(error: BaseException) -> str:
+    return str(getattr(error, "reason", "") or error or type(error).__name__)
+
+
+def _plain_name(name: str) -> str:
+    if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", ".."):
+        raise UserError(f"figshare names a file {name!r}, which is no plain file name; nothing was downloaded")
+    return name
+
+
+def _open(url: str, start: int = 0) -> http.client.HTTPResponse:
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise UserError(f"{url} is not an http address; nothing was downloaded from it")
+    headers = {"User-Agent": "hemoct", "Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
+
+
+def need_space(folder: Path, size: int, what: str) -> None:
+    """Stop when the disk that holds `folder` has less than `size` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise UserError(
+            f"{folder}: {what} needs {size / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; free some or choose another --root DIR"
+        )
+
+
+def download(article: Article, folder: Path) -> list[Path]:
+    """Download every file of the article into `folder`; what is there and has the right checksum is kept.
+
+    A partial file (`NAME.part`) is continued. A wrong checksum gets one more try from the start, then UserError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = sum(item.size for item in article.items) - sum(path.stat().st_size for path in folder.iterdir())
+    need_space(folder, max(0, missing), "the download")
+    return [_fetch(item, folder) for item in article.items]
+
+
+def _fetch(item: Item, folder: Path) -> Path:
+    whole, part = folder / item.name, folder / f"{item.name}.part"
+    if whole.exists() and whole.stat().st_size == item.size and _fits(whole, item):
+        return whole
+    for _ in range(2):
+        _receive(item, part)
+        if _fits(part, item):
+            os.replace(part, whole)
+            return whole
+        part.unlink()
+    raise UserError(
+        f"{item.name}: the checksum (MD5) was wrong twice; {item.url} is damaged or was changed on the way, try later"
+    )
+
+
+def _fits(path: Path, item: Item) -> bool:
+    if not item.md5:
+        return True
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest() == item.md5.lower()
+
+
+def _receive(item: Item, part: Path) -> None:
+    """Fill `part` to its full size, however often the connection is cut."""
+    most, failures, why = _size(part), 0, "the connection was cut"
+    with tqdm(total=item.size, desc=item.name, unit="B", unit_scale=True, disable=None) as bar:
+        while (have := _size(part)) != item.size or not part.exists():
+            try:
+                _read_rest(item, part, have, bar)
+            except urllib.error.HTTPError as error:
+                why = f"{error.code} {error.reason}"
+                if error.code == 416:  # our part is longer than the file: it belongs to something else
+                    part.unlink(missing_ok=True)
+                elif error.code < 500 and error.code not in (408, 429):
+                    raise UserError(f"{item.name}: {item.url} answered {why}; see whether the article has moved") from None
+            except (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
+                why = _why(error)
+            failures = 0 if _size(part) > most else failures + 1
+            most = max(most, _size(part))
+            if failures >= TRIES:
+                raise UserError(
+                    f"{item.name}: gave up after {TRIES} tries ({why}); run the same command again, it goes on from {most} bytes"
+                )
+            if failures:
+                time.sleep(PAUSE_S * 2 ** (failures - 1))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _read_rest(item: Item, part: Path, have: int, bar: tqdm) -> None:
+    """One request for the bytes from `have` on; a server that ignores Range sends all, and the file starts again."""
+    with _open(item.url, have if have < item.size else 0) as answer:
+        if answer.status not in (200, 206):
+            raise http.client.HTTPException(f"answer {answer.status} instead of the file")
+        goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if answer.status == 206 and not goes_on:
+            part.unlink(missing_ok=True)
+            raise http.client.HTTPException("the server sent another range than the one asked for")
+        with part.open("ab" if goes_on else "wb") as stream:
+            bar.n = have if goes_on else 0
+            while chunk := answer.read1(CHUNK):  # what has come so far: a cut loses nothing
+                stream.write(chunk)
+                bar.update(len(chunk))
+                if stream.tell() > item.size:
+                    raise http.client.HTTPException(f"more than the {item.size} bytes that figshare announced")
+
+
+def unpack(files: list[Path], folder: Path) -> None:
+    """Put the article's files into a new `folder`: zip archives unpacked, others copied. UserError for what cannot be unpacked.
+
+    `folder` is emptied first; it holds a whole result or, after an error, nothing.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        for path in files:
+            if path.suffix.lower() == ".zip":
+                _unzip(path, folder)
+            elif path.suffix.lower() in PACKED_ELSEWHERE or path.name.lower().endswith(".tar.gz"):
+                raise UserError(f"{path} cannot be unpacked here; unpack it by hand into a folder DIR and use --from DIR")
+            else:
+                shutil.copy2(path, folder / path.name)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _unzip(path: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [(info, _inside(info, path)) for info in archive.infolist() if not info.is_dir()]
+            members = [(info, name) for info, name in members if name.parts[0] != "__MACOSX"]
+            total = sum(info.file_size for info, _ in members)
+            if total > max(ALWAYS_ALLOWED, LARGEST_GROWTH * path.stat().st_size):
+                raise UserError(f"{path}: would unpack to {total / 1e9:.1f} GB, far too much for its size; refused")
+            need_space(folder, total, f"unpacking {path.name}")
+            tops = {name.parts[0] for _, name in members if len(name.parts) > 1}
+            # Archives without a folder of their own would pour their files over each other's.
+            target = folder if len(tops) == 1 and all(len(name.parts) > 1 for _, name in members) else folder / path.stem
+            for info, name in tqdm(members, desc=f"unpack {path.name}", disable=None):
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(info) as source, (target / name).open("wb") as stream:
+                    shutil.copyfileobj(source, stream, CHUNK)
+    except UNREADABLE_ZIP as error:
+        raise UserError(f"{path} cannot be unpacked ({error}); delete it and run the same command again") from None
+
+
+def _inside(info: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
+    """The path of an archive's member, when it is a plain file that stays below the target folder."""
+    name = PurePosixPath(info.filename.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or not name.parts or ":" in name.parts[0]:
+        raise UserError(f"{archive}: member {info.filename!r} points outside its folder; archive refused")
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):
+        raise UserError(f"{archive}: member {info.filename!r} is a link or device; archive refused")
+    return name

@@ -1,0 +1,149 @@
+"""The labels of the RSNA 2019 hemorrhage challenge: `ID_xxx_epidural,Label` rows, six to an image, 4.5 million in all.
+
+The table is read in chunks and kept as numbers: its 4.5 million names as text would take some gigabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.ingest import csv_reader, layouts
+from hemoct.ingest.reader_tables import Options, Tables, problems_frame
+
+TYPES = ["epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural"]
+LABELS = [*TYPES, "any"]
+COLUMNS = ["ID", "Label"]
+CHUNK = 500_000  # rows in memory as text
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the table says, one row per image."""
+
+    names: np.ndarray
+    """object (n,): `ID_xxx`, in the order of the file"""
+    values: np.ndarray
+    """int8 (n, 6), LABELS: 0, 1 or UNKNOWN where the table has no such row"""
+    repeats: int
+    """rows that say again what another row says"""
+
+
+def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
+    """Labels of the images in data/raw/NAME, in whatever folder: PNG from 01_get_data.py, or else the .dcm files themselves."""
+    source = _choose_table(work.raw, listing, options.csv)
+    labels = options.labels or LABELS
+    absent = [name for name in labels if name not in LABELS]
+    if absent:
+        raise UserError(f"{source} has no label {absent[0]}; it has {', '.join(LABELS)}; correct --labels")
+    truth = read_truth(source)
+    if truth.repeats:
+        print(f"{truth.repeats} row(s) repeat another one with the same label and are passed over")
+    against = _say_any(truth)
+
+    images = layouts.images_or_dicom(listing)
+    dicom = layouts.only_suffix(images, ".dcm")
+    if dicom:
+        print(f"{len(dicom)} images are DICOM files, whose patients are not read: convert them first (01_get_data.py --from)")
+    by_name = {path.stem: path.as_posix() for path in images}
+    table = pd.DataFrame(truth.values, columns=LABELS)[labels].astype("Int8").replace(UNKNOWN, pd.NA).astype("Int64")
+    table["_name"], table["_path"] = truth.names, [by_name.get(name, "") for name in truth.names]
+    made = csv_reader.rows_to_tables(work, source, table, labels, images, options, "rsna")
+    told = problems_frame({"`any` disagrees with the types": against})
+    return replace(made, problems=pd.concat([made.problems, told], ignore_index=True))
+
+
+def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
+    there = layouts.rsna_tables(raw, listing)
+    if named is None and not there:
+        raise UserError(f"{raw} has no stage_2_train.csv with the columns ID and Label; put it there or name it with --csv FILE")
+    source = raw / (named or there[-1])
+    if not source.is_file():
+        raise UserError(f"{source} is missing; --csv names a file in {raw}")
+    return source
+
+
+def read_truth(source: Path) -> Truth:
+    """Read the table. A row that is not `ID_TYPE,0|1` stops, and so does one that says otherwise than an earlier one."""
+    kinds_known = pd.Index(LABELS)
+    names, images, kinds, values = [], [], [], []
+    for chunk in _chunks(source):
+        parts = chunk["ID"].str.rsplit("_", n=1, expand=True).reindex(columns=[0, 1])
+        kind = kinds_known.get_indexer(parts[1]).astype(np.int8)  # -1 for any other word
+        if (kind < 0).any():
+            wrong = int(np.argmax(kind < 0))
+            raise UserError(
+                f"{source}: row {chunk.index[wrong] + csv_reader.FIRST_ROW}, ID is {chunk['ID'].iloc[wrong]!r} where "
+                f"ID_xxx_TYPE is expected (TYPE: {', '.join(LABELS)}); correct it"
+            )
+        code, found = pd.factorize(parts[0])
+        images.append(code + sum(map(len, names)))
+        names.append(np.asarray(found, dtype=object))
+        kinds.append(kind)
+        values.append(csv_reader.truth(source, chunk["Label"], "correct it").fillna(UNKNOWN).to_numpy(np.int8))
+    if not names:
+        raise UserError(f"{source} has no rows; download it again or name another with --csv")
+    code, unique = pd.factorize(np.concatenate(names))  # an image's rows may lie in two chunks, or far apart
+    cell = code[np.concatenate(images)].astype(np.int64) * len(LABELS) + np.concatenate(kinds)
+    return _one_row_each(source, np.asarray(unique, dtype=object), cell, np.concatenate(values))
+
+
+def _chunks(source: Path) -> Iterator[pd.DataFrame]:
+    """The columns ID and Label as text, CHUNK rows at a time."""
+    options = {
+        "usecols": COLUMNS,
+        "dtype": str,
+        "keep_default_na": False,
+        "encoding": "utf-8-sig",
+        "sep": layouts.separator(source),
+    }
+    try:
+        for chunk in pd.read_csv(source, chunksize=CHUNK, **options):
+            if len(chunk):
+                yield chunk
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, ValueError) as error:
+        raise UserError(
+            f"{source} cannot be read as a table with the columns ID and Label ({error}); download it again"
+        ) from None
+
+
+def _one_row_each(source: Path, names: np.ndarray, cell: np.ndarray, said: np.ndarray) -> Truth:
+    """Put each row's label into its cell, int64 index into (n, 6). Rows that contradict each other stop, with both rows."""
+    values = np.full(len(names) * len(LABELS), UNKNOWN, dtype=np.int8)
+    values[cell] = said
+    against = np.flatnonzero(values[cell] != said)
+    if len(against):
+        rows = np.flatnonzero(cell == cell[against[0]])
+        first, second = rows[0], rows[said[rows] != said[rows[0]]][0]
+        image, kind = divmod(int(cell[first]), len(LABELS))
+        raise UserError(
+            f"{source}: {names[image]}_{LABELS[kind]} twice with different labels (rows {first + csv_reader.FIRST_ROW} and "
+            f"{second + csv_reader.FIRST_ROW}; {len(np.unique(cell[against]))} such in all); keep one row"
+        )
+    repeats = len(cell) - int((np.bincount(cell, minlength=len(values)) > 0).sum())
+    return Truth(names, values.reshape(-1, len(LABELS)), repeats)
+
+
+def any_disagrees(values: np.ndarray) -> np.ndarray:
+    """bool (n,): `any` is 0 beside a type that is 1, or 1 where all five types are 0. Unknown labels contradict nothing."""
+    types, whole = values[:, : len(TYPES)], values[:, len(TYPES)]
+    return ((whole == 0) & (types == 1).any(axis=1)) | ((whole == 1) & (types == 0).all(axis=1))
+
+
+def _say_any(truth: Truth) -> np.ndarray:
+    """Tell whether `any` agrees with the types; the names of the images where it does not. Nothing is changed."""
+    against = truth.names[any_disagrees(truth.values)]
+    if len(against):
+        print(
+            f"`any` disagrees with the types on {len(against)} of {len(truth.names)} images (first: {against[0]}); left as it is"
+        )
+    else:
+        print(f"`any` agrees with the types on all {len(truth.names)} images of the table")
+    return against

@@ -1,0 +1,163 @@
+"""Networks with one logit for each label of an image, and what rebuilds and feeds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hemoct.base.errors import UserError
+from hemoct.data.slices import ANY
+from hemoct.training import checkpoints, networks
+from hemoct.training.specs import Spec
+
+SIMPLE = "simplecnn"
+TYPES = "types"
+HEADS = {"types": [TYPES], "any,types": [ANY, TYPES]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelSpec(Spec):
+    """model.json of task 4: all that rebuilds a network and feeds it."""
+
+    TASK = 4
+    exclusive = False
+
+    backbone: str
+    classes: list[str]
+    """the labels, a logit each; with a head of its own `any` is the first"""
+    heads: list[str]
+    channels: int = 1
+    """planes of an image: 1 grey, or 3 of red, green and blue (three CT windows)"""
+    context: int = 0
+    """neighbouring slices on each side that are seen too"""
+    attention: bool = False
+    """whether each label weighs the places of the feature map by itself; else their mean is seen"""
+
+    @property
+    def planes(self) -> int:
+        return self.channels * (2 * self.context + 1)
+
+
+class SimpleCnn(nn.Module):
+    """The small network of published scripts: two convolutions (16, 32 channels), each halved, and a linear layer; (b, 128).
+
+    With its head there are two linear layers. Raises UserError below 4 px, of which nothing is left when halved twice.
+    """
+
+    def __init__(self, planes: int, image_size: int, features: int = 128) -> None:
+        super().__init__()
+        if image_size < 4:
+            raise UserError(f"--backbone {SIMPLE} cannot take {image_size} px; choose another --image-size")
+        self.num_features = 32  # of its maps, as timm calls it
+        self.maps = nn.Sequential(
+            *(nn.Conv2d(planes, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        )
+        self.flat = nn.Sequential(nn.Flatten(), nn.Linear(32 * (image_size // 4) ** 2, features), nn.ReLU())
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.maps(images)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.flat(self.maps(images))
+
+
+class Pooled(nn.Module):
+    """A head on what a body makes of the whole slice."""
+
+    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(images))
+
+
+class Attentive(nn.Module):
+    """Each label looks where it wants: logits at each place of the feature map, weighted by a softmax over the places.
+
+    As the class-specific attention of Zhu and Wu 2021, without its residual mean. A small bleeding is not averaged away.
+    """
+
+    def __init__(self, body: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.where, self.head = nn.Linear(features, classes), nn.Linear(features, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        places = as_places(self.body.forward_features(images), self.head.in_features)
+        return (self.where(places).softmax(dim=1) * self.head(places)).sum(dim=1)
+
+
+class TwoHeads(nn.Module):
+    """Logits of `any`, from a small head of its own, and of the types, side by side: (b, 1 + types)."""
+
+    def __init__(self, features: int, types: int) -> None:
+        super().__init__()
+        hidden = max(8, features // 4)
+        self.any = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        self.types = nn.Linear(features, types)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.any(features), self.types(features)], dim=1)
+
+
+def as_places(maps: torch.Tensor, features: int) -> torch.Tensor:
+    """Feature maps (b, features, h, w), (b, h, w, features) or tokens (b, n, features), as (b, places, features).
+
+    The class token of a transformer is one of its places. Raises RuntimeError where no axis holds the features.
+    """
+    if maps.dim() == 4 and maps.shape[1] == features:
+        maps = maps.permute(0, 2, 3, 1)
+    if maps.shape[-1] != features:
+        raise RuntimeError(f"maps {tuple(maps.shape)} without {features} features")
+    return maps.flatten(1, -2)
+
+
+def build(spec: MultiLabelSpec, weights: str = "none") -> nn.Module:
+    """A network that turns images (b, spec.planes, size, size) into logits (b, labels). `weights`: see models.build.
+
+    Raises UserError where a backbone is unknown, cannot work at the size, or its weights cannot be had.
+    """
+    if spec.backbone == SIMPLE:
+        body, features = _simple(spec, weights)
+    else:
+        body, features = networks.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, weights)
+    labels = len(spec.classes)
+    if spec.attention:  # it gives each label, hence `any` too, a head of its own
+        return _attentive(body, spec)
+    return Pooled(body, TwoHeads(features, labels - 1) if ANY in spec.heads else nn.Linear(features, labels))
+
+
+def _simple(spec: MultiLabelSpec, weights: str) -> tuple[nn.Module, int]:
+    if weights == "imagenet":
+        raise UserError(f"--backbone {SIMPLE} has no ImageNet weights; add --weights none")
+    body = SimpleCnn(spec.planes, spec.image_size)
+    if weights != "none":
+        state = checkpoints.read_state(Path(weights))
+        networks.load_fitting(body, {name.removeprefix("body."): value for name, value in state.items()}, weights)
+    features = body.flat[1].out_features
+    if spec.attention:  # which looks at the maps before they are made flat
+        body.flat = nn.Identity()
+    return body, features
+
+
+def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
+    """A body whose maps each label weighs; one black slice tells whether it has any."""
+    model = Attentive(body, body.num_features, len(spec.classes))
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, spec.planes, spec.image_size, spec.image_size))
+    except (RuntimeError, AttributeError) as error:
+        reason = checkpoints.first_line(error)
+        raise UserError(f"--backbone {spec.backbone} has no feature maps for --attention ({reason}); take another") from None
+    return model
+
+
+def load(folder: Path, device: torch.device) -> tuple[nn.Module, MultiLabelSpec]:
+    """Rebuild the network of a fold folder from model.json and best.pt, in evaluation mode on the device."""
+    spec = MultiLabelSpec.read(folder)
+    return networks.load_trained(build(spec), folder, spec.backbone).to(device).eval(), spec

@@ -1,0 +1,183 @@
+"""The results that git keeps, outputs/reference/NAME/taskN, and the README's tables that are written from them.
+
+Small files only: no weights, no images of patients, no path of a machine.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from hemoct.base import experiments, files
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.report import pages, tables
+
+LIMIT = 4_000_000  # bytes an experiment
+# What is kept of an experiment, and of the comparison of experiments, by task.
+KEPT = {
+    1: (
+        "metrics.json", "predictions.csv", "classification_report.txt", "operating_points.csv", "per_patient.csv",
+        "confusion_matrix.png", "roc.png", "calibration.png", "loss_curves.png",
+        "02_evaluate.run.json", "fold*/01_train.run.json", "fold*/history.csv",
+    ),
+    2: (
+        "metrics.json", "predictions.csv", "classification_report.txt", "classification_summary.csv", "operating_points.csv",
+        "per_patient.csv", "per_lesion.csv", "froc.csv", "localisation.csv", "errors.csv", "error_types.csv",
+        "size_and_brightness.csv", "training_summary.csv", "threshold_tradeoff.png", "froc.png", "localisation.png",
+        "size_and_brightness.png", "training_performance_summary.png", "04_evaluate.run.json", "fold*/02_train.run.json",
+        "fold*/history.csv", "fold*/model.json", "fold*/predictions.csv", "fold*/train_predictions.csv",
+        "gate/metrics.json", "gate/predictions.csv", "gate/gate_comparison.*", "gate/*.run.json", "gate/fold*/*.run.json",
+    ),
+    3: (
+        "metrics.json", "segmentation_metrics.csv", "per_slice.csv", "per_patient.csv", "volume_agreement.csv",
+        "slice_pixels.csv", "dice_and_size.png", "volumes.png", "threshold.png", "training_curves.png",
+        "03_evaluate.run.json", "07_ensemble.run.json", "fold*/02_train.run.json", "fold*/history.csv", "fold*/model.json",
+        "truth-boxes/metrics.json", "truth-boxes/segmentation_metrics.csv", "truth-boxes/per_patient.csv",
+        "truth-boxes/03_evaluate.run.json", "classification/metrics.json", "classification/slice_comparison.csv",
+        "classification/classification_report.txt", "classification/confusion_matrix.png", "classification/*.run.json",
+        "hematoma/*.csv", "hematoma/core_and_abc2.png", "hematoma/*.run.json",
+    ),
+    4: (  # histories and predictions draw the other figures again
+        "metrics.json", "predictions.csv", "per_label.csv", "cooccurrence.csv", "confusions.csv", "diagnosis.md",
+        "classification_report.txt", "confusion_matrices.png", "03_evaluate.run.json", "fold*/02_train.run.json",
+        "fold*/history.csv", "fold*/model.json", "stage_one.csv", "comparison.csv", "comparison.md", "04_cascade.run.json",
+    ),
+}  # fmt: skip
+COMPARED_BY = {1: "03_compare.py", 3: "08_compare.py", 4: "07_compare.py"}  # task 2 compares no experiments
+COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "*_compare.run.json")
+MARKED = re.compile(r"(<!-- results: (?P<dataset>\S+)/task(?P<task>\d+) -->\n).*?(<!-- end results -->)", re.DOTALL)
+
+
+def kept_files(work: Workspace, task: int, experiment: str) -> list[Path]:
+    """The files of an experiment that are kept."""
+    return _matching(work.task(task) / experiment, KEPT[task])
+
+
+def comparison_files(work: Workspace, task: int) -> list[Path]:
+    """The files of the comparison of experiments that are kept."""
+    return _matching(work.task(task) / "comparison", COMPARISON)
+
+
+def publish(work: Workspace, task: int, experiment: str) -> Path:
+    """Copy the small results of one experiment to the reference folder, replacing what was there; returns the new folder.
+
+    Raises UserError when the experiment is not evaluated, a run of it did not end, or it is larger than LIMIT.
+    """
+    source, kept = work.task(task) / experiment, kept_files(work, task, experiment)
+    if not (source / "metrics.json").is_file():
+        have = ", ".join(experiments.evaluated(work, task))
+        raise UserError(f"{work.show(source)} has no metrics.json; evaluated experiments are: {have}")
+    for path in kept:
+        if path.name.endswith(".run.json"):
+            _need_end(work, path)
+    size = sum(path.stat().st_size for path in kept)
+    if size > LIMIT:
+        largest = max(kept, key=lambda path: path.stat().st_size)
+        raise UserError(
+            f"{work.show(source)} has {size / 1e6:.1f} MB to keep in git where {LIMIT / 1e6:.1f} MB is the limit; "
+            f"make {largest.relative_to(source)} ({largest.stat().st_size / 1e6:.1f} MB) smaller"
+        )
+    return _copy(work, source, kept, work.reference / f"task{task}" / experiment)
+
+
+def publish_comparison(work: Workspace, task: int) -> Path | None:
+    """The same for the comparison of experiments; None where there is none. Raises UserError as `check_comparison` does."""
+    check_comparison(work, task)
+    source = work.task(task) / "comparison"
+    kept = comparison_files(work, task)
+    return _copy(work, source, kept, work.reference / f"task{task}" / "comparison") if kept else None
+
+
+def check_comparison(work: Workspace, task: int, coming: Collection[str] = ()) -> None:
+    """Raise UserError when the comparison did not end, or compares what is neither kept as it was then nor `coming`."""
+    source, kept = work.task(task) / "comparison", work.reference / f"task{task}"
+    if not comparison_files(work, task):
+        return
+    step = f"{experiments.FOLDERS[task]}/{COMPARED_BY[task]}"
+    path = work.need(source / f"{Path(step).stem}.run.json", step)
+    _need_end(work, path)
+    for name, digest in files.read_json(path)["inputs"].items():
+        inside = Path(name).parts[Path(name).parts.index(f"task{task}") + 1 :]  # EXPERIMENT/FILE, EXPERIMENT/truth-boxes/FILE
+        experiment = inside[0]
+        place = work.task(task) if experiment in coming else kept
+        if files.fingerprint(place.joinpath(*inside)) != digest:
+            raise UserError(
+                f"{work.show(source)} compares {experiment}, of which {work.show(kept)} holds no copy or another; name it with "
+                f"--experiment too, or compare what is kept: python {step} --dataset {work.dataset} EXPERIMENT ..."
+            )
+
+
+def _need_end(work: Workspace, record: Path) -> None:
+    if files.read_json(record)["status"] != "ok":
+        raise UserError(f"{work.show(record)} says that the run did not end; run its command again before publishing")
+
+
+def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+
+
+def _copy(work: Workspace, source: Path, kept: list[Path], target: Path) -> Path:
+    """Copy whole or not at all: the old folder goes when the new one is complete."""
+    with files.replacing_folder(target) as temporary:
+        for path in kept:
+            copied = temporary / path.relative_to(source)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            if path.name.endswith(".run.json"):
+                files.write_json(copied, portable(files.read_json(path), work.root))
+            else:
+                shutil.copyfile(path, copied)
+    return target
+
+
+def portable(record: Any, root: Path) -> Any:
+    """A run record without a machine's paths: relative to `root`, the bare name elsewhere, no --root."""
+    if isinstance(record, dict):
+        plain = {_portable(key, root): portable(value, root) for key, value in record.items()}
+        return plain | {"command": _portable_command(record["command"], root)} if "command" in record else plain
+    if isinstance(record, list):
+        return [portable(value, root) for value in record]
+    return _portable(record, root) if isinstance(record, str) else record
+
+
+def _portable(text: str, root: Path) -> str:
+    path = Path(text)
+    if not path.is_absolute():
+        return text
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+
+
+def _portable_command(command: str, root: Path) -> str:
+    words = [part for word in shlex.split(command) for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    kept = [word for before, word in zip(["", *words], words, strict=False) if "--root" not in (before, word)]
+    return shlex.join(_portable(word, root) for word in kept)
+
+
+# ---- the README's tables
+
+
+def update_readme(text: str, outputs: Path) -> str:
+    """`text` with each block between result markers made anew from `outputs`/reference. Raises UserError for a marker alone."""
+    starts, whole = text.count("<!-- results: "), len(MARKED.findall(text))
+    if starts != whole or text.count("<!-- end results -->") != whole:
+        raise UserError("README.md: a '<!-- results: NAME/taskN -->' has no '<!-- end results -->' or the reverse; add it")
+    return MARKED.sub(lambda found: found[1] + _block(outputs, found["dataset"], found["task"]) + found[4], text)
+
+
+def _block(outputs: Path, dataset: str, task: str) -> str:
+    folder = outputs / "reference" / dataset / f"task{task}"
+    table = tables.results_table(folder)
+    if not table.rows:
+        return "No results yet.\n"
+    records = [
+        files.read_json(path)
+        for row in table.rows
+        for path in [*sorted(folder.glob(f"{row[0]}/fold*/*.run.json")), *sorted(folder.glob(f"{row[0]}/*.run.json"))]
+    ]
+    made = [f"* `{command}` ({how})" for command, how in pages.commands(records)]
+    where = f"All files: [outputs/reference/{dataset}/task{task}](outputs/reference/{dataset}/task{task}). Made by"
+    return "\n".join([table.markdown(), "", where, "", *made, ""])

@@ -1,0 +1,119 @@
+"""The slices of a data set with their masks: what segmentation learns from. Imports no torch.
+
+A missing mask is not an empty one: such a slice is only ever a neighbour of others, it is neither trained on nor scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from hemoct.base import tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import images
+from hemoct.data import slices as data_slices
+
+THRESHOLD = 128
+SOFT_EDGE = 48  # grey values by which JPEG blurs the two values of a mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskData(data_slices.Slices):
+    """All slices of labels.csv, sorted by patient and slice number; row i of `table` and `known` is the same slice."""
+
+    known: np.ndarray
+    """whether there is a mask, perhaps an empty one: bool (n,)"""
+    mask_value: int | None
+    """grey value that is the lesion in masks of several values; None: see `read_mask`"""
+
+
+def load(work: Workspace, mask_value: int | None = None, limit_patients: int | None = None, split: bool = True) -> MaskData:
+    """Read labels.csv and splits.csv. Stops when no slice has a mask."""
+    dataset = tables.read_dataset(work)
+    labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
+    slices, _ = data_slices.choose(work, dataset, labels, np.ones(len(labels), dtype=bool), limit_patients, split)
+    known = (slices.table["mask"] != "").to_numpy()
+    if not known.any():
+        raise UserError(
+            f"{work.show(work.work / 'labels.csv')} names no mask: {dataset.name} cannot be used for segmentation; "
+            "use data with masks"
+        )
+    if not known.all():
+        print(f"{(~known).sum()} of {len(known)} slices have no mask file: neither trained on nor scored")
+    return MaskData(**vars(slices), known=known, mask_value=mask_value)
+
+
+def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np.ndarray:
+    """Decode a mask of an image of `size` (width, height): bool (height, width), true in the lesion.
+
+    Without `value`: the higher one of two values, nothing in an all-black mask, or pixels of at least 128 where black and white
+    are blurred a little as by JPEG. With `value`: the pixels of that very value (of a palette image: that index). Stops at a
+    mask of another size, and at one with more values.
+    """
+    try:
+        with Image.open(path) as image:
+            found = np.asarray(image if image.mode in ("P", "L", "I;16", "I") else image.convert("L"))
+            indexed = image.mode == "P" and value is None
+            found = np.asarray(image.convert("L")) if indexed else found
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; restore it, or run scripts/03_make_labels.py again to leave it out") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be decoded ({error}); replace the mask, or take it out of the data set") from None
+    if found.shape != size[::-1]:
+        raise UserError(
+            f"{path} is {found.shape[1]} x {found.shape[0]} px, its image {size[0]} x {size[1]} px; replace the mask, or take it "
+            "out of the data set"
+        )
+    if value is not None:
+        return found == value
+    low, high = found.min(), found.max()
+    if ((found == low) | (found == high)).all():
+        return (found == high) & (high > 0)
+    if 255 - SOFT_EDGE <= high <= 255 and not ((found > SOFT_EDGE) & (found < 255 - SOFT_EDGE)).any():
+        return found >= THRESHOLD
+    values = [str(one) for one in np.unique(found)]
+    raise UserError(
+        f"{path} has {len(values)} grey values ({', '.join(values[:6])}{' ...' if len(values) > 6 else ''}) where two are due; "
+        "say which one is the lesion with --mask-value"
+    )
+
+
+def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:
+    """All masks as hemoct.data.images.cached has the images: a read-only uint8 memory map (n, size, size) of 0 and 255.
+
+    Black where the mask is not known. A mask that is made smaller is blurred at its edge, as the image is.
+    """
+    paths = [work.raw / name for name in data.table["mask"][data.known]]
+    # Slices without a mask have no path, yet a place in the map: which those are belongs into the key.
+    key = images.key(paths, size, f"mask {data.mask_value}".encode() + data.known.tobytes())
+    shape = (len(data.table), size, size)
+    return images.memory_map(work.cache / f"mask-{size}px-{key}.npy", shape, lambda: _squares(work, data, size))
+
+
+def _squares(work: Workspace, data: MaskData, size: int) -> Iterator[np.ndarray]:
+    wanted = _files(work, data, np.flatnonzero(data.known), images.sizes(work, data.table))
+    decoded = images.decode(
+        wanted, f"masks to {size} px", lambda file: images.resize(read_mask(*file, data.mask_value).astype(np.uint8) * 255, size)
+    )
+    for known in data.known:
+        yield next(decoded) if known else np.zeros((size, size), dtype=np.uint8)
+
+
+def truth(work: Workspace, data: MaskData, rows: np.ndarray, size: np.ndarray) -> Iterator[np.ndarray]:
+    """The true masks of `rows` in pixels of their images, decoded ahead: bool (height, width). `size`: of all rows, (n, 2)."""
+    return images.decode(_files(work, data, rows, size), "true masks", lambda file: read_mask(*file, data.mask_value))
+
+
+def _files(work: Workspace, data: MaskData, rows: np.ndarray, size: np.ndarray) -> list[tuple[Path, tuple[int, int]]]:
+    """Path and due size of the mask of each row; several images may share one file, e.g. an empty mask."""
+    return [(work.raw / data.table["mask"][row], tuple(size[row].tolist())) for row in rows]
+
+
+def positive(masks: np.ndarray) -> np.ndarray:
+    """Which of the cached masks have a pixel: bool (n,). One pass, flat memory."""
+    return np.concatenate([(chunk >= THRESHOLD).any(axis=(1, 2)) for chunk in np.array_split(masks, max(1, len(masks) // 64))])

@@ -1,0 +1,196 @@
+"""Our tables as folders of images and masks, or as a raw data set of nnU-Net v2. What fits is linked, the rest written as PNG."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from hemoct.base import files, label_meaning, tables
+from hemoct.base.errors import UserError
+from hemoct.base.tables import PARTS
+from hemoct.base.workspace import Workspace
+from hemoct.data import images
+from hemoct.detection.export import link
+from hemoct.segmentation import data as segmentation_data
+from hemoct.segmentation.data import MaskData
+
+ENDING = ".png"  # nnU-Net knows one for images and labels, and it must be lossless
+CHANNEL = "rgb_to_0_1"
+"""Channel names choose nnU-Net's normalisation. This one divides by 255, so that equal grey stays equal density; `CT` would
+clip at the grey values of edema, and lose the bleeding."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What there is to export, each mask decoded once: row i is slice i of a MaskData."""
+
+    size: np.ndarray
+    """width and height of the images, int (n, 2)"""
+    positive: np.ndarray
+    """whether the mask has a pixel, bool (n,); false where there is no mask"""
+    ready: np.ndarray
+    """whether the mask is a grey PNG of 0 and 255 already, bool (n,)"""
+
+
+def folder(work: Workspace, protocol: str, fold: int) -> Path:
+    """Where the images and masks of a fold lie. `protocol` may also be `given`."""
+    return work.work / "seg_dataset" / protocol / f"fold{fold}"
+
+
+def nnunet_folder(work: Workspace, protocol: str, number: int) -> Path:
+    """`nnunet_raw/DatasetNNN_NAME`, or `DatasetNNN_NAME-PROTOCOL`: nnU-Net keeps its models by this name.
+
+    Stops when another data set has the number, which nnU-Net refuses.
+    """
+    name = work.dataset if protocol == "patient" else f"{work.dataset}-{protocol}"
+    target = work.work / "nnunet_raw" / f"Dataset{number:03d}_{name}"
+    others = [path.name for path in target.parent.glob(f"Dataset{number:03d}*") if path != target]
+    if others:
+        raise UserError(
+            f"{work.show(target.parent / others[0])} has the number {number} already; choose another --dataset-id, or delete it"
+        )
+    return target
+
+
+def look(work: Workspace, data: MaskData) -> Looked:
+    """Decode every mask once. Stops at one that is missing, broken or of another size, and when none has a pixel."""
+    size = images.sizes(work, data.table)
+    positive, ready = np.zeros(len(size), dtype=bool), np.zeros(len(size), dtype=bool)
+    rows = np.flatnonzero(data.known)
+    for row, mask in zip(rows, segmentation_data.truth(work, data, rows, size), strict=True):
+        positive[row] = mask.any()
+        ready[row] = _is_ready(work.raw / data.table["mask"][row], mask)
+    if not positive.any():
+        asked = "" if data.mask_value is None else f" of the value {data.mask_value} (--mask-value)"
+        raise UserError(f"none of the {len(rows)} masks of {work.dataset} has a pixel{asked}; check the masks under {work.raw}")
+    return Looked(size, positive, ready)
+
+
+def _is_ready(path: Path, mask: np.ndarray) -> bool:
+    """Whether a file holds a mask just as it would be written: a grey PNG, 255 in the lesion, 0 elsewhere."""
+    with Image.open(path) as image:
+        return image.format == "PNG" and image.mode == "L" and np.array_equal(np.asarray(image), mask * np.uint8(255))
+
+
+def part_of(work: Workspace, data: MaskData, fold: int, args: argparse.Namespace) -> np.ndarray:
+    """`train`, `val` or `test` of each slice, by --protocol and --split. Stops when training or validation has no mask."""
+    part = data.part_of(fold, args.protocol, args.split)
+    for name in ("train", "val"):
+        if not (data.known & (part == name)).any():
+            raise UserError(
+                f"{work.show(work.work / 'splits.csv')}: no slice of {name} in fold {fold} has a mask; "
+                "take more patients, or another split"
+            )
+    return part
+
+
+def counts(data: MaskData, found: Looked, part: np.ndarray) -> str:
+    """`train 10 (4 with a mask pixel), val ...`: slices with a mask file by part."""
+    of_part = {name: data.known & (part == name) for name in PARTS}
+    return ", ".join(f"{name} {rows.sum()} ({found.positive[rows].sum()} with a mask pixel)" for name, rows in of_part.items())
+
+
+# ---- folders of images and masks
+
+
+def write_png(target: Path, work: Workspace, data: MaskData, parts: dict[int, np.ndarray], found: Looked) -> list[Path]:
+    """Write images/PART and masks/PART (PNG of 0 and 255) of one fold, whole or not at all; returns both folders.
+
+    `parts`: the part of each slice, by fold. Slices without a mask are left out.
+    """
+    (part,) = parts.values()
+    with files.replacing_folder(target) as temporary:
+        for name in PARTS:
+            for kind in ("images", "masks"):
+                (temporary / kind / name).mkdir(parents=True)
+        for row in _progress(np.flatnonzero(data.known)):
+            source = work.raw / data.table["image"][row]
+            place = Path("images", part[row], f"{data.table['image_id'][row]}{source.suffix}")
+            link(source, temporary / place, target / place)
+        for row in np.flatnonzero(found.ready):
+            place = _mask_place(data, part, row)
+            link(work.raw / data.table["mask"][row], temporary / place, target / place)
+        for row, mask in _decoded(work, data, found, data.known & ~found.ready):
+            Image.fromarray(mask * np.uint8(255)).save(temporary / _mask_place(data, part, row))
+    return [target / "images", target / "masks"]
+
+
+def _mask_place(data: MaskData, part: np.ndarray, row: int) -> Path:
+    return Path("masks", part[row], f"{data.table['image_id'][row]}.png")
+
+
+def _decoded(work: Workspace, data: MaskData, found: Looked, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Row and mask, bool (height, width), of the slices that are `wanted` (bool)."""
+    rows = np.flatnonzero(wanted)
+    return zip(rows, segmentation_data.truth(work, data, rows, found.size), strict=True)
+
+
+def _progress(rows: np.ndarray) -> tqdm:
+    return tqdm(rows, desc="images", disable=None)
+
+
+# ---- raw data set of nnU-Net v2
+
+
+def write_nnunet(target: Path, work: Workspace, data: MaskData, parts: dict[int, np.ndarray], found: Looked) -> list[Path]:
+    """Write a raw data set of nnU-Net v2, one 2D case a slice, whole or not at all; returns its two JSON files.
+
+    imagesTr, labelsTr: all slices with a mask, 0 background, 1 lesion. splits_final.json: one split for each fold of `parts`, in
+    that order, with its training and validation slices; its test slices are in neither list. imagesTs/foldK: validation and
+    test slices of fold K, also those without a mask, and a predictions.csv that says which is which.
+    """
+    cases = data.table["image_id"]
+    with files.replacing_folder(target) as temporary:
+        for name in ("imagesTr", "labelsTr", *(f"imagesTs/fold{fold}" for fold in parts)):
+            (temporary / name).mkdir(parents=True)
+        for row in _progress(np.arange(len(cases))):
+            unseen = [f"imagesTs/fold{fold}" for fold, part in parts.items() if part[row] != "train"]
+            places = [Path(name, f"{cases[row]}_0000{ENDING}") for name in ["imagesTr"] * bool(data.known[row]) + unseen]
+            _place_grey(work.raw / data.table["image"][row], temporary, target, places)
+        for row, mask in _decoded(work, data, found, data.known):
+            Image.fromarray(mask.astype(np.uint8)).save(temporary / "labelsTr" / f"{cases[row]}{ENDING}")
+        description = {
+            "channel_names": {"0": CHANNEL},
+            "labels": {"background": 0, label_meaning.lesion(data.layout): 1},
+            "numTraining": int(data.known.sum()),
+            "file_ending": ENDING,
+            "overwrite_image_reader_writer": "NaturalImage2DIO",
+        }
+        for fold, part in parts.items():
+            unseen = data.table[["image_id", "patient"]].assign(fold=fold, part=part)[part != "train"]
+            tables.write_predictions(temporary / "imagesTs" / f"fold{fold}", unseen)
+        splits = [{name: list(cases[data.known & (part == name)]) for name in ("train", "val")} for part in parts.values()]
+        files.write_json(temporary / "dataset.json", description)
+        files.write_json(temporary / "splits_final.json", splits)
+    return [target / "dataset.json", target / "splits_final.json"]
+
+
+def stop_if_names_clash(data: MaskData) -> None:
+    """nnU-Net keeps the label of case X as X_seg: a case of that name would write over it."""
+    clashing = [name for name in data.table["image_id"] if name.endswith("_seg")]
+    if clashing:
+        raise UserError(
+            f"{len(clashing)} image(s) have a name that ends in _seg (first: {clashing[0]}), which nnU-Net keeps for labels; "
+            "rename them and run scripts/03_make_labels.py again"
+        )
+
+
+def _place_grey(source: Path, temporary: Path, target: Path, places: list[Path]) -> None:
+    """Put an image at some places as a grey PNG: linked if it is one, else decoded and written."""
+    with Image.open(source) as image:
+        fits = image.format == "PNG" and image.mode == "L"
+    grey = None if fits else Image.fromarray(images.read_grey(source))
+    for place in places:
+        if grey is None:
+            link(source, temporary / place, target / place)
+        else:
+            grey.save(temporary / place)
+
+
+WRITERS = {"png": write_png, "nnunet": write_nnunet}

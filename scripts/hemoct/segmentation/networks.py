@@ -1,0 +1,177 @@
+"""Networks that draw masks, from segmentation_models_pytorch; their losses; how they are saved and rebuilt."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import huggingface_hub
+import monai.losses
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch import losses
+from torch import nn
+
+from hemoct.base.errors import UserError
+from hemoct.training import checkpoints, networks
+from hemoct.training import weights as training_weights
+from hemoct.training.specs import Spec
+
+ARCHITECTURES = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+TVERSKY = {"alpha": 0.3, "beta": 0.7}  # missed pixels count more than false ones (Salehi et al. 2017)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterSpec(Spec):
+    """model.json of task 3: all that rebuilds a segmentation network and feeds it."""
+
+    TASK = 3
+
+    model: str
+    encoder: str
+    context: int
+    """neighbouring slices on each side that are fed as further channels"""
+    source_size: int
+    """side of the square that windows are cut from, in pixels"""
+    region: str
+    """`slice`: the whole square; `box`: windows around boxes"""
+    normalise: str = "dataset"
+    """`dataset`: by mean and std; `window`: by those of each window's own brain, see hemoct.segmentation.train.normalised"""
+    boxes: str | None = None
+    """the detector's experiment of task 2, or `truth`"""
+    margin: float = 0.0
+    """of a window, at both ends of a box, in parts of its longer side"""
+    least_side: int = 0
+    """of a window, in pixels of the square"""
+    least_confidence: float = 0.0
+    """of a box; chosen on validation"""
+    mirror: str | None = None
+    """axis along which probabilities of the mirrored image are averaged in; None: not done"""
+    mask_value: int | None = None
+    validation: int = 1
+    """the fold that validates, counted on from the test fold"""
+
+
+def build(spec: SegmenterSpec, weights: str = "none") -> nn.Module:
+    """A network (n, 2 * context + 1, size, size) -> logits (n, 1, size, size).
+
+    `weights`: `none`, `imagenet` (the encoder's, see hemoct.training.weights, summed over RGB), or a file with a state_dict.
+    """
+    if spec.model not in ARCHITECTURES:
+        raise UserError(f"--model {spec.model} is none of: {', '.join(ARCHITECTURES)}")
+    name = timm_name(spec.encoder)
+    local = training_weights.local_imagenet(name) if weights == "imagenet" else None
+    fetched = weights == "imagenet" and local is None
+    if fetched:
+        huggingface_hub.utils.logging.set_verbosity_error()  # its lines about retries; what failed is said below, once
+    options = {
+        "encoder_weights": (True if spec.encoder.startswith("tu-") else "imagenet") if fetched else None,
+        "in_channels": 2 * spec.context + 1,
+        "classes": 1,
+    }
+    try:
+        model = smp.create_model(spec.model, spec.encoder, **options)
+    except KeyError:
+        near = difflib.get_close_matches(spec.encoder, smp.encoders.get_encoder_names(), n=3, cutoff=0.4)
+        raise UserError(
+            f"--encoder {spec.encoder} is unknown to segmentation_models_pytorch {smp.__version__}; "
+            f"near it: {', '.join(near) or 'resnet18, resnet34, efficientnet-b0'}, or tu-NAME for one of timm"
+        ) from None
+    except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
+        if fetched:
+            raise training_weights.missing(name, checkpoints.first_line(error)) from None
+        reason = checkpoints.first_line(error)
+        raise UserError(f"--model {spec.model} --encoder {spec.encoder} cannot be built: {reason}") from None
+    if local is not None:
+        _load_encoder(model.encoder, local[1], spec.encoder)
+    elif weights not in ("none", "imagenet"):
+        networks.load_fitting(model, checkpoints.read_state(Path(weights)), weights)
+    _stop_if_size_does_not_fit(model, spec)
+    return model
+
+
+def timm_name(encoder: str) -> str:
+    """The network of timm behind an encoder: `tu-NAME` and `timm-NAME` are NAME."""
+    return encoder.removeprefix("tu-").removeprefix("timm-")
+
+
+def _load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
+    """Load an encoder from the whole network's tensors, under timm's names; the first layer is summed over RGB, or repeated.
+
+    Raises UserError where a tensor of the encoder is missing or has another shape.
+    """
+    own = encoder.state_dict()
+    found = {key: state.get(key.removeprefix("model.")) for key in own}
+    for key, value in found.items():  # the first layer alone may see another number of channels
+        if value is not None and value.dim() == 4 and value.shape[1] == 3 != own[key].shape[1]:
+            found[key] = timm.models.adapt_input_conv(own[key].shape[1], value)
+    unfit = [key for key, value in found.items() if value is None or value.shape != own[key].shape]
+    if unfit:
+        raise UserError(f"--weights imagenet: {unfit[0]} of --encoder {name} is not in the weights; name a file (--weights FILE)")
+    encoder.load_state_dict(found)
+
+
+def _stop_if_size_does_not_fit(model: nn.Module, spec: SegmenterSpec) -> None:
+    """Two black images tell whether an architecture can work at an image size."""
+    size = spec.image_size
+    try:
+        with torch.inference_mode():
+            shape = model.eval()(torch.zeros(2, 2 * spec.context + 1, size, size)).shape
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UserError(
+            f"--model {spec.model} --encoder {spec.encoder} cannot take {size} px ({checkpoints.first_line(error)}); "
+            "choose a multiple of 32 as --image-size"
+        ) from None
+    if shape != (2, 1, size, size):
+        raise UserError(f"--model {spec.model} makes {shape[-1]} px of {size} px; choose a multiple of 32 as --image-size")
+
+
+def load(folder: Path, device: torch.device) -> tuple[nn.Module, SegmenterSpec]:
+    """Rebuild the network of a fold folder from model.json and best.pt, in evaluation mode on the device."""
+    spec = SegmenterSpec.read(folder)
+    model = networks.load_trained(build(spec), folder, spec.model)
+    return model.to(device).eval(), spec
+
+
+# ---- losses: functions of logits and targets (0 or 1), both float (n, 1, height, width)
+
+LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def loss_function(name: str) -> LossFunction:
+    """One of LOSSES. Dice, Tversky and Lovasz are those of all pixels of a batch together, for most slices are empty.
+
+    `bce-window-dice`: the mean Dice loss of the images with a lesion, so that a small one counts as much as a large one.
+    """
+    return LOSSES[name]()
+
+
+def _bce_dice() -> LossFunction:
+    dice = losses.DiceLoss(losses.BINARY_MODE, smooth=1.0)
+    return lambda found, target: F.binary_cross_entropy_with_logits(found, target) + dice(found, target)
+
+
+def _bce_window_dice() -> LossFunction:
+    dice = monai.losses.DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")
+
+    def loss(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        drawn = target.amax(dim=(1, 2, 3)) > 0
+        of_drawn = (dice(found, target).flatten() * drawn).sum() / drawn.sum().clamp(min=1)
+        return F.binary_cross_entropy_with_logits(found, target) + of_drawn
+
+    return loss
+
+
+LOSSES: dict[str, Callable[[], LossFunction]] = {
+    "bce-dice": _bce_dice,
+    "bce-window-dice": _bce_window_dice,
+    "bce": lambda: F.binary_cross_entropy_with_logits,
+    "dice": lambda: losses.DiceLoss(losses.BINARY_MODE, smooth=1.0),
+    "focal": lambda: losses.FocalLoss(losses.BINARY_MODE),
+    "tversky": lambda: losses.TverskyLoss(losses.BINARY_MODE, smooth=1.0, **TVERSKY),
+    "lovasz": lambda: losses.LovaszLoss(losses.BINARY_MODE),
+}

@@ -1,0 +1,44 @@
+"""model.json: what every trained model says of itself, whatever its task."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from hemoct.base import experiments, files
+from hemoct.base.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """How a model is fed, and which slices it learned from. Each task adds what rebuilds its models, and sets TASK."""
+
+    TASK = 0
+
+    image_size: int
+    """side of what it sees, in pixels"""
+    mean: float
+    std: float
+    """grey values in 0..1 are fed as (value - mean) / std"""
+    protocol: str
+    split: str
+    fold: int | None
+    """None after a refit on all patients"""
+    splits_sha256: str
+    initial_weights: dict[str, Any] | None = None
+    """where the weights came from that training started with (training.weights.Origin); None: from scratch, or not recorded"""
+
+    def save(self, folder: Path) -> Path:
+        return files.write_json(folder / "model.json", {"task": self.TASK, **asdict(self)})
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The spec beside a checkpoint; stops when it is not one of this task."""
+        path = folder / "model.json"
+        if not path.exists():
+            raise UserError(f"{path} is missing; train with {experiments.train_step(cls.TASK)}")
+        content = files.read_json(path)
+        if content.pop("task", None) != cls.TASK:
+            raise UserError(f"{path} describes a model of another task; name an experiment of task {cls.TASK}")
+        return cls(**content)

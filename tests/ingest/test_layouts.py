@@ -1,0 +1,166 @@
+"""Layouts: recognised by file names; identifiers and XML-to-image matches that are never guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hemoct.base.errors import UserError
+from hemoct.ingest import layouts
+from hemoct.ingest.annotations import AnnotationError
+
+
+def touch(folder: Path, *names: str, text: str = "") -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def test_each_layout_is_recognised(tmp_path: Path):
+    base = "PHE/SubdatasetC_PNG"
+    phe = touch(
+        tmp_path / "phe",
+        f"{base}/set/image1/0001_00.png",
+        f"{base}/label/label1/0001_00.png",
+        f"{base}/annotation/annotation1/a.xml",
+    )
+    voc = touch(touch(tmp_path / "voc", "JPEGImages/a.jpg"), "Annotations/a.xml", text="<annotation/>")
+    yolo = touch(tmp_path / "yolo", "train/images/a.jpg", "train/labels/a.txt")
+    folders = touch(tmp_path / "folders", "train/SICK/a.jpeg", "val/WELL/b.jpeg")
+    table = touch(touch(tmp_path / "table", "images/a.png"), "truth.csv", text="image,IVH\na.png,1\n")
+    rsna = touch(tmp_path / "rsna", "stage_2_train/ID_1.dcm", "stage_2_test/ID_2.dcm")
+    touch(rsna, "stage_2_train.csv", "stage_2_sample_submission.csv", text="ID,Label\nID_1_any,0\n")
+    found = {folder.name: layouts.recognise(folder).layout for folder in (phe, voc, yolo, folders, table, rsna)}
+    assert found == {
+        **{"phe": "phe-sich", "voc": "voc", "yolo": "yolo", "folders": "folders", "table": "csv"},
+        "rsna": "rsna",
+    }
+    assert "RSNA 2019 labels: stage_2_train.csv; 2 images" in layouts.recognise(rsna).summary
+    assert "1 slices of 1 patients, 1 masks, 1 annotations" in layouts.recognise(phe).summary
+    assert "2 classes (SICK, WELL); train, val" in layouts.recognise(folders).summary
+
+
+def test_what_is_no_data_set_is_not_recognised(tmp_path: Path):
+    assert layouts.recognise(touch(tmp_path / "text", "README.md", "scan.dcm")) is None
+    assert layouts.recognise(touch(tmp_path / "images", "a.png", "b.png")) is None
+    assert layouts.recognise(touch(tmp_path / "roles", "images/a.png", "masks/a.png")) is None
+    assert layouts.recognise(touch(tmp_path / "other_xml", "a.png", "a.xml", text="<html/>")) is None
+    with pytest.raises(UserError, match="no data set that is known here"):
+        layouts.choose(tmp_path / "text", [], "auto")
+
+
+def test_a_link_to_a_folder_above_does_not_loop(tmp_path: Path):
+    touch(tmp_path, "A/a.png", "B/b.png", ".hidden/c.png", "__MACOSX/A/a.png")
+    (tmp_path / "A" / "up").symlink_to(tmp_path)
+    assert layouts.list_files(tmp_path) == [Path("A/a.png"), Path("B/b.png")]
+
+
+def test_a_broken_link_and_a_folder_that_cannot_be_read_stop(tmp_path: Path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(UserError, match=r"1 link\(s\) in .* lead nowhere \(first: a\.png\)"):
+        layouts.list_files(tmp_path)
+    with pytest.raises(UserError, match="cannot be listed"):
+        layouts.list_files(tmp_path / "gone")
+
+
+def test_shared_folders_above_the_classes_are_skipped():
+    placed = layouts.class_folders([Path("x/x/train/A/1.png"), Path("x/x/Valid/B/deep/2.png"), Path("x/x/test/3.png")])
+    assert list(placed.values()) == [("A", "train"), ("B", "val"), ("", "test")]
+    one_split = layouts.class_folders([Path("train/A/1.png"), Path("train/B/2.png")])
+    assert list(one_split.values()) == [("A", "train"), ("B", "train")]
+
+
+def test_yolo_label_path_changes_the_last_images_folder():
+    assert layouts.yolo_label_path(Path("images/images/a.b.jpg")) == Path("images/labels/a.b.txt")
+    assert layouts.yolo_label_path(Path("images.jpg")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "image_id"),
+    [
+        ("set/image13/0013_05.png", "0013_05"),
+        ("annotation/annotation13/013_05.xml", "0013_05"),
+        ("annotation/annotation13/5.xml", "0013_05"),
+        ("set/image163/0163_108.png", "0163_108"),
+        ("other/5.xml", None),
+        ("annotation13/x_05.xml", None),
+    ],
+)
+def test_phe_identifiers(name: str, image_id: str | None):
+    assert layouts.phe_id(Path(name)) == image_id
+
+
+@pytest.mark.parametrize(
+    ("header", "mark"),
+    [
+        ("image,IVH", ","),
+        ("\ufeffimage;IVH", ";"),
+        ('image;"IVH, any";SAH', ";"),
+        ("image\tIVH", "\t"),
+        ("image", ","),
+        ("", ","),
+    ],
+)
+def test_the_separator_is_told_by_the_header(tmp_path: Path, header: str, mark: str):
+    (tmp_path / "truth.csv").write_text(f"{header}\na_1;1,0\n" if header else "", encoding="utf-8")
+    assert layouts.separator(tmp_path / "truth.csv") == mark
+
+
+def test_a_table_with_semicolons_is_no_less_a_table(tmp_path: Path):
+    for name in ("A/1.png", "B/2.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    (tmp_path / "truth.csv").write_text("image;IVH\n1;0\n2;1\n")
+    assert layouts.recognise(tmp_path).layout == "csv"
+
+
+def test_equal_stems_take_their_folders_and_equal_paths_stop():
+    assert layouts.image_ids([Path("A/1.png"), Path("B/2.png")]) == ["1", "2"]
+    assert layouts.image_ids([Path("A/1.png"), Path("B/1.png")]) == ["A__1", "B__1"]
+    with pytest.raises(UserError, match=r"A/1\.jpg and A/1\.png have the same identifier"):
+        layouts.image_ids([Path("A/1.jpg"), Path("A/1.png")])
+    with pytest.raises(UserError, match=r"2 image\(s\) are not named NNNN_MM"):
+        layouts.phe_ids([Path("set/image1/a.png"), Path("set/image1/b.png")])
+
+
+def voc_of(*images: str) -> layouts.Annotated:
+    return layouts.annotated(Path("raw"), [*map(Path, images), Path("Annotations/a.xml")], "voc", None)
+
+
+def test_an_xml_finds_its_image_by_name_then_by_filename():
+    images = voc_of("images/a.jpg", "images/b.jpg", "SegmentationClass/a.png")
+    assert set(images.images) == {"a", "b"}, "what lies outside images/ is a mask"
+    assert images.image_of(Path("Annotations/a.xml"), "b.jpg") == "a"
+    assert images.image_of(Path("Annotations/renamed.xml"), "C:\\data\\b.jpg") == "b"
+    with pytest.raises(AnnotationError, match="no image that matches"):
+        images.image_of(Path("Annotations/c.xml"), "")
+
+
+def test_equal_names_are_told_apart_by_folder_or_not_at_all():
+    images = voc_of("p1/images/a.jpg", "p2/images/a.jpg")
+    assert images.image_of(Path("p2/Annotations/a.xml"), "a.jpg") == "p2__images__a"
+    with pytest.raises(AnnotationError, match="2 images match"):
+        images.image_of(Path("Annotations/a.xml"), "a.jpg")
+
+
+def test_the_jpg_set_is_a_wish(tmp_path: Path):
+    for kind, suffix in (("SubdatasetB_JPG", "jpg"), ("SubdatasetC_PNG", "png")):
+        (tmp_path / kind / "set" / "image1").mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / kind / "set" / "image1" / f"0001_00.{suffix}")
+    listing = layouts.list_files(tmp_path)
+    assert layouts.choose_phe_set(tmp_path, listing, None).kind == "png"
+    assert layouts.choose_phe_set(tmp_path, listing, "jpg").base == Path("SubdatasetB_JPG")
+    with pytest.raises(UserError, match="only --image-set jpg"):
+        layouts.choose_phe_set(tmp_path, [path for path in listing if path.suffix == ".jpg"], "png")
+
+
+def test_real_folders_are_recognised(real_data: Path):
+    found = {folder.name: layouts.recognise(folder) for folder in real_data.iterdir() if folder.is_dir()}
+    assert found["PHE-SICH-CT-IDS"].layout == "phe-sich"
+    assert found["chest-xray"].layout == "folders"
+    assert found["ich-subtypes-yolo"].layout == "yolo"
+    assert found["head-ct-dicom"] is None

@@ -1,0 +1,348 @@
+"""What a multi-label network is fed and how: planes of neighbours and windows, draws, augmentation by label, losses, scores."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from argparse import Namespace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from sklearn.metrics import precision_recall_fscore_support
+
+from helpers import toy_types
+from hemoct.base import cli, files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import slices
+from hemoct.ingest import layouts
+from hemoct.multilabel import data as multilabel_data
+from hemoct.multilabel import losses, train, working_set
+from hemoct.multilabel.train import Draws
+from hemoct.training import augment
+from hemoct.training.batches import Stacks, Store
+
+LABELS = toy_types.LABELS
+NAN = math.nan
+
+
+def image(work: Workspace, name: str) -> np.ndarray:
+    return np.asarray(Image.open(work.raw / f"{name}.png"))
+
+
+def fed(data: multilabel_data.LabelledSlices, name: str) -> np.ndarray:
+    """What the network sees of an image: uint8 (planes, size, size)."""
+    row = data.table["image_id"].tolist().index(name)
+    source = Stacks(Store(data.pixels, torch.device("cpu")), torch.as_tensor(data.planes))
+    ((_, batch),) = source.batches(torch.tensor([row]), 4)
+    return (batch[0] * 255).round().byte().numpy()
+
+
+# --- planes
+
+
+def test_neighbours_are_fed_in_order_also_from_outside_of_the_working_set(work):
+    """Patient 1 has the slices 0, 1, 2, 5, 6, 7 and patient 2 goes on with 8: a gap, and another patient next to it."""
+    labels = toy_types.make(work)
+    labels["slice"] += np.where((labels["patient"] == "0001") & (labels["slice"] > 2), 2, 0)
+    labels["slice"] += np.where(labels["patient"] == "0002", 8, 0)
+    toy_types.save(work, labels, chosen=~labels["image_id"].isin(["0001_01", "0002_02"]))
+
+    def seen(name: str, context: int) -> list[str]:
+        found = fed(multilabel_data.load(work, toy_types.SIZE, context=context), name)
+        names = {image(work, other).tobytes(): other for other in labels["image_id"]}
+        return [names[plane.tobytes()] for plane in found]
+
+    assert seen("0001_02", 0) == ["0001_02"]
+    assert seen("0001_02", 1) == ["0001_01", "0001_02", "0001_02"], "the one before is not in the working set; a gap behind"
+    assert seen("0001_00", 2) == ["0001_00", "0001_00", "0001_00", "0001_01", "0001_02"]
+    assert seen("0001_03", 1) == ["0001_03", "0001_03", "0001_04"]
+    assert seen("0001_05", 1) == ["0001_04", "0001_05", "0001_05"], "the next number is of another patient"
+    assert seen("0002_00", 1) == ["0002_00", "0002_00", "0002_01"]
+    assert seen("0002_01", 2) == ["0002_00", "0002_00", "0002_01", "0002_02", "0002_03"]
+
+
+def test_every_neighbour_is_of_the_same_patient_whatever_the_order_of_the_table(work):
+    labels = toy_types.make(work)
+    toy_types.save(work, labels)
+    tables.write_csv(work.work / "labels.csv", labels.sample(frac=1, random_state=0))  # as a person may have left it
+    data = multilabel_data.load(work, toy_types.SIZE, context=2)
+    names = {image(work, name).tobytes(): name for name in labels["image_id"]}
+    for name, planes in zip(data.table["image_id"], data.planes, strict=True):
+        around = np.clip(int(name[-1]) + np.arange(-2, 3), 0, 5)
+        assert [names[plane.tobytes()] for plane in data.pixels[planes]] == [f"{name[:-1]}{number}" for number in around]
+        truth = labels.set_index("image_id").loc[name, LABELS].to_numpy(dtype=float)
+        np.testing.assert_array_equal(data.targets[data.table["image_id"].tolist().index(name)], truth)
+
+
+def test_slices_without_a_number_have_no_neighbours(work, capsys):
+    labels = toy_types.make(work).astype({"slice": "Int64"})
+    without = labels["patient"] == labels["patient"].iloc[0]
+    labels.loc[without, "slice"] = pd.NA
+    toy_types.save(work, labels)
+    data = multilabel_data.load(work, toy_types.SIZE, context=1)
+    alone = (data.planes == data.planes[:, [1]]).all(axis=1)
+    assert (data.table["patient"][alone] == labels["patient"].iloc[0]).all() and alone.sum() == without.sum()
+    assert f"{without.sum()} of {len(labels)} images have no neighbour" in capsys.readouterr().out
+    labels["slice"] = pd.NA
+    toy_types.save(work, labels)
+    with pytest.raises(UserError, match="no image has a neighbour"):
+        multilabel_data.load(work, toy_types.SIZE, context=1)
+
+
+def test_channels_that_are_mixed_or_alike_are_told(work, capsys):
+    toy_types.make(work, colour=True)
+    multilabel_data.load(work, toy_types.SIZE, channels=3)
+    assert "mind" not in capsys.readouterr().out
+    files.write_json(work.raw / layouts.ORIGIN, {"converted": "x", "window": "brain,subdural,bone"})
+    multilabel_data.load(work, toy_types.SIZE)
+    assert "three windows (brain,subdural,bone), which one channel mixes; --channels 3" in capsys.readouterr().out
+    for path in work.raw.glob("*.png"):
+        Image.open(path).convert("L").save(path)
+    multilabel_data.load(work, toy_types.SIZE, channels=3)
+    assert "is grey: the three channels of --channels 3 are the same" in capsys.readouterr().out
+
+
+def test_three_channels_are_red_green_and_blue_of_each_neighbour(work):
+    toy_types.make(work, colour=True)
+    data = multilabel_data.load(work, toy_types.SIZE, channels=3)
+    assert (fed(data, "0003_02") == image(work, "0003_02").transpose(2, 0, 1)).all()
+    around = fed(multilabel_data.load(work, toy_types.SIZE, channels=3, context=1), "0003_02")
+    expected = [image(work, name)[..., colour] for name in ("0003_01", "0003_02", "0003_03") for colour in range(3)]
+    assert around.shape == (9, 32, 32) and all((one == other).all() for one, other in zip(around, expected, strict=True))
+
+
+def test_only_what_is_seen_is_decoded(work):
+    labels = toy_types.make(work)
+    few = labels["patient"].eq("0004") & labels["slice"].eq(2)
+    toy_types.save(work, labels, chosen=few)
+    for context, planes in ((0, 1), (1, 3), (3, 6)):
+        assert len(multilabel_data.load(work, toy_types.SIZE, context=context).pixels) == planes
+
+
+def test_any_is_first_and_unknown_where_no_known_type_tells():
+    truth = np.array([[0, 1, 0], [0, NAN, 0], [1, NAN, 0], [0, 0, 0]])
+    of_any = slices.any_of(truth)
+    classes, found = multilabel_data.with_any(LABELS, truth, of_any)
+    assert classes == ["any", *LABELS]
+    np.testing.assert_array_equal(found, np.column_stack([[1, NAN, 1, 0], truth]))
+    classes, found = multilabel_data.with_any(["IVH", "any", "SAH"], truth, of_any)
+    assert classes == ["any", "IVH", "SAH"], "one that is there is kept, and moved"
+    np.testing.assert_array_equal(found, truth[:, [1, 0, 2]])
+    with pytest.raises(UserError, match="no type of bleeding beside any"):
+        multilabel_data.with_any(["any"], truth[:, :1], truth[:, 0])
+
+
+def test_any_of_some_labels_knows_the_bleeding_of_the_others(tmp_path):
+    """A slice that shows SAH alone bleeds, also for a network that learns IVH and IPH."""
+    work = Workspace(tmp_path, "toy")
+    frame = toy_types.make(work)
+    chosen = working_set.choose(work, ["IVH", "IPH"])
+    tables.write_csv(working_set.folder(work) / "working_set.csv", chosen.table)
+    data = multilabel_data.load(work, toy_types.SIZE, any_apart=True)
+    bleeds = (frame.set_index("image_id")[toy_types.LABELS] == 1).any(axis=1).loc[data.table["image_id"]]
+    assert data.classes == ["any", "IVH", "IPH"]
+    np.testing.assert_array_equal(data.targets[:, 0], bleeds.to_numpy())
+    assert (data.targets[:, 0] > data.targets[:, 1:].max(axis=1)).any(), "on slices with SAH alone"
+
+
+# --- draws
+
+FLAGS = Namespace(sampler="none", oversample={}, augment="none", augment_label={}, mirror="horizontal")
+
+
+def having(**flags: object) -> Namespace:
+    return Namespace(**vars(FLAGS) | flags)
+
+
+def shown(draws: Draws, epochs: int = 1) -> np.ndarray:
+    """How often each row was drawn."""
+    generator = torch.Generator().manual_seed(0)
+    return sum(draws.order(generator).bincount(minlength=int(draws.rows.max()) + 1) for _ in range(epochs)).numpy()
+
+
+def test_the_balanced_sampler_draws_each_label_and_none_equally():
+    """Of 1,000 images 700 show nothing, 200 IVH, 90 IPH, 10 SAH: each is a quarter of 40,000 draws, within 5 standard errors."""
+    truth = np.zeros((1000, 3))
+    truth[700:900, 0] = truth[900:990, 1] = truth[990:, 2] = 1
+    rows = np.arange(5, 1005)
+    drawn = shown(Draws(rows, truth, LABELS, having(sampler="balanced")), epochs=40)[5:]
+    groups = [drawn[:700].sum(), drawn[700:900].sum(), drawn[900:990].sum(), drawn[990:].sum()]
+    assert sum(groups) == 40_000
+    np.testing.assert_allclose(groups, 10_000, atol=5 * math.sqrt(40_000 * 0.25 * 0.75))
+    assert (drawn > 0).mean() > 0.99, "other images in other epochs"
+
+
+def test_an_image_of_several_labels_is_drawn_for_the_rarest():
+    """IVH on 90 images, SAH on 10 of these; 100 images show nothing."""
+    truth = np.zeros((190, 3))
+    truth[:90, 0] = truth[:10, 2] = 1
+    np.testing.assert_allclose(train.chances(truth), [1 / 10] * 10 + [1 / 90] * 80 + [1 / 100] * 100)
+    truth[100:, 1] = NAN
+    assert train.chances(truth)[150] == 1 / 100, "unknown is not shown"
+
+
+def test_oversampling_repeats_the_slices_of_a_label():
+    truth = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 1], [0, 0, 0], [0, NAN, NAN]], dtype=float)
+    rows = np.array([2, 4, 6, 8, 10])
+    draws = Draws(rows, truth, LABELS, having(oversample={"SAH": 3, "IVH": 2}))
+    assert len(draws) == 2 + 3 + 3 + 1 + 1
+    assert shown(draws)[rows].tolist() == [2, 3, 3, 1, 1], "of several labels the highest number counts; unknown is not shown"
+    generator = torch.Generator().manual_seed(0)
+    one, two = draws.order(generator), draws.order(generator)
+    assert one.tolist() != two.tolist() and sorted(one.tolist()) == sorted(two.tolist())
+    assert torch.equal(one, draws.order(torch.Generator().manual_seed(0)))
+
+
+def test_seen_slices_count_as_the_data_came():
+    truth = np.array([[1, 0]] * 2 + [[0, 1]] * 8 + [[0, 0]] * 30, dtype=float)
+    rows = np.arange(5, 45)
+    for told in ({"sampler": "balanced", "oversample": {}}, {"sampler": "none", "oversample": {"a": 4}}):
+        draws = Draws(rows, truth, ["a", "b"], Namespace(**told))
+        generator = torch.Generator().manual_seed(1)
+        seen = torch.cat([draws.order(generator) for _ in range(300)])
+        weights = draws.weights(seen)
+        counted = np.bincount(seen.numpy() - 5, weights=weights, minlength=40) / 300
+        assert counted == pytest.approx(np.ones(40), abs=0.25), told
+        assert np.bincount(seen.numpy() - 5).max() > 2 * 300, "the rare ones were drawn more often"
+
+
+def test_weights_count_in_the_scores():
+    found, truth = torch.tensor([[2.0], [2.0], [-2.0]]), torch.tensor([[1.0], [0.0], [1.0]])
+    scores = train.label_scores("train", ["a"], found, truth, np.array([1.0, 0.5, 3.0]))
+    assert scores == pytest.approx({"train_precision_a": 1 / 1.5, "train_recall_a": 1 / 4, "train_f1_a": 2 / (2 + 0.5 + 3)})
+
+
+def test_oversampling_goes_with_the_balanced_sampler():
+    truth = np.zeros((400, 3))
+    truth[:100, 0] = truth[100:200, 1] = truth[200:300, 2] = 1
+    draws = Draws(np.arange(400), truth, LABELS, having(sampler="balanced", oversample={"SAH": 3}))
+    drawn = shown(draws, epochs=50)
+    assert len(draws) == 600 and drawn.sum() == 30_000
+    np.testing.assert_allclose(drawn.reshape(4, 100).sum(axis=1), [5000, 5000, 15_000, 5000], atol=5 * math.sqrt(30_000 / 4))
+
+
+# --- augmentation
+
+
+def changed(classes: list[str], truth: np.ndarray, args: Namespace, batch: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    fit = SimpleNamespace(args=args, device_generator=torch.Generator().manual_seed(0))
+    return train.augmentation(fit, truth, classes)(batch.clone(), rows)
+
+
+def test_augmentation_of_a_label_changes_its_slices_alone():
+    truth = np.array([[0, 0, 1], [1, 0, 0], [1, 0, 1], [0, 0, 0], [0, 0, NAN], [0, 1, 0]])
+    rows, batch = torch.tensor([5, 2, 3, 4, 0, 1]), torch.rand(6, 3, 16, 16)
+    of_sah = torch.as_tensor(truth[:, 2] == 1)[rows]
+
+    def moved(**flags: object) -> torch.Tensor:
+        return (changed(LABELS, truth, having(**flags), batch, rows) != batch).flatten(1).any(dim=1)
+
+    assert not moved().any()
+    assert torch.equal(moved(augment_label={"SAH": "strong"}), of_sah)
+    assert torch.equal(moved(augment="light", augment_label={"SAH": "none"}), ~of_sah)
+    assert moved(augment="light", augment_label={"SAH": "strong"}).all()
+    last = moved(augment_label={"SAH": "strong", "IVH": "none"})
+    assert torch.equal(last, torch.as_tensor((truth[:, 2] == 1) & (truth[:, 0] != 1))[rows]), "of several the last one counts"
+
+
+def test_augmentation_of_a_label_is_that_strength(monkeypatch):
+    used = []
+    monkeypatch.setattr(augment, "augment", lambda batch, strength, *_: used.append((len(batch), strength)) or batch)
+    truth = np.array([[0, 0, 1], [0, 1, 0], [0, 0, 0]])
+    args = having(augment="light", augment_label={"SAH": "strong"})
+    changed(LABELS, truth, args, torch.rand(3, 1, 8, 8), torch.arange(3))
+    assert used == [(2, augment.STRENGTHS["light"]), (1, augment.STRENGTHS["strong"])]
+
+
+@pytest.mark.parametrize("strength", [name for name in augment.STRENGTHS if name != "none"])
+def test_labels_about_a_side_are_never_mirrored(strength):
+    batch = torch.zeros(60, 1, 32, 32)
+    batch[..., 8:24, 6:12] = 1  # left of the middle, and so after +- 20 degrees and a shift of 3 pixels
+
+    def on_the_left(classes: list[str], **flags: object) -> int:
+        truth = np.zeros((60, 2))
+        truth[:, 0] = 1
+        found = changed(classes, truth, having(**flags), batch, torch.arange(60))[:, 0]
+        return int((found[..., :16].mean(dim=(1, 2)) > found[..., 16:].mean(dim=(1, 2))).sum())
+
+    for flags in ({"augment": strength}, {"augment_label": {"side_left": strength}}):
+        assert on_the_left(["side_left", "side_right"], **flags) == 60
+    assert 10 < on_the_left(["IVH", "SAH"], augment=strength) < 50
+
+
+# --- losses
+
+FOUND = torch.tensor([[2.0, -1.2, 0.5], [-0.5, 0.8, 1.5], [0.1, 0.2, -0.3]])
+TRUTH = torch.tensor([[1, 0, 1], [0, NAN, 1], [0, 0, 0.0]])
+SPEC = SimpleNamespace(classes=["any", "IVH", "SAH"], heads=["types"])
+TWO_HEADS = SimpleNamespace(classes=["any", "IVH", "SAH"], heads=["any", "types"])
+
+
+def weighed(loss: str = "weighted-bce", pos_weight: str | list[float] = "auto") -> Namespace:
+    return Namespace(loss=loss, pos_weight=pos_weight)
+
+
+@pytest.mark.parametrize(("wanted", "weights"), [("auto", [2, 1, 0.5]), ([3.0, 4.0, 5.0], [3, 4, 5])])
+def test_positives_are_as_heavy_as_they_are_told_to_be(wanted, weights):
+    """auto: negatives over positives; IVH has no positive, so 1."""
+    known = ~TRUTH.isnan()
+    cells = F.binary_cross_entropy_with_logits(FOUND, TRUTH.nan_to_num(), pos_weight=torch.tensor(weights), reduction="none")
+    loss_of = train.training_loss(weighed(pos_weight=wanted), SPEC, TRUTH)
+    assert loss_of(FOUND, TRUTH).item() == pytest.approx(cells[known].mean().item())
+
+
+@pytest.mark.parametrize("name", losses.NAMES)
+def test_two_heads_have_a_loss_each_counted_alike(name):
+    weights = torch.tensor([2, 1, 0.5]) if name == "weighted-bce" else None
+    parts = [losses.loss_function(name, None if weights is None else weights[part])(FOUND[:, part], TRUTH[:, part])
+             for part in ([0], [1, 2])]  # fmt: skip
+    found = FOUND.clone().requires_grad_()
+    loss = train.training_loss(weighed(name), TWO_HEADS, TRUTH)(found, TRUTH)
+    assert loss.item() == pytest.approx(parts[0].item() + parts[1].item())
+    loss.backward()
+    assert ((found.grad != 0) == ~TRUTH.isnan()).all(), "every known truth counts, an unknown one does not"
+    assert loss.item() != pytest.approx(train.training_loss(weighed(name), SPEC, TRUTH)(FOUND, TRUTH).item())
+
+
+def test_an_unknown_truth_of_one_head_leaves_the_other_as_it_is():
+    truth = TRUTH.clone()
+    truth[:, 0] = NAN
+    one_head = losses.loss_function("bce")(FOUND[:, 1:], TRUTH[:, 1:])
+    assert train.training_loss(weighed("bce"), TWO_HEADS, TRUTH)(FOUND, truth).item() == pytest.approx(one_head.item())
+
+
+# --- flags and scores
+
+
+def test_flags_by_label():
+    times = train.by_label(cli.positive_int, "TIMES")
+    assert times("SAH=3, a=b=2") == {"SAH": 3, "a=b": 2}
+    for wrong in ("SAH", "SAH=", "=3", "SAH=x", "SAH=-1", "SAH=3,", "SAH=3,SAH=3", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"is not LABEL=TIMES\[,LABEL=TIMES\], each label once"):
+            times(wrong)
+    assert train.auto_or_numbers("auto") == "auto" and train.auto_or_numbers("1,2.5") == [1, 2.5]
+
+
+def test_scores_of_each_label_are_those_of_scikit_learn():
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, (60, 4)).astype(float)
+    truth[random.random(truth.shape) < 0.3] = NAN
+    truth[:, 2], truth[:, 3] = np.where(truth[:, 2] == 1, 0, truth[:, 2]), NAN  # no positive; not known at all
+    logits = random.normal(0, 1, truth.shape)
+    logits[:5, 2] = -1
+    classes = [*LABELS, "EDH"]
+    found = train.label_scores("val", classes, torch.as_tensor(logits), torch.as_tensor(truth))
+    for place, name in enumerate(classes[:3]):
+        known = ~np.isnan(truth[:, place])
+        wanted = precision_recall_fscore_support(
+            truth[known, place].astype(int), logits[known, place] > 0, average="binary", zero_division=np.nan
+        )
+        np.testing.assert_allclose([found[f"val_{score}_{name}"] for score in ("precision", "recall", "f1")], wanted[:3])
+    assert math.isnan(found["val_recall_SAH"]) and found["val_f1_SAH"] == 0
+    assert all(math.isnan(found[f"val_{score}_EDH"]) for score in ("precision", "recall", "f1"))

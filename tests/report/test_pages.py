@@ -1,0 +1,198 @@
+"""The report: what is in it, what is left out, and that it stands alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from helpers import evaluated, toy
+from hemoct.base import files, tables
+from hemoct.base.workspace import Workspace
+from hemoct.report import pages as report_pages
+from hemoct.report import tables as report_tables
+
+STEP = "scripts/90_make_report.py"
+
+
+@pytest.fixture
+def call(work: Workspace, run_step):
+    return lambda *words: run_step(STEP, "--root", work.root, "--dataset", "toy", *words)
+
+
+def pages(work: Workspace) -> tuple[str, str]:
+    html, markdown = ((work.outputs / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    return html.replace("\N{NON-BREAKING HYPHEN}", "-"), markdown
+
+
+def test_joins_tables_figures_and_commands(work: Workspace, call) -> None:
+    toy.make(work)
+    evaluated.make(work, "resnet18", accuracy=0.9)
+    evaluated.make(work, "resnet18-slice", accuracy=0.95, protocol="slice")
+    evaluated.compare(work)
+    assert call().code == 0
+    for page in pages(work):
+        titles = ["Data", "Folds", "Task 1: all experiments", "Task 1: differences between experiments",
+                  "Task 1: resnet18", "Task 1: resnet18-slice"]  # fmt: skip
+        assert re.findall(r"(?:<h2>|^## )(.*?)(?:</h2>|$)", page, flags=re.MULTILINE) == titles
+        assert "0.900 (0.850-0.950)" in page and "0.950 (0.900-1.000)" in page
+        assert "no negative slice" in page, "an undefined metric says why"
+        assert "0.877 (0.800-0.950)" in page, "operating points"
+        assert "+0.050 (-0.010 to +0.110)" in page, "paired difference"
+        assert "patient, folds 0, 1 of 5" in page, "a part of the folds is named"
+        assert page.count("python task1_classification/01_train.py --dataset toy") == 2, "the folds share one command"
+        assert "commit 012345678, cpu, 3 min" in page, "the times of the folds add up"
+
+
+GATE = """experiment,protocol,n,metric,value,low,high,difference,difference_low,difference_high,note
+gate,patient,24,accuracy,0.9,0.85,0.95,,,,
+detector alone,patient,24,accuracy,0.8,0.75,0.85,-0.1,-0.15,-0.05,
+"""
+
+
+def test_detectors_and_their_gates_of_any_name(work: Workspace, call) -> None:
+    folder = work.task(2) / "yolov8n"
+    boxes = {"value": 0.7, "ci95": [0.6, 0.8], "reason": None}
+    content = {"protocol": "patient", "folds_done": "all 5 folds", "n": 24, "patients": 4, "metrics": {"map50": boxes}}
+    files.write_json(folder / "metrics.json", content)
+    files.write_json(folder / "fold0" / "metrics.json", content)
+    files.write_text(folder / "error_types.csv", "kind,type,boxes\nmissed,faint,3\n")
+    for name in ("gate", "narrow"):
+        files.write_text(folder / name / "gate_comparison.csv", GATE)
+        record = evaluated.record("task2_detection/06_gate_classifier.py", work)
+        files.write_json(folder / name / "fold0" / "06_gate_classifier.run.json", record)
+        Image.fromarray(np.zeros((8, 12), dtype=np.uint8)).save(folder / name / "gate_regions.png")
+    assert call().code == 0
+    for page in pages(work):
+        titles = ["Task 2: all experiments", "Task 2: yolov8n", "Task 2: yolov8n/gate", "Task 2: yolov8n/narrow"]
+        assert re.findall(r"(?:<h2>|^## )(.*?)(?:</h2>|$)", page, flags=re.MULTILINE) == titles
+        assert page.count("0.700 (0.600-0.800)") == 2 and "faint" in page
+        assert page.count("0.900 (0.850-0.950)") == 2 and page.count("-0.100 (-0.150 to -0.050)") == 2
+        assert page.count("06_gate_classifier.py --dataset toy") == 2 and "Regions that the gate saw" in page
+
+
+def test_masks_their_upper_bound_and_what_they_say_of_slices(work: Workspace, call) -> None:
+    toy.make(work)
+    about = {"protocol": "patient", "n": 40, "patients": 10, "folds": [{"fold": 0}, {"fold": 1}]}
+    for folder, dice, shown in (("u", 0.45, "all 5 folds"), ("u/truth-boxes", 0.6, "all 5 folds; upper bound: true boxes")):
+        metric = {"dice_patient": {"value": dice, "ci95": [dice - 0.1, dice + 0.1], "reason": None}}
+        files.write_json(work.task(3) / folder / "metrics.json", about | {"folds_done": shown, "metrics": metric})
+    for fold, best in ((0, 0.3), (1, 0.5), (2, 0.9)):  # the third fold is not evaluated yet
+        history = pd.DataFrame({"epoch": [1, 2], "val_dice": [0.1, best], "seconds": [30.0, 40.0 + fold]})
+        tables.write_csv(work.task(3) / f"u/fold{fold}/history.csv", history)
+    rules = pd.DataFrame({"rule": ["true masks"], "recall": [0.935], "recall_low": [0.9], "recall_high": [0.96]})
+    tables.write_csv(work.task(3) / "u/classification/slice_comparison.csv", rules)
+    assert call().code == 0
+    for page in pages(work):
+        titles = re.findall(r"(?:<h2>|^## )(.*?)(?:</h2>|$)", page, flags=re.MULTILINE)
+        assert titles[2:] == ["Task 3: all experiments", "Task 3: u", "Task 3: u/truth-boxes, an upper bound",
+                              "Task 3: u/classification"]  # fmt: skip
+        assert "0.450 (0.350-0.550)" in page and "0.600 (0.500-0.700)" in page and "0.935 (0.900-0.960)" in page
+    results = report_tables.results_table(work.task(3))
+    rows = {row[0]: dict(zip(results.columns, row, strict=True)) for row in results.rows}
+    assert rows["u"]["Validation Dice"] == "0.400" and rows["u"]["Seconds an epoch"] == "35"
+    assert rows["u/truth-boxes"]["Validation Dice"] == "" and "upper bound" in rows["u/truth-boxes"]["protocol"]
+
+
+def test_html_stands_alone_and_markdown_links_what_exists(work: Workspace, call) -> None:
+    toy.make(work)
+    evaluated.make(work, "resnet18")
+    call()
+    html, markdown = pages(work)
+    sources = re.findall(r'src="(.*?)"', html)
+    assert len(sources) == len(evaluated.FIGURES)
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "http" not in html and str(work.root) not in html.replace(f"--root {work.root}", "")
+    links = re.findall(r"!\[.*?\]\((.*?)\)", markdown)
+    assert len(links) == len(evaluated.FIGURES)
+    assert all((work.outputs / unquote(link)).is_file() for link in links)
+
+
+def test_missing_parts_are_left_out(work: Workspace, call) -> None:
+    toy.make(work)
+    assert call().code == 0
+    html, _ = pages(work)
+    assert "Folds" in html and "Task 1" not in html
+
+
+def test_results_without_the_data_make_a_report(work: Workspace, call) -> None:
+    evaluated.make(work, "resnet18")
+    assert call().code == 0
+    assert "Folds" not in pages(work)[0]
+
+
+def test_an_empty_workspace_is_one_line(call) -> None:
+    result = call()
+    assert result.code == 2
+    assert "03_make_labels.py --dataset toy" in result.err and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("layout", "said"), [("phe-sich", True), ("csv", False)])
+def test_says_that_masks_are_edema_where_they_are(work: Workspace, call, layout: str, said: bool) -> None:
+    toy.make(work)
+    path = work.work / "dataset.json"
+    files.write_json(path, files.read_json(path) | {"layout": layout})
+    call()
+    for page in pages(work):
+        assert ("not the bleeding itself" in page) == said
+
+
+def test_names_are_text_and_no_markup(work: Workspace, call) -> None:
+    toy.make(work, labels=("<b>|x",))
+    call()
+    html, markdown = pages(work)
+    assert "&lt;b&gt;|x" in html and "<b>|x" not in html
+    assert "<b>\\|x" in markdown
+
+
+def test_up_to_date_until_a_result_changes(work: Workspace, call) -> None:
+    toy.make(work)
+    folder = evaluated.make(work, "resnet18")
+    call()
+    assert "up to date" in call("--skip-if-done").out
+    metrics = files.read_json(folder / "metrics.json")
+    metrics["metrics"]["accuracy"]["value"] = 0.123
+    files.write_json(folder / "metrics.json", metrics)
+    assert "up to date" not in call("--skip-if-done").out
+    assert "0.123" in pages(work)[0]
+
+
+def test_a_section_more_is_all_that_a_task_needs(work: Workspace) -> None:
+    files.write_text(work.task(2) / "yolov8n" / "boxes.csv", "class,n\na,3\n")
+
+    def read(path: Path) -> report_tables.Table:
+        return report_tables.Table(["text"], [[path.read_text().strip()]])
+
+    section = report_pages.Section("Task 2: {folder}", "outputs/{name}/task2/*", (), (("boxes.csv", read, "Boxes."),))
+    (part,) = report_pages.collect(work, [section])
+    assert part.title == "Task 2: yolov8n"
+    assert part.tables == [("Boxes.", report_tables.Table(["text"], [["class,n\na,3"]]))]
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys, hemoct.report.pages; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_folds_trained_one_by_one_are_shown_as_one_command() -> None:
+    def record(command: str) -> dict:
+        return {"command": command, "status": "ok", "git_commit": "a" * 40, "wall_s": 60}
+
+    folds = [record(f"python t.py --lr 1 --fold {fold} --threads 1 --resume") for fold in range(3)]
+    assert report_pages.commands([*folds, record("python other.py --fold 2")]) == [
+        ("python t.py --lr 1", "commit aaaaaaaaa, 3 min"),
+        ("python other.py --fold 2", "commit aaaaaaaaa, 60 s"),
+    ]
+
+
+def test_the_time_of_a_training_that_was_gone_on_with_is_all_of_it() -> None:
+    earlier = [{"git_commit": "b" * 40, "wall_s": 540}, {"git_commit": "a" * 40, "wall_s": None}]
+    now = {"command": "python t.py", "status": "ok", "git_commit": "a" * 40, "wall_s": 60, "earlier": earlier}
+    assert report_pages.commands([now]) == [("python t.py", "commits bbbbbbbbb and aaaaaaaaa, 10 min")]

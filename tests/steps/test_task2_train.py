@@ -1,0 +1,514 @@
+"""02_train: both families learn toy disks, are quiet and offline, go on after a kill, and refuse what they cannot serve."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import REPOSITORY
+from torch import nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
+
+from helpers import toy
+from helpers.refusals import refused
+from hemoct.base import files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.detection import data as detection_data
+from hemoct.detection import metrics, networks, torchvision_models
+from hemoct.detection import scene as detection_scene
+from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.training import fit as training_fit
+
+EXPORT, TRAIN = "task2_detection/01_make_yolo_dataset.py", "task2_detection/02_train.py"
+COMMON = ("--dataset", "toy", "--weights", "none", "--image-size", "64", "--batch-size", "4", "--fold", "0", "--device", "cpu",
+          "--threads", "1")  # fmt: skip
+RCNN = "fasterrcnn_mobilenet_v3_large_fpn"
+EPOCH = re.compile(r"  epoch (\d+)/\d+  .*\d s(  \*)?(  about .* to go)?")
+
+
+def epochs(out: str) -> list[int]:
+    return [int(found[1]) for line in out.splitlines() if (found := EPOCH.fullmatch(line))]
+
+
+def precision(work: Workspace, folder: Path, part: str) -> dict[str, float]:
+    """mAP of a fold's predictions.csv, recomputed from the tables."""
+    predictions = tables.read_predictions(folder, ["class", "confidence"])
+    classes = tables.read_dataset(work).classes
+    scene = detection_scene.scene(predictions[predictions["part"] == part], tables.read_boxes(work), classes)
+    found = metrics.average_precision(metrics.match(scene), evaluation_metrics.ones(len(scene)))
+    return {name: float(value[0]) for name, value in found.items()}
+
+
+def keeps_the_contract(work: Workspace, folder: Path, fold: int) -> bool:
+    """predictions.csv and train_predictions.csv: each slice of their parts, boxes sorted and inside their image."""
+    data = detection_data.load(work)
+    part = pd.Series(data.part_of(fold, "patient", "folds"), data.table["image_id"])
+    for name, parts in {"predictions.csv": ("val", "test"), "train_predictions.csv": ("train",)}.items():
+        frame = tables.read_csv(folder / name, detection_scene.COLUMNS)
+        assert list(frame) == detection_scene.COLUMNS and set(frame["image_id"]) == set(part.index[part.isin(parts)])
+        assert (frame["part"] == part[frame["image_id"]].to_numpy()).all() and (frame["fold"] == fold).all()
+        empty = frame["confidence"].isna()
+        assert (frame.loc[empty, "class"] == "").all() and frame.loc[empty, detection_scene.CORNERS].isna().all(axis=None)
+        assert not frame.loc[empty, "image_id"].duplicated().any() and frame.loc[~empty, "class"].isin(data.classes).all()
+        boxes = frame[~empty]
+        assert boxes["confidence"].between(networks.LEAST_CONFIDENCE, 1).all()
+        grouped = boxes.groupby("image_id")["confidence"]
+        assert grouped.size().max() <= networks.MOST_BOXES and (grouped.diff().dropna() <= 0).all()
+        assert (boxes["xmax"] > boxes["xmin"]).all() and (boxes["ymax"] > boxes["ymin"]).all() and boxes["xmin"].min() >= 0
+        assert boxes["xmax"].max() <= 80 and boxes["ymax"].max() <= 64 and boxes["ymin"].min() >= 0
+    return True
+
+
+# --- Ultralytics
+
+OFFLINE = """
+import runpy, socket, sys
+
+def refuse(*words, **more):
+    print("NETWORK", words, file=sys.stderr)
+    raise OSError("no network in tests")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+YOLO = (*COMMON, "--experiment", "y", "--epochs", "18", "--lr", "2e-3", "--augment", "none", "--patience", "20")
+
+
+@dataclass
+class Trained:
+    """A training that was killed after its first epoch and resumed, without a network, in an empty folder."""
+
+    work: Workspace
+    folder: Path
+    cwd: Path
+    first: str
+    second: str
+    errors: str
+
+
+@pytest.fixture(scope="module")
+def yolo(tmp_path_factory) -> Trained:
+    root = tmp_path_factory.mktemp("yolo")
+    work, cwd = Workspace(root / "root", "toy"), root / "cwd"
+    cwd.mkdir()
+    toy.make(work, patients=10, slices=8, size=(80, 64), radius=10, boxes=True)
+    words = ["--root", str(work.root), "--dataset", "toy", "--fold", "0"]
+    subprocess.run([sys.executable, REPOSITORY / EXPORT, *words], check=True, capture_output=True, cwd=cwd)
+
+    environment = os.environ | {"XDG_CACHE_HOME": str(root / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", OFFLINE, str(REPOSITORY / TRAIN), *words, *YOLO]
+    options = {"text": True, "cwd": cwd, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = subprocess.Popen(command, start_new_session=True, **options)
+    first = ""
+    for line in running.stdout:
+        first += line
+        if "epoch 1/18" in line:
+            os.killpg(running.pid, signal.SIGKILL)
+    killed = running.stderr.read()
+    assert running.wait() == -signal.SIGKILL, killed
+    resumed = subprocess.run([*command, "--resume"], **options)
+    assert resumed.returncode == 0, resumed.stderr
+    return Trained(work, work.task(2) / "y" / "fold0", cwd, first, resumed.stdout, killed + resumed.stderr)
+
+
+def test_yolo_killed_goes_on_with_the_next_epoch(yolo):
+    before, after = epochs(yolo.first), epochs(yolo.second)
+    assert before[0] == 1 and after[0] in (len(before) + 1, len(before) + 2) and after[-1] == 18
+    history = tables.read_csv(yolo.folder / "history.csv", ["epoch", "lr", "val_dfl_loss", "precision", "recall", "map50_95"])
+    assert history["epoch"].tolist() == list(range(1, 19)) and (history["seconds"] > 0).all()
+    assert history["train_box_loss"].iloc[-1] < 0.5 * history["train_box_loss"].iloc[2]
+
+
+def test_yolo_is_quiet_and_offline_and_writes_nowhere_else(yolo):
+    assert yolo.errors == ""
+    lines = (yolo.first + yolo.second).splitlines()
+    rest = {line for line in lines if not EPOCH.fullmatch(line)}
+    assert rest == {"device: cpu (1 threads)", "outputs/toy/task2/y/fold0: yolov8n, disk, patient protocol"}
+    assert sum("to go" in line for line in lines) == 2  # once a start
+    assert list(yolo.cwd.iterdir()) == []
+    assert {path.name for path in yolo.folder.iterdir()} == {
+        "best.pt", "model.json", "history.csv", "predictions.csv", "train_predictions.csv", "ultralytics", "02_train.run.json"
+    }  # fmt: skip
+    assert {path.name for path in yolo.work.root.iterdir()} == {"data", "outputs"}
+
+
+def test_yolo_predictions_have_the_precision_that_ultralytics_found_itself(yolo):
+    assert keeps_the_contract(yolo.work, yolo.folder, 0)
+    history = tables.read_csv(yolo.folder / "history.csv", ["map50", "map50_95"])
+    best = history.loc[history["map50_95"].idxmax()]
+    found = precision(yolo.work, yolo.folder, "val")
+    assert best["map50"] > 0.3
+    assert found["map50"] == pytest.approx(best["map50"], abs=0.02)
+    # it validates on a canvas with 32 px of border more, which is half of these images: real slices differ by less than 0.02
+    assert found["map50_95"] == pytest.approx(best["map50_95"], abs=0.08)
+
+
+def test_yolo_finished_and_resumed_only_predicts(yolo, run_step):
+    before = {name: (yolo.folder / name).read_bytes() for name in ("best.pt", "history.csv", "predictions.csv")}
+    (yolo.folder / "predictions.csv").unlink()
+    result = run_step(TRAIN, "--root", yolo.work.root, *YOLO, "--resume")
+    assert result.code == 0 and epochs(result.out) == []
+    assert {name: (yolo.folder / name).read_bytes() for name in before} == before
+    assert torch.get_num_threads() == 1  # not what Ultralytics would take
+
+
+def test_yolo_resumed_with_other_flags(yolo, run_step):
+    result = run_step(TRAIN, "--root", yolo.work.root, *YOLO, "--resume", "--overwrite", "--lr", "1e-3", "--negatives", "1")
+    assert refused(result, "--lr 0.002", "--negatives all")
+
+
+def test_yolo_learns_from_the_slices_that_were_chosen(yolo, run_step, monkeypatch):
+    """The list that training reads holds all positives and exactly as many negatives as asked for."""
+    from hemoct.detection import yolo as detection_yolo
+
+    class Stop(Exception):
+        pass
+
+    def stop(*_, **__):
+        raise Stop
+
+    monkeypatch.setattr(detection_yolo, "DetectionTrainer", stop)
+    with_box = set(tables.read_boxes(yolo.work)["image_id"])
+    for ratio, wanted in {"0": 0, "0.5": 12, "1": 24, "9": 24, "all": 24}.items():
+        with pytest.raises(Stop):
+            run_step(TRAIN, "--root", yolo.work.root, *YOLO, "--experiment", f"n{ratio}", "--negatives", ratio)
+        listed = [Path(line) for line in (yolo.work.task(2) / f"n{ratio}/fold0/ultralytics/train.txt").read_text().splitlines()]
+        assert all(path.is_file() for path in listed)
+        positive = [path.stem in with_box for path in listed]
+        assert sum(positive) == 24 and len(positive) - sum(positive) == wanted
+
+
+def test_coco_weights_of_yolo_without_a_network(yolo, run_step, monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise OSError("no network in tests")
+
+    for name in ("getaddrinfo", "create_connection"):
+        monkeypatch.setattr(f"socket.{name}", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    result = run_step(TRAIN, "--root", yolo.work.root, *YOLO, "--experiment", "c", "--weights", "coco")
+    assert refused(result, "--weights coco", "yolov8n", "--weights none") and os.environ["YOLO_OFFLINE"] == "1"
+    assert not (yolo.work.task(2) / "c" / "fold0" / "model.json").exists()
+
+
+def test_a_spoilt_or_missing_export_stops_yolo(yolo, run_step, tmp_path):
+    work = Workspace(tmp_path / "root", "toy")
+    toy.make(work, boxes=True)
+    words = ("--root", work.root, *COMMON)
+    assert refused(run_step(TRAIN, *words), "yolo_dataset/patient/fold0/data.yaml is missing", "01_make_yolo_dataset.py")
+    assert run_step(EXPORT, "--root", work.root, "--dataset", "toy", "--fold", "0").code == 0
+    label = next(
+        path for path in sorted((work.work / "yolo_dataset/patient/fold0/labels/train").iterdir()) if path.stat().st_size
+    )
+    label.write_text("3 0.5 0.5 0.1 0.1\n")
+    assert refused(run_step(TRAIN, *words), label.name, "class 3", "make it again", "01_make_yolo_dataset.py")
+
+
+# --- torchvision
+
+
+def tiny(_: str, weights: None, weights_backbone: None, **options: object) -> nn.Module:
+    """A Faster R-CNN of three layers that sees every eighth pixel: torchvision's code, only small."""
+    layers: list[nn.Module] = []
+    for inside, outside in ((3, 16), (16, 32), (32, 32)):
+        layers += [nn.Conv2d(inside, outside, 3, stride=2, padding=1), nn.BatchNorm2d(outside), nn.ReLU()]
+    body = nn.Sequential(*layers)
+    body.out_channels = 32
+    pool, head = MultiScaleRoIAlign(["0"], 5, 2), TwoMLPHead(32 * 25, 1024)
+    return FasterRCNN(
+        body, rpn_anchor_generator=AnchorGenerator(((256,),), ((1.0,),)), box_roi_pool=pool, box_head=head, **options
+    )
+
+
+@pytest.fixture
+def disks(work, run_step, monkeypatch):
+    """Train the tiny detector on disks in images that are not square."""
+    toy.make(work, patients=10, slices=8, size=(80, 64), radius=10, boxes=True, classes=("bright", "dark"))
+    monkeypatch.setattr(torchvision_models, "get_model", tiny)
+    words = ("--root", work.root, *COMMON, "--model", RCNN, "--lr", "1e-3", "--experiment", "e")
+    return lambda *more: run_step(TRAIN, *words, *more)
+
+
+def test_a_detector_learns_disks(work, disks):
+    result = disks("--epochs", "10")
+    assert result.code == 0 and result.err == "" and epochs(result.out) == list(range(1, 11))
+    folder = work.task(2) / "e" / "fold0"
+    assert {path.name for path in folder.iterdir()} == {
+        "best.pt", "last.pt", "model.json", "history.csv", "predictions.csv", "train_predictions.csv", "02_train.run.json"
+    }  # fmt: skip
+    assert keeps_the_contract(work, folder, 0)
+    history = tables.read_csv(folder / "history.csv", ["epoch"])
+    assert list(history) == ["epoch", "lr", "train_box_loss", "train_cls_loss", "val_box_loss", "val_cls_loss", "map50",
+                             "map50_95", "seconds"]  # fmt: skip
+    assert precision(work, folder, "test")["map50"] > 0.5
+    best = history.loc[history["map50_95"].idxmax()]
+    # in the square of the cache, and after the way back to the image, rounded to a tenth of a pixel
+    assert precision(work, folder, "val")["map50_95"] == pytest.approx(best["map50_95"], abs=0.02)
+
+
+def test_from_scratch_groups_are_normalised_and_weights_of_ours_keep_their_kind(work, disks, monkeypatch):
+    """Running statistics of a short training from scratch blow up on slices unlike those of its batches."""
+    assert disks("--epochs", "1").code == 0
+    folder = work.task(2) / "e" / "fold0"
+    model, told = networks.load(folder, torch.device("cpu"))
+    kinds = {type(layer) for layer in model.modules()}
+    assert told.group_norm and nn.GroupNorm in kinds and nn.BatchNorm2d not in kinds
+    own, plain = folder / "best.pt", folder / "plain.pt"
+    torch.save({"backbone.1.running_mean": torch.zeros(16)}, plain)
+    assert [torchvision_models.group_norm(str(name)) for name in ("none", "coco", own, plain)] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "plateau"])
+def test_a_detector_interrupted_and_resumed_equals_uninterrupted_to_the_bit(work, disks, monkeypatch, schedule):
+    flags = ("--epochs", "4", "--augment", "ct", "--schedule", schedule, "--negatives", "0.5")
+    assert disks(*flags).code == 0
+
+    def interrupt(epoch: int, *_, **__):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    shown = training_fit.print_epoch
+    monkeypatch.setattr(training_fit, "print_epoch", interrupt)
+    assert disks(*flags, "--experiment", "k").code == 130
+    monkeypatch.setattr(training_fit, "print_epoch", shown)
+    resumed = disks(*flags, "--experiment", "k", "--resume")
+    assert resumed.code == 0 and "goes on after epoch 2" in resumed.out and epochs(resumed.out) == [3, 4]
+    states = [torch.load(work.task(2) / name / "fold0/last.pt", weights_only=True)["model"] for name in ("e", "k")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert files.sha256(work.task(2) / "e/fold0/predictions.csv") == files.sha256(work.task(2) / "k/fold0/predictions.csv")
+
+
+def test_a_finished_detector_resumed_only_predicts_and_refuses_other_flags(work, disks):
+    assert disks("--epochs", "2").code == 0
+    path = work.task(2) / "e/fold0/predictions.csv"
+    before = path.read_bytes()
+    path.unlink()
+    result = disks("--epochs", "2", "--resume")
+    assert result.code == 0 and epochs(result.out) == [] and path.read_bytes() == before
+    assert refused(disks("--epochs", "3"), "--overwrite") and path.read_bytes() == before
+    assert refused(disks("--epochs", "3", "--resume", "--overwrite"), "--epochs 2")
+
+
+def test_a_detector_that_sees_nothing_leaves_rows_without_boxes(work, disks, monkeypatch):
+    monkeypatch.setattr(networks, "LEAST_CONFIDENCE", 1.1)
+    assert disks("--epochs", "1").code == 0
+    frame = tables.read_csv(work.task(2) / "e/fold0/predictions.csv", detection_scene.COLUMNS)
+    assert len(frame) == 32 and frame["confidence"].isna().all() and keeps_nothing(work)
+
+
+def keeps_nothing(work: Workspace) -> bool:
+    return np.nan_to_num(precision(work, work.task(2) / "e/fold0", "val")["map50"]) == 0
+
+
+def spec(model: str, classes: tuple[str, ...] = ("a",), size: int = 64, fold: int = 0) -> networks.DetectorSpec:
+    return networks.DetectorSpec(
+        model=model,
+        classes=list(classes),
+        image_size=size,
+        fold=fold,
+        mean=0.2,
+        std=0.3,
+        protocol="patient",
+        split="folds",
+        splits_sha256="x",
+    )
+
+
+@pytest.mark.parametrize("name", [*networks.TORCHVISION, "fcos_resnet50_fpn"])
+def test_each_detector_learns_from_slices_without_a_box_and_says_where_boxes_are(name):
+    torch.manual_seed(0)
+    described = spec(name, ("a", "b"))
+    model = described.family.build(described).train()
+    slices = [np.random.default_rng(k).integers(0, 255, size, dtype=np.uint8) for k, size in enumerate([(64, 64), (40, 100)])]
+    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
+    sums = torchvision_models.Losses("train")
+    loss = sums.add(model(list(torch.rand(2, 3, 64, 64)), [empty, empty]), slices=2)
+    loss.backward()
+    assert torch.isfinite(loss) and any(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+    assert loss.item() == pytest.approx(sum(sums.means().values()), rel=1e-5) and sums.means()["train_cls_loss"] > 0
+
+    for found, grey in zip(networks.detect(model.eval(), described, slices, 2), slices, strict=True):
+        height, width = grey.shape
+        assert found.shape[1] == 6 and 0 < len(found) <= networks.MOST_BOXES and (np.diff(found[:, 4]) <= 0).all()
+        assert (found[:, :4] >= 0).all() and (found[:, :4] <= [width, height, width, height]).all()
+        assert set(found[:, 5]) <= {0, 1} and found[:, 4].max() <= 1
+
+
+@pytest.mark.parametrize("name", networks.TORCHVISION)
+def test_anchors_fit_lesions(name):
+    """Real boxes have 20 to 250 of 512 px: from 1/26 to 1/2 of the side."""
+    model = torchvision_models.build(spec(name, size=256))
+    sizes = np.concatenate([np.ravel(level) for level in getattr(model, "rpn", model).anchor_generator.sizes])
+    assert sizes.min() == 256 / 32 and 256 / 2 <= sizes.max() < 256
+
+
+def test_the_first_layers_of_coco_weights_are_taken_and_their_normalisation_stays(work, disks, monkeypatch):
+    """torchvision's COCO weights were trained with frozen batch normalisation, and know 91 classes."""
+    torch.manual_seed(1)
+    options = {"min_size": 64, "max_size": 64, **torchvision_models.PROPOSALS}
+    theirs = tiny("", None, None, num_classes=91, **options).state_dict()
+    theirs = {name: value for name, value in theirs.items() if not name.endswith("num_batches_tracked")}
+    theirs["backbone.1.running_mean"] += 0.25
+    monkeypatch.setattr(torchvision_models, "_fetched", lambda _: theirs)
+    assert disks("--epochs", "1", "--weights", "coco").code == 0
+    ours = torch.load(work.task(2) / "e/fold0/best.pt", weights_only=True)
+    assert ours["roi_heads.box_predictor.cls_score.weight"].shape[0] == 3
+    kept = [name for name in theirs if re.match(r"backbone\.[147]\.", name)]
+    assert len(kept) == 12 and all(torch.equal(ours[name], theirs[name]) for name in kept)
+    change = (ours["backbone.0.weight"] - theirs["backbone.0.weight"]).abs().mean() / theirs["backbone.0.weight"].abs().mean()
+    assert 0 < change < 0.3
+
+
+def test_coco_weights_of_torchvision_without_a_network(work, run_step, monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise OSError("no network in tests")
+
+    toy.make(work, boxes=True)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    result = run_step(TRAIN, "--root", work.root, *COMMON, "--model", RCNN, "--weights", "coco", "--experiment", "c")
+    assert refused(result, "--weights coco", RCNN, "--weights none")
+    assert not (work.task(2) / "c/fold0/model.json").exists()
+
+
+# --- mistakes: one line, exit code 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--model", "yolov8q"), ("--model yolov8q", "near it: yolov8")),
+        (("--model", "yolov8n.pt"), ("--model yolov8n.pt", "near it: yolov8n")),
+        (("--model", "yolov8n-seg"), ("--model yolov8n-seg is no detector",)),
+        (("--model", "../yolov8n"), ("--model ../yolov8n",)),
+        (("--model", "resnet18"), ("neither",)),
+        (("--model", "fasterrcnn_resnet51_fpn"), ("near it: fasterrcnn_resnet50_fpn",)),
+        (("--model", "ssd300_vgg16"), ("none of torchvision's",)),
+        (("--model", RCNN, "--augment", "ct-mosaic"), ("--augment ct-mosaic", "none or ct")),
+        (("--model", RCNN, "--augment", "ultralytics"), ("--augment ultralytics",)),
+        (("--model", RCNN, "--image-size", "32"), ("--image-size 32", "64 px")),
+        (("--image-size", "100"), ("--image-size 100", "multiple of 32")),
+        (("--schedule", "plateau"), ("--schedule plateau", "onecycle, cosine, constant")),
+        (("--negatives", "-1"), ("--negatives",)),
+        (("--negatives", "some"), ("--negatives",)),
+    ],
+)
+def test_names_and_flags_that_a_family_cannot_serve(work, run_step, flags, words):
+    toy.make(work, boxes=True)
+    assert refused(run_step(TRAIN, "--root", work.root, *COMMON, *flags), *words)
+    assert not work.outputs.exists()
+
+
+@pytest.mark.parametrize("model", ["yolov8n", RCNN])
+def test_weights_that_cannot_be_taken(work, run_step, model, tmp_path):
+    toy.make(work, boxes=True)
+    assert run_step(EXPORT, "--root", work.root, "--dataset", "toy", "--fold", "0").code == 0
+    digest = files.sha256(work.work / "splits.csv")
+
+    def weights(path: Path, *more: object):
+        return run_step(TRAIN, "--root", work.root, *COMMON, "--model", model, "--weights", path, *more)
+
+    assert refused(weights(tmp_path / "absent.pt"), "absent.pt")
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"not a checkpoint")
+    assert refused(weights(broken), "broken.pt")
+    other = tmp_path / "other.pt"
+    torch.save({"fc.weight": torch.zeros(3, 3)}, other)
+    assert refused(weights(other), "other.pt", "another model", "0 of")
+    ours = tmp_path / "fold1" / "best.pt"
+    spec(model, ("disk",), fold=1).save(ours.parent)
+    torch.save({}, ours)
+    assert refused(weights(ours), "fold 1", "leak")
+    files.write_json(
+        ours.parent / "model.json", {"task": 1, "fold": 0, "protocol": "patient", "split": "folds", "splits_sha256": digest}
+    )
+    assert refused(weights(ours), "task 1")
+    assert not list(work.outputs.rglob("best.pt"))
+
+
+def test_data_without_boxes_and_folds_without_positives(work, run_step):
+    labels = toy.make(work, boxes=True)
+    words = ("--root", work.root, *COMMON, "--model", RCNN)
+    boxes, split = tables.read_boxes(work), tables.read_splits(work).set_index("image_id")["fold"]
+    for fold, part in {1: "val", 2: "train"}.items():
+        without = [1] if fold == 1 else [2, 3, 4]
+        tables.write_boxes(work, boxes[~boxes["image_id"].map(split).isin(without)])
+        assert refused(run_step(TRAIN, *words), f"no slice of {part} has a box", "--split")
+    tables.write_boxes(work, boxes[:0])
+    assert refused(run_step(TRAIN, *words), "boxes.csv has no box")
+    assert len(labels) == 40 and not list(work.outputs.rglob("best.pt"))
+
+
+def test_a_box_outside_its_image_stops_torchvision_too(work, run_step):
+    toy.make(work, boxes=True)
+    tables.write_boxes(work, tables.read_boxes(work).assign(xmax=40))
+    assert refused(run_step(TRAIN, "--root", work.root, *COMMON, "--model", RCNN), "outside", "0001_01, 32 x 32 px")
+
+
+def test_a_loss_that_is_not_finite(disks):
+    assert refused(disks("--lr", "1e30", "--epochs", "2"), "not finite", "--lr")
+
+
+def test_a_checkpoint_that_does_not_fit_its_model_json_and_a_new_split(work, disks):
+    assert disks("--epochs", "1").code == 0
+    folder = work.task(2) / "e" / "fold0"
+    described = files.read_json(folder / "model.json")
+    data = detection_data.load(work)
+    files.write_json(folder / "model.json", described | {"classes": ["bright"]})
+    with pytest.raises(UserError, match=r"best\.pt is a checkpoint of another model"):
+        networks.load(folder, torch.device("cpu"))
+    files.write_json(folder / "model.json", described | {"splits_sha256": "other"})
+    with pytest.raises(UserError, match=r"another splits\.csv"):
+        networks.predict_fold(work, folder, data, 4, torch.device("cpu"))
+    files.write_json(folder / "model.json", described | {"task": 1})
+    with pytest.raises(UserError, match="another task"):
+        networks.DetectorSpec.read(folder)
+
+
+def test_negatives_are_counted_and_drawn_by_the_seed():
+    positive = np.arange(100) % 4 == 0
+    for share, wanted in {0.0: 25, 0.5: 37, 1.0: 50, 10.0: 100}.items():  # 0.5 x 25 is rounded to the even 12
+        chosen = detection_data.choose_negatives(positive, share, 1)
+        assert chosen.sum() == wanted and chosen[positive].all()
+    assert detection_data.choose_negatives(positive, None, 1).all()
+    first, again, other = (detection_data.choose_negatives(positive, 1, seed) for seed in (1, 1, 2))
+    assert (first == again).all() and (first != other).any()
+
+
+def test_the_plateau_of_a_number_that_should_rise(tmp_path):
+    """A learning rate that waits for mAP falls when mAP stands still, not while it rises."""
+    flags = {"schedule": "plateau", "warmup": 0.0, "patience": 3, "epochs": 12, "precision": "fp32", "seed": 0, "resume": False}
+    args = Namespace(optimizer="sgd", lr=0.1, weight_decay=0.0, image_size=32, **flags)
+    fit = training_fit.Fit(nn.Linear(1, 1), tmp_path, args, {}, 1, torch.device("cpu"), criterion="map50_95")
+    rates = []
+    for value in (0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4):
+        fit.optimizer.step()
+        fit.by_step.step()
+        fit.by_loss.step(value)
+        rates.append(fit.optimizer.param_groups[0]["lr"])
+    assert rates[3] == pytest.approx(0.1) and rates[-1] == pytest.approx(0.03)
+
+
+def test_slices_whose_proposals_all_collapse_have_a_finite_loss():
+    torch.manual_seed(0)
+    model = torchvision_models.build(spec("fasterrcnn_mobilenet_v3_large_fpn"))
+    torch.nn.init.constant_(model.rpn.head.bbox_pred.bias, 1000.0)  # all proposals lie beyond the image: cut, they are empty
+    torch.nn.init.constant_(model.rpn.head.cls_logits.bias, -50.0)  # and none of them looks like an object
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    losses = model.train()([torch.zeros(3, 64, 64)] * 2, [nothing] * 2)
+    assert all(bool(loss.isfinite()) for loss in losses.values()), losses
