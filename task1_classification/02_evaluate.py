@@ -25,11 +25,10 @@ from hemoct.base import cli, experiments, files, tables
 from hemoct.base import figure as base_figure
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate as classification_evaluate
 from hemoct.classification import figures as classification_figures
 from hemoct.classification import tables as classification_tables
-from hemoct.classification.evaluate import Evaluation
-from hemoct.evaluation import bootstrap, predictions
+from hemoct.evaluation import bootstrap, decisions, predictions, scores
+from hemoct.evaluation.decisions import Evaluation
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 WORST = 12  # mistakes of each kind on the contact sheet
@@ -59,10 +58,10 @@ def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None
         labels = tables.read_labels(seen, tables.read_dataset(seen)).set_index("image_id")
         own = argparse.Namespace(**vars(args) | {"limit_patients": None}) if args.on else args  # the limit is of the other data
         frame, protocol = predictions.read(work, experiment, own)
-        found = classification_evaluate.evaluate(frame)
+        found = decisions.evaluate(frame)
         if args.on:
             frame, protocol = predictions.read_external(seen, folders, args), "external"
-            found = classification_evaluate.evaluate_external(frame, found.rules)
+            found = decisions.evaluate_external(frame, found.rules)
         about = predictions.describe(work, 1, experiment, seen, protocol, folders)
         content = write_tables(run, folder, found, about, labels["slice"], args.seed)
         draw(run, folder, found, content, seen, labels["image"], folders)
@@ -74,7 +73,7 @@ def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None
 def write_tables(run: Run, folder: Path, found: Evaluation, about: dict, slices: pd.Series, seed: int) -> dict:
     """Write the tables of an evaluation; returns the content of metrics.json."""
     per_patient = classification_tables.patients_table(found, slices)
-    content = classification_evaluate.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
+    content = scores.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
     text = classification_tables.text_report(found, predictions.headline(content))
     run.wrote(
         tables.write_predictions(folder, classification_tables.predictions_table(found)),
@@ -93,7 +92,7 @@ def write_fold(run: Run, fold: Path, found: Evaluation, about: dict, slices: pd.
     of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
     if len(of_fold.test.y):
         per_patient = classification_tables.patients_table(of_fold, slices)
-        content = classification_evaluate.report(of_fold, about, per_patient, bootstrap.RESAMPLES, seed)
+        content = scores.report(of_fold, about, per_patient, bootstrap.RESAMPLES, seed)
         run.wrote(files.write_json(fold / "metrics.json", content))
 
 

@@ -28,7 +28,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
 from hemoct.detection import fusion, networks, predict
 from hemoct.detection.drawing import BoxDrawing
-from hemoct.evaluation import predictions, sheets
+from hemoct.evaluation import predictions, sheets, thresholds
 from hemoct.training import device, fit
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
@@ -74,7 +74,7 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
     with run:
         specs = fusion.read_specs(folders)
         known = predict.look_up(work, paths, specs)
-        threshold, chosen = named_images.threshold(2, experiment, folders, args.threshold, predict.THRESHOLD)
+        threshold, chosen = thresholds.threshold(2, experiment, folders, args.threshold, predict.THRESHOLD)
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), threshold=threshold, seen_in_training=int(known.seen.sum()))
         found = fusion.detect(known.paths, folders, args.batch_size, picked)

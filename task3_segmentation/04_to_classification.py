@@ -20,10 +20,9 @@ from hemoct.base import cli, experiments, files, tables
 from hemoct.base import figure as base_figure
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate
 from hemoct.classification import figures as classification_figures
 from hemoct.classification import tables as classification_tables
-from hemoct.evaluation import bootstrap, predictions
+from hemoct.evaluation import bootstrap, decisions, predictions, scores
 from hemoct.segmentation import slices as segmentation_slices
 
 
@@ -61,14 +60,14 @@ def classify(work: Workspace, experiment: str, args: argparse.Namespace) -> None
     print(shown.to_string(index=False, float_format="{:.4f}".format, na_rep="null"))
 
 
-def write_tables(run: Run, work: Workspace, source: Path, folder: Path, found: evaluate.Evaluation, missing: int,
+def write_tables(run: Run, work: Workspace, source: Path, folder: Path, found: decisions.Evaluation, missing: int,
                  seed: int) -> dict:  # fmt: skip
     """Write metrics.json and the tables of slices; returns the content of metrics.json."""
     slices = tables.read_labels(work, tables.read_dataset(work)).set_index("image_id")["slice"]
     per_patient = classification_tables.patients_table(found, slices)
     told = files.read_json(source / "metrics.json")
     about = {name: told[name] for name in predictions.ABOUT if name in told}
-    content = evaluate.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
+    content = scores.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
     content["notes"] = [*content["notes"], *segmentation_slices.notes(found, missing), *told["notes"]]
     points = classification_tables.operating_points(found, bootstrap.RESAMPLES, seed)
     run.wrote(
@@ -82,7 +81,7 @@ def write_tables(run: Run, work: Workspace, source: Path, folder: Path, found: e
     return content
 
 
-def draw(run: Run, folder: Path, found: evaluate.Evaluation, content: dict) -> None:
+def draw(run: Run, folder: Path, found: decisions.Evaluation, content: dict) -> None:
     """Draw and save the figures."""
     heading = f"from predicted masks: {predictions.headline(content)[0]}"
     figures = {

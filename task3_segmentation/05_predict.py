@@ -36,7 +36,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
 from hemoct.data.named_images import ImageFiles
 from hemoct.detection import predict as detection_predict
-from hemoct.evaluation import external, predictions, sheets
+from hemoct.evaluation import external, predictions, sheets, thresholds
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation import ensemble, mask_files, predict
 from hemoct.segmentation.drawing import MaskDrawing
@@ -84,10 +84,10 @@ def predict_images(
     with run:
         shown = named_images.look_up(work, paths, specs)
         pixel = mask_files.per_pixel(work, shown, args.spacing)
-        level, chosen = named_images.threshold(3, experiment, folders, level_of(args.threshold), LEVELS / 2)
+        level, chosen = thresholds.threshold(3, experiment, folders, level_of(args.threshold), LEVELS / 2)
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), threshold=level, seen_in_training=int(shown.seen.sum()))
-        certain, _ = named_images.threshold(2, of_detector, detectors, None, detection_predict.THRESHOLD)
+        certain, _ = thresholds.threshold(2, of_detector, detectors, None, detection_predict.THRESHOLD)
         places = places_of(shown, detectors, specs, certain, args)
         lesions = places.lesions if places else None
         with files.replacing_folder(out / "masks") as masks:

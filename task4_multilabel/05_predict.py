@@ -35,7 +35,7 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import predict as classification_predict
 from hemoct.data import named_images, named_slices
-from hemoct.evaluation import external, predictions, sheets
+from hemoct.evaluation import external, predictions, sheets, thresholds
 from hemoct.ingest import hounsfield, layouts
 from hemoct.multilabel import cascade_stages, drawing, predict
 from hemoct.multilabel import data as multilabel_data
@@ -81,7 +81,7 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
         slices, problems = named_slices.read_all(found, how, specs[0].image_size)
         shown, slices, copies = predict.known(work, slices, specs)
         classes = specs[0].classes
-        limits, chosen = named_images.thresholds(4, experiment, folders, args.threshold, predict.THRESHOLD, classes)
+        limits, chosen = thresholds.thresholds(4, experiment, folders, args.threshold, predict.THRESHOLD, classes)
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
         probability = predict.probabilities(slices, shown, folders, args.batch_size, picked)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from helpers import simulated_boxes, toy
 from hemoct.base import files, tables
-from hemoct.classification import evaluate, figures
+from hemoct.classification import figures
 from hemoct.detection import data as detection_data
 from hemoct.detection import errors as detection_errors
 from hemoct.detection import evaluate as detection_evaluate
@@ -24,7 +24,7 @@ from hemoct.detection import figures as detection_figures
 from hemoct.detection import scene
 from hemoct.detection import tables as detection_tables
 from hemoct.detection.scene import CORNERS
-from hemoct.evaluation import bootstrap, metrics
+from hemoct.evaluation import bootstrap, metrics, thresholds
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EVALUATE = "task2_detection/04_evaluate.py"
@@ -487,7 +487,7 @@ def test_types_by_hand(tmp_path):
     frame = pd.DataFrame(rows, columns=scene.COLUMNS)
     slices = pd.DataFrame({"image_id": [f"s{n}" for n in range(1, 9)], "slice": pd.array(range(1, 9), dtype="Int64")})
     data = bare(slices)
-    rules = [evaluate.Rule(0, {evaluate.MAX_F1: 0.5}, "told", None, "none")]
+    rules = [thresholds.Rule(0, {thresholds.MAX_F1: 0.5}, "told", None, "none")]
     result = detection_evaluate.evaluate(frame.drop(columns=["fold"]).assign(fold="mean"), data, pd.DataFrame(boxes), rules)
     missed, false = detection_errors.true_boxes(result), detection_errors.false_boxes(result)
     assert missed["found"].tolist() == [True, False, False, False]

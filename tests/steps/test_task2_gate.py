@@ -12,11 +12,11 @@ from helpers import simulated, toy
 from hemoct.base import figure as base_figure
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate, figures
+from hemoct.classification import figures
 from hemoct.data import images, slices, splits
 from hemoct.detection import gate, gate_figures, predictions, scene
 from hemoct.detection.gate import Regions
-from hemoct.evaluation import bootstrap, comparison
+from hemoct.evaluation import bootstrap, comparison, decisions
 
 GATE = "task2_detection/06_gate_classifier.py"
 SMALL = ("--weights", "none", "--backbone", "test_resnet", "--image-size", "32", "--least-side", "8", "--batch-size", "8",
@@ -336,7 +336,7 @@ def test_task_1_refuses_a_gate(work, step, run_step):
 def test_values_are_made_anew_for_the_common_images(work):
     simulated.predict(work, simulated.make(work))
     frame = pd.concat([tables.read_predictions(work.task(1) / "e" / f"fold{fold}") for fold in range(5)])
-    found = evaluate.evaluate(frame.reset_index(drop=True))
+    found = decisions.evaluate(frame.reset_index(drop=True))
     one = comparison.Evaluated("e", {"n": 200}, found)
     common = np.sort(found.test.table.query("fold == 2")["image_id"])
     part = comparison.restricted(one, common, 50, 0)

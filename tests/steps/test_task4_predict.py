@@ -19,9 +19,9 @@ from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate
 from hemoct.data import images, named_images, splits
 from hemoct.data.named_slices import Slice
+from hemoct.evaluation import decisions
 from hemoct.ingest import hounsfield
 from hemoct.ingest.hounsfield import WINDOWS
 from hemoct.multilabel import drawing, networks
@@ -161,8 +161,8 @@ def test_folds_that_could_choose_no_threshold_are_not_averaged(work, predict):
     rows = pd.DataFrame(
         {"image_id": list("ab"), "patient": list("ab"), "fold": 0, "part": "val", "y_SAH": 0, "p_SAH": [0.1, 0.2]}
     )
-    asked = evaluate.Question(["SAH"], "SAH")
-    rule = evaluate.choose(asked, 0, evaluate.scored(rows, asked)[0]).threshold_rule
+    asked = decisions.Question(["SAH"], "SAH")
+    rule = decisions.choose(asked, 0, decisions.scored(rows, asked)[0]).threshold_rule
     metrics = put_thresholds(work, [0.5, 0.04, 0.5], [0.1, 0.08, 0.5], [0.5, 0.12, 0.5])
     content = files.read_json(metrics)
     for fold, labels in enumerate((["IVH", "SAH"], ["SAH"], ["IVH", "SAH"])):

@@ -17,10 +17,10 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from hemoct.base import figure as base_figure
-from hemoct.classification.evaluate import Evaluation
 from hemoct.data import images
 from hemoct.evaluation import comparison as evaluation_comparison
 from hemoct.evaluation import metrics
+from hemoct.evaluation.decisions import Evaluation
 
 BOX_COLOUR = "#ffb000"
 SHEET_COLUMNS = 6

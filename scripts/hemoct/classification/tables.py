@@ -11,8 +11,8 @@ from sklearn.metrics import classification_report
 
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
-from hemoct.classification.evaluate import Evaluation
 from hemoct.evaluation import bootstrap, metrics, predictions
+from hemoct.evaluation.decisions import Evaluation
 
 CALLS = np.array([["TN", "FP"], ["FN", "TP"]])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,6 @@ import pandas as pd
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification.evaluate import FALLBACK
 from hemoct.data import slices as data_slices
 from hemoct.data import splits
 
@@ -84,75 +82,6 @@ def stop_if_taken(out: Path, searched: list[Path], step: str, names: Sequence[st
     taken = [name for name in names if (out / name).exists()]
     if taken and not (out / f"{step}.run.json").exists():
         raise UserError(f"{out / taken[0]} is there and not of this step; give another --out DIR")
-
-
-def threshold(task: int, experiment: Path, folders: list[Path], given: float | None, default: float) -> tuple[float, str]:
-    """The threshold from which on something counts, and in words where it comes from: the mean of those of the evaluation."""
-    if given is not None:
-        return given, "given"
-    found, why = _of_folds(task, experiment, folders)
-    chose = [fold for fold in found if not FALLBACK.fullmatch(fold.get("threshold_rule") or "")]
-    values = [fold["threshold"] for fold in chose if fold["threshold"] is not None]
-    if not values:
-        return default, why
-    return float(np.mean(values)), f"{_joined(len(values))}, chosen on validation"
-
-
-def thresholds(
-    task: int, experiment: Path, folders: list[Path], given: float | None, default: float, labels: list[str]
-) -> tuple[dict[str, float], str]:
-    """As `threshold`, one for each label, of the folds that have chosen it; the `default` where none has. The words say which."""
-    if given is not None:
-        return dict.fromkeys(labels, given), "given"
-    found, why = _of_folds(task, experiment, folders)
-    chosen = {name: [fold for fold in found if _has_chosen(fold, name)] for name in labels}
-    means = {name: float(np.mean([fold["thresholds"][name] for fold in of])) if of else default for name, of in chosen.items()}
-    none = [name for name in labels if not chosen[name]]
-    if len(none) == len(labels):
-        return means, "; ".join(_left_out(found, none)) or why
-    told = ["; ".join(dict.fromkeys(fold["threshold_rules"][name] for name, of in chosen.items() for fold in of))]
-    told += [f"{default:.3g} for {', '.join(none)}, which has none there"] * bool(none)
-    told += [f"{words}, which {'is' if words.endswith('1 fold') else 'are'} left out"
-             for words in _left_out(found, [name for name in labels if chosen[name]])]  # fmt: skip
-    return means, f"{_joined(len(found))}: {'; '.join(told)}"
-
-
-def _has_chosen(fold: dict, label: str) -> bool:
-    return fold["thresholds"].get(label) is not None and not _fallback(fold, label)
-
-
-def _fallback(fold: dict, label: str) -> str:
-    """Why a fold could choose no threshold of a label: `no positive`; "" where it could."""
-    told = FALLBACK.fullmatch(fold["threshold_rules"].get(label) or "")
-    return told[1] if told else ""
-
-
-def _left_out(found: list[dict], labels: list[str]) -> list[str]:
-    """`epidural: no positive in validation of 2 folds`, a line for each label and reason."""
-    lines = []
-    for name in labels:
-        for why, many in Counter(_fallback(fold, name) for fold in found).items():
-            lines += [f"{name}: {why} in validation of {many} fold{'s' * (many > 1)}"] * bool(why)
-    return lines
-
-
-def _joined(folds: int) -> str:
-    return "of the fold" if folds == 1 else f"mean of {folds} folds"
-
-
-def _of_folds(task: int, experiment: Path, folders: list[Path]) -> tuple[list[dict], str]:
-    """What metrics.json says of the folds of these models; and why no threshold is known, where none is."""
-    step, path = experiments.STEPS[task][1], experiment / "metrics.json"
-    if not path.exists():
-        return [], f"not evaluated yet: {step} chooses one on validation"
-    if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
-        return [], f"trained again since the evaluation: {step} chooses one on validation"
-    of_folds = [folder / "predictions.csv" for folder in experiments.folds(experiment, "predictions.csv")]
-    if any(predicted.stat().st_mtime > path.stat().st_mtime for predicted in of_folds):  # an ensemble of other members, say
-        return [], f"predicted again since the evaluation: {step} chooses one on validation"
-    names = {folder.name for folder in folders}  # the members of an ensemble have a folder each
-    found = [fold for fold in files.read_json(path)["folds"] if f"fold{fold['fold']}" in names]
-    return found, f"not chosen by {step}: these folds are not in metrics.json"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From predicted boxes of task 2 to metrics.json: read, checked, one threshold a fold, metrics of slices, boxes and lesions.
 
 A slice's score is the confidence of its best box (0 without one), its truth whether it has a true box. The threshold of a fold
-is that of its slices (hemoct.classification.evaluate), and the same threshold says which boxes count.
+is that of its slices (hemoct.evaluation.decisions), and the same threshold says which boxes count.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import pandas as pd
 from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate as classification_evaluate
-from hemoct.classification.evaluate import MAX_F1, Evaluation, Rule
 from hemoct.detection import lesions, metrics
 from hemoct.detection import scene as detection_scene
 from hemoct.detection.data import BoxData
 from hemoct.detection.metrics import FROC_LEVELS, LOCALISATION_IOUS, Matched
 from hemoct.detection.scene import Scene
-from hemoct.evaluation import bootstrap, external, predictions
+from hemoct.evaluation import bootstrap, decisions, external, predictions, scores, thresholds
 from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.evaluation.decisions import Evaluation
+from hemoct.evaluation.thresholds import MAX_F1, Rule
 
 LABEL = "lesion box"
-ASKED = classification_evaluate.Question([LABEL], LABEL, probability=False)
+ASKED = decisions.Question([LABEL], LABEL, probability=False)
 ANY_BOX = "any box above 0.001"
-FIXED = classification_evaluate.FIXED | {ANY_BOX: 0.001 + 1e-9}
+FIXED = thresholds.FIXED | {ANY_BOX: 0.001 + 1e-9}
 """operating points that nothing is chosen for; ANY_BOX is the rule of the published results"""
 HIT = f"IoU >= {metrics.HIT_IOU}"
 GEOMETRY = ["confidence", *detection_scene.CORNERS]
@@ -157,9 +157,9 @@ def evaluate(frame: pd.DataFrame, data: BoxData, boxes: pd.DataFrame, rules: lis
     whole = detection_scene.scene(frame, boxes, data.classes)
     table = whole.table.assign(**{f"y_{LABEL}": whole.positive.astype(int), f"p_{LABEL}": whole.score})
     if rules is None:
-        slices = classification_evaluate.evaluate(table, ASKED, FIXED)
+        slices = decisions.evaluate(table, ASKED, FIXED)
     else:
-        slices = classification_evaluate.evaluate_external(table, rules, ASKED)
+        slices = decisions.evaluate_external(table, rules, ASKED)
     scene = whole.of((whole.table["part"] == "test").to_numpy())
     tested = set(scene.table["patient"])
     slices = replace(slices, unknown=sum(patient in tested for patient in data.unknown))
@@ -219,19 +219,19 @@ def _of_classes(matched: list[Matched], drawn: list[np.ndarray]) -> dict[str, np
 
 
 def report(found: Detection, about: dict[str, Any], per_patient: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
-    """metrics.json of an evaluation: that of the slices (hemoct.classification.evaluate), with what the boxes add to it."""
-    content = classification_evaluate.report(found.slices, about, per_patient, resamples, seed)
+    """metrics.json of an evaluation: that of the slices (hemoct.evaluation.decisions), with what the boxes add to it."""
+    content = scores.report(found.slices, about, per_patient, resamples, seed)
     table = found.scene.table
     weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
     values, levels = measure(found, evaluation_metrics.ones(len(table)))
     drawn, drawn_levels = measure(found, weights)
-    block, dropped = classification_evaluate.with_intervals(values, drawn)
+    block, dropped = scores.with_intervals(values, drawn)
     content["metrics"] |= block
     content["bootstrap"]["dropped"] |= dropped
 
     def cells(name: str) -> list[dict[str, Any]]:
         columns = zip(levels[name][0], drawn_levels[name].T, strict=True)
-        return [classification_evaluate.entry(value, resampled, "no true box")[0] for value, resampled in columns]
+        return [scores.entry(value, resampled, "no true box")[0] for value, resampled in columns]
 
     content |= {"boxes": _counts(found), "lesions": _lesion_counts(found.per_lesion)}
     content["notes"] += _notes(found)

@@ -14,12 +14,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 from hemoct.base import figure as base_figure
-from hemoct.classification.evaluate import MAX_F1
 from hemoct.data import images
 from hemoct.detection import metrics
 from hemoct.detection.evaluate import Detection
 from hemoct.detection.metrics import FROC_LEVELS, Matched
 from hemoct.evaluation import overlays
+from hemoct.evaluation.thresholds import MAX_F1
 
 LOWEST = 0.001  # confidence below which no box is kept
 GRID = np.linspace(0, 1, 501)

@@ -19,15 +19,14 @@ from PIL import Image
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate
 from hemoct.classification import tables as classification_tables
-from hemoct.classification.evaluate import Evaluation
 from hemoct.data import images
 from hemoct.data.slices import SliceData
 from hemoct.detection import predictions, scene
-from hemoct.evaluation import comparison
+from hemoct.evaluation import comparison, decisions, scores
 from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.evaluation.comparison import Evaluated
+from hemoct.evaluation.decisions import Evaluation
 
 
 @dataclass(frozen=True)
@@ -134,12 +133,12 @@ def detector_alone(frame: pd.DataFrame, confidence: pd.Series) -> Evaluation | N
 
     `confidence` by (image_id, fold). None for several classes: one number does not choose among them.
     """
-    asked = replace(evaluate.question(evaluation_predictions.label_columns(frame)), probability=False)
+    asked = replace(decisions.question_of(evaluation_predictions.label_columns(frame)), probability=False)
     if asked.positive is None:
         return None
     score = confidence.reindex(pd.MultiIndex.from_frame(frame[["image_id", "fold"]])).to_numpy()
     found = {f"p_{label}": score if label == asked.positive else 1 - score for label in asked.labels}
-    return evaluate.evaluate(frame.assign(**found), asked)
+    return decisions.evaluate(frame.assign(**found), asked)
 
 
 def classifier_folder(work: Workspace, experiment: str) -> Path:
@@ -191,11 +190,11 @@ def measure(
     `frame`: the gate's predictions of all folds; `squares`: see squares_of; `about`: what metrics.json says first; `slices`:
     slice number by image_id.
     """
-    found = evaluate.evaluate(frame)
+    found = decisions.evaluate(frame)
     test = found.test.table
     confidence = squares["confidence"].reindex(pd.MultiIndex.from_frame(test[["image_id", "fold"]]))
     about = about | {"test_slices_without_box": int((confidence == 0).sum())}
-    content = evaluate.report(found, about, classification_tables.patients_table(found, slices), resamples, seed)
+    content = scores.report(found, about, classification_tables.patients_table(found, slices), resamples, seed)
     alone = detector_alone(frame, squares["confidence"])
     listed, facts = _beside(Evaluated("gate", content, found), alone, whole, resamples, seed)
     return Compared(content, found, alone, comparison.table(listed, resamples, seed), facts)

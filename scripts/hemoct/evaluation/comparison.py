@@ -13,9 +13,8 @@ import pandas as pd
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate
-from hemoct.classification.evaluate import MAX_F1, Rule
-from hemoct.evaluation import bootstrap, metrics, predictions
+from hemoct.evaluation import bootstrap, decisions, metrics, predictions, scores
+from hemoct.evaluation.thresholds import MAX_F1, Rule
 
 LOWER = re.compile(r"(hamming|rsna_logloss|hd95|volume_error|brier|ece)(_.*)?")
 """metrics of which less is better"""
@@ -60,7 +59,7 @@ class Evaluated:
 
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Each metric for weights (R, n) of the images: (R,)."""
-        return evaluate.measure(self.found, weights)
+        return scores.measure(self.found, weights)
 
     def at(self, common: np.ndarray) -> Evaluated:
         """The same on the images `common` (image_ids, each of them tested), in their order."""
@@ -82,7 +81,7 @@ def read(work: Workspace, experiment: str, folder: Path | None = None) -> Evalua
         Rule(fold["fold"], {MAX_F1: fold["threshold"]}, fold["threshold_rule"], fold["temperature"], fold["temperature_rule"])
         for fold in content["folds"]
     ]
-    found = evaluate.applied(frame, rules)
+    found = decisions.applied(frame, rules)
     if len(found.test.y) != content["n"]:
         raise UserError(f"{work.show(folder)}: predictions.csv does not belong to metrics.json; run: python {made_by}")
     return Evaluated(experiment, content, found)
@@ -148,7 +147,7 @@ def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) ->
     patients, folds = (one.table[name].to_numpy() for name in ("patient", "fold"))
     found = replace(one.found, rules=[rule for rule in one.found.rules if rule.fold in folds])
     weights = bootstrap.weights(patients, folds, resamples, seed)
-    block, _ = evaluate.with_intervals(evaluate.measure(found, metrics.ones(len(common))), evaluate.measure(found, weights))
+    block, _ = scores.with_intervals(scores.measure(found, metrics.ones(len(common))), scores.measure(found, weights))
     return Evaluated(one.name, one.content | {"n": len(common), "patients": len(set(patients)), "metrics": block}, found)
 
 

@@ -20,10 +20,10 @@ import pandas as pd
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate as classification_evaluate
-from hemoct.classification.evaluate import MAX_F1, Evaluation, Question, Rule, Scored
 from hemoct.data.slices import ANY
-from hemoct.evaluation import bootstrap, metrics, predictions
+from hemoct.evaluation import bootstrap, decisions, metrics, predictions
+from hemoct.evaluation.decisions import Evaluation, Question, Scored
+from hemoct.evaluation.thresholds import MAX_F1, Rule
 from hemoct.multilabel import cascade_stages, evaluate
 from hemoct.multilabel.cascade_stages import Stages
 
@@ -134,8 +134,8 @@ def choose(asked: str, fold: int, frame: pd.DataFrame, answer: pd.DataFrame, how
     """The threshold of stage 1 for one fold from its validation images; 0.5 where max F1 finds a single class."""
     columns = {f"{sort}_{asked}": answer[sort] for sort in "yp"}
     question = Question([asked], asked)
-    val, _ = classification_evaluate.scored(frame[tables.PREDICTION_COLUMNS].assign(**columns), question)
-    chosen = classification_evaluate.choose(question, fold, val)
+    val, _ = decisions.scored(frame[tables.PREDICTION_COLUMNS].assign(**columns), question)
+    chosen = decisions.choose(question, fold, val)
     if how == MAX:
         return chosen
     share = 0.5 if how == MEDIAN else int(how[1:]) / 100

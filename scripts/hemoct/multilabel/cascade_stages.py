@@ -12,11 +12,10 @@ import pandas as pd
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate
-from hemoct.classification.evaluate import Question
 from hemoct.data import slices
 from hemoct.data.slices import ANY
-from hemoct.evaluation import predictions
+from hemoct.evaluation import decisions, predictions
+from hemoct.evaluation.decisions import Question
 
 STEP = "task4_multilabel/04_cascade.py"
 
@@ -124,7 +123,7 @@ def answers(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol: str)
         return ANY, pd.DataFrame({"y": frame[f"y_{ANY}"].astype(float), "p": frame[f"p_{ANY}"]})
     found, other = predictions.joined(work, 1, stages.binary, lambda folder: _binary_fold(work, folder))
     _stop_if_other_protocol(stages.binary, other, stages.types, protocol)
-    asked = evaluate.question(predictions.label_columns(found))
+    asked = decisions.question_of(predictions.label_columns(found))
     if asked.positive is None:
         raise UserError(f"{stages.binary} chooses among {len(asked.labels)} classes; name a binary experiment with --binary")
     _stop_if_another_question(work, stages, asked, frame)

@@ -11,10 +11,10 @@ import pandas as pd
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate as classification_evaluate
-from hemoct.classification.evaluate import MAX_F1, Evaluation, Question, Rule
-from hemoct.evaluation import bootstrap, comparison_step, metrics, predictions
+from hemoct.evaluation import bootstrap, comparison_step, decisions, metrics, predictions, scores
 from hemoct.evaluation.comparison import Evaluated
+from hemoct.evaluation.decisions import Evaluation, Question
+from hemoct.evaluation.thresholds import MAX_F1, Rule
 from hemoct.multilabel import evaluate, pooling
 from hemoct.multilabel.evaluate import MultiLabel
 
@@ -64,9 +64,7 @@ class Labelled(Evaluated):
         found = replace(self.found, truth=self.found.truth[:, places], p=self.found.p[:, places], of_label=of_label)
         patients, folds = (self.table[name].to_numpy() for name in ("patient", "fold"))
         weights = bootstrap.weights(patients, folds, resamples, seed)
-        block, _ = classification_evaluate.with_intervals(
-            evaluate.measure(found, metrics.ones(len(folds))), evaluate.measure(found, weights)
-        )
+        block, _ = scores.with_intervals(evaluate.measure(found, metrics.ones(len(folds))), evaluate.measure(found, weights))
         return replace(self, found=found, content=self.content | {"labels": labels, "metrics": block})
 
 
@@ -110,7 +108,7 @@ def applied(frame: pd.DataFrame, content: dict) -> MultiLabel:
             for fold in content["folds"]
         ]
         asked = Question([name], name)
-        test, are_known = classification_evaluate.scored(frame, asked)
+        test, are_known = decisions.scored(frame, asked)
         of_label[name] = Evaluation(asked, test, rules, unknown=int((~are_known).sum()))
     values = {sort: frame[[f"{sort}_{name}" for name in labels]].to_numpy(dtype=float) for sort in "yp"}
     return MultiLabel(frame[tables.PREDICTION_COLUMNS], values["y"], values["p"], of_label)

@@ -19,11 +19,11 @@ import pandas as pd
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate as classification_evaluate
-from hemoct.classification.evaluate import Evaluation, Question, Rule
 from hemoct.data import slices
 from hemoct.data.slices import ANY
-from hemoct.evaluation import bootstrap, external, metrics, predictions
+from hemoct.evaluation import bootstrap, decisions, external, metrics, predictions, scores
+from hemoct.evaluation.decisions import Evaluation, Question
+from hemoct.evaluation.thresholds import Rule
 from hemoct.multilabel import cascade_stages, data, working_set
 
 VAL = "val"
@@ -180,11 +180,11 @@ def evaluate(frame: pd.DataFrame, threshold_from: str = VAL, training: pd.DataFr
     of_label = {}
     for name in labels:
         asked = Question([name], name)
-        val, _ = classification_evaluate.scored(frame[frame["part"] == VAL], asked)
-        rules = [classification_evaluate.choose(asked, fold, val.of((val.table["fold"] == fold).to_numpy())) for fold in folds]
+        val, _ = decisions.scored(frame[frame["part"] == VAL], asked)
+        rules = [decisions.choose(asked, fold, val.of((val.table["fold"] == fold).to_numpy())) for fold in folds]
         if threshold_from != VAL:
             rules = [_at_quantile(rule, training, name, quantile(threshold_from)) for rule in rules]
-        found, known = classification_evaluate.scored(test, asked)
+        found, known = decisions.scored(test, asked)
         of_label[name] = Evaluation(asked, found, rules, unknown=int((~known).sum()))
     values = {kind: test[[f"{kind}_{name}" for name in labels]].to_numpy(dtype=float) for kind in "yp"}
     return MultiLabel(test[tables.PREDICTION_COLUMNS], values["y"], values["p"], of_label)
@@ -198,8 +198,7 @@ def evaluate_external(frame: pd.DataFrame, own: MultiLabel) -> MultiLabel:
     labels = predictions.label_columns(frame)
     frame = frame.assign(fold="mean", part="test").reset_index(drop=True)
     of_label = {
-        name: classification_evaluate.evaluate_external(frame, own.of_label[name].rules, own.of_label[name].question)
-        for name in labels
+        name: decisions.evaluate_external(frame, own.of_label[name].rules, own.of_label[name].question) for name in labels
     }
     values = {kind: frame[[f"{kind}_{name}" for name in labels]].to_numpy(dtype=float) for kind in "yp"}
     return MultiLabel(frame[tables.PREDICTION_COLUMNS], values["y"], values["p"], of_label)
@@ -208,7 +207,7 @@ def evaluate_external(frame: pd.DataFrame, own: MultiLabel) -> MultiLabel:
 def _at_quantile(rule: Rule, training: pd.DataFrame, label: str, share: float) -> Rule:
     of_fold = training.loc[training["fold"] == rule.fold, f"p_{label}"]
     name = f"{share:.0%} quantile of training probabilities"
-    return replace(rule, points=rule.points | {name: float(of_fold.quantile(share))}, threshold_rule=name, decides=name)
+    return replace(rule, points=rule.points | {name: float(of_fold.quantile(share))}, threshold_rule=name, decides=name, lacks="")
 
 
 # ---- metrics
@@ -225,7 +224,7 @@ def measure(found: MultiLabel, weights: np.ndarray) -> dict[str, np.ndarray]:
     for place, (name, one) in enumerate(found.of_label.items()):
         of_known = weights if found.known[:, place].all() else weights[:, found.known[:, place]]
         matrices.append(metrics.confusion(one.test.y, one.decision, of_known))
-        of_labels |= {f"{key}_{name}": values for key, values in classification_evaluate.measure(one, of_known).items()}
+        of_labels |= {f"{key}_{name}": values for key, values in scores.measure(one, of_known).items()}
     pooled = np.sum(matrices, axis=0)
     wrong = pooled[:, 0, 1] + pooled[:, 1, 0]
     return {
@@ -269,7 +268,7 @@ def report(found: MultiLabel, about: dict[str, Any], resamples: int, seed: int) 
     """metrics.json of an evaluation. `about` comes first in it: data set, experiment, protocol ..."""
     patients, folds = (found.table[name].to_numpy() for name in ("patient", "fold"))
     weights = bootstrap.weights(patients, folds, resamples, seed)
-    block, dropped = classification_evaluate.with_intervals(measure(found, metrics.ones(len(folds))), measure(found, weights))
+    block, dropped = scores.with_intervals(measure(found, metrics.ones(len(folds))), measure(found, weights))
     rules = {name: {rule.fold: rule for rule in one.rules} for name, one in found.of_label.items()}
     drawn = "patients within folds" if bootstrap.within_folds(patients, folds) else "patients over all folds at once"
     return {
@@ -300,6 +299,7 @@ def _fold_record(fold: int, rules: dict[str, dict[int, Rule]], n: int) -> dict[s
         "fold": fold,
         "thresholds": {name: rule.points[rule.decides] for name, rule in of_fold.items()},
         "threshold_rules": {name: rule.threshold_rule for name, rule in of_fold.items()},
+        "lacks": {name: rule.lacks for name, rule in of_fold.items() if rule.lacks},
         "temperatures": {name: rule.temperature for name, rule in of_fold.items()},
         "n": n,
     }

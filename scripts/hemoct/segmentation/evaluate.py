@@ -16,10 +16,10 @@ import pandas as pd
 from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate as classification_evaluate
-from hemoct.classification.evaluate import Question
-from hemoct.data import named_images, slices, volumes
+from hemoct.data import slices, volumes
+from hemoct.evaluation import decisions, thresholds
 from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.evaluation.decisions import Question
 from hemoct.segmentation import metrics, predictions
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import Histograms
@@ -122,7 +122,7 @@ def evaluate_external(work: Workspace, folder: Path, frame: pd.DataFrame, data: 
 
 def frozen(work: Workspace, experiment: str, models: list[Path]) -> Rule:
     """The mean of the folds' thresholds, for other data. `models`: the fold folders with best.pt. Stops where none was chosen."""
-    level, chosen = named_images.threshold(3, work.task(3) / experiment, models, None, np.nan)
+    level, chosen = thresholds.threshold(3, work.task(3) / experiment, models, None, np.nan)
     if np.isnan(level):
         raise UserError(
             f"{experiment} has no threshold to freeze ({chosen}); run: python {experiments.evaluate_step(3)} "
@@ -158,7 +158,7 @@ def _about(work: Workspace, data: MaskData) -> tuple[Question | None, pd.DataFra
 def _labels(work: Workspace, data: MaskData) -> tuple[Question | None, np.ndarray]:
     """The label that says whether a slice is positive, and its values, float64 (n,); NaN where unknown."""
     dataset = tables.read_dataset(work)
-    label = classification_evaluate.question(dataset.labels).positive if dataset.exclusive else None
+    label = decisions.question_of(dataset.labels).positive if dataset.exclusive else None
     names, values = slices.choose_targets(data.table, dataset, label)
     if len(names) > 1:  # one of several classes: none of them is the positive one
         return None, np.full(len(values), np.nan)

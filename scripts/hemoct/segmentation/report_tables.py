@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import label_meaning
-from hemoct.classification import evaluate
-from hemoct.evaluation import bootstrap, metrics
+from hemoct.evaluation import bootstrap, metrics, scores
 from hemoct.segmentation import predictions
 from hemoct.segmentation.evaluate import CALLS, OF_SLICES, Patients, Rule, Segmentation, known_labels, measure
 
@@ -64,7 +63,7 @@ def report(found: Segmentation, about: dict[str, Any], resamples: int, seed: int
     values, drawn = measure(found, metrics.ones(len(folds))), measure(found, weights)
     block, dropped = {}, {}
     for name, value in values.items():
-        block[name], dropped[name] = evaluate.entry(value[0], drawn[name], _reason(found, name))
+        block[name], dropped[name] = scores.entry(value[0], drawn[name], _reason(found, name))
     within = "patients within folds" if bootstrap.within_folds(found.patients, folds) else "patients over all folds at once"
     known, y = known_labels(found)
     return {
@@ -92,7 +91,7 @@ def _reason(found: Segmentation, name: str) -> str:
     """Why a metric can be undefined."""
     if name in REASONS:
         return REASONS[name]
-    return evaluate.reason(name.removeprefix("slice_")) if known_labels(found)[0].any() else NO_LABEL
+    return scores.reason(name.removeprefix("slice_")) if known_labels(found)[0].any() else NO_LABEL
 
 
 def _rule_record(rule: Rule, n: int) -> dict[str, Any]:

@@ -15,10 +15,10 @@ import pandas as pd
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate as classification_evaluate
-from hemoct.classification.evaluate import MAX_F1, Evaluation, Question, Rule
 from hemoct.data import slices
-from hemoct.evaluation import bootstrap, metrics
+from hemoct.evaluation import bootstrap, decisions, metrics, predictions
+from hemoct.evaluation.decisions import Evaluation, Question
+from hemoct.evaluation.thresholds import MAX_F1, Rule
 
 ANY_PIXEL = "any pixel"
 CEILING = "true masks, any pixel (ceiling)"
@@ -46,8 +46,8 @@ def read(work: Workspace, folder: Path) -> tuple[pd.DataFrame, int]:
 
 def evaluate(frame: pd.DataFrame) -> Evaluation:
     """A slice is positive from N predicted pixels on, N by the best F1 on validation; as a second rule, from one pixel on."""
-    label = classification_evaluate.label_columns(frame)[0]
-    return classification_evaluate.evaluate(frame, Question([label], label, probability=False), {ANY_PIXEL: 1.0})
+    label = predictions.label_columns(frame)[0]
+    return decisions.evaluate(frame, Question([label], label, probability=False), {ANY_PIXEL: 1.0})
 
 
 def ceiling(found: Evaluation, frame: pd.DataFrame) -> Evaluation:
