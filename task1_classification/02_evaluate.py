@@ -27,8 +27,10 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import figures as classification_figures
 from hemoct.classification import tables as classification_tables
-from hemoct.evaluation import bootstrap, decisions, predictions, scores
+from hemoct.evaluation import bootstrap, decisions, external, predictions, scores
+from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.evaluation.decisions import Evaluation
+from hemoct.training import histories
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 WORST = 12  # mistakes of each kind on the contact sheet
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 1, experiment)
-    seen, folder = predictions.place(work, 1, experiment, args)
+    seen, folder = external.place(work, 1, experiment, args)
     run = Run(
         __file__, args, folder, [*predictions.sources(folders), work.work / "splits.csv", *(seen.work / name for name in TABLES)]
     )
@@ -62,7 +64,7 @@ def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None
         if args.on:
             frame, protocol = predictions.read_external(seen, folders, args), "external"
             found = decisions.evaluate_external(frame, found.rules)
-        about = predictions.describe(work, 1, experiment, seen, protocol, folders)
+        about = evaluation_protocol.describe(work, 1, experiment, seen, protocol, folders)
         content = write_tables(run, folder, found, about, labels["slice"], args.seed)
         draw(run, folder, found, content, seen, labels["image"], folders)
         for fold in folders if folder == folders[0].parent else []:
@@ -74,7 +76,7 @@ def write_tables(run: Run, folder: Path, found: Evaluation, about: dict, slices:
     """Write the tables of an evaluation; returns the content of metrics.json."""
     per_patient = classification_tables.patients_table(found, slices)
     content = scores.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
-    text = classification_tables.text_report(found, predictions.headline(content))
+    text = classification_tables.text_report(found, evaluation_protocol.headline(content))
     run.wrote(
         tables.write_predictions(folder, classification_tables.predictions_table(found)),
         tables.write_csv(folder / "per_patient.csv", per_patient),
@@ -99,12 +101,12 @@ def write_fold(run: Run, fold: Path, found: Evaluation, about: dict, slices: pd.
 def draw(run: Run, folder: Path, found: Evaluation, content: dict, seen: Workspace, files_of: pd.Series,
          folders: list[Path]) -> None:  # fmt: skip
     """Draw and save every figure that is not empty."""
-    heading = predictions.headline(content)[0]
+    heading = evaluation_protocol.headline(content)[0]
     with_labels = "; ".join(filter(None, [heading, content["labels_mean"]]))
     worst, boxes = classification_tables.worst(found, WORST), tables.read_boxes(seen)
     figures = {
         "confusion_matrix": classification_figures.confusion(found, heading),
-        "loss_curves": classification_figures.losses(predictions.histories(folders), heading),
+        "loss_curves": classification_figures.losses(histories.read_histories(folders), heading),
         "roc": classification_figures.roc(found, content, heading),
         "pr": classification_figures.precision_recall(found, content, heading),
         "calibration": classification_figures.calibration(found, content, heading),

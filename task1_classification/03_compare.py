@@ -14,12 +14,12 @@ Next    python scripts/90_make_report.py
 from __future__ import annotations
 
 from hemoct.base import cli
-from hemoct.classification import figures
 from hemoct.evaluation import comparison, comparison_step
+from hemoct.evaluation import figures as evaluation_figures
 
 KIND = comparison_step.Kind(
     task=1, read=comparison.read, needed=("metrics.json", "predictions.csv"), compared=comparison.METRICS,
-    shares=figures.MEASURED,
+    shares=evaluation_figures.MEASURED,
 )  # fmt: skip
 
 

@@ -39,7 +39,8 @@ from hemoct.detection import figures as detection_figures
 from hemoct.detection import tables as detection_tables
 from hemoct.detection.data import BoxData
 from hemoct.detection.evaluate import Detection
-from hemoct.evaluation import bootstrap, predictions
+from hemoct.evaluation import bootstrap, external, predictions
+from hemoct.evaluation import protocol as evaluation_protocol
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 PREDICTED = ("predictions.csv", "model.json")
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 2, experiment)
-    seen, folder = predictions.place(work, 2, experiment, args)
+    seen, folder = external.place(work, 2, experiment, args)
     inputs = [fold / name for fold in folders for name in PREDICTED]
     inputs += [work.work / "splits.csv", *(seen.work / name for name in TABLES)]
     if args.on:
@@ -74,7 +75,7 @@ def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None
             data, protocol = detection_data.load(seen, args.limit_patients, split=False), "external"
             frame = detection_evaluate.read_external(work, experiment, seen, data)
             found = detection_evaluate.evaluate(frame, data, tables.read_boxes(seen), found.slices.rules)
-        about = predictions.describe(work, 2, experiment, seen, protocol, folders)
+        about = evaluation_protocol.describe(work, 2, experiment, seen, protocol, folders)
         test = frame[frame["part"] == "test"].sort_values("image_id", kind="stable")
         if not args.on or args.limit_patients:  # else they stand there already, as they were read
             run.wrote(tables.write_predictions(folder, test))
@@ -90,7 +91,7 @@ def write_tables(run: Run, folder: Path, found: Detection, about: dict, test: pd
     """Write the tables of an evaluation; returns the content of metrics.json."""
     per_patient = classification_tables.patients_table(found.slices, found.numbers)
     content = detection_evaluate.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
-    text = [*predictions.headline(content), *detection_tables.report_lines(content)]
+    text = [*evaluation_protocol.headline(content), *detection_tables.report_lines(content)]
     tabled = {
         "per_patient": per_patient,
         "per_lesion": found.per_lesion,
@@ -130,7 +131,7 @@ def image_files(found: Detection, seen: Workspace, data: BoxData) -> list[Path]:
 
 def draw(run: Run, folder: Path, found: Detection, content: dict, hard: dict, seen: Workspace, data: BoxData) -> None:
     """Draw and save every figure that is not empty."""
-    heading = predictions.headline(content)[0]
+    heading = evaluation_protocol.headline(content)[0]
     of_boxes = "; ".join(
         filter(None, [heading, f"box = {label_meaning.BOX[data.layout]}" if data.layout in label_meaning.BOX else None])
     )

@@ -28,7 +28,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
 from hemoct.detection import fusion, networks, predict
 from hemoct.detection.drawing import BoxDrawing
-from hemoct.evaluation import predictions, sheets, thresholds
+from hemoct.evaluation import external, sheets, thresholds
 from hemoct.training import device, fit
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     work = Workspace.of(args)
     folders = predict.models(work, args.experiment, args.fold, args.fuse or bool(args.on))
     if args.on:
-        predict_other(work, predictions.other(work, args.on), folders, args)
+        predict_other(work, external.other(work, args.on), folders, args)
     else:
         predict_images(work, folders, args)
 

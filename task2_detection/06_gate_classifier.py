@@ -27,13 +27,14 @@ import torch
 from hemoct.base import cli, experiments, figure, files, tables
 from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
-from hemoct.classification import figures, predict, train
+from hemoct.classification import predict, train
 from hemoct.classification import tables as classification_tables
 from hemoct.data import slices as data_slices
 from hemoct.data.slices import SliceData
 from hemoct.detection import gate, gate_figures, networks, predictions
 from hemoct.evaluation import bootstrap
-from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation import figures as evaluation_figures
+from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.training import augment, device, fit
 from hemoct.training import networks as training_networks
@@ -124,7 +125,7 @@ def compare(work: Workspace, args: argparse.Namespace, protocol: str, data: Slic
     with run:
         frame = pd.concat([tables.read_predictions(path) for path in folds], ignore_index=True)
         squares = gate.squares_of(work, detector, data, args.margin, args.least_side)
-        about = evaluation_predictions.describe(work, 2, f"{args.experiment}/{args.name}", work, protocol, detector)
+        about = evaluation_protocol.describe(work, 2, f"{args.experiment}/{args.name}", work, protocol, detector)
         about |= gate.describe(args.experiment, args.margin, args.least_side)
         slices = data.table.set_index("image_id")["slice"]
         found = gate.measure(frame, squares, whole, about, slices, bootstrap.RESAMPLES, args.seed)
@@ -134,7 +135,7 @@ def compare(work: Workspace, args: argparse.Namespace, protocol: str, data: Slic
             files.write_json(place / "metrics.json", found.content),
             tables.write_csv(place / "gate_comparison.csv", found.table),
             files.write_text(place / "gate_comparison.md", gate.text(found)),
-            figure.save(figures.comparison(found.table, heading), place / "gate_comparison.png"),
+            figure.save(evaluation_figures.side_by_side(found.table, heading), place / "gate_comparison.png"),
         )
         shown = gate_figures.regions(work, data, found, squares, SHOWN)
         run.wrote(*([figure.save(shown, place / "gate_regions.png")] if shown else []))

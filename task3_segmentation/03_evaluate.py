@@ -30,12 +30,14 @@ from hemoct.base.workspace import Workspace
 from hemoct.classification import tables as classification_tables
 from hemoct.evaluation import bootstrap, external
 from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation import ensemble, predictions, report_tables
 from hemoct.segmentation import evaluate as segmentation_evaluate
 from hemoct.segmentation import figures as segmentation_figures
 from hemoct.segmentation import tables as segmentation_tables
 from hemoct.segmentation.evaluate import Segmentation
+from hemoct.training import histories as training_histories
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 OF_FOLD = (*predictions.NEEDED, "history.csv")
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = evaluation_predictions.fold_folders(work, 3, experiment)
-    seen, folder = evaluation_predictions.place(work, 3, experiment, args)
+    seen, folder = external.place(work, 3, experiment, args)
     inputs = [fold / name for fold in folders for name in OF_FOLD] + [work.work / name for name in TABLES]
     inputs.append(seen.raw)  # a mask that was mended changes no table
     if args.on:
@@ -82,13 +84,13 @@ def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None
             frame, protocol = predictions.read(work, experiment, data)
             found = segmentation_evaluate.evaluate(work, experiment, frame, data)
             places = {int(fold.name.removeprefix("fold")): fold for fold in folders}
-        about = evaluation_predictions.describe(work, 3, experiment, seen, protocol, folders)
+        about = evaluation_protocol.describe(work, 3, experiment, seen, protocol, folders)
         about = report_tables.describe(about, told, data.layout)
         content = report_tables.report(found, about, bootstrap.RESAMPLES, args.seed)
         chosen = segmentation_evaluate.examples(found, EXAMPLES)
         shown = predictions.with_images(seen, data, places, chosen)
         cases = list(zip(chosen.itertuples(), shown, strict=True))
-        histories = {} if args.on else evaluation_predictions.histories(folders, HISTORY)
+        histories = {} if args.on else training_histories.read_histories(folders, HISTORY)
         write_tables(run, folder, found, content)
         draw(run, folder, found, content, histories, cases)
         for fold in folders if folder == folders[0].parent else []:
@@ -116,7 +118,7 @@ def write_tables(run: Run, folder: Path, found: Segmentation, content: dict) -> 
 
 def draw(run: Run, folder: Path, found: Segmentation, content: dict, histories: dict, cases: list) -> None:
     """Draw and save every figure that is not empty."""
-    heading = "; ".join(filter(None, [evaluation_predictions.headline(content)[0], content["labels_mean"]]))
+    heading = "; ".join(filter(None, [evaluation_protocol.headline(content)[0], content["labels_mean"]]))
     figures = {
         "confusion_matrix": segmentation_figures.confusion(content, heading),
         "dice_and_size": segmentation_figures.dice_and_size(found, heading),

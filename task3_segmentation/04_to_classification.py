@@ -22,7 +22,7 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import figures as classification_figures
 from hemoct.classification import tables as classification_tables
-from hemoct.evaluation import bootstrap, decisions, predictions, scores
+from hemoct.evaluation import bootstrap, decisions, protocol, scores
 from hemoct.segmentation import slices as segmentation_slices
 
 
@@ -56,7 +56,7 @@ def classify(work: Workspace, experiment: str, args: argparse.Namespace) -> None
         draw(run, folder, found, content)
         run.wrote(tables.write_csv(folder / "slice_comparison.csv", compared))
     shown = compared[["rule", "n", "tp", "fp", "fn", "tn", "accuracy", "precision", "recall", "specificity", "f1"]]
-    print(f"{work.show(folder)}: " + "\n  ".join(predictions.headline(content)))
+    print(f"{work.show(folder)}: " + "\n  ".join(protocol.headline(content)))
     print(shown.to_string(index=False, float_format="{:.4f}".format, na_rep="null"))
 
 
@@ -66,14 +66,14 @@ def write_tables(run: Run, work: Workspace, source: Path, folder: Path, found: d
     slices = tables.read_labels(work, tables.read_dataset(work)).set_index("image_id")["slice"]
     per_patient = classification_tables.patients_table(found, slices)
     told = files.read_json(source / "metrics.json")
-    about = {name: told[name] for name in predictions.ABOUT if name in told}
+    about = {name: told[name] for name in protocol.ABOUT if name in told}
     content = scores.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
     content["notes"] = [*content["notes"], *segmentation_slices.notes(found, missing), *told["notes"]]
     points = classification_tables.operating_points(found, bootstrap.RESAMPLES, seed)
     run.wrote(
         files.write_json(folder / "metrics.json", content),
         files.write_text(folder / "classification_report.txt",
-                         classification_tables.text_report(found, predictions.headline(content))),
+                         classification_tables.text_report(found, protocol.headline(content))),
         tables.write_csv(folder / "classification_summary.csv", classification_tables.calls(found)),
         tables.write_csv(folder / "operating_points.csv", points),
         tables.write_csv(folder / "per_patient.csv", per_patient),
@@ -83,7 +83,7 @@ def write_tables(run: Run, work: Workspace, source: Path, folder: Path, found: d
 
 def draw(run: Run, folder: Path, found: decisions.Evaluation, content: dict) -> None:
     """Draw and save the figures."""
-    heading = f"from predicted masks: {predictions.headline(content)[0]}"
+    heading = f"from predicted masks: {protocol.headline(content)[0]}"
     figures = {
         "confusion_matrix": classification_figures.confusion(found, heading),
         "roc": classification_figures.roc(found, content, heading),

@@ -36,7 +36,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
 from hemoct.data.named_images import ImageFiles
 from hemoct.detection import predict as detection_predict
-from hemoct.evaluation import external, predictions, sheets, thresholds
+from hemoct.evaluation import external, sheets, thresholds
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation import ensemble, mask_files, predict
 from hemoct.segmentation.drawing import MaskDrawing
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     alone = specs[0].region == "slice" or args.boxes_from is not None
     detectors = [] if alone else predict.detector_folders(work, folders, specs)
     if args.on:
-        predict_other(work, predictions.other(work, args.on), folders, detectors, specs, args)
+        predict_other(work, external.other(work, args.on), folders, detectors, specs, args)
     else:
         predict_images(work, folders, detectors, specs, args)
 

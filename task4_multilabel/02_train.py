@@ -26,11 +26,10 @@ from hemoct.base import cli, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
-from hemoct.classification import predict
 from hemoct.data import slices
 from hemoct.multilabel import data as multilabel_data
 from hemoct.multilabel import networks, train, working_set
-from hemoct.training import augment, device
+from hemoct.training import augment, device, inference
 from hemoct.training import fit as training_fit
 from hemoct.training import networks as training_networks
 from hemoct.training.batches import Stacks, Store
@@ -134,7 +133,7 @@ def train_fold(
     print(f"  best epoch {fit.best_epoch}")
 
     training_networks.load_trained(model, folder, args.backbone)
-    frame = predict.predict_slices(model, spec, data, source, part, np.arange(len(part)), 4 * args.batch_size)
+    frame = inference.predict_slices(model, spec, data, source, part, np.arange(len(part)), 4 * args.batch_size)
     is_train = frame["part"] == "train"
     return [
         *(folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")),

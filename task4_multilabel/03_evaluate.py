@@ -28,11 +28,13 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import figures as classification_figures
 from hemoct.evaluation import bootstrap, external, predictions
+from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.multilabel import cascade_stages, diagnosis, working_set
 from hemoct.multilabel import evaluate as multilabel_evaluate
 from hemoct.multilabel import figures as multilabel_figures
 from hemoct.multilabel import tables as multilabel_tables
 from hemoct.multilabel.evaluate import MultiLabel
+from hemoct.training import histories as training_histories
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 4, experiment)
-    seen, folder = predictions.place(work, 4, experiment, args)
+    seen, folder = external.place(work, 4, experiment, args)
     made_from = [
         fold / name for fold in folders for name in ("predictions.csv", "train_predictions.csv", "history.csv", "model.json")
     ]
@@ -72,8 +74,8 @@ def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None
             frame = multilabel_evaluate.read_external(work, experiment, seen, found.labels, args.limit_patients, models)
             protocol = "external"
             found = multilabel_evaluate.evaluate_external(frame, found)
-        about = predictions.describe(work, 4, experiment, seen, protocol, folders)
-        histories = {} if args.on else predictions.histories(folders)
+        about = evaluation_protocol.describe(work, 4, experiment, seen, protocol, folders)
+        histories = {} if args.on else training_histories.read_histories(folders)
         if not args.on or args.limit_patients:  # else they stand there already, as they were read
             run.wrote(tables.write_predictions(folder, multilabel_tables.predictions_table(found)))
         content = write_tables(run, folder, found, about, args.seed)
@@ -83,7 +85,7 @@ def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None
             write_fold(run, fold, found, about, args.seed)
         draw(run, folder, found, content, histories)
     table = tables.read_csv(folder / "per_label.csv", ["label"])
-    print(multilabel_tables.summary(content, table, predictions.headline(content), work.show(folder)))
+    print(multilabel_tables.summary(content, table, evaluation_protocol.headline(content), work.show(folder)))
     if not args.on:
         diagnosed = files.read_json(folder / "diagnosis.json")
         print(f"{diagnosis.headline(diagnosed)}\nwhat to try next: {work.show(folder / 'diagnosis.md')}")
@@ -98,7 +100,7 @@ def write_tables(run: Run, folder: Path, found: MultiLabel, about: dict, seed: i
         tables.write_csv(folder / "confusions.csv", multilabel_tables.mistaken(found)),
         files.write_json(folder / "metrics.json", content),
         files.write_text(
-            folder / "classification_report.txt", multilabel_tables.text_report(found, predictions.headline(content))
+            folder / "classification_report.txt", multilabel_tables.text_report(found, evaluation_protocol.headline(content))
         ),
     )
     return content
@@ -134,7 +136,7 @@ def write_fold(run: Run, fold: Path, found: MultiLabel, about: dict, seed: int) 
 
 def draw(run: Run, folder: Path, found: MultiLabel, content: dict, histories: dict) -> None:
     """Draw and save every figure that is not empty."""
-    heading = predictions.headline(content)[0]
+    heading = evaluation_protocol.headline(content)[0]
     whole = found.known.all(axis=1)
     counts = [working_set.cooccurrence(values[whole]) for values in (found.truth, found.called)]
     figures = {

@@ -33,15 +33,14 @@ import pandas as pd
 from hemoct.base import cli, files, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import predict as classification_predict
 from hemoct.data import named_images, named_slices
-from hemoct.evaluation import external, predictions, sheets, thresholds
+from hemoct.evaluation import external, sheets, thresholds
 from hemoct.ingest import hounsfield, layouts
 from hemoct.multilabel import cascade_stages, drawing, predict
 from hemoct.multilabel import data as multilabel_data
 from hemoct.multilabel.networks import MultiLabelSpec
 from hemoct.multilabel.predict import Labelled
-from hemoct.training import device, fit
+from hemoct.training import device, fit, inference
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 LISTED = 10  # files that were passed over and are named on the screen; all are in the table
@@ -60,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     folders = named_images.models(work, 4, args.experiment, args.fold)
     specs = predict.read_specs(folders)
     if args.on:
-        predict_other(work, predictions.other(work, args.on), folders, specs[0], args)
+        predict_other(work, external.other(work, args.on), folders, specs[0], args)
     else:
         predict_images(work, folders, specs, args)
 
@@ -111,7 +110,7 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], spec: 
         found = predict.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, picked)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
         shared = [spec.classes.index(name) for name in data.classes]
-        frame = classification_predict.with_columns(about, data.classes, data.targets, found[:, shared])
+        frame = inference.with_columns(about, data.classes, data.targets, found[:, shared])
         run.wrote(tables.write_predictions(out, frame))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s), labels {', '.join(data.classes)}")
 

@@ -16,6 +16,7 @@ from PIL import Image
 from helpers import evaluated, toy
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
+from hemoct.evaluation import text
 from hemoct.report import pages as report_pages
 from hemoct.report import tables as report_tables
 
@@ -167,13 +168,13 @@ def test_up_to_date_until_a_result_changes(work: Workspace, call) -> None:
 def test_a_section_more_is_all_that_a_task_needs(work: Workspace) -> None:
     files.write_text(work.task(2) / "yolov8n" / "boxes.csv", "class,n\na,3\n")
 
-    def read(path: Path) -> report_tables.Table:
-        return report_tables.Table(["text"], [[path.read_text().strip()]])
+    def read(path: Path) -> text.Table:
+        return text.Table(["text"], [[path.read_text().strip()]])
 
     section = report_pages.Section("Task 2: {folder}", "outputs/{name}/task2/*", (), (("boxes.csv", read, "Boxes."),))
     (part,) = report_pages.collect(work, [section])
     assert part.title == "Task 2: yolov8n"
-    assert part.tables == [("Boxes.", report_tables.Table(["text"], [["class,n\na,3"]]))]
+    assert part.tables == [("Boxes.", text.Table(["text"], [["class,n\na,3"]]))]
 
 
 def test_torch_is_not_imported() -> None:

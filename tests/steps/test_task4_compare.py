@@ -9,8 +9,9 @@ import pytest
 from helpers import simulated_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
-from hemoct.classification import figures
 from hemoct.evaluation import comparison, predictions
+from hemoct.evaluation import figures as evaluation_figures
+from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.multilabel import compare as multilabel_compare
 from hemoct.multilabel import evaluate as multilabel_evaluate
 from hemoct.multilabel import pooling
@@ -25,7 +26,7 @@ def evaluate(work, experiment: str) -> None:
     frame, protocol = multilabel_evaluate.read(work, experiment, None)
     found = multilabel_evaluate.evaluate(frame)
     folder = work.task(4) / experiment
-    about = predictions.describe(work, 4, experiment, work, protocol, predictions.fold_folders(work, 4, experiment))
+    about = evaluation_protocol.describe(work, 4, experiment, work, protocol, predictions.fold_folders(work, 4, experiment))
     called = pd.DataFrame(found.called.astype(int), columns=[f"called_{name}" for name in found.labels])
     test = frame[frame["part"] == "test"].reset_index(drop=True)
     tables.write_predictions(folder, pd.concat([test, called], axis=1))
@@ -67,7 +68,7 @@ def test_differences_are_paired_and_of_the_evaluations_own_numbers(work, compare
     text = (work.task(4) / "comparison" / "comparison.md").read_text()
     assert "Task 4" in text and "| exact_match | hamming (lower is better) | rsna_logloss (lower is better) | f1_IVH |" in text
     table = tables.read_csv(work.task(4) / "comparison" / "comparison.csv", [])
-    axis = figures.comparison(table, "a heading", ("f1_macro", "hamming", "rsna_logloss")).axes[0]
+    axis = evaluation_figures.side_by_side(table, "a heading", ("f1_macro", "hamming", "rsna_logloss")).axes[0]
     ticks = [tick.get_text() for tick in axis.get_yticklabels()]
     assert ticks == ["f1 macro", "hamming (lower is better)", "rsna logloss (lower is better)"]
     assert compare("a", "b", "c", "--skip-if-done").out.startswith("up to date")

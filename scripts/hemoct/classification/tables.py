@@ -11,7 +11,7 @@ from sklearn.metrics import classification_report
 
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, metrics, predictions
+from hemoct.evaluation import bootstrap, metrics, protocol
 from hemoct.evaluation.decisions import Evaluation
 
 CALLS = np.array([["TN", "FP"], ["FN", "TP"]])
@@ -81,7 +81,7 @@ def points_text(points: pd.DataFrame) -> str:
 
 def summary(work: Workspace, folder: Path, content: dict[str, Any]) -> str:
     """The few numbers of metrics.json and operating_points.csv that a person wants at once."""
-    lines = [f"{work.show(folder)}: " + "\n  ".join(predictions.headline(content))]
+    lines = [f"{work.show(folder)}: " + "\n  ".join(protocol.headline(content))]
     for name, cell in content["metrics"].items():
         interval = f"{cell['ci95'][0]:.4f} to {cell['ci95'][1]:.4f}" if cell["ci95"] else ""
         value = f"{cell['value']:.4f}" if cell["value"] is not None else f"null ({cell['reason']})"

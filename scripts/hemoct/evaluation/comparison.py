@@ -13,7 +13,7 @@ import pandas as pd
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, decisions, metrics, predictions, scores
+from hemoct.evaluation import bootstrap, decisions, metrics, predictions, protocol, scores
 from hemoct.evaluation.thresholds import MAX_F1, Rule
 
 LOWER = re.compile(r"(hamming|rsna_logloss|hd95|volume_error|brier|ece)(_.*)?")
@@ -67,7 +67,7 @@ class Evaluated:
 
     @property
     def shown(self) -> str:
-        return f"{self.name} ({predictions.short_protocol(self.content)}, n = {self.content['n']}, {self.content['folds_done']})"
+        return f"{self.name} ({protocol.short_protocol(self.content)}, n = {self.content['n']}, {self.content['folds_done']})"
 
 
 def read(work: Workspace, experiment: str, folder: Path | None = None) -> Evaluated:

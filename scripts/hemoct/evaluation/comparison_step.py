@@ -10,8 +10,8 @@ from pathlib import Path
 from hemoct.base import cli, experiments, figure, files, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import figures
 from hemoct.evaluation import bootstrap, comparison
+from hemoct.evaluation import figures as evaluation_figures
 from hemoct.evaluation.comparison import Evaluated
 
 
@@ -74,7 +74,7 @@ def write(
     labels = dict.fromkeys(label for one in found for label in one.content["labels"]) if kind.of_label else ()
     more = tuple(f"{metric}_{label}" for metric in kind.of_label for label in labels)
     text = comparison.markdown(table, f"Task {kind.task}: {title}", kind.compared + more)
-    drawn = figures.comparison(table, f"{dataset}: {kind.cases} out of fold", kind.shares + more)
+    drawn = evaluation_figures.side_by_side(table, f"{dataset}: {kind.cases} out of fold", kind.shares + more)
     return [
         tables.write_csv(folder / "comparison.csv", table),
         files.write_text(folder / "comparison.md", text + "".join(["\n", *(f"* {line}\n" for line in remarks)] * bool(remarks))),

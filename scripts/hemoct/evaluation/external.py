@@ -5,11 +5,14 @@ Task 1 makes them while it evaluates; tasks 2 to 4 with `05_predict.py --on OTHE
 
 from __future__ import annotations
 
+import argparse
+from collections import Counter
 from pathlib import Path
 
-from hemoct.base import experiments, files
+from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.ingest import layouts
 
 STEP = "05_predict.py"
 
@@ -50,3 +53,59 @@ def again(work: Workspace, task: int, experiment: str, other: str) -> str:
 
 def _made_by(task: int, experiment: str, other: str) -> str:
     return f"{experiments.FOLDERS[task]}/{STEP} --experiment {experiment} --on {other}"
+
+
+SHARED = 0.05
+"""share of another data set's images that may also be in this one, with a word"""
+
+
+def other(work: Workspace, name: str) -> Workspace:
+    """Another data set; stops when it holds images that the models of this one were trained on, or copies of them.
+
+    Stops also when both were converted from HU, in other windows: what is bright there is not what the models know as bright.
+    """
+    found = Workspace(work.root, name)
+    if found.raw.resolve() == work.raw.resolve():
+        raise UserError(f"--on {name} holds the images of {work.dataset}, on which the models were trained; name other data")
+    own, window = layouts.recorded_window(work.raw), layouts.recorded_window(found.raw)
+    if own and window and own != window:
+        raise UserError(
+            f"--on {name}: its images show the window {window}, the models of {work.dataset} learned from {own}; convert it "
+            f"again: python scripts/01_get_data.py --from DIR --window {own} --dataset {name}"
+        )
+    theirs = _images(found)
+    shared = copies(theirs, _images(work))
+    told = f"{len(shared)} of {len(theirs)} images of {name} are also in {work.dataset}, on which the models were trained"
+    if len(shared) > SHARED * len(theirs):
+        raise UserError(f"--on {name}: {told} (first: {found.show(shared[0])}); name other data, or take these images out of it")
+    if shared:
+        print(f"mind: {told} (first: {found.show(shared[0])})")
+    return found
+
+
+def _images(work: Workspace) -> list[Path]:
+    """The image files of a data set, as far as they are there."""
+    found = [work.raw / name for name in tables.read_labels(work, tables.read_dataset(work))["image"]]
+    return [path for path in found if path.exists()]
+
+
+def copies(paths: list[Path], others: list[Path]) -> list[Path]:
+    """Those of `paths` whose very bytes are also in one of `others`. Only files of equal size are read.
+
+    What stands several times among the `paths` or the `others`, like an all-black slice, is no copy.
+    """
+    by_size: dict[int, list[Path]] = {}
+    for path in others:
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    alike = {path: size for path in paths if (size := path.stat().st_size) in by_size}
+    theirs = Counter(files.sha256(path) for size in set(alike.values()) for path in by_size[size])
+    of_path = {path: files.sha256(path) for path in alike}
+    again = Counter(of_path.values())
+    return [path for path, digest in of_path.items() if theirs[digest] == again[digest] == 1]
+
+
+def place(work: Workspace, task: int, experiment: str, args: argparse.Namespace) -> tuple[Workspace, Path]:
+    """The data that an experiment is evaluated on, by the flags, and the folder of the results."""
+    seen = other(work, args.on) if args.on else work
+    words = [f"on-{args.on}"] * bool(args.on) + [f"first-{args.limit_patients}-patients"] * bool(args.limit_patients)
+    return seen, work.task(task) / experiment / "-".join(words)

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct.base import experiments, files, label_meaning, tables
+from hemoct.base import experiments, files, tables
 from hemoct.base.cli import positive_int
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices, splits
-from hemoct.ingest import layouts
-
-PROTOCOLS = {
-    "patient": "patient protocol: no patient is both in training and in test",
-    "slice": "slice protocol: slices of one patient are both in training and in test, which flatters",
-    "given": "given split: the one that came with the data",
-    "external": "external data: no image of theirs was used for training, thresholds frozen",
-    "unknown": "unknown protocol: predictions without model.json that follow no fold of splits.csv",
-}
-
+from hemoct.evaluation import external
 
 AGAIN = {
     1: "delete it and run task1_classification/02_evaluate.py again",
@@ -43,62 +32,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look; nothing else is replaced")
 
 
-SHARED = 0.05
-"""share of another data set's images that may also be in this one, with a word"""
-
-
-def other(work: Workspace, name: str) -> Workspace:
-    """Another data set; stops when it holds images that the models of this one were trained on, or copies of them.
-
-    Stops also when both were converted from HU, in other windows: what is bright there is not what the models know as bright.
-    """
-    found = Workspace(work.root, name)
-    if found.raw.resolve() == work.raw.resolve():
-        raise UserError(f"--on {name} holds the images of {work.dataset}, on which the models were trained; name other data")
-    own, window = layouts.recorded_window(work.raw), layouts.recorded_window(found.raw)
-    if own and window and own != window:
-        raise UserError(
-            f"--on {name}: its images show the window {window}, the models of {work.dataset} learned from {own}; convert it "
-            f"again: python scripts/01_get_data.py --from DIR --window {own} --dataset {name}"
-        )
-    theirs = _images(found)
-    shared = copies(theirs, _images(work))
-    told = f"{len(shared)} of {len(theirs)} images of {name} are also in {work.dataset}, on which the models were trained"
-    if len(shared) > SHARED * len(theirs):
-        raise UserError(f"--on {name}: {told} (first: {found.show(shared[0])}); name other data, or take these images out of it")
-    if shared:
-        print(f"mind: {told} (first: {found.show(shared[0])})")
-    return found
-
-
-def _images(work: Workspace) -> list[Path]:
-    """The image files of a data set, as far as they are there."""
-    found = [work.raw / name for name in tables.read_labels(work, tables.read_dataset(work))["image"]]
-    return [path for path in found if path.exists()]
-
-
-def copies(paths: list[Path], others: list[Path]) -> list[Path]:
-    """Those of `paths` whose very bytes are also in one of `others`. Only files of equal size are read.
-
-    What stands several times among the `paths` or the `others`, like an all-black slice, is no copy.
-    """
-    by_size: dict[int, list[Path]] = {}
-    for path in others:
-        by_size.setdefault(path.stat().st_size, []).append(path)
-    alike = {path: size for path in paths if (size := path.stat().st_size) in by_size}
-    theirs = Counter(files.sha256(path) for size in set(alike.values()) for path in by_size[size])
-    of_path = {path: files.sha256(path) for path in alike}
-    again = Counter(of_path.values())
-    return [path for path, digest in of_path.items() if theirs[digest] == again[digest] == 1]
-
-
-def place(work: Workspace, task: int, experiment: str, args: argparse.Namespace) -> tuple[Workspace, Path]:
-    """The data that an experiment is evaluated on, by the flags, and the folder of the results."""
-    seen = other(work, args.on) if args.on else work
-    words = [f"on-{args.on}"] * bool(args.on) + [f"first-{args.limit_patients}-patients"] * bool(args.limit_patients)
-    return seen, work.task(task) / experiment / "-".join(words)
-
-
 def fold_folders(work: Workspace, task: int, experiment: str) -> list[Path]:
     """The fold folders of an experiment that hold a model or predictions."""
     folder = work.task(task) / experiment
@@ -113,12 +46,6 @@ def sources(folders: list[Path]) -> list[Path]:
     names = ("best.pt", "model.json", "history.csv")
     models = [folder / name for folder in folders for name in names if (folder / name).exists()]
     return models + [_file(folder) for folder in folders if not (folder / "best.pt").exists()]
-
-
-def histories(folders: list[Path], columns: Iterable[str] = ("epoch", "train_loss", "val_loss")) -> dict[str, pd.DataFrame]:
-    """history.csv, with at least these columns, of each fold that has one, by the name of the fold."""
-    found = {folder.name: folder / "history.csv" for folder in folders if (folder / "history.csv").exists()}
-    return {name: tables.read_csv(path, columns) for name, path in found.items()}
 
 
 def setting(work: Workspace, task: int, folders: list[Path]) -> str:
@@ -244,7 +171,7 @@ def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, proto
         if candidate == "given":
             part = splits.given_parts(tables.read_labels(work, tables.read_dataset(work)), table)
         else:
-            part = splits.parts(table, number, candidate, validation_of(folder))
+            part = splits.parts(table, number, candidate, protocol.validation_of(folder))
         if (frame["part"].to_numpy() == part.reindex(frame["image_id"]).to_numpy()).all():
             return candidate
     if protocol == "unknown":
@@ -259,47 +186,4 @@ def read_external(other: Workspace, folders: list[Path], args: argparse.Namespac
         raise UserError(f"{folders[0].parent} has predictions but no model (best.pt); --on needs one that 01_train.py made")
     from hemoct.classification import predict
 
-    return predict.predict_ensemble(other, models, args)
-
-
-ABOUT = ("dataset", "experiment", "evaluated_on", "protocol", "protocol_text", "folds_done", "training_unfinished", "labels_mean")
-"""what `describe` says"""
-
-
-def describe(work: Workspace, task: int, experiment: str, seen: Workspace, protocol: str, folders: list[Path]) -> dict[str, Any]:
-    """What metrics.json says first: what was evaluated, on which data, and what its labels mean."""
-    expected = 1 if protocol == "given" else splits.FOLDS
-    done = ", ".join(folder.name.removeprefix("fold") for folder in folders)
-    shown = f"all {expected} folds" if 1 < expected == len(folders) else f"fold{'s' * (len(folders) > 1)} {done} of {expected}"
-    about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": seen.dataset, "protocol": protocol}
-    about |= {"protocol_text": PROTOCOLS[protocol], "folds_done": "one model" if protocol == "given" else shown}
-    about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(task, folder)]
-    return about | {"labels_mean": label_meaning.TARGET.get(tables.read_dataset(seen).layout)}
-
-
-def short_protocol(content: dict[str, Any]) -> str:
-    """`patient protocol`, `given split` ...: the words before the explanation in protocol_text."""
-    return content["protocol_text"].split(":")[0]
-
-
-def headline(content: dict[str, Any]) -> list[str]:
-    """Lines that belong to any number of a metrics.json: what, on what, how many; protocol; threshold; labels; notes."""
-    positives = "" if content["positives"] is None else f", {content['positives']} positive ({content['positive']})"
-    size = f"n = {content['n']} images of {content['patients']} patients{positives}, {content['folds_done']}"
-    lines = [f"{content['experiment']} on {content['evaluated_on']}, {short_protocol(content)}, {size}"]
-    lines += [content["protocol_text"], f"threshold: {content['threshold_rule']}", content["labels_mean"], *content["notes"]]
-    if content["training_unfinished"]:
-        lines.append(f"training is not finished: {', '.join(content['training_unfinished'])}")
-    return [line for line in lines if line]
-
-
-def validation_of(folder: Path) -> int:
-    """Which fold, counted on from the test fold, a fold's model was validated on: `validation` of model.json, or 1."""
-    path = folder / "model.json"
-    return files.read_json(path).get("validation", 1) if path.exists() else 1
-
-
-def _is_unfinished(task: int, folder: Path) -> bool:
-    """Whether the training of a fold was stopped before its end, so that best.pt is what it had reached."""
-    record = folder / f"{Path(experiments.STEPS[task][0]).stem}.run.json"
-    return record.exists() and files.read_json(record).get("status") != "ok"
+    return predict.predict_ensemble(external.other, models, args)

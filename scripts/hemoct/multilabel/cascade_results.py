@@ -10,7 +10,7 @@ import pandas as pd
 
 from hemoct.base import experiments, files, tables
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, comparison_step, predictions
+from hemoct.evaluation import bootstrap, comparison_step, protocol
 from hemoct.multilabel import cascade, evaluate, pooling
 from hemoct.multilabel import compare as multilabel_compare
 from hemoct.multilabel import tables as multilabel_tables
@@ -47,7 +47,7 @@ def compare(work: Workspace, experiment: Path, stages: Stages, two: Decided, fol
     """
     asked = {f"one stage: {stages.types}": two.one_stage} | ({"one stage, views": two.gated.frame} if stages.views else {})
     asked |= {f"two stages: {experiment.name}": two.gated.predictions}
-    about = predictions.describe(work, 4, experiment.name, work, two.protocol, folders)
+    about = protocol.describe(work, 4, experiment.name, work, two.protocol, folders)
     if where is not None:
         asked = {name: pooling.pool(frame, where) for name, frame in asked.items()}
     found, written = [], []

@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 
 from hemoct.data.slices import ANY
-from hemoct.evaluation import metrics
+from hemoct.evaluation import metrics, text
 from hemoct.multilabel import tables
 from hemoct.multilabel.evaluate import FEW, MultiLabel
-from hemoct.report import tables as report_tables
 
 LAST = 3  # epochs at the end whose mean is told: single ones of few positives jump
 LEARNED = 0.5  # training F1 below which a network does not even know by heart what it is shown
@@ -123,12 +122,12 @@ class Label:
     @property
     def ranking(self) -> str:
         """AUROC in words."""
-        return report_tables.metric(self.auroc)
+        return text.metric(self.auroc)
 
     @property
     def found(self) -> str:
         """F1 in words."""
-        return report_tables.metric(self.f1)
+        return text.metric(self.f1)
 
     def ranks(self, least: float, most: float = 1.0) -> bool:
         return self.auroc["value"] is not None and least <= self.auroc["value"] <= most
@@ -344,7 +343,7 @@ def _not_learned(diagnosed: dict[str, Any]) -> str:
 
 def _weakest_line(diagnosed: dict[str, Any]) -> str:
     weakest = diagnosed["weakest"]
-    return f"Weakest label: {weakest['label']}, F1 {report_tables.metric(weakest['f1'])}" if weakest else NOT_MEASURED
+    return f"Weakest label: {weakest['label']}, F1 {text.metric(weakest['f1'])}" if weakest else NOT_MEASURED
 
 
 def as_markdown(diagnosed: dict[str, Any]) -> str:
@@ -362,7 +361,7 @@ def as_markdown(diagnosed: dict[str, Any]) -> str:
         "",
         HOW,
         "",
-        report_tables.Table(list(rows[0]), [list(row.values()) for row in rows]).markdown(),
+        text.Table(list(rows[0]), [list(row.values()) for row in rows]).markdown(),
     ]
     for it in diagnosed["labels"]:
         lines += ["", f"### {it['label']}", "", *(f"* {line}" for line in _facts(it))]
@@ -397,7 +396,7 @@ def _weakest(weakest: dict[str, Any]) -> list[str]:
 
 
 def _row(it: dict[str, Any]) -> dict[str, str]:
-    cells = {name: report_tables.metric(it[key]) for name, key in (("F1", "f1"), ("AUROC", "auroc"), ("AP", "ap"))}
+    cells = {name: text.metric(it[key]) for name, key in (("F1", "f1"), ("AUROC", "auroc"), ("AP", "ap"))}
     thresholds = " ".join(f"{value:.2f}" for value in it["thresholds"].values())
     return {"label": it["label"], "positive images": str(it["positives"]), "patients": str(it["patients"]), **cells,
             "thresholds by fold": thresholds, "learning": it["learning"]["state"]}  # fmt: skip
@@ -413,16 +412,16 @@ def _facts(it: dict[str, Any]) -> list[str]:
             f"{learned['state']}: training F1 ends at {learned['train_f1']:.2f}, validation F1 at {learned['val_f1']:.2f} "
             f"(folds {low:.2f} to {high:.2f})" + f", {learned['val_fall']:.2f} below its highest" * (learned["val_fall"] >= 0.005)
         )
-    precision, recall = report_tables.metric(it["precision"]), report_tables.metric(it["recall"])
+    precision, recall = text.metric(it["precision"]), text.metric(it["recall"])
     lines.append(f"precision {precision}, recall {recall}" + _at_half(it))
     unseen = f"; {it['missed_without_call']} of them with no label called at all" * bool(it["missed"])
     lines.append(f"{it['missed']} missed" + _counts("wrongly called there", it["called_instead"], "no other") + unseen)
     lines.append(f"{it['false_alarms']} false alarms" + _counts("these images show", it["truly"], "none of the labels"))
     if it["mean_p"] is not None:
-        share, after = it["positives"] / it["images"], report_tables.metric(it["ece_calibrated"])
+        share, after = it["positives"] / it["images"], text.metric(it["ece_calibrated"])
         lines.append(
             f"calibration: mean probability {it['mean_p']:.2f} where {share:.2f} are positive; "
-            f"ECE {report_tables.metric(it['ece'])}, after temperature scaling {after}{_bound(it)}"
+            f"ECE {text.metric(it['ece'])}, after temperature scaling {after}{_bound(it)}"
         )
     return lines
 

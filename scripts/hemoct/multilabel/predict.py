@@ -13,7 +13,6 @@ import torch
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import predict
 from hemoct.data import named_slices
 from hemoct.data import slices as data_slices
 from hemoct.data.named_images import ImageFiles, look_up
@@ -21,6 +20,7 @@ from hemoct.data.named_slices import Slice
 from hemoct.data.slices import ANY
 from hemoct.multilabel import data, networks
 from hemoct.multilabel.networks import MultiLabelSpec
+from hemoct.training import inference
 from hemoct.training.batches import Stacks, Store
 
 OUTPUTS = ("predicted.csv", "passed_over.csv", "figures")
@@ -78,7 +78,7 @@ class Labelled:
     def table(self) -> pd.DataFrame:
         """predicted.csv."""
         frame = self.shown.table[["image", "image_id", "group", "slice"]].copy()
-        frame = predict.with_columns(frame, self.classes, None, self.probability)
+        frame = inference.with_columns(frame, self.classes, None, self.probability)
         frame[self.classes] = self.called.astype(int)
         frame["labels"] = [self.words(row) for row in range(len(frame))]
         frame["most_likely"] = [self.most_likely(row) for row in range(len(frame))]
@@ -147,6 +147,6 @@ def mean_probabilities(
     total = 0.0
     for folder in folders:
         model, spec = networks.load(folder, device)
-        found = predict.logits(model, spec, source, np.arange(len(planes)), batch_size)
-        total = total + predict.probabilities(found, spec.exclusive)
+        found = inference.logits(model, spec, source, np.arange(len(planes)), batch_size)
+        total = total + inference.probabilities(found, spec.exclusive)
     return total / len(folders)

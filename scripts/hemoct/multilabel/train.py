@@ -11,7 +11,6 @@ import torch
 
 from hemoct.base import cli, label_meaning
 from hemoct.base.errors import UserError
-from hemoct.classification import predict
 from hemoct.data import images
 from hemoct.data.slices import ANY
 from hemoct.multilabel import losses as multilabel_losses
@@ -19,7 +18,7 @@ from hemoct.multilabel import networks
 from hemoct.multilabel.data import LabelledSlices
 from hemoct.multilabel.losses import LossFunction
 from hemoct.multilabel.networks import MultiLabelSpec
-from hemoct.training import augment, weights
+from hemoct.training import augment, inference, weights
 from hemoct.training import fit as training_fit
 from hemoct.training import networks as training_networks
 from hemoct.training.batches import Stacks
@@ -201,7 +200,7 @@ def validate(
     loss_of: LossFunction,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """val_loss, val_f1_at_half (mean of the labels that have one), and how each label fares: see `label_scores`."""
-    found = predict.logits(fit.judged, spec, source, rows, 4 * fit.args.batch_size, fit.dtype)
+    found = inference.logits(fit.judged, spec, source, rows, 4 * fit.args.batch_size, fit.dtype)
     of_labels = label_scores("val", spec.classes, found, targets[rows])
     f1 = [of_labels[f"val_f1_{name}"] for name in spec.classes]
     mean = float(np.nanmean(f1)) if not np.isnan(f1).all() else float("nan")

@@ -20,8 +20,8 @@ from PIL import Image
 from hemoct.base import files, label_meaning
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.evaluation.text import Table
 from hemoct.report import tables as report_tables
-from hemoct.report.tables import Table
 
 SINGLE = re.compile(r" --(fold|threads|device) \S+| --resume\b")  # flags that say where and in which pieces a command ran
 WIDE = 1000  # px; figures with more than one panel are wider and get a row of their own

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +9,11 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import files, tables
+from hemoct.evaluation import text
 
-METRIC_NAMES = {
-    "box_f1": "Box F1", "lesion_recall": "Lesions found", "f1": "F1", "auroc": "AUROC", "ap": "AP", "mcc": "MCC", "ece": "ECE",
-    "fpr": "False positive rate",
-    "map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "ece_calibrated": "ECE after temperature scaling",
-    "balanced_accuracy": "Balanced accuracy", "brier": "Brier score",
-    "dice": "Dice of all pixels", "iou": "IoU of all pixels", "dice_patient": "Dice by patient, mean",
-    "dice_patient_median": "Dice by patient, median", "dice_slice": "Dice by slice, mean",
-    "nsd_slice": "NSD by slice", "hd95_slice": "HD95 by slice", "slice_f1": "Slice F1", "slice_fpr": "Slice false positive rate",
-}  # fmt: skip
 # The metrics that people compare, by task, with their headings; in task 2 a slice is positive when it has a box.
 RESULT_METRICS = {
-    1: {key: METRIC_NAMES.get(key, key.capitalize())
+    1: {key: text.METRIC_NAMES.get(key, key.capitalize())
         for key in ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")},
     2: {"map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "box_precision": "Box precision",
         "box_recall": "Box recall", "lesion_recall": "Lesions found", "accuracy": "Slice accuracy",
@@ -44,37 +34,25 @@ MARKS = {3: "dice_patient", 4: "exact_match"}
 """a metric that a task alone has"""
 
 
-@dataclass(frozen=True)
-class Table:
-    """Cells are text, ready to be shown."""
-
-    columns: list[str]
-    rows: list[list[str]]
-
-    def markdown(self) -> str:
-        lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def dataset_facts(path: Path) -> Table:
+def dataset_facts(path: Path) -> text.Table:
     """dataset.json in words."""
     facts = {name: value for name, value in files.read_json(path).items() if value not in (None, [], {}, False)}
     counts = facts.pop("counts", {})
     rows = [[name.replace("_", " "), _words(value)] for name, value in (facts | counts).items()]
-    return Table(["", ""], rows)
+    return text.Table(["", ""], rows)
 
 
-def mask_ceiling(path: Path) -> Table:
+def mask_ceiling(path: Path) -> text.Table:
     """audit.json: how many slices with a box 'any mask pixel' can find at best; no row without boxes and masks."""
     ceiling = files.read_json(path)["ceiling"]
     if ceiling["value"] is None:
-        return Table([], [])
+        return text.Table([], [])
     scored = ceiling["boxed_slices"] - ceiling["without_mask_file"]
     found = f"{ceiling['value']:.3f} ({ceiling['with_mask_pixels']} of {scored})"
-    return Table(["", ""], [[ceiling["explanation"], found]])
+    return text.Table(["", ""], [[ceiling["explanation"], found]])
 
 
-def audit_checks(path: Path) -> Table:
+def audit_checks(path: Path) -> text.Table:
     """The checks of audit.json that found something, the fatal ones first."""
     found = [(name, check) for name, check in files.read_json(path)["checks"].items() if check["count"]]
     found.sort(key=lambda entry: not entry[1]["fatal"])
@@ -83,10 +61,10 @@ def audit_checks(path: Path) -> Table:
          (check["examples"] or [""])[0]]
         for name, check in found
     ]  # fmt: skip
-    return Table(["check", "found", "severity", "meaning", "first example"], rows)
+    return text.Table(["check", "found", "severity", "meaning", "first example"], rows)
 
 
-def fold_sizes(path: Path) -> Table:
+def fold_sizes(path: Path) -> text.Table:
     """splits.csv counted: images, patients and positives in each fold."""
     dataset = tables.Dataset(**files.read_json(path.parent / "dataset.json"))
     labels = tables.read_csv(path.parent / "labels.csv", ["image_id", *dataset.labels])
@@ -96,36 +74,36 @@ def fold_sizes(path: Path) -> Table:
     return _from_frame(frame.groupby("fold", as_index=False).agg(**counts).astype(int))
 
 
-def label_counts(path: Path) -> Table:
+def label_counts(path: Path) -> text.Table:
     """label_counts.csv of task 4 for the whole working set; the folds stay in the file."""
     frame = pd.read_csv(path)
     return _from_frame(frame[frame["fold"] == "all"].drop(columns=["fold", "part"]))
 
 
-def rates(path: Path) -> Table:
+def rates(path: Path) -> text.Table:
     """A CSV of rates at some points: each rate with its interval in one cell; counts and thresholds stay in the file."""
     frame = pd.read_csv(path)
     named = [name for name in frame.columns if f"{name}_low" in frame.columns]
-    cells = {name: [_interval(*row) for row in frame[[name, f"{name}_low", f"{name}_high"]].to_numpy()] for name in named}
+    cells = {name: [text.interval(*row) for row in frame[[name, f"{name}_low", f"{name}_high"]].to_numpy()] for name in named}
     return _from_frame(pd.DataFrame({frame.columns[0]: frame.iloc[:, 0], **cells}))
 
 
-def whole(path: Path) -> Table:
+def whole(path: Path) -> text.Table:
     """A CSV as it is."""
     return _from_frame(pd.read_csv(path))
 
 
-def side_by_side(path: Path) -> Table:
+def side_by_side(path: Path) -> text.Table:
     """The values of comparison.csv, one row an experiment."""
     frame = pd.read_csv(path)
     rows = [
         [str(name), of_one["protocol"].iloc[0], _words(int(of_one["n"].iloc[0])), *_compared(of_one, ["value", "low", "high"])]
         for name, of_one in frame.groupby("experiment", sort=False)
     ]
-    return Table(["experiment", "protocol", "slices", *_compared_in(frame).values()], rows)
+    return text.Table(["experiment", "protocol", "slices", *_compared_in(frame).values()], rows)
 
 
-def differences(path: Path) -> Table:
+def differences(path: Path) -> text.Table:
     """comparison.csv: the differences to the first experiment, one row an experiment; no row where there is none."""
     frame = pd.read_csv(path)
     first, frame = frame["experiment"].iloc[0], frame.dropna(subset="difference")
@@ -134,7 +112,7 @@ def differences(path: Path) -> Table:
         cells = _compared(of_one, ["difference", "difference_low", "difference_high"], sign="+")
         note = of_one["note"].iloc[0]
         rows.append([str(name), *cells, "" if pd.isna(note) else note])
-    return Table([f"less {first}", *_compared_in(frame).values(), "note"], rows)
+    return text.Table([f"less {first}", *_compared_in(frame).values(), "note"], rows)
 
 
 def _compared_in(frame: pd.DataFrame) -> dict[str, str]:
@@ -147,25 +125,25 @@ def _compared_in(frame: pd.DataFrame) -> dict[str, str]:
 def _compared(of_one: pd.DataFrame, columns: list[str], sign: str = "") -> list[str]:
     """A cell for each metric that people compare, from the rows of one experiment in comparison.csv."""
     by_metric = of_one.set_index("metric").reindex(list(_compared_in(of_one)))
-    return [_interval(*row, sign=sign) for row in by_metric[columns].to_numpy(dtype=float)]
+    return [text.interval(*row, sign=sign) for row in by_metric[columns].to_numpy(dtype=float)]
 
 
-def metrics_table(path: Path) -> Table:
+def metrics_table(path: Path) -> text.Table:
     """Every metric of a metrics.json, with its interval or the reason why it has no value."""
     content = files.read_json(path)
-    rows = [[metric_name(key), metric(entry), entry.get("reason") or ""] for key, entry in content["metrics"].items()]
-    return Table(["metric", "value (95 % interval)", "note"], [*rows, ["slices", _words(content["n"]), ""]])
+    rows = [[text.metric_name(key), text.metric(entry), entry.get("reason") or ""] for key, entry in content["metrics"].items()]
+    return text.Table(["metric", "value (95 % interval)", "note"], [*rows, ["slices", _words(content["n"]), ""]])
 
 
-def over_labels(path: Path) -> Table:
+def over_labels(path: Path) -> text.Table:
     """metrics.json of task 4: the numbers over all labels; those of each label are in per_label.csv."""
     content = files.read_json(path)
-    rows = [[name, metric(content["metrics"][key]), content["metrics"][key].get("reason") or ""]
+    rows = [[name, text.metric(content["metrics"][key]), content["metrics"][key].get("reason") or ""]
             for key, name in RESULT_METRICS[4].items()]  # fmt: skip
-    return Table(["metric", "value (95 % interval)", "note"], [*rows, ["images", _words(content["n"]), ""]])
+    return text.Table(["metric", "value (95 % interval)", "note"], [*rows, ["images", _words(content["n"]), ""]])
 
 
-def results_table(task: Path) -> Table:
+def results_table(task: Path) -> text.Table:
     """The experiments of a task folder that have been evaluated, one row each, with the metrics that people compare."""
     number = int(task.name.removeprefix("task"))
     compared, chosen_by = RESULT_METRICS[number], CHOSEN_BY.get(number)
@@ -185,9 +163,10 @@ def results_table(task: Path) -> Table:
             done.startswith(("folds", "only")) or "upper bound" in done
         )  # said where folds are missing, or the truth was looked at
         protocol = ", ".join([content["protocol"], *[done] * noted])
-        rows.append([path.parent.relative_to(task).as_posix(), protocol, _words(content["n"]), _words(content["patients"]),
-                     *map(metric, entries), *(_training(path.parent, content, chosen_by[0]) if chosen_by else [])])  # fmt: skip
-    return Table(columns, rows)
+        trained = _training(path.parent, content, chosen_by[0]) if chosen_by else []
+        about = [path.parent.relative_to(task).as_posix(), protocol, _words(content["n"]), _words(content["patients"])]
+        rows.append([*about, *map(text.metric, entries), *trained])
+    return text.Table(columns, rows)
 
 
 def _training(experiment: Path, content: dict[str, Any], chosen_by: str) -> list[str]:
@@ -203,28 +182,9 @@ def _training(experiment: Path, content: dict[str, Any], chosen_by: str) -> list
     return [f"{np.mean(best):.3f}" if best else "", seconds]
 
 
-def metric(entry: dict[str, Any]) -> str:
-    """`0.912 (0.884-0.935)`; `n/a` where the metric is undefined."""
-    low, high = entry.get("ci95") or (math.nan, math.nan)
-    return _interval(math.nan if entry["value"] is None else entry["value"], low, high)
-
-
-def _interval(value: float, low: float, high: float, sign: str = "") -> str:
-    """With `sign` "+" for differences: `+0.012 (-0.003 to +0.027)`."""
-    if math.isnan(value):
-        return "n/a"
-    between = " to " if sign else "-"
-    interval = "" if math.isnan(low) or math.isnan(high) else f" ({low:{sign}.3f}{between}{high:{sign}.3f})"
-    return f"{value:{sign}.3f}{interval}"
-
-
-def metric_name(key: str) -> str:
-    return METRIC_NAMES.get(key, key.replace("_", " ").capitalize())
-
-
-def _from_frame(frame: pd.DataFrame) -> Table:
+def _from_frame(frame: pd.DataFrame) -> text.Table:
     rows = [["" if pd.isna(value) else _words(value) for value in row] for row in frame.itertuples(index=False)]
-    return Table([str(name).replace("_", " ") for name in frame.columns], rows)
+    return text.Table([str(name).replace("_", " ") for name in frame.columns], rows)
 
 
 def _words(value: Any) -> str:

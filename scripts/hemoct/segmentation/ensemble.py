@@ -14,7 +14,7 @@ from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
-from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation import protocol
 from hemoct.segmentation import predictions
 from hemoct.segmentation.data import MaskData
 
@@ -82,7 +82,7 @@ def write(work: Workspace, folder: Path, of_members: list[Path], names: list[str
     Validation slices are those of the first member: their maps are the mean of the members that have not learned from them.
     """
     frames = [tables.read_predictions(one)[tables.PREDICTION_COLUMNS] for one in of_members]
-    validations = [evaluation_predictions.validation_of(one) for one in of_members]
+    validations = [protocol.validation_of(one) for one in of_members]
     frame, row_of = frames[0], pd.Series(data.table.index, index=data.table["image_id"])
     for other, one, validation in zip(frames, of_members, validations, strict=True):
         parts = ("val", "test") if validation == validations[0] else ("test",)

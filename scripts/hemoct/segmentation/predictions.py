@@ -14,6 +14,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.evaluation import external, predictions
+from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
 
@@ -51,7 +52,9 @@ def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame
     frame = frame[frame["image_id"].isin(data.table["image_id"])]
     for fold, of_fold in frame.groupby("fold") if protocol != "unknown" else []:
         folder = work.task(3) / experiment / f"fold{fold}"
-        part = data.part_of(fold, protocol, "given" if protocol == "given" else "folds", predictions.validation_of(folder))
+        part = data.part_of(
+            fold, protocol, "given" if protocol == "given" else "folds", evaluation_protocol.validation_of(folder)
+        )
         wanted = data.table["image_id"][part != "train"]
         missing = wanted[~wanted.isin(of_fold["image_id"])]
         if len(missing):

@@ -19,8 +19,7 @@ from torch.optim import lr_scheduler
 
 from hemoct.base import cli, experiments, files, tables
 from hemoct.base.errors import UserError
-from hemoct.classification import predict
-from hemoct.training import augment, checkpoints, networks
+from hemoct.training import augment, checkpoints, inference, networks
 from hemoct.training import device as training_device
 from hemoct.training.batches import Source
 from hemoct.training.specs import Spec
@@ -258,7 +257,7 @@ def validate(
     fit: Fit, spec: networks.ClassifierSpec, store: Source, rows: np.ndarray, targets: torch.Tensor, loss_of: LossFunction
 ) -> dict[str, float]:
     """Mean loss and accuracy (argmax, or every label on its side of 0.5) of the slices `rows`."""
-    found = predict.logits(fit.judged, spec, store, rows, 4 * fit.args.batch_size, fit.dtype)
+    found = inference.logits(fit.judged, spec, store, rows, 4 * fit.args.batch_size, fit.dtype)
     truth = targets[rows]
     if spec.exclusive:
         right = found.argmax(dim=1) == truth.argmax(dim=1)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hemoct.base import experiments, files
+from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import predictions
 
 RECORD = f"{Path(experiments.STEPS[2][0]).stem}.run.json"
 CHOOSES = "map50_95"
@@ -46,7 +46,7 @@ def read(work: Workspace, experiment: str) -> list[Training]:
     if not folders:
         there = ", ".join(experiments.with_history(work, 2))
         raise UserError(f"{work.show(work.task(2) / experiment)} holds no foldK/history.csv; there are: {there}")
-    found = predictions.histories(folders, MEASURED)
+    found = read_histories(folders, MEASURED)
     return [_training(folder, _numbers(folder / "history.csv", found[folder.name])) for folder in folders]
 
 
@@ -95,3 +95,9 @@ def summary(trainings: list[Training]) -> pd.DataFrame:
              "map50_95": best["map50_95"], "seconds_per_epoch": training.history["seconds"].median()}
         )  # fmt: skip
     return pd.DataFrame(rows).astype({"epochs_asked": "Int64", "best_epoch": "Int64"})
+
+
+def read_histories(folders: list[Path], columns: Iterable[str] = ("epoch", "train_loss", "val_loss")) -> dict[str, pd.DataFrame]:
+    """history.csv, with at least these columns, of each fold that has one, by the name of the fold."""
+    found = {folder.name: folder / "history.csv" for folder in folders if (folder / "history.csv").exists()}
+    return {name: tables.read_csv(path, columns) for name, path in found.items()}
