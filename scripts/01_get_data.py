@@ -39,7 +39,6 @@ from hemoct.base.cli import NOT_WRITABLE
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import images
 from hemoct.ingest import conversion, conversion_tables, figshare, hounsfield, layouts, phantom
 
 
@@ -119,7 +118,7 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def has_images(folder: Path) -> bool:
     """Whether there is any image below a folder; the search ends with the first."""
-    return any(path.suffix.lower() in images.SUFFIXES for path in files.walk(folder))
+    return any(path.suffix.lower() in files.IMAGE_SUFFIXES for path in files.walk(folder))
 
 
 def is_there(work: Workspace, origin: dict[str, Any]) -> bool:

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+"""what an image file may end with, in lower case"""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -25,7 +25,6 @@ CACHE_VERSION = 1
 WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
 AHEAD = 64  # slices that are decoded before they are asked for
 Source = TypeVar("Source")
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -161,11 +160,13 @@ def find(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES and entry.name[0] != ".")
+            found += sorted(
+                entry for entry in path.rglob("*") if entry.suffix.lower() in files.IMAGE_SUFFIXES and entry.name[0] != "."
+            )
         elif path.is_file():
             found.append(path)
         else:
             raise UserError(f"{path} is neither a file nor a folder")
     if not found:
-        raise UserError(f"no image ({', '.join(sorted(SUFFIXES))}) in {', '.join(map(str, paths))}")
+        raise UserError(f"no image ({', '.join(sorted(files.IMAGE_SUFFIXES))}) in {', '.join(map(str, paths))}")
     return found

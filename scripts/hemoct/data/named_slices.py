@@ -81,7 +81,7 @@ def find(paths: list[Path]) -> dict[Path, bool]:
     for path in paths:
         if path.is_dir():
             for name in files.walk(path):
-                if name.suffix.lower() in images.SUFFIXES or conversion.is_volume(name) or conversion.is_dicom(path / name):
+                if name.suffix.lower() in files.IMAGE_SUFFIXES or conversion.is_volume(name) or conversion.is_dicom(path / name):
                     found.setdefault(path / name, False)
         elif path.is_file():
             found[path] = True

@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from hemoct.base import files
 from hemoct.base.errors import UserError
-from hemoct.data.images import SUFFIXES as IMAGE_SUFFIXES
 from hemoct.ingest import conversion_tables, dicom, hounsfield, nifti
 from hemoct.ingest.conversion_journal import IMAGES, Converted, Journal, Source
 from hemoct.ingest.dicom import Facts
@@ -35,7 +34,7 @@ from hemoct.ingest.hounsfield import Window
 VERSION = 1
 CHUNK = 8  # files a worker takes at once; what a kill costs is these, for each worker twice
 PNG_LEVEL = 1  # of zlib: higher ones take twice the time for a tenth of the size
-NO_SOURCE = {*IMAGE_SUFFIXES, ".csv", ".xml", ".txt", ".json", ".html", ".pdf", ".xlsx", ".zip", ".gz"}
+NO_SOURCE = {*files.IMAGE_SUFFIXES, ".csv", ".xml", ".txt", ".json", ".html", ".pdf", ".xlsx", ".zip", ".gz"}
 
 
 @dataclass(frozen=True)

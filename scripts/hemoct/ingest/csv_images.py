@@ -7,9 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from hemoct.base import tables
+from hemoct.base import files, tables
 from hemoct.base.errors import UserError
-from hemoct.data import images
 from hemoct.ingest import conversion_tables, layouts
 
 NO_IMAGE_FOLDERS = layouts.ROLE_FOLDERS - layouts.IMAGE_FOLDERS
@@ -120,7 +119,7 @@ def _passed_over(raw: Path, names: pd.Series) -> set[str]:
 def _bare(name: str) -> str:
     """A file's name without folder and suffix. What follows the last dot of 1.2.840.77 is no suffix."""
     path = _posix(name)
-    return path.stem if path.suffix.lower() in {*images.SUFFIXES, ".dcm"} else path.name
+    return path.stem if path.suffix.lower() in {*files.IMAGE_SUFFIXES, ".dcm"} else path.name
 
 
 def _example(alike: list[Path], there: list[Path], some: bool) -> str:

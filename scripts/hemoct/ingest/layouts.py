@@ -21,7 +21,6 @@ from typing import NoReturn
 
 from hemoct.base import files
 from hemoct.base.errors import UserError
-from hemoct.data.images import SUFFIXES
 from hemoct.ingest.annotations import AnnotationError
 
 NAMES = ("phe-sich", "voc", "folders", "csv", "rsna", "yolo")
@@ -94,7 +93,7 @@ def _unreadable(error: OSError) -> NoReturn:
 
 
 def only_images(listing: Iterable[Path]) -> list[Path]:
-    return [path for path in listing if path.suffix.lower() in SUFFIXES]
+    return [path for path in listing if path.suffix.lower() in files.IMAGE_SUFFIXES]
 
 
 def images_or_dicom(listing: list[Path]) -> list[Path]:
