@@ -61,6 +61,11 @@ def folds(folder: Path, *names: str) -> list[Path]:
     return sorted(path for path in numbered if any((path / name).exists() for name in names))
 
 
+def fold_of(folder: Path) -> int:
+    """The number of a fold's folder: 2 for `fold2`."""
+    return int(folder.name.removeprefix("fold"))
+
+
 def _holding(work: Workspace, task: int, holds: Callable[[Path], Any], state: str, step: str) -> list[str]:
     folder = work.task(task)
     found = [path.name for path in folder.glob("*") if holds(path)]
@@ -68,3 +73,9 @@ def _holding(work: Workspace, task: int, holds: Callable[[Path], Any], state: st
         command = f"python {FOLDERS[task]}/{step} --dataset {work.dataset}"
         raise UserError(f"{work.show(folder)} holds no {state} experiment; run: {command}")
     return sorted(found)
+
+
+def fold_number(folder: Path) -> int | None:
+    """The number of a fold folder; None for any other, like `refit`."""
+    match = re.fullmatch(r"fold(\d+)", folder.name)
+    return int(match[1]) if match else None
