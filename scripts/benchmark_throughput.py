@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from hemoct.base import cli
-from hemoct.training import augment, device, networks
+from hemoct.classification import networks as classification_networks
+from hemoct.training import augment, device
 from hemoct.training import fit as training_fit
 from hemoct.training.batches import Store
 
@@ -66,11 +67,11 @@ def noise(path: Path, args: argparse.Namespace) -> np.ndarray:
 
 def compare(stores: dict[str, Store], folder: Path, args: argparse.Namespace, where: torch.device) -> dict[str, list[float]]:
     """Images a second of one training epoch, each store in turn, `repeats` times after one that warms up."""
-    spec = networks.ClassifierSpec(
+    spec = classification_networks.ClassifierSpec(
         image_size=args.image_size, mean=0.5, std=0.3, protocol="patient", split="folds", fold=0, splits_sha256="",
         backbone=args.backbone, classes=["noise"], exclusive=False,
     )  # fmt: skip
-    fit = training_fit.Fit(networks.build(spec), folder, args, {}, -(-args.images // args.batch_size), where)
+    fit = training_fit.Fit(classification_networks.build(spec), folder, args, {}, -(-args.images // args.batch_size), where)
     targets = (torch.arange(args.images, device=where) % 2).float()[:, None]
     order, change = torch.arange(args.images), training_fit.augmentation(fit, augment.STRENGTHS[args.augment])
     epochs = fit.epochs()

@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 from helpers.simulated_boxes import some_boxes
 from hemoct.data import boxes, images
 from hemoct.training import augment
-from hemoct.training.augment import Strength
+from hemoct.training.options import Strength
 
 SIZES = [(512, 512), (64, 48), (48, 64), (333, 97), (31, 400), (17, 16)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import types
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import hemoct
 from helpers import simulated
 from hemoct.base import files, tables
 from hemoct.classification import figures
-from hemoct.data import splits
 from hemoct.evaluation import bootstrap, predictions
 
 EVALUATE, COMPARE = "task1_classification/02_evaluate.py", "task1_classification/03_compare.py"
@@ -173,53 +171,61 @@ def test_an_empty_file_and_unknown_names_stop(work, frame, step):
     stopped(step(EVALUATE), "predictions.csv")
 
 
-def test_stale_predictions_are_made_again(work, frame):
+def test_stale_or_missing_predictions_stop(work, frame, plain):
     """An older predictions.csv than best.pt or labels.csv would score another model or other labels."""
     simulated.predict(work, frame, folds=(0,))
     folder = work.task(1) / "e" / "fold0"
     assert predictions.is_current(work, folder)
     (folder / "best.pt").touch()
     assert not predictions.is_current(work, folder)
+    stopped(plain(EVALUATE), "older than the model", "--resume")
+    (folder / "predictions.csv").unlink()
+    stopped(plain(EVALUATE), "predictions.csv is missing", "--resume", "only predicts")
 
 
-def test_models_predict_once_and_meet_other_data(work, frame, plain, monkeypatch):
-    """best.pt without predictions: the models are asked; --on takes the mean of the models, and frozen thresholds."""
-    asked = []
-
-    def predict_fold(work, folder, args):
-        asked.append(folder.name)
-        part = splits.parts(tables.read_splits(work), int(folder.name[-1]), "patient").reindex(frame["image_id"])
-        rows = (part != "train").to_numpy()
-        found = frame.loc[rows, ["image_id", "patient"]].assign(fold=int(folder.name[-1]), part=part[rows].to_numpy())
-        return found.assign(y_hemorrhage=frame["hemorrhage"], p_hemorrhage=0.2 + 0.5 * frame["hemorrhage"])
-
-    def predict_ensemble(other, folders, args):
-        asked.append(f"{other.dataset}: {len(folders)} models")
-        found = tables.read_labels(other, tables.read_dataset(other))[["image_id", "patient", "hemorrhage"]]
-        found["p_hemorrhage"] = np.linspace(0, 1, len(found))
-        return found.rename(columns={"hemorrhage": "y_hemorrhage"})
-
-    fake = types.SimpleNamespace(predict_fold=predict_fold, predict_ensemble=predict_ensemble)
-    monkeypatch.setattr(hemoct, "inference", fake, raising=False)
+def test_frozen_thresholds_meet_other_data(work, frame, plain):
     for fold in (0, 1):
         tables.write_csv(work.task(1) / "e" / f"fold{fold}" / "best.pt", pd.DataFrame({"weights": [1]}))
+    simulated.predict(work, frame, folds=(0, 1))
     files.write_json(work.task(1) / "e" / "fold1" / "01_train.run.json", {"status": "unfinished"})
     result = plain(EVALUATE)
     assert result.code == 0 and "training is not finished: fold1" in result.out, result.err
-    assert plain(EVALUATE).code == 0 and asked == ["fold0", "fold1"], "predictions that are current are not made again"
+    own = files.read_json(work.task(1) / "e" / "metrics.json")
 
     other = replace(work, dataset="other")
-    simulated.make(other, patients=5, seed=3)
+    labels = simulated.make(other, patients=5, seed=3)
+    stopped(plain(EVALUATE, "--on", "other"), "no experiment of task 1", "04_predict.py --experiment NAME --on other")
+    found = labels[["image_id", "patient"]].assign(fold=0, part="test", y_hemorrhage=labels["hemorrhage"])
+    given = work.task(1) / "e" / "on-other" / "predictions.csv"
+    tables.write_csv(given, found.assign(p_hemorrhage=np.linspace(0, 1, len(found))))
+    before = given.read_bytes()
     result = plain(EVALUATE, "--on", "other")
-    assert result.code == 0 and asked[2:] == ["other: 2 models"], result.err
+    assert result.code == 0, result.err
     content = files.read_json(work.task(1) / "e" / "on-other" / "metrics.json")
     assert (content["evaluated_on"], content["protocol"], content["n"]) == ("other", "external", 50)
-    assert content["folds"][0]["threshold"] == pytest.approx(0.45) and "frozen" in content["threshold_rule"]
-    assert files.read_json(work.task(1) / "e" / "metrics.json")["evaluated_on"] == "toy"
+    mean = np.mean([fold["threshold"] for fold in own["folds"]])
+    assert content["folds"][0]["threshold"] == pytest.approx(mean) and "frozen" in content["threshold_rule"]
+    assert given.read_bytes() == before and files.read_json(work.task(1) / "e" / "metrics.json")["evaluated_on"] == "toy"
     assert plain(EVALUATE, "--on", "other", "--limit-patients", 2).code == 0
     limited = files.read_json(work.task(1) / "e" / "on-other-first-2-patients" / "metrics.json")
+    assert limited["n"] == 20
     assert limited["folds"][0]["threshold"] == content["folds"][0]["threshold"], "the limit is not of the validation patients"
     stopped(plain(EVALUATE, "--on", "toy"), "--on toy", "on which the models were trained")
+
+
+def test_published_numbers_follow_from_the_published_predictions(work, frame, plain):
+    simulated.predict(work, frame)
+    assert plain(EVALUATE).code == 0
+    stopped(plain(EVALUATE, "--reference"), "no published experiment")
+    shutil.copytree(work.task(1) / "e", work.reference / "task1" / "e", ignore=shutil.ignore_patterns("fold*", "*.png"))
+    shutil.rmtree(work.work)
+    result = plain(EVALUATE, "--reference")
+    content = files.read_json(work.reference / "task1" / "e" / "metrics.json")
+    assert result.code == 0 and f"{content['metrics']['f1']['value']:.3f}" in result.out, result.err
+    assert result.out.count("| same |") == len(content["metrics"]) and "DIFFERS" not in result.out
+    content["metrics"]["f1"]["value"] += 0.01
+    files.write_json(work.reference / "task1" / "e" / "metrics.json", content)
+    assert plain(EVALUATE, "--reference").out.count("DIFFERS") == 1
 
 
 def test_the_given_split_is_one_model(work, frame, plain):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from argparse import Namespace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,7 @@ from PIL import Image
 from helpers import toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
-from hemoct.training import device
+from hemoct.training import checkpoints, device
 
 TRAIN = "task1_classification/01_train.py"
 # timm's test_resnet is a real residual network, only tiny
@@ -50,7 +49,7 @@ def test_a_fold_leaves_exactly_its_files_and_learns(work, train):
     result = train("--fold", "0", "--epochs", "6")
     assert result.code == 0, result.err
     folder = work.task(1) / "e" / "fold0"
-    assert {path.name for path in folder.iterdir()} == {"best.pt", "last.pt", "model.json", "history.csv", "01_train.run.json"}
+    assert {path.name for path in folder.iterdir()} == {*checkpoints.MODEL, "predictions.csv", "01_train.run.json"}
     history = tables.read_csv(folder / "history.csv", ["epoch", "train_loss", "val_loss", "val_accuracy"])
     assert len(history) == 6 and history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] * 0.7
     record = files.read_json(folder / "01_train.run.json")
@@ -303,21 +302,26 @@ def test_training_again_leaves_nothing_of_the_old_model(work, train):
 
 
 def test_unknown_labels_are_predicted_but_not_trained_on(work, train):
-    from hemoct.classification import predict as classification_predict
-
     labels = toy.make(work).astype({"hemorrhage": "Int64"})
     labels.loc[labels.index[:6], "hemorrhage"] = None
     tables.write_labels(work, labels, tables.read_dataset(work))
-    result = train("--fold", "0", "--epochs", "1")
-    assert result.code == 0 and "6 of 40 slices are left out (unknown label)" in result.out
-    frames = []
-    for fold in range(5):
-        assert train("--fold", str(fold), "--epochs", "1", "--overwrite").code == 0
-        args = Namespace(device="cpu", batch_size=8, limit_patients=None)
-        frames.append(classification_predict.predict_fold(work, work.task(1) / "e" / f"fold{fold}", args))
-    found = pd.concat(frames)
-    tested = found[found["part"] == "test"]
+    result = train("--epochs", "1")
+    assert result.code == 0 and "6 of 40 slices have an unknown label" in result.out
+    frames = [tables.read_predictions(work.task(1) / "e" / f"fold{fold}") for fold in range(5)]
+    tested = pd.concat(frame[frame["part"] == "test"] for frame in frames)
     assert len(tested) == 40 and tested["y_hemorrhage"].isna().sum() == 6 and tested["p_hemorrhage"].notna().all()
+
+
+def test_a_trained_model_only_predicts_when_it_is_resumed(work, train):
+    """So experiments of older versions, which predicted while they were evaluated, go on."""
+    toy.make(work)
+    assert train("--fold", "0", "--epochs", "2").code == 0
+    folder = work.task(1) / "e" / "fold0"
+    before, best = (folder / "predictions.csv").read_bytes(), (folder / "best.pt").read_bytes()
+    (folder / "predictions.csv").unlink()
+    result = train("--fold", "0", "--epochs", "2", "--resume")
+    assert result.code == 0 and "goes on after epoch 2" in result.out and "epoch 1/2" not in result.out
+    assert (folder / "predictions.csv").read_bytes() == before and (folder / "best.pt").read_bytes() == best
 
 
 def test_a_loss_that_is_not_finite(work, train):
@@ -332,19 +336,14 @@ def test_labels_without_a_fold(work, train):
     assert refused(train("--fold", "0"), "05_make_splits.py")
 
 
-def test_a_new_split_makes_old_models_unusable(work, train):
-    from hemoct.classification import predict as classification_predict
-
+def test_a_new_split_makes_old_predictions_unusable(work, train, run_step):
     toy.make(work)
     assert train("--fold", "0", "--epochs", "1").code == 0
     split = tables.read_splits(work)
     split["fold"] = (split["fold"] + 1) % 5
     tables.write_splits(work, split)
-
-    with pytest.raises(classification_predict.UserError, match="another splits"):
-        classification_predict.predict_fold(
-            work, work.task(1) / "e" / "fold0", Namespace(device="cpu", batch_size=8, limit_patients=None)
-        )
+    result = run_step("task1_classification/02_evaluate.py", "--root", work.root, "--dataset", "toy")
+    assert refused(result, "splits.csv is not the one")
 
 
 def test_devices_are_taken_in_order(monkeypatch, capsys):

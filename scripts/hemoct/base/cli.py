@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import math
 import os
@@ -20,9 +21,30 @@ from hemoct.base.workspace import REPOSITORY
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A step's parser, which remembers what hemoct.base.options says of its flags."""
+
+    def __init__(self, **options: Any) -> None:
+        self.named: dict[str, Any] = {}
+        """how a flag shows in the name of an experiment, in this order"""
+        self.predicting: set[str] = set()
+        """flags that have no say in what is trained"""
+        super().__init__(**options)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The default of each flag."""
+        return {action.dest: action.default for action in self._actions}
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; --help lists the flags\n")
+        self.exit(2, f"{self.prog}: {message}{self._near(message)}; --help lists the flags\n")
+
+    def _near(self, message: str) -> str:
+        """` (did you mean --epochs?)` where the message is about a flag that is nearly one of ours."""
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+        near = difflib.get_close_matches(unknown, known, n=1) if unknown.startswith("--") and unknown not in known else []
+        return f" (did you mean {near[0]}?)" if near else ""
 
 
 class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
@@ -32,9 +54,9 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
         return action.help if action.default in (None, False, {}) else super()._get_help_string(action)
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
+def parser(doc: str | None) -> Parser:
     """Start a step's parser: its docstring is the help text, the flags that every step has are in it."""
-    made = _Parser(description=doc, formatter_class=_Help, allow_abbrev=False)
+    made = Parser(description=doc, formatter_class=_Help, allow_abbrev=False)
     group = made.add_argument_group("every step")
     group.add_argument("--dataset", default="phe-sich", metavar="NAME", help="data/raw/NAME, data/work/NAME, outputs/NAME")
     group.add_argument("--root", type=Path, default=REPOSITORY, metavar="DIR", help="folder that holds data/ and outputs/")
@@ -43,7 +65,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def parse(made: argparse.ArgumentParser, argv: list[str] | None, step: str) -> argparse.Namespace:
+def parse(made: Parser, argv: list[str] | None, step: str) -> argparse.Namespace:
     """Parse flags and remember the command as a person would type it. `step` is the caller's `__file__`."""
     words = sys.argv[1:] if argv is None else argv
     made.prog = Path(step).name
@@ -55,7 +77,7 @@ def parse(made: argparse.ArgumentParser, argv: list[str] | None, step: str) -> a
         made.error(f"--dataset {args.dataset!r} is not a plain name (letters, digits, '.', '_', '-')")
     args.command = f"python {step_name(step)} {shlex.join(_portable(words))}".rstrip()
     args.root = args.root.expanduser().resolve()
-    args.defaults = {name: made.get_default(name) for name in vars(args)}
+    args.defaults, args.predicting = made.defaults, made.predicting
     return args
 
 
@@ -71,31 +93,44 @@ def _portable(words: list[str]) -> list[str]:
     return kept
 
 
-def experiment_name(made: argparse.ArgumentParser, args: argparse.Namespace, base: str, named: dict[str, Any]) -> str:
+def add_experiment_flags(made: Parser) -> argparse._ArgumentGroup:
+    """The flags of a step that trains: where its results go."""
+    group = made.add_argument_group("experiment")
+    group.add_argument("--experiment", metavar="NAME", help="folder of the results; default: named by the flags that differ "
+                       "from their defaults")  # fmt: skip
+    group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
+    return group
+
+
+def experiment_name(made: Parser, args: argparse.Namespace, base: str) -> str:
     """Name an experiment by what differs from the defaults: `resnet18-scratch-128px-augment`. --experiment overrides it.
 
-    `named` maps a flag to a format, or to a dictionary of words for some of its values. A path stops: outputs have one place.
+    How a flag shows is said where it is declared (hemoct.base.options). A path stops: outputs have one place.
     """
     if args.experiment:
         if args.experiment in (".", "..") or Path(args.experiment).name != args.experiment:
             raise UserError(f"--experiment {args.experiment}: give the name of a folder, no path")
         return args.experiment
-    words = [base]
-    for flag, shown in named.items():
-        value = getattr(args, flag)
-        if value != made.get_default(flag):
-            word = shown.get(value, Path(str(value)).stem) if isinstance(shown, dict) else shown.format(_in_name(value))
-            words.append(re.sub(r"[^A-Za-z0-9._-]+", "_", word))
-    return "-".join(words)
+    changed = {name: value for name in made.named if (value := getattr(args, name)) != args.defaults[name]}
+    words = [base, *(_in_name(value, made.named[name]) for name, value in changed.items())]
+    return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", word) for word in words)
 
 
-def _in_name(value: Any) -> Any:
+def _in_name(value: Any, named: str | dict[Any, str]) -> str:
     """A flag's value as a name shows it: `1-2.5` or `A-B` of a list, `SAH3` or `SAH-strong` of a dictionary, else as it is."""
+    if isinstance(named, dict):
+        return named[value] if value in named else named.get("", "{}").format(Path(str(value)).stem)
     if isinstance(value, dict):
-        return "-".join(f"{key}-{item}" if isinstance(item, str) else f"{key}{item}" for key, item in value.items())
-    if isinstance(value, list):
-        return "-".join(item if isinstance(item, str) else f"{item:g}" for item in value)
-    return value
+        value = "-".join(f"{key}-{item}" if isinstance(item, str) else f"{key}{item}" for key, item in value.items())
+    elif isinstance(value, list):
+        value = "-".join(item if isinstance(item, str) else f"{item:g}" for item in value)
+    return named.format(value)
+
+
+def say_next(args: argparse.Namespace, step: str, flags: str = "") -> None:
+    """The last line of a step: the command that follows, for the same data in the same place."""
+    place = f" --dataset {args.dataset}" + (f" --root {shlex.quote(str(args.root))}" if args.root != REPOSITORY else "")
+    print(f"Next: python {step}{' ' if flags else ''}{flags}{place}")
 
 
 def _number(kind: type, fits: Callable[[Any], bool], words: str) -> Callable[[str], Any]:

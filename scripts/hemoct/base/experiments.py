@@ -13,6 +13,8 @@ from hemoct.base.workspace import Workspace
 STEPS = {1: ("01_train.py", "02_evaluate.py"), 2: ("02_train.py", "04_evaluate.py"), 3: ("02_train.py", "03_evaluate.py"),
          4: ("02_train.py", "03_evaluate.py")}  # fmt: skip
 """the steps of a task that train and that evaluate"""
+PREDICT = {1: "04_predict.py", 2: "05_predict.py", 3: "05_predict.py", 4: "05_predict.py"}
+"""the step of a task that predicts new images, or with --on another data set"""
 FOLDERS = {1: "task1_classification", 2: "task2_detection", 3: "task3_segmentation", 4: "task4_multilabel"}
 
 

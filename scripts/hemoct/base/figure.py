@@ -54,6 +54,11 @@ def save(shown: Figure, path: Path) -> Path:
     return path
 
 
+def save_all(figures: dict[str, Figure | None], folder: Path) -> list[Path]:
+    """Save each figure as NAME.png; None stands for one that has nothing to show. Returns what was written."""
+    return [save(shown, folder / f"{name}.png") for name, shown in figures.items() if shown is not None]
+
+
 def save_image(drawn: Image.Image, path: Path) -> Path:
     """Write a picture whole or not at all."""
     with files.replacing(path) as temporary:

@@ -17,7 +17,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import REPOSITORY
 
 # Flags that say how or where a step is run, not what it computes: they never make a finished step out of date.
-NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command", "defaults"}
+NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command", "defaults", "predicting"}
 NOT_COMPARED = {"fold", "device", "threads", "experiment"}
 RECORDED_PACKAGES = (
     *("torch", "torchvision", "timm", "ultralytics", "pycocotools", "ensemble-boxes", "segmentation-models-pytorch", "monai"),
@@ -42,11 +42,11 @@ class Run:
     """
 
     def __init__(self, step: str, args: argparse.Namespace, folder: Path, inputs: Iterable[Path]) -> None:
-        self.path = folder / f"{Path(step).stem}.run.json"
+        self.folder, self.path = folder, folder / f"{Path(step).stem}.run.json"
         self.root = args.root
         self._skip = args.skip_if_done
         self._resumes = getattr(args, "resume", False)
-        self._defaults = getattr(args, "defaults", {})
+        self._defaults, self._predicting = getattr(args, "defaults", {}), getattr(args, "predicting", set())
         arguments = {name: _plain(value) for name, value in sorted(vars(args).items()) if name not in NOT_RECORDED}
         self.record: dict[str, Any] = {
             "step": step_name(step),
@@ -57,6 +57,11 @@ class Run:
             "outputs": [],
             "seed": args.seed,
         }
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The flags of this call, by name, as they are recorded."""
+        return self.record["arguments"]
 
     def up_to_date(self) -> bool:
         """True (and one line) under --skip-if-done when an equal run ended well and its outputs are still there."""
@@ -73,27 +78,27 @@ class Run:
         return self._equals(old) and old["status"] == "ok" and all((self.root / path).exists() for path in old["outputs"])
 
     def _equals(self, old: dict[str, Any]) -> bool:
-        return not self._changed(old) and old["inputs"] == self.record["inputs"]
+        return not self.changed(old["arguments"]) and old["inputs"] == self.record["inputs"]
 
     def stop_if_other(self, remedy: str) -> None:
         """Stop, with a remedy, rather than write over a finished run that had other flags."""
         if not self.path.is_file():
             return
         old = files.read_json(self.path)
-        changed = self._changed(old)
+        changed = self.changed(old["arguments"])
         if old["status"] == "ok" and changed:
             raise UserError(
                 f"{self._relative(self.path.parent)} holds a finished run with other flags ({', '.join(changed)}); {remedy}"
             )
 
-    def _changed(self, old: dict[str, Any]) -> list[str]:
-        """The flags, with their old values, in which an older record differs from this one.
+    def changed(self, old: dict[str, Any], trained: bool = False) -> list[str]:
+        """The flags, with their old values, in which older arguments differ from those of this call.
 
-        A flag that the step has got since had its default then.
+        A flag that the step has got since had its default then. `trained`: leave out what has no say in what is trained.
         """
-        now = self.record["arguments"]
-        before = {name: _plain(self._defaults.get(name)) for name in now} | old["arguments"]
-        names = sorted((before.keys() | now.keys()) - NOT_COMPARED)
+        now = self.arguments
+        before = {name: _plain(self._defaults.get(name)) for name in now} | old
+        names = sorted((before.keys() | now.keys()) - NOT_COMPARED - (self._predicting if trained else set()))
         return [f"--{name.replace('_', '-')} {before.get(name)}" for name in names if before.get(name) != now.get(name)]
 
     def note(self, **facts: Any) -> None:
@@ -127,13 +132,16 @@ class Run:
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
 
-def folders_due(runs: dict[Path, Run], overwrite: bool, remedy: str = ANOTHER_NAME) -> list[Path]:
-    """The folders whose run has to run; stops, unless --overwrite, rather than write over a finished run with other flags."""
-    folders = [folder for folder, run in runs.items() if not run.up_to_date()]
-    if not overwrite:
-        for folder in folders:
-            runs[folder].stop_if_other(remedy)
-    return folders
+def due(step: str, args: argparse.Namespace, inputs: dict[Path, Iterable[Path]], remedy: str = ANOTHER_NAME) -> list[Run]:
+    """The runs of a step that writes several folders, less those that are up to date. `inputs`: what each folder is made from.
+
+    Stops, unless --overwrite, rather than write over a finished run that had other flags.
+    """
+    runs = [run for run in (Run(step, args, folder, of) for folder, of in inputs.items()) if not run.up_to_date()]
+    if not args.overwrite:
+        for run in runs:
+            run.stop_if_other(remedy)
+    return runs
 
 
 def _plain(value: Any) -> Any:

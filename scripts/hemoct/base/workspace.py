@@ -48,6 +48,10 @@ class Workspace:
 
     def need(self, path: Path, made_by: str) -> Path:
         """Return `path`, or stop with the command that makes it. `made_by`: `scripts/03_make_labels.py`."""
+        if not path.exists() and not (self.raw.exists() or self.work.exists() or self.outputs.exists()):
+            there = sorted({folder.name for place in ("raw", "work") for folder in (self.root / "data" / place).glob("[!.]*")})
+            known = f"there are: {', '.join(there)}" if there else "there is none yet: python scripts/01_get_data.py --help"
+            raise UserError(f"no data set is called {self.dataset} in {self.root}; {known} (--dataset NAME)")
         if not path.exists():
             raise UserError(f"{self.show(path)} is missing; make it with: python {made_by} --dataset {self.dataset}")
         return path

@@ -1,8 +1,8 @@
-"""Training of a classifier, of whole slices or of regions of them: its flags, one fold, the loss."""
+"""Training of a classifier, of whole slices or of regions of them: one fold, its loss, its predictions."""
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,86 +10,98 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hemoct.base import cli, tables
+from hemoct.base import tables
 from hemoct.base.errors import UserError
-from hemoct.data import images, slices
-from hemoct.training import augment, networks, weights
-from hemoct.training import fit as training_fit
+from hemoct.base.runs import Run
+from hemoct.classification import networks
+from hemoct.classification.networks import ClassifierSpec
+from hemoct.classification.options import Options
+from hemoct.data import images
+from hemoct.data.slices import Fold, SliceData
+from hemoct.training import checkpoints, device, fit, inference, weights
+from hemoct.training import networks as training_networks
 from hemoct.training.batches import Store, draw
+from hemoct.training.fit import Fit, Labelled
+from hemoct.training.options import STRENGTHS
 
 
-def add_flags(parser: argparse.ArgumentParser, image_size: int) -> argparse._ArgumentGroup:
-    """The flags that say what is trained; returns their group, for a step's own. Those of hemoct.training.fit say how."""
-    group = parser.add_argument_group("model")
-    group.add_argument("--backbone", default="resnet18", help="any timm model: resnet50, efficientnet_b0, vgg16_bn, densenet121, "
-                       "inception_v3, swin_tiny_patch4_window7_224 ...")  # fmt: skip
-    group.add_argument("--weights", default="imagenet", help="imagenet, none, or a file with a state_dict")
-    group.add_argument("--transfer", default="finetune", choices=("finetune", "partial", "frozen"),
-                       help="what is trained: all layers, the upper half of the stages, the head")  # fmt: skip
-    group.add_argument("--image-size", type=cli.positive_int, default=image_size, help="side in pixels")
-    group.add_argument("--label", help="which of several labels; default: any of them, or all exclusive classes")
-    group.add_argument("--augment", default="none", choices=augment.STRENGTHS, help="on training slices only")
-    group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
-                       help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip
-    group.add_argument("--balance", default="none", choices=("none", "weights", "sampler"), 
-                       help="weigh the loss, or draw classes evenly")  # fmt: skip
-    return group
+def train_fold(run: Run, options: Options, data: SliceData, store: Store, region: dict[str, Any] | None = None) -> list[Path]:
+    """Train the model of the run's folder and predict the validation and test slices of its fold; returns what was written.
 
-
-def train_fold(
-    folder: Path,
-    args: argparse.Namespace,
-    inputs: dict[str, Any],
-    data: slices.SliceData,
-    store: Store,
-    region: dict[str, Any] | None = None,
-) -> list[Path]:
-    """Train the model of the fold that `folder` is named after; any other name: of all slices, for the folds' mean best epoch.
-
-    By `inputs`, hashes of the tables, --resume knows its data again. `region`: see models.ClassifierSpec. Returns the files
-    that were written.
+    A folder that is no fold (`refit`) learns from all slices, for the mean best epoch of the folds. `store`: the pixels of
+    `data`. `region`: see ClassifierSpec.
     """
-    fold = int(folder.name.removeprefix("fold")) if folder.name.startswith("fold") else None
-    part = np.full(len(data.table), "train") if fold is None else data.part_of(fold, args.protocol, args.split)
-    rows = {name: np.flatnonzero(part == name) for name in tables.PARTS}
-    if len(rows["train"]) < 2 or (fold is not None and not len(rows["val"])):
-        raise UserError(f"{folder.name}: too few slices to train or validate with; use more patients")
-    if fold is None:
-        args.epochs = training_fit.epochs_of_folds(folder.parent)
-
-    mean, std = images.grey_statistics(data.pixels, rows["train"])
-    mean, std = networks.normalisation(args.backbone, args.weights, mean, std)
-    spec = networks.ClassifierSpec(
-        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
-        splits_sha256=data.splits_sha256, backbone=args.backbone, classes=data.classes, exclusive=data.exclusive,
-        label=args.label, region=region, initial_weights=weights.origin(args.weights, args.backbone),
-    )  # fmt: skip
-    networks.stop_if_trained_elsewhere(args.weights, spec)
-    torch.manual_seed(args.seed)
-    model = networks.build(spec, args.weights)
-    networks.freeze(model, args.transfer)
+    fold = data.fold(run.folder, options.selection)
+    rows = {part: fold.rows(part)[data.known[fold.rows(part)]] for part in tables.PARTS}
+    if len(rows["train"]) < 2 or (fold.number is not None and not len(rows["val"])):
+        raise UserError(f"{run.folder.name}: too few slices to train or validate with; use more patients")
+    training = options.training
+    if fold.number is None:
+        training = replace(training, epochs=fit.epochs_of_folds(run.folder.parent))
+    spec = _spec(fold, options, data, region, images.grey_statistics(data.pixels, rows["train"]))
+    weights.stop_if_trained_elsewhere(options.initial, spec)
+    torch.manual_seed(training.seed)
+    model = networks.build(spec, options.initial)
+    training_networks.freeze(model, options.network.transfer)
+    model = device.place(model, store.device, spec.image_size)
     targets = torch.as_tensor(data.targets, device=store.device)
-    loss_of = loss_function(targets[rows["train"]], spec.exclusive, args.balance == "weights")
 
-    steps = -(-len(rows["train"]) // args.batch_size)
-    fit = training_fit.Fit(model, folder, args, inputs, steps, store.device)
-    spec.save(folder)
-    learned, change = torch.as_tensor(rows["train"]), training_fit.augmentation(fit, augment.STRENGTHS[args.augment])
-    for epoch in fit.epochs():
-        order = learned[draw(targets[learned], args.balance, fit.generator)]
-        numbers = {"train_loss": training_fit.one_epoch(fit, spec, store, order, targets, loss_of, change)[0]}
+    fitting = Fit(model, run, training, -(-len(rows["train"]) // training.batch_size))
+    spec.save(run.folder)
+    loss = criterion(targets[rows["train"]], spec.exclusive, options.network.balance == "weights")
+    strength, axis = STRENGTHS[options.augmentation.augment], options.augmentation.axis(data.layout)
+    labelled = Labelled(spec, store, targets, loss, fit.augmentation(strength, axis, fitting.device_generator))
+    learned = torch.as_tensor(rows["train"])
+    for epoch in fitting.epochs():
+        order = learned[draw(targets[learned], options.network.balance, fitting.generator)]
+        numbers = {"train_loss": fit.one_epoch(fitting, labelled, order)[0]}
         if len(rows["val"]):
-            numbers |= training_fit.validate(fit, spec, store, rows["val"], targets, loss_of)
-        fit.log(epoch, **numbers)
-    print(f"  best epoch {fit.best_epoch}")
-    return [folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")]
+            numbers |= validate(fitting, labelled, rows["val"])
+        fitting.log(epoch, **numbers)
+    print(f"  best epoch {fitting.best_epoch}")
+    written = [run.folder / name for name in checkpoints.MODEL]
+    return written if fold.number is None else [*written, predict(fold, data, store, 4 * training.batch_size)]
 
 
-def loss_function(truth: torch.Tensor, exclusive: bool, weigh: bool) -> training_fit.LossFunction:
-    """Cross-entropy for exclusive classes, binary cross-entropy else; `weigh` counts each class alike."""
-    positives, n = truth.sum(dim=0).clamp(min=1), len(truth)
+def _spec(
+    fold: Fold, options: Options, data: SliceData, region: dict[str, Any] | None, grey: tuple[float, float]
+) -> ClassifierSpec:
+    """model.json of a fold; `grey`: mean and standard deviation of its training slices."""
+    network, selection = options.network, options.selection
+    mean, std = weights.normalisation(options.initial, network.backbone, *grey)
+    return ClassifierSpec(
+        image_size=network.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
+        splits_sha256=data.splits_sha256, backbone=network.backbone, classes=data.classes, exclusive=data.exclusive,
+        label=network.label, region=region, initial_weights=weights.origin(options.initial, network.backbone),
+    )  # fmt: skip
+
+
+def criterion(targets: torch.Tensor, exclusive: bool, weigh: bool) -> fit.Criterion:
+    """Cross-entropy for exclusive classes, else binary cross-entropy; `weigh` counts each class alike."""
+    positives, n = targets.sum(dim=0).clamp(min=1), len(targets)
     if exclusive:
-        weight = n / (truth.shape[1] * positives) if weigh else None
-        return lambda found, target: F.cross_entropy(found, target, weight=weight)
+        weight = n / (targets.shape[1] * positives) if weigh else None
+        return lambda logits, target: F.cross_entropy(logits, target, weight=weight)
     weight = (n - positives).clamp(min=1) / positives if weigh else None
-    return lambda found, target: F.binary_cross_entropy_with_logits(found, target, pos_weight=weight)
+    return lambda logits, target: F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
+
+
+def validate(fitting: Fit, data: Labelled, rows: np.ndarray) -> dict[str, float]:
+    """Mean loss and accuracy (argmax, or every label on its side of 0.5) of the slices `rows`."""
+    batch_size = 4 * fitting.options.batch_size
+    logits, targets = (
+        inference.logits(fitting.averaged, data.spec, data.source, rows, batch_size, fitting.dtype),
+        data.targets[rows],
+    )
+    if data.spec.exclusive:
+        right = logits.argmax(dim=1) == targets.argmax(dim=1)
+    else:
+        right = ((logits > 0) == (targets > 0.5)).all(dim=1)
+    return {"val_loss": float(data.criterion(logits, targets)), "val_accuracy": float(right.float().mean())}
+
+
+def predict(fold: Fold, data: SliceData, store: Store, batch_size: int) -> Path:
+    """Write predictions.csv of a fold: its validation and test slices, those with an unknown label included."""
+    model, spec = networks.load(fold.folder, store.device)
+    about = data.about(fold, np.flatnonzero(fold.part != "train"))
+    return tables.write_predictions(fold.folder, inference.predict_slices(model, spec, store, about, data.targets, batch_size))

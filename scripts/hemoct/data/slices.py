@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from hemoct.base import files, label_meaning, tables
+from hemoct.base import experiments, files, label_meaning, tables
 from hemoct.base.cli import positive_int
 from hemoct.base.errors import UserError
+from hemoct.base.options import flag
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, splits
 
 ANY = "any"
 """the label that says whether there is any of the others"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which folds are used, with which patients, and how slices are parted into training, validation and test."""
+
+    fold: str = flag("all", "the fold to train", choices=("all", *map(str, range(splits.FOLDS))))
+    limit_patients: int | None = flag(None, "a first look with N patients", type=positive_int, metavar="N", named="{}patients")
+    protocol: str = flag(
+        "patient", "slice: the naive split by slices, to measure how much it flatters", choices=("patient", "slice"), named="{}"
+    )
+    split: str = flag("folds", "given: the split that came with the data, one run", choices=("folds", "given"), named="{}")
+
+    @property
+    def folds(self) -> list[int]:
+        """The numbers of the chosen folds."""
+        if self.split == "given":
+            return [0]
+        return list(range(splits.FOLDS)) if self.fold == "all" else [int(self.fold)]
+
+    def folders(self, experiment: Path) -> list[Path]:
+        """The folders of the chosen folds."""
+        return [experiment / f"fold{number}" for number in self.folds]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of an experiment: where its files lie, and to which part each slice belongs."""
+
+    folder: Path
+    number: int | None
+    """None: a model of all patients"""
+    part: np.ndarray
+    """`train`, `val` or `test` of each slice, in the order of the data (n,)"""
+
+    def rows(self, part: str) -> np.ndarray:
+        """The rows of the slices of a part, int (k,)."""
+        return np.flatnonzero(self.part == part)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +73,18 @@ class Slices:
         """`train`, `val` or `test` for each row; see hemoct.data.splits."""
         part = splits.part_of(self._labels, self._splits, fold, protocol, split, ahead)
         return part.reindex(self.table["image_id"]).to_numpy()
+
+    def fold(self, folder: Path, selection: Selection, ahead: int = 1) -> Fold:
+        """The fold that a folder is named after; under any other name (`refit`) all slices are for training."""
+        number = experiments.fold_number(folder)
+        if number is None:
+            return Fold(folder, None, np.full(len(self.table), "train"))
+        return Fold(folder, number, self.part_of(number, selection.protocol, selection.split, ahead))
+
+    def about(self, fold: Fold, rows: np.ndarray) -> pd.DataFrame:
+        """image_id, patient, fold, part of the slices `rows`, which are the index of the frame."""
+        about = self.table[["image_id", "patient"]].assign(fold=fold.number or 0, part=fold.part)
+        return about.iloc[rows]
 
     def neighbours(self, context: int) -> np.ndarray:
         """Rows of the slices around each, see `neighbours`."""
@@ -71,6 +122,11 @@ class SliceData(Slices):
     pixels: np.ndarray
     """uint8 (n, size, size), a memory map; empty where none were asked for"""
 
+    @property
+    def known(self) -> np.ndarray:
+        """Whether all targets of a slice are known, bool (n,)."""
+        return ~np.isnan(self.targets).any(axis=1)
+
 
 def load(
     work: Workspace,
@@ -83,21 +139,24 @@ def load(
     """Read the tables, choose the targets, decode what is not yet in the cache.
 
     Without an `image_size` no image is decoded, without `split` no splits.csv is needed. `known_only` leaves out slices whose
-    label is unknown; else their targets are NaN.
+    label is unknown; else their targets are NaN, and a line says how many there are.
     """
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset)
     classes, targets = choose_targets(labels, dataset, label)
     keep = ~np.isnan(targets).any(axis=1) | (not known_only)
-    slices, keep = choose(work, dataset, labels, keep, limit_patients, split)
+    slices, keep = choose(work, labels, keep, limit_patients, split)
     pixels = np.zeros((0, 0, 0), np.uint8) if image_size is None else images.cached(work, slices.table, image_size)
     targets = targets[keep].astype(np.float32)
+    unknown = int(np.isnan(targets).any(axis=1).sum())
+    if unknown:
+        print(f"{unknown} of {len(targets)} slices have an unknown label: they are predicted, but neither trained on nor scored")
     return SliceData(**vars(slices), classes=classes, exclusive=dataset.exclusive, targets=targets, pixels=pixels)
 
 
 def choose(
-    work: Workspace, dataset: tables.Dataset, labels: pd.DataFrame, known: np.ndarray,
-    limit_patients: int | None = None, split: bool = True, why: str = "unknown label",
+    work: Workspace, labels: pd.DataFrame, known: np.ndarray, limit_patients: int | None = None, split: bool = True,
+    why: str = "unknown label",
 ) -> tuple[Slices, np.ndarray]:  # fmt: skip
     """The rows of labels.csv whose label is `known` (bool), at most those of `limit_patients`, with folds; and which they are.
 
@@ -117,7 +176,8 @@ def choose(
     if table.empty:
         raise UserError(f"{work.show(work.work / 'labels.csv')}: no slice is left to work with; check its labels")
     digest = files.sha256(work.work / "splits.csv") if split else None
-    return Slices(table=table, layout=dataset.layout, splits_sha256=digest, _labels=labels, _splits=split_table), keep
+    layout = tables.read_dataset(work).layout
+    return Slices(table=table, layout=layout, splits_sha256=digest, _labels=labels, _splits=split_table), keep
 
 
 def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | None) -> tuple[list[str], np.ndarray]:
@@ -156,30 +216,6 @@ def first_patients(split_table: pd.DataFrame, n: int) -> set[str]:
     patients = split_table[["patient", "fold"]].drop_duplicates("patient").sort_values(["fold", "patient"])
     turn = patients.groupby("fold").cumcount()
     return set(patients.assign(turn=turn).sort_values(["turn", "fold"])["patient"].head(n))
-
-
-def add_flags(parser: argparse.ArgumentParser, protocol: bool = True) -> None:
-    """The flags that choose slices and parts, the same for training in every task.
-
-    Without `protocol` there is no choice of it, nor of the split: a step that builds on a model has those of that model.
-    """
-    group = parser.add_argument_group("data")
-    group.add_argument("--fold", default="all", choices=("all", *map(str, range(splits.FOLDS))), help="which to train")
-    group.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look with N patients")
-    if not protocol:
-        return
-    group.add_argument(
-        "--protocol", default="patient", choices=("patient", "slice"), help="slice: the naive split, to measure its flattery"
-    )
-    group.add_argument(
-        "--split", default="folds", choices=("folds", "given"), help="given: the split that came with the data, one run"
-    )
-
-
-def folds(args: argparse.Namespace) -> list[int]:
-    if args.split == "given":
-        return [0]
-    return list(range(splits.FOLDS)) if args.fold == "all" else [int(args.fold)]
 
 
 def stop_if_unsplit(work: Workspace, labels: pd.DataFrame, split_table: pd.DataFrame) -> None:

@@ -1,11 +1,10 @@
 """Predictions that all fold models of an experiment made together on another data set: where they lie, whether they are current.
 
-Task 1 makes them while it evaluates; tasks 2 to 4 with `05_predict.py --on OTHER`, so that their evaluations read tables alone.
+The predicting step of a task makes them with `--on OTHER`, so that evaluations read tables alone.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import layouts
-
-STEP = "05_predict.py"
 
 
 def folder(work: Workspace, task: int, experiment: str, other: str) -> Path:
@@ -30,7 +27,7 @@ def predictions_csv(work: Workspace, task: int, experiment: str, other: str, mod
     path = work.need(folder(work, task, experiment, other) / "predictions.csv", _made_by(task, experiment, other))
     if any((of_fold / "best.pt").stat().st_mtime > path.stat().st_mtime for of_fold in models):
         raise UserError(f"{work.show(path)} is older than the models; {again(work, task, experiment, other)}")
-    record = path.parent / f"{Path(STEP).stem}.run.json"
+    record = path.parent / f"{Path(experiments.PREDICT[task]).stem}.run.json"
     inputs = files.read_json(record)["inputs"] if record.exists() else {}
     made_by = {name for name in inputs if name.endswith("best.pt") and name.startswith(work.show(work.task(task)))}
     if made_by and made_by != {work.show(of_fold / "best.pt") for of_fold in models}:
@@ -52,7 +49,7 @@ def again(work: Workspace, task: int, experiment: str, other: str) -> str:
 
 
 def _made_by(task: int, experiment: str, other: str) -> str:
-    return f"{experiments.FOLDERS[task]}/{STEP} --experiment {experiment} --on {other}"
+    return f"{experiments.FOLDERS[task]}/{experiments.PREDICT[task]} --experiment {experiment} --on {other}"
 
 
 SHARED = 0.05
@@ -102,10 +99,3 @@ def copies(paths: list[Path], others: list[Path]) -> list[Path]:
     of_path = {path: files.sha256(path) for path in alike}
     again = Counter(of_path.values())
     return [path for path, digest in of_path.items() if theirs[digest] == again[digest] == 1]
-
-
-def place(work: Workspace, task: int, experiment: str, args: argparse.Namespace) -> tuple[Workspace, Path]:
-    """The data that an experiment is evaluated on, by the flags, and the folder of the results."""
-    seen = other(work, args.on) if args.on else work
-    words = [f"on-{args.on}"] * bool(args.on) + [f"first-{args.limit_patients}-patients"] * bool(args.limit_patients)
-    return seen, work.task(task) / experiment / "-".join(words)

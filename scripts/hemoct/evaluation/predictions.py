@@ -1,8 +1,7 @@
-"""Predictions of the folds of an experiment of any task: found, and checked against errors and leaks; task 1's also made."""
+"""Predictions of the folds of an experiment of any task: found, and checked against errors and leaks."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,26 +9,16 @@ import pandas as pd
 from tqdm import tqdm
 
 from hemoct.base import experiments, files, tables
-from hemoct.base.cli import positive_int
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import slices, splits
-from hemoct.evaluation import external
+from hemoct.data import splits
+from hemoct.evaluation.protocol import validation_of
 
 AGAIN = {
-    1: "delete it and run task1_classification/02_evaluate.py again",
-    2: "make it again with the command of the training and --resume (task2_detection/02_train.py ... --resume)",
-    3: "make it again with the command of the training and --resume (task3_segmentation/02_train.py ... --resume)",
-    4: "make it again with the command of the training and --resume (task4_multilabel/02_train.py ... --resume)",
+    task: f"make it again with the command of the training and --resume ({experiments.train_step(task)} ... --resume)"
+    for task in experiments.STEPS
 }
 """how wrong predictions are made again, by task"""
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of every step that evaluates."""
-    parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set")
-    parser.add_argument("--on", metavar="OTHER", help="evaluate on the labelled images of another data set")
-    parser.add_argument("--limit-patients", type=positive_int, metavar="N", help="a first look; nothing else is replaced")
 
 
 def fold_folders(work: Workspace, task: int, experiment: str) -> list[Path]:
@@ -71,11 +60,6 @@ def setting(work: Workspace, task: int, folders: list[Path]) -> str:
     return "given" if first.get("split") == "given" else first.get("protocol", "unknown")
 
 
-def read(work: Workspace, experiment: str, args: argparse.Namespace) -> tuple[pd.DataFrame, str]:
-    """Validation and test predictions of all folds of an experiment of task 1, and its protocol: a key of PROTOCOLS."""
-    return joined(work, 1, experiment, lambda folder: _read_fold(work, folder, args))
-
-
 def joined(work: Workspace, task: int, experiment: str, read_fold: Callable[[Path], pd.DataFrame]) -> tuple[pd.DataFrame, str]:
     """What `read_fold` reads from each fold folder, checked against splits.csv, and the protocol: a key of PROTOCOLS."""
     folders = fold_folders(work, task, experiment)
@@ -89,26 +73,6 @@ def joined(work: Workspace, task: int, experiment: str, read_fold: Callable[[Pat
     if len({tuple(frame.columns) for frame in frames}) > 1:
         raise UserError(f"{work.show(folders[0].parent)}: the folds have other columns in predictions.csv; make them alike")
     return pd.concat(frames, ignore_index=True), protocols.pop() if len(protocols) == 1 else "unknown"
-
-
-def _read_fold(work: Workspace, folder: Path, args: argparse.Namespace) -> pd.DataFrame:
-    """Checked predictions of a fold, made first when they are not there or older than the model or the labels.
-
-    With --limit-patients nothing is kept: a later evaluation must not take a part for the whole.
-    """
-    limited = args.limit_patients is not None
-    if is_current(work, folder):
-        frame = check(tables.read_predictions(folder), _file(folder))
-        if limited:
-            frame = frame[frame["patient"].isin(slices.first_patients(tables.read_splits(work), args.limit_patients))]
-        return frame
-    from hemoct.classification import predict
-
-    frame = predict.predict_fold(work, folder, args)
-    if limited:
-        return frame
-    tables.write_predictions(folder, frame)  # and read back: a later evaluation of the file gives the same numbers
-    return check(tables.read_predictions(folder), _file(folder))
 
 
 def check(frame: pd.DataFrame, path: Path, several: bool = False, again: str | None = None) -> pd.DataFrame:
@@ -171,19 +135,9 @@ def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, proto
         if candidate == "given":
             part = splits.given_parts(tables.read_labels(work, tables.read_dataset(work)), table)
         else:
-            part = splits.parts(table, number, candidate, protocol.validation_of(folder))
+            part = splits.parts(table, number, candidate, validation_of(folder))
         if (frame["part"].to_numpy() == part.reindex(frame["image_id"]).to_numpy()).all():
             return candidate
     if protocol == "unknown":
         return protocol
     raise UserError(f"{work.show(_file(folder))}: val and test are not those of fold {number} in splits.csv; {AGAIN[task]}")
-
-
-def read_external(other: Workspace, folders: list[Path], args: argparse.Namespace) -> pd.DataFrame:
-    """Every labelled image of another data set with the mean of the fold models: image_id, patient, y_*, p_*."""
-    models = [folder for folder in folders if (folder / "best.pt").exists()]
-    if not models:
-        raise UserError(f"{folders[0].parent} has predictions but no model (best.pt); --on needs one that 01_train.py made")
-    from hemoct.classification import predict
-
-    return predict.predict_ensemble(external.other, models, args)

@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from hemoct.base import label_meaning
-
-
-@dataclass(frozen=True)
-class Strength:
-    """How far an augmentation goes."""
-
-    mirror: bool = True
-    """mirror half of the slices; wrong for labels about the side of the bleeding"""
-    degrees: float = 0.0
-    """rotation within +- degrees: heads are never quite straight in the scanner"""
-    scale: float = 0.0
-    """zoom within 1 +- scale; above 1 it crops"""
-    shift: float = 0.0
-    """translation within +- shift of the image side"""
-    brightness: float = 0.1
-    contrast: float = 0.1
-
-
-STRENGTHS = {
-    "none": None,
-    "light": Strength(),
-    "rotate": Strength(degrees=10),
-    "affine": Strength(degrees=10, scale=0.15, shift=0.05),
-    "strong": Strength(degrees=20, scale=0.25, shift=0.1, brightness=0.15, contrast=0.25),
-}
-
-
-def known(name: str) -> str:
-    """The name of a strength, as it is; raises ValueError for any other word."""
-    if name not in STRENGTHS:
-        raise ValueError(name)
-    return name
-
-
-def mirror_axis(wanted: str, layout: str) -> str:
-    """Turn --mirror into an axis: `auto` is that along which left and right lie in the layout."""
-    return label_meaning.LEFT_RIGHT.get(layout, "horizontal") if wanted == "auto" else wanted
+from hemoct.training.options import Strength
 
 
 def augment(images: torch.Tensor, strength: Strength, axis: str, generator: torch.Generator) -> torch.Tensor:
     """Move and re-grade a batch: float images in 0..1, shape (batch, channels, height, width), same shape and range back.
 
-    `axis` is the image axis along which the patient's left and right lie (`horizontal` or `vertical`; see mirror_axis): a head
+    `axis` is the image axis along which the patient's left and right lie (`horizontal` or `vertical`): a head
     is symmetric along that one only. `generator` lives on the images' device. torchvision's v2 transforms draw one set of
     parameters for a whole batch, which would leave 32 slices with the same angle; hence one affine grid per slice here.
     """

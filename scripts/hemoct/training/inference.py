@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import pandas as pd
 import torch
@@ -24,40 +22,35 @@ def logits(
 ) -> torch.Tensor:
     """Logits of the slices `rows` of a store: float32 (len(rows), classes) on the store's device. `dtype` is that of autocast."""
     model.eval()
-    found = []
+    of_batches = []
     with torch.autocast(store.device.type, dtype=dtype, enabled=dtype is not None):
         for _, batch in store.batches(torch.as_tensor(rows), batch_size):
-            found.append(model((batch - spec.mean) / spec.std).float())
-    return torch.cat(found)
+            of_batches.append(model((batch - spec.mean) / spec.std).float())
+    return torch.cat(of_batches)
 
 
-def probabilities(found: torch.Tensor, exclusive: bool) -> np.ndarray:
+def probabilities(logits: torch.Tensor, exclusive: bool) -> np.ndarray:
     """Softmax over exclusive classes, else a sigmoid for each: float64 (n, classes)."""
-    found = found.cpu().double()  # in this order: MPS has no float64
-    return (found.softmax(dim=1) if exclusive else found.sigmoid()).numpy()
-
-
-class Labelled(Protocol):
-    """Slices with truths (n, classes)."""
-
-    table: pd.DataFrame
-    targets: np.ndarray
+    logits = logits.cpu().double()  # in this order: MPS has no float64
+    return (logits.softmax(dim=1) if exclusive else logits.sigmoid()).numpy()
 
 
 def predict_slices(
-    model: nn.Module, spec: Spec, data: Labelled, source: Source, part: np.ndarray, rows: np.ndarray, batch_size: int
+    model: nn.Module, spec: Spec, source: Source, about: pd.DataFrame, targets: np.ndarray, batch_size: int
 ) -> pd.DataFrame:
-    """The rows of predictions.csv for the slices `rows` of `data`; `part`: of each of its slices."""
-    found = logits(model, spec, source, rows, batch_size)
-    start = {"image_id": data.table["image_id"], "patient": data.table["patient"], "fold": spec.fold or 0, "part": part}
-    frame = pd.DataFrame(start).iloc[rows].reset_index(drop=True)
-    return with_columns(frame, spec.classes, data.targets[rows], probabilities(found, spec.exclusive))
+    """The rows of predictions.csv for the slices `about`: image_id, patient, fold, part; its index are their rows in the source.
+
+    `targets`: of all slices of the source (n, classes), NaN where unknown.
+    """
+    rows = about.index.to_numpy(copy=True)
+    predicted = probabilities(logits(model, spec, source, rows, batch_size), spec.exclusive)
+    return with_columns(about.reset_index(drop=True), spec.classes, targets[rows], predicted)
 
 
-def with_columns(frame: pd.DataFrame, classes: list[str], truths: np.ndarray | None, found: np.ndarray) -> pd.DataFrame:
-    """`frame` with y_LABEL (where there are `truths`) and p_LABEL for each class; both arrays are (n, classes)."""
+def with_columns(frame: pd.DataFrame, classes: list[str], targets: np.ndarray | None, probabilities: np.ndarray) -> pd.DataFrame:
+    """`frame` with y_LABEL (where there are `targets`) and p_LABEL for each class; both arrays are (n, classes)."""
     for column, name in enumerate(classes):
-        if truths is not None:
-            frame[f"y_{name}"] = pd.array(truths[:, column], dtype="Float64").astype("Int64")  # NaN, unknown, becomes empty
-        frame[f"p_{name}"] = found[:, column]
+        if targets is not None:
+            frame[f"y_{name}"] = pd.array(targets[:, column], dtype="Float64").astype("Int64")  # NaN, unknown, becomes empty
+        frame[f"p_{name}"] = probabilities[:, column]
     return frame

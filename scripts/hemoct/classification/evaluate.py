@@ -1,0 +1,84 @@
+"""Evaluation of classifiers: predictions to decisions, decisions to the tables and metrics.json of an experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemoct.base import files, tables
+from hemoct.base.workspace import Workspace
+from hemoct.classification import predictions
+from hemoct.classification import tables as classification_tables
+from hemoct.evaluation import bootstrap, comparison, decisions, metrics, protocol, scores, text
+from hemoct.evaluation.decisions import Evaluation
+from hemoct.evaluation.subjects import Subject
+
+SAME = 1e-6  # predictions.csv holds eight digits
+
+
+def decide(subject: Subject) -> tuple[Evaluation, str]:
+    """The test images of an experiment with the thresholds of their folds, and the protocol: a key of protocol.PROTOCOLS.
+
+    On other data: with the frozen mean of the thresholds.
+    """
+    frame, of = predictions.read(subject.work, subject.experiment, subject.own_limit)
+    evaluation = decisions.evaluate(frame)
+    if not subject.on_other_data:
+        return evaluation, of
+    return decisions.evaluate_external(predictions.read_external(subject), evaluation.rules), "external"
+
+
+def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], slices: pd.Series, seed: int) -> list[Path]:
+    """Write the tables of an evaluation and metrics.json, that of each fold too. `slices`: slice number by image_id."""
+    folder = subject.folder
+    content, per_patient = _report(evaluation, about, slices, seed)
+    written = [
+        tables.write_csv(folder / "per_patient.csv", per_patient),
+        files.write_json(folder / "metrics.json", content),
+        files.write_text(
+            folder / "classification_report.txt", classification_tables.text_report(evaluation, protocol.headline(content))
+        ),
+    ]
+    if not subject.on_other_data or subject.limit_patients:  # else they stand there already, as they were read
+        written.append(tables.write_predictions(folder, classification_tables.predictions_table(evaluation)))
+    if evaluation.question.positive is not None:
+        points = classification_tables.operating_points(evaluation, bootstrap.RESAMPLES, seed)
+        written.append(tables.write_csv(folder / "operating_points.csv", points))
+    for rule in evaluation.rules if subject.is_whole else []:
+        of_fold = evaluation.of_fold(rule.fold)
+        if len(of_fold.test.y):
+            content, _ = _report(of_fold, about, slices, seed)
+            written.append(files.write_json(folder / f"fold{rule.fold}" / "metrics.json", content))
+    return written
+
+
+def _report(evaluation: Evaluation, about: dict[str, Any], slices: pd.Series, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    """metrics.json and per_patient.csv."""
+    per_patient = classification_tables.patients_table(evaluation, slices)
+    return scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed), per_patient
+
+
+def published_again(work: Workspace, experiment: str) -> str:
+    """Compute every metric of a published experiment again, from its published predictions alone, for people to read.
+
+    Thresholds and temperatures are those of its metrics.json, for validation predictions are not published.
+    """
+    published = comparison.read(work, experiment, work.reference / "task1" / experiment)
+    patients, folds = (published.table[name].to_numpy() for name in ("patient", "fold"))
+    drawn = published.content["bootstrap"]
+    weights = bootstrap.weights(patients, folds, drawn["resamples"], drawn["seed"])
+    block, _ = scores.with_intervals(published.measure(metrics.ones(len(patients))), published.measure(weights))
+    rows = [
+        [text.metric_name(name), text.metric(block[name]), text.metric(cell), "same" if _same(block[name], cell) else "DIFFERS"]
+        for name, cell in published.content["metrics"].items()
+    ]
+    table = text.Table(["metric", "computed again (95 % interval)", "published", ""], rows)
+    return "\n".join([*protocol.headline(published.content), "", table.markdown()])
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    pairs = [(one["value"], other["value"]), *zip(one["ci95"] or [None], other["ci95"] or [None], strict=True)]
+    return all(a is b is None or (a is not None and b is not None and np.isclose(a, b, atol=SAME)) for a, b in pairs)

@@ -1,0 +1,55 @@
+"""The options of a classifier's training. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from hemoct.base import cli, options
+from hemoct.base.options import flag
+from hemoct.data.slices import Selection
+from hemoct.training.options import Augmentation, Hardware, Initial, Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What is trained, and on which label."""
+
+    backbone: str = flag(
+        "resnet18", "any timm model: resnet50, tf_efficientnet_lite0, vgg16_bn, densenet121, swin_tiny_patch4_window7_224 ..."
+    )
+    transfer: str = flag(
+        "finetune", "what is trained: finetune all layers, partial: the upper half of the stages and the head, frozen: the head",
+        choices=("finetune", "partial", "frozen"), named="{}",
+    )  # fmt: skip
+    image_size: int = flag(224, "side of the image in pixels", type=cli.positive_int, named="{}px")
+    label: str | None = flag(None, "which of several labels; default: any of them, or all exclusive classes", named="{}")
+    balance: str = flag("none", "weights: weigh the classes in the loss; sampler: draw the classes evenly",
+                        choices=("none", "weights", "sampler"), named="balance-{}")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of a training."""
+
+    initial: Initial
+    network: Network
+    training: Training
+    augmentation: Augmentation
+    selection: Selection
+    hardware: Hardware
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Options:
+        """Those of a call of a step whose parser `add` has filled."""
+        return cls(*(options.read(args, kind) for kind in (Initial, Network, Training, Augmentation, Selection, Hardware)))
+
+
+def add(parser: cli.Parser, image_size: int = 224, choose_protocol: bool = True) -> None:
+    """Add the flags. Without `choose_protocol` protocol and split are those of a model that the step builds on."""
+    options.add(parser, Initial, "network")
+    options.add(parser, Network, "network", image_size=image_size)
+    options.add(parser, Training, "training", without=("ema",), batch_size={"type": cli.above_one})
+    options.add(parser, Augmentation, "augmentation")
+    options.add(parser, Selection, "data", without=() if choose_protocol else ("protocol", "split"))
+    options.add(parser, Hardware, "device")

@@ -1,0 +1,98 @@
+"""What a step evaluates: an experiment, the data that it meets, and where the results go."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hemoct.base import cli, experiments
+from hemoct.base.workspace import Workspace
+from hemoct.evaluation import external, predictions, protocol
+from hemoct.training import histories
+
+OF_FOLD = ("best.pt", "model.json", "history.csv", "predictions.csv")
+"""the files of a fold that an evaluation rests on"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An experiment of a task, evaluated on its own data or, with --on, on others."""
+
+    task: int
+    experiment: str
+    work: Workspace
+    """of the models"""
+    data: Workspace
+    """of the images that are evaluated"""
+    folders: list[Path]
+    """the fold folders that hold a model or predictions"""
+    limit_patients: int | None
+
+    @property
+    def on_other_data(self) -> bool:
+        return self.data != self.work
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go: beside the folds, or below for other data or a first look."""
+        words = [f"on-{self.data.dataset}"] * self.on_other_data
+        words += [f"first-{self.limit_patients}-patients"] * bool(self.limit_patients)
+        return self.work.task(self.task) / self.experiment / "-".join(words)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the results are those of the experiment itself, so that each fold gets its own too."""
+        return self.folder == self.folders[0].parent
+
+    @property
+    def own_limit(self) -> int | None:
+        """--limit-patients where it is about the experiment's own data; with --on it is about the others."""
+        return None if self.on_other_data else self.limit_patients
+
+    @property
+    def models(self) -> list[Path]:
+        """The fold folders that hold a model; stops where there is none."""
+        return experiments.with_model(self.work, self.task, self.experiment)
+
+    def other_predictions(self) -> Path:
+        """predictions.csv on the other data; stops when it is missing or not of these models."""
+        return external.predictions_csv(self.work, self.task, self.experiment, self.data.dataset, self.models)
+
+    def inputs(self, tables: Iterable[str]) -> list[Path]:
+        """The files that the evaluation is made from. `tables`: those of data/work that it reads."""
+        found = [folder / name for folder in self.folders for name in OF_FOLD if (folder / name).exists()]
+        found += [self.work.work / name for name in (*tables, "splits.csv")]
+        if self.on_other_data:
+            found += [self.other_predictions(), *(self.data.work / name for name in tables)]
+        return found
+
+    def about(self, of: str) -> dict[str, Any]:
+        """What metrics.json says first; `of`: a key of protocol.PROTOCOLS."""
+        return protocol.describe(self.work, self.task, self.experiment, self.data, of, self.folders)
+
+    def histories(self, columns: Iterable[str] = ("epoch", "train_loss", "val_loss")) -> dict[str, pd.DataFrame]:
+        """history.csv of each fold that has one; none for other data, which no model was trained on."""
+        return {} if self.on_other_data else histories.read_histories(self.folders, columns)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of every step that evaluates."""
+    parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set")
+    parser.add_argument("--on", metavar="OTHER", help="evaluate on the labelled images of another data set")
+    parser.add_argument(
+        "--limit-patients", type=cli.positive_int, metavar="N", help="a first look at N patients; nothing else is replaced"
+    )
+
+
+def chosen(args: argparse.Namespace, task: int) -> Iterator[Subject]:
+    """The experiments that the flags name; by default all that are trained, or that have predictions on the other data."""
+    work = Workspace.of(args)
+    data = external.other(work, args.on) if args.on else work
+    names = args.experiment or (external.predicted(work, task, args.on) if args.on else experiments.trained(work, task))
+    for name in names:
+        yield Subject(task, name, work, data, predictions.fold_folders(work, task, name), args.limit_patients)
