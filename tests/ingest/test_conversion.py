@@ -122,7 +122,7 @@ def test_masks_and_broken_volumes_are_passed_over(run_step, tmp_path):
     (tmp_path / "nifti" / "cut.nii.gz").write_bytes((tmp_path / "nifti" / "0001.nii.gz").read_bytes()[:2000])
     (tmp_path / "nifti" / "text.nii").write_text("no volume")
     done = convert(run_step, tmp_path / "nifti", tmp_path)
-    assert done.code == 0 and "5 slices" in done.out and "3 files passed over" in done.out
+    assert done.code == 0 and "5 slices" in done.out and "3 files were skipped" in done.out
     bad = pd.read_csv(tmp_path / "data/raw/ct/conversion/bad_files.csv").set_index("file")["problem"]
     assert sorted(bad.index) == ["0001_edema.nii.gz", "cut.nii.gz", "text.nii"]
     assert "a mask, no CT" in bad["0001_edema.nii.gz"] and "cannot be read" in bad["cut.nii.gz"]
@@ -137,7 +137,7 @@ def test_bad_files_are_listed_and_passed_over(run_step, tmp_path):
     header.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     header.save_as(third)
     done = convert(run_step, tmp_path / "dicom", tmp_path)
-    assert done.code == 0 and "1 slices" in done.out and "3 files passed over" in done.out and "01.dcm" in done.out
+    assert done.code == 0 and "1 slices" in done.out and "3 files were skipped" in done.out and "01.dcm" in done.out
     bad = pd.read_csv(tmp_path / "data/raw/ct/conversion/bad_files.csv").set_index("file")["problem"]
     assert list(bad.index) == ["01.dcm", "02.dcm", "03.dcm"] and bad["02.dcm"].startswith("is empty")
     assert list(slices_of(tmp_path)["file"]) == [fourth.name]
@@ -247,7 +247,7 @@ def test_an_unfinished_conversion_is_not_mixed_with_other_flags(run_step, tmp_pa
     asked = []
     monkeypatch.setattr(conversion, "convert_one", lambda *words: asked.append(words[0].path) or convert_one(*words))
     done = convert(run_step, tmp_path / "dicom", tmp_path)
-    assert done.code == 0 and "8 of 20 files are converted already" in done.out
+    assert done.code == 0 and "8 of 20 files are already converted" in done.out
     assert asked == [f"{number:02d}.dcm" for number in range(9, 21)] and len(slices_of(tmp_path)) == 20
 
 
