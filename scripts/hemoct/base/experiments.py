@@ -61,6 +61,11 @@ def folds(folder: Path, *names: str) -> list[Path]:
     return sorted(path for path in numbered if any((path / name).exists() for name in names))
 
 
+def model_files(folders: list[Path]) -> list[Path]:
+    """What rebuilds the model of each fold's folder: its weights and its description."""
+    return [folder / name for folder in folders for name in ("best.pt", "model.json")]
+
+
 def fold_of(folder: Path) -> int:
     """The number of a fold's folder: 2 for `fold2`."""
     return int(folder.name.removeprefix("fold"))
