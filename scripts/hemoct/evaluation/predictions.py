@@ -14,7 +14,7 @@ from hemoct.base.cli import positive_int
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices, splits
-from hemoct.evaluation import protocol
+from hemoct.evaluation.protocol import validation_of
 
 AGAIN = {
     1: "delete it and run task1_classification/02_evaluate.py again",
@@ -171,7 +171,7 @@ def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, state
         if candidate == "given":
             part = splits.given_parts(tables.read_labels(work, tables.read_dataset(work)), table)
         else:
-            part = splits.parts(table, number, candidate, protocol.validation_of(folder))
+            part = splits.parts(table, number, candidate, validation_of(folder))
         if (frame["part"].to_numpy() == part.reindex(frame["image_id"]).to_numpy()).all():
             return candidate
     if stated == "unknown":
