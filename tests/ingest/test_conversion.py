@@ -82,6 +82,35 @@ def test_labels_that_lie_beside_the_files_come_along_and_step_03_reads_all(run_s
     assert (pd.read_csv(tmp_path / "data/work/ct/labels.csv")["bleeding"]).sum() == 2
 
 
+def test_slices_without_labels_lead_to_prediction(run_step, tmp_path):
+    """With the newest models of tasks 1 and 4 below the root; without any, to data on which some can be trained."""
+    write_series(tmp_path, head(2))
+    source, lines = tmp_path / "dicom", lambda result: [line for line in result.out.splitlines() if line.startswith("Next: ")]
+    done = convert(run_step, source, tmp_path)
+    assert f"  python scripts/03_make_labels.py --dataset ct --root {tmp_path}" in done.out.splitlines(), "the way with labels"
+    assert lines(done) == [f"Next: python scripts/01_get_data.py --figshare --dataset phe-sich --root {tmp_path}"]
+    for age, name in enumerate(("phe-sich/task1/resnet50", "types/task4/resnet18", "old/task1/resnet18")):
+        model = tmp_path / "outputs" / name / "fold0" / "best.pt"
+        model.parent.mkdir(parents=True)
+        model.touch()
+        os.utime(model, (1e9 - age, 1e9 - age))
+    images = tmp_path / "data/raw/ct/images"
+    expected = [
+        ("task1_classification/04_predict.py", "resnet50", "phe-sich"),
+        ("task4_multilabel/05_predict.py", "resnet18", "types"),
+    ]
+    assert lines(convert(run_step, source, tmp_path)) == [
+        f"Next: python {step} {images} --experiment {experiment} --dataset {name} --root {tmp_path}"
+        for step, experiment, name in expected
+    ]
+    assert all((REPOSITORY / step).is_file() for step, _, _ in expected)
+    table = slices_of(tmp_path).assign(bleeding=1)
+    table.to_csv(tmp_path / "data/raw/ct/slices.csv", index=False)
+    assert lines(convert(run_step, source, tmp_path)) == [
+        f"Next: python scripts/03_make_labels.py --dataset ct --root {tmp_path}"
+    ]
+
+
 def test_the_table_itself_with_a_label_column_is_read_by_step_03(run_step, tmp_path):
     shuffled(tmp_path / "in", head(4))
     convert(run_step, tmp_path / "in", tmp_path)
