@@ -121,7 +121,8 @@ def read_folders(work: Workspace, listing: list[Path], options: Options) -> Tabl
         raise UserError(f"{work.raw}: {what}; expected CLASS/image.png or train/CLASS/image.png")
     frame, source = image_rows(images, layouts.image_ids(images), options.patient_regex)
     classes = sorted({name for name, _ in folders.values()})
-    frame[classes] = [[int(folders[path][0] == name) for name in classes] for path in images]
+    labels = pd.DataFrame({name: [int(folders[path][0] == name) for path in images] for name in classes})
+    frame = pd.concat([frame, labels], axis=1)
     _keep_given_split(frame, [folders[path][1] for path in images])
     dataset = tables.Dataset(work.dataset, "folders", classes, exclusive=True, patient_source=source)
     return Tables(frame, boxes_frame({}), dataset)
