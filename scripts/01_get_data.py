@@ -1,14 +1,14 @@
-"""Put a data set where every later step finds it: drawn, registered or downloaded.
+"""Put a data set where every later step finds it: drawn, registered, converted or downloaded.
 
---demo draws head-CT slices with the layout and the defects of PHE-SICH-CT-IDS (NAME is then `demo` unless given).
+--demo draws head-CT slices with the layout and the defects of PHE-SICH-CT-IDS (NAME is then `demo` by default).
 --from DIR registers a copy that you have; nothing is copied, data/raw/NAME becomes a link to it.
-    Where DIR holds DICOM files or NIfTI volumes of CT and no images, they are converted: an 8-bit PNG a slice, in the brain
-    window (40/80 HU) or another --window: a name, LEVEL/WIDTH or `file` (the file's own), or three of them as channels.
-    Slices are ordered by position, not by file name; patient and study are those of the tags. CSV files in DIR itself come
-    along, so that labels (stage_2_train.csv of RSNA 2019, for one) are found. Files that are no CT are listed and passed
-    over. A conversion that was stopped goes on where it was.
---figshare downloads PHE-SICH-CT-IDS (CC BY 4.0); a download that was stopped goes on where it was.
-What lies in data/raw/NAME is never overwritten.
+    If DIR holds DICOM files or NIfTI volumes of CT and no images, they are converted: one 8-bit PNG per slice, in the brain
+    window (40/80 HU) or another --window: a name, LEVEL/WIDTH or `file` (the window in the file), or three of them as channels.
+    Slices are ordered by position, not by file name; patient and study come from the DICOM tags. CSV files directly in DIR are
+    copied, so that labels (stage_2_train.csv of RSNA 2019, for example) are found. Files that are no CT are listed and skipped.
+    A conversion that was stopped continues where it was.
+--figshare downloads PHE-SICH-CT-IDS (CC BY 4.0); a download that was stopped continues where it was.
+Data in data/raw/NAME are never overwritten.
 
 In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding; the boxes enclose both.
 
@@ -18,10 +18,12 @@ Writes  data/raw/NAME                             the data set, or a link to it
                                                   --from data/raw/demo/types --dataset demo-types
         data/raw/NAME/{dicom,nifti}/              --demo: a series and two volumes with HU, to try the conversion
         data/raw/NAME/slices.csv                  converted: image, patient, study, series, group, slice, spacing, position (mm)
-        data/raw/NAME/conversion/                 converted: headers.csv (what else is known), bad_files.csv (file, problem)
+        data/raw/NAME/conversion/                 converted: headers.csv (other tags), bad_files.csv (file, problem)
         data/work/NAME/01_get_data.run.json
 Next    python scripts/02_merge_annotations.py    PHE-SICH-CT-IDS and other VOC sets
         python scripts/03_make_labels.py          every other layout
+        python task1_classification/04_predict.py, python task4_multilabel/05_predict.py
+                                                  converted slices without labels, with models of another data set
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ from hemoct.base import cli, files
 from hemoct.base.cli import NOT_WRITABLE
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
-from hemoct.base.workspace import Workspace
-from hemoct.ingest import conversion, conversion_tables, figshare, hounsfield, layouts, phantom
+from hemoct.base.workspace import REPOSITORY, Workspace
+from hemoct.ingest import conversion, conversion_tables, csv_reader, figshare, hounsfield, layouts, phantom
+
+PREDICT_STEPS = {1: "task1_classification/04_predict.py", 4: "task4_multilabel/05_predict.py"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -60,39 +64,42 @@ def main(argv: list[str] | None = None) -> None:
         elif not there:
             download(origin, args.api, work)
         run.wrote(work.raw)
-    report(work)
+    report(work, converted="converted" in origin)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    made = cli.parser(__doc__)
-    source = made.add_mutually_exclusive_group(required=True)
+    parser = cli.parser(__doc__)
+    group = parser.add_argument_group("where the data come from: one of")
+    source = group.add_mutually_exclusive_group(required=True)
     source.add_argument("--demo", action="store_true", help="draw a phantom data set; no real pixels")
-    source.add_argument("--from", dest="source", type=Path, metavar="DIR", help="register an existing copy")
+    source.add_argument("--from", dest="source", type=Path, metavar="DIR", help="register or convert an existing copy")
     source.add_argument("--figshare", action="store_true", help="download PHE-SICH-CT-IDS")
-    made.add_argument("--patients", type=int, default=24, help="--demo: how many to draw")
-    made.add_argument("--slices", type=int, default=12, help="--demo: slices per patient")
-    made.add_argument("--size", type=int, default=256, help="--demo: side of a slice in pixels")
-    convert = made.add_argument_group("--from with DICOM files or NIfTI volumes")
-    convert.add_argument("--convert", action="store_true", help="convert them even where DIR looks like a data set of images")
+    demo = parser.add_argument_group("size of the --demo")
+    demo.add_argument("--patients", type=int, default=24, help="number of patients")
+    demo.add_argument("--slices", type=int, default=12, help="slices per patient")
+    demo.add_argument("--size", type=int, default=256, help="side of a slice in pixels")
+    convert = parser.add_argument_group("conversion of DICOM files or NIfTI volumes, with --from")
+    convert.add_argument("--convert", action="store_true", help="convert them even if DIR looks like a data set of images")
     convert.add_argument("--window", type=hounsfield.words, default="brain", metavar="WINDOW[,WINDOW,WINDOW]",
                          help=f"{', '.join(hounsfield.WINDOWS)}, LEVEL/WIDTH in HU or file")  # fmt: skip
-    convert.add_argument("--intercept", type=float, metavar="HU", help="where a file's RescaleIntercept is missing or 0")
-    convert.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes; default: one a core")
-    made.add_argument("--api", default=figshare.API, metavar="URL", help="--figshare: address of the API, for tests and mirrors")
+    convert.add_argument("--intercept", type=float, metavar="HU", help="for files whose RescaleIntercept is missing or 0")
+    convert.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes; default: one per core")
+    server = parser.add_argument_group("download with --figshare")
+    server.add_argument("--api", default=figshare.API, metavar="URL", help="address of the API, for tests and mirrors")
     if "--demo" in (sys.argv[1:] if argv is None else argv):
-        made.set_defaults(dataset="demo")
-    args = cli.parse(made, argv, __file__)
-    if args.source is None and (args.convert or args.intercept is not None or args.window != made.get_default("window")):
-        made.error("--convert, --window and --intercept go with --from DIR")
-    leasts = {"patients": phantom.FEWEST_PATIENTS, "slices": phantom.FEWEST_SLICES, "size": phantom.SMALLEST_SIZE}
-    for name, least in leasts.items():
+        parser.set_defaults(dataset="demo")
+    args = cli.parse(parser, argv, __file__)
+    if args.source is None and (args.convert or args.intercept is not None or args.window != parser.get_default("window")):
+        parser.error("--convert, --window and --intercept go with --from DIR")
+    least_values = {"patients": phantom.FEWEST_PATIENTS, "slices": phantom.FEWEST_SLICES, "size": phantom.SMALLEST_SIZE}
+    for name, least in least_values.items():
         if getattr(args, name) < least:
-            made.error(f"--{name} {getattr(args, name)} is too small, {least} is the least")
+            parser.error(f"--{name} {getattr(args, name)} is too small, the smallest is {least}")
     return args
 
 
 def origin_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Where the data come from, as far as it can be said before they are there; a bad --from stops here."""
+    """Where the data come from, as far as that is known before they are there; a bad --from stops here."""
     if args.demo:
         drawing = {"patients": args.patients, "slices": args.slices, "size": args.size, "seed": args.seed}
         return {"drawn": phantom.VERSION, **drawing}
@@ -105,33 +112,31 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
         if next(conversion.find(folder), None) is not None:
             return {"converted": str(folder), "window": args.window, "intercept": args.intercept, "version": conversion.VERSION}
         if args.convert:
-            raise UserError(
-                f"--from {args.source}: no DICOM file and no NIfTI volume to --convert; name the folder that has them"
-            )
+            raise UserError(f"--from {args.source}: no DICOM file and no NIfTI volume to --convert; name the folder with them")
     if layouts.recognise(folder) is None:
         known = ", ".join(layouts.NAMES)
         raise UserError(
-            f"--from {args.source}: no data set in a layout that is known ({known}), and no DICOM or NIfTI; name its top folder"
+            f"--from {args.source}: no data set in a known layout ({known}), and no DICOM or NIfTI; name its top folder"
         )
     return {"registered": str(folder)}
 
 
 def has_images(folder: Path) -> bool:
-    """Whether there is any image below a folder; the search ends with the first."""
+    """Whether there is any image below a folder; the search ends with the first one."""
     return any(path.suffix.lower() in files.IMAGE_SUFFIXES for path in files.walk(folder))
 
 
 def is_there(work: Workspace, origin: dict[str, Any]) -> bool:
-    """Whether data/raw/NAME holds just this already. Anything else there stops the step: raw data are never overwritten."""
+    """Whether data/raw/NAME holds exactly this already. Anything else there stops the step: raw data are never overwritten."""
     if not os.path.lexists(work.raw):
         return False
     if "registered" in origin:
         same = work.raw.resolve() == Path(origin["registered"])
     else:
-        mark = work.raw / layouts.ORIGIN
-        same = mark.is_file() and files.read_json(mark).items() >= origin.items()
+        recorded = work.raw / layouts.ORIGIN
+        same = recorded.is_file() and files.read_json(recorded).items() >= origin.items()
     if not same:
-        raise UserError(f"{work.raw} is there already and holds something else; take it away or choose another --dataset NAME")
+        raise UserError(f"{work.raw} is there already and holds something else; move it away or choose another --dataset NAME")
     return True
 
 
@@ -148,7 +153,7 @@ def register(folder: Path, work: Workspace) -> None:
 
 
 def draw(origin: dict[str, Any], work: Workspace) -> None:
-    """Draw into a temporary folder, rename it when whole."""
+    """Draw into a temporary folder and rename it when it is complete."""
     drawing = work.raw.with_name(f".drawing-{work.dataset}")
     shutil.rmtree(drawing, ignore_errors=True)  # of a run that was killed
     try:
@@ -160,25 +165,22 @@ def draw(origin: dict[str, Any], work: Workspace) -> None:
 
 
 def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -> dict[str, Any]:
-    """Convert into a folder beside data/raw/NAME, rename it when whole; returns what to keep in the record."""
+    """Convert into a folder beside data/raw/NAME and rename it when it is complete; returns what the run record keeps."""
     source = Path(origin["converted"])
     target = work.raw.with_name(f".converting-{work.dataset}")
     settings = conversion.Settings(source, target, hounsfield.parse_windows(args.window), args.intercept)
     summary = conversion.convert(settings, args.workers or os.cpu_count() or 1)
-    labels = [path for path in layouts.only_suffix(source.iterdir(), ".csv") if path.name != conversion_tables.TABLE]
-    for table in labels:
-        shutil.copyfile(table, target / table.name)
+    for table in layouts.only_suffix(source.iterdir(), ".csv"):
+        if table.name != conversion_tables.TABLE:
+            shutil.copyfile(table, target / table.name)
     files.write_json(target / layouts.ORIGIN, origin)
     os.rename(target, work.raw)
     print("\n".join(summary.lines()))
-    if not labels:
-        table = work.show(work.raw / conversion_tables.TABLE)
-        print(f"labels: add columns to {table}, or put a table of images and labels beside it")
     return {"slices": summary.slices, "patients": summary.patients, "series": summary.series, "bad": summary.bad, **summary.notes}
 
 
 def download(origin: dict[str, Any], api: str, work: Workspace) -> None:
-    """Download and unpack beside data/raw/NAME, rename when whole; what was downloaded stays until then."""
+    """Download and unpack beside data/raw/NAME, rename when complete; what was downloaded is kept until then."""
     article = figshare.read_article(origin["figshare"], api)
     size = sum(item.size for item in article.items) / 1e9
     print(f"{article.title}, version {article.version}, {article.licence}: {len(article.items)} files, {size:.2f} GB")
@@ -186,7 +188,7 @@ def download(origin: dict[str, Any], api: str, work: Workspace) -> None:
     unpacked = parts / "unpacked"
     figshare.unpack(figshare.download(article, parts / "files"), unpacked)
     if layouts.recognise(unpacked) is None:
-        raise UserError(f"{unpacked}: downloaded, but in no layout that is known ({', '.join(layouts.NAMES)}); look into it")
+        raise UserError(f"{unpacked}: downloaded, but in no known layout ({', '.join(layouts.NAMES)}); look into it")
     checksums = {item.name: item.md5 for item in article.items}
     origin |= {"version": article.version, "licence": article.licence, "md5": checksums}
     files.write_json(unpacked / layouts.ORIGIN, origin)
@@ -194,12 +196,43 @@ def download(origin: dict[str, Any], api: str, work: Workspace) -> None:
     shutil.rmtree(parts, ignore_errors=True)
 
 
-def report(work: Workspace) -> None:
-    """Say what was found and what comes next."""
-    found = layouts.recognise(work.raw)
-    print(f"{work.show(work.raw)}: {found.summary}")
-    step = "02_merge_annotations" if found.layout in ("phe-sich", "voc") else "03_make_labels"
-    print(f"Next: python scripts/{step}.py --dataset {work.dataset}")
+def report(work: Workspace, converted: bool) -> None:
+    """Print what the data set is and what comes next."""
+    recognised = layouts.recognise(work.raw)
+    print(f"{work.show(work.raw)}: {recognised.summary}")
+    if converted and not has_labels(work):
+        table = work.show(work.raw / conversion_tables.TABLE)
+        print(f"no labels: to train, add columns of labels to {table}, or put a table of images and labels beside it, and run")
+        print(f"  {work.command('scripts/03_make_labels.py')}")
+        commands = predict_commands(work)
+    else:
+        step = "02_merge_annotations" if recognised.layout in layouts.WITH_XML else "03_make_labels"
+        commands = [work.command(f"scripts/{step}.py")]
+    for command in commands:
+        print(f"Next: {command}")
+
+
+def has_labels(work: Workspace) -> bool:
+    """Whether a converted data set has a table of labels, or columns of labels in slices.csv."""
+    tables = [path for path in work.raw.glob("*.csv") if path.name != conversion_tables.TABLE]
+    return bool(tables or csv_reader.label_columns(layouts.header(work.raw / conversion_tables.TABLE)))
+
+
+def predict_commands(work: Workspace) -> list[str]:
+    """How to predict converted slices with the newest models of tasks 1 and 4; without any, how to get data to train them."""
+    slices = work.raw / conversion_tables.IMAGES
+    commands = []
+    for task, step in PREDICT_STEPS.items():
+        models = sorted(work.root.glob(f"outputs/*/task{task}/*/fold*/best.pt"), key=lambda path: path.stat().st_mtime_ns)
+        if models:
+            experiment = models[-1].parents[1]
+            trained = Workspace(work.root, experiment.parents[1].name)
+            path = work.show(slices) if work.root == REPOSITORY else str(slices)
+            commands.append(trained.command(step, path, "--experiment", experiment.name))
+    if not commands:
+        print("to predict, first train a model on other data, for example on PHE-SICH-CT-IDS")
+        commands.append(Workspace(work.root, "phe-sich").command("scripts/01_get_data.py", "--figshare"))
+    return commands
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Collect all VOC XML of a data set in one folder, mended so that names and sizes agree with the images.
+"""Collect all VOC XML of a data set in one folder, repaired so that names and sizes agree with the images.
 
-`013_05.xml` becomes `0013_05.xml`, a wrong or missing <filename> and <size> are set from the image. Boxes are never changed.
-An XML that cannot be used is listed with "dropped:"; its image then counts as not annotated. Source files stay as they are.
+`013_05.xml` becomes `0013_05.xml`; a wrong or missing <filename> and <size> are set from the image. Boxes are never changed.
+An XML that cannot be used is listed with "dropped:"; its image then counts as not annotated. Source files are not changed.
 A data set without VOC XML has nothing to merge.
 
 Reads   data/raw/NAME                              scripts/01_get_data.py
@@ -27,13 +27,14 @@ from hemoct.ingest import annotations as ingest_annotations
 from hemoct.ingest import layouts
 from hemoct.ingest.annotations import AnnotationError, Repair
 
-DROPPED = "dropped: not in merged_annotation, the source file is unchanged"
+DROPPED = f"{ingest_annotations.DROPPED}: not in merged_annotation, the source file is unchanged"
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto recognises it")
-    parser.add_argument("--image-set", choices=("png", "jpg"), help="which PHE-SICH set; default: png where it is there")
+    group = parser.add_argument_group("what the data are")
+    group.add_argument("--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto: told by the names of the files")
+    group.add_argument("--image-set", choices=("png", "jpg"), help="which set of PHE-SICH; default: png if it is there")
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
@@ -44,51 +45,56 @@ def main(argv: list[str] | None = None) -> None:
         return
     with run:
         layout = layouts.choose(raw, listing, args.layout)
-        if layout not in layouts.WITH_XML:
+        if layout in layouts.WITH_XML:
+            repairs = merge(work, ingest_annotations.annotated(raw, listing, layout, args.image_set))
+            table = pd.DataFrame(map(asdict, repairs), columns=["file", "problem", "repair"])
+            run.wrote(work.work / "merged_annotation", tables.write_csv(work.work / "repairs.csv", table))
+            report(work, repairs)
+        else:
             print(f"nothing to merge: a data set of layout {layout} has no VOC XML")
-            return
-        folder = work.work / "merged_annotation"
-        with files.replacing_folder(folder) as temporary:
-            repairs = merge(raw, layouts.annotated(raw, listing, layout, args.image_set), temporary)
-            made = len(list(temporary.iterdir()))
-            if not made:
-                first = f" (first: {repairs[0].file}: {repairs[0].problem})" if repairs else ""
-                raise UserError(f"{raw} has no XML that can be used{first}; check its annotations and its images")
-        table = pd.DataFrame(map(asdict, repairs), columns=["file", "problem", "repair"])
-        run.wrote(folder, tables.write_csv(work.work / "repairs.csv", table))
-    report(work, made, repairs)
+    print(f"Next: {work.command('scripts/03_make_labels.py')}")
 
 
-def merge(raw: Path, annotated: layouts.Annotated, folder: Path) -> list[Repair]:
-    """Write each usable XML into `folder` under its image's identifier; returns what was mended or dropped."""
+def merge(work: Workspace, annotated: ingest_annotations.Annotated) -> list[Repair]:
+    """Write each usable XML into merged_annotation, named by its image; returns what was repaired or dropped."""
     repairs: list[Repair] = []
-    taken: dict[str, Path] = {}
-    for path in tqdm(annotated.files, desc="merge", disable=None):
-        try:
-            annotation = ingest_annotations.read_voc(raw / path)
-            image_id = annotated.image_of(path, annotation.filename)
-            if image_id in taken:
-                raise AnnotationError(f"a second annotation of {image_id}, {taken[image_id]} was taken")
-            image = annotated.images[image_id]
-            mended, done = ingest_annotations.mend(
-                annotation, image.name, ingest_annotations.image_header(raw / image), str(path)
-            )
-        except AnnotationError as error:
-            repairs.append(Repair(str(path), str(error), DROPPED))
-            continue
-        taken[image_id] = path
-        if path.stem != image_id:
-            done.insert(0, (f"other name than its image: {path.name}", f"renamed to {image_id}.xml"))
-        ingest_annotations.write_voc(folder / f"{image_id}.xml", mended)
-        repairs += [Repair(str(path), problem, repair) for problem, repair in done]
+    sources: dict[str, Path] = {}
+    with files.replacing_folder(work.work / "merged_annotation") as folder:
+        for path in tqdm(annotated.files, desc="merge", disable=None):
+            try:
+                repairs += merge_file(work.raw, path, annotated, sources, folder)
+            except AnnotationError as error:
+                repairs.append(Repair(str(path), str(error), DROPPED))
+        if not sources:
+            first = f" (first: {repairs[0].file}: {repairs[0].problem})" if repairs else ""
+            raise UserError(f"{work.raw} has no XML that can be used{first}; check its annotations and its images")
     return repairs
 
 
-def report(work: Workspace, made: int, repairs: list[Repair]) -> None:
-    """Print how many files were merged, mended and dropped, and why."""
-    dropped = [repair for repair in repairs if repair.repair.startswith("dropped")]
-    kinds = Counter(repair.problem.split(":")[0] for repair in repairs if not repair.repair.startswith("dropped"))
-    print(f"{made} XML in {work.show(work.work / 'merged_annotation')}, {len(dropped)} dropped; repairs.csv lists each repair")
+def merge_file(
+    raw: Path, path: Path, annotated: ingest_annotations.Annotated, sources: dict[str, Path], folder: Path
+) -> list[Repair]:
+    """Write one XML; `sources` gets its path under its image_id. Raises AnnotationError if it cannot be used."""
+    annotation = ingest_annotations.read_voc(raw / path)
+    image_id = annotated.image_of(path, annotation.filename)
+    if image_id in sources:
+        raise AnnotationError(f"a second annotation of {image_id}, {sources[image_id]} was taken")
+    image = annotated.images[image_id]
+    size = ingest_annotations.image_header(raw / image)
+    annotation, repairs = ingest_annotations.repaired(annotation, image.name, size, str(path))
+    sources[image_id] = path
+    if path.stem != image_id:
+        repairs.insert(0, Repair(str(path), f"other name than its image: {path.name}", f"renamed to {image_id}.xml"))
+    ingest_annotations.write_voc(folder / f"{image_id}.xml", annotation)
+    return repairs
+
+
+def report(work: Workspace, repairs: list[Repair]) -> None:
+    """Print how many files were merged, repaired and dropped, and why."""
+    folder = work.work / "merged_annotation"
+    dropped = [repair for repair in repairs if repair.dropped]
+    kinds = Counter(repair.problem.split(":")[0] for repair in repairs if not repair.dropped)
+    print(f"{len(list(folder.iterdir()))} XML in {work.show(folder)}, {len(dropped)} dropped; repairs.csv lists each repair")
     for kind, count in kinds.items():
         print(f"  {count:6d}  {kind}")
     for repair in dropped[:5]:

@@ -1,7 +1,7 @@
-"""Assign every patient to one of five folds, once and for good.
+"""Assign every patient to one of five folds, permanently.
 
-Folds are a StratifiedGroupKFold by patient, stratified by the label. Run again with more patients, every old
-assignment stays and new patients go to the smallest folds.
+The folds are a StratifiedGroupKFold by patient, stratified by the label. When the step runs again with more patients, every
+old assignment stays and new patients go to the smallest folds.
 
 Reads   data/work/NAME/{labels.csv,dataset.json}    scripts/03_make_labels.py
         data/work/NAME/splits.csv, if it is there
@@ -14,10 +14,14 @@ Next    python task1_classification/01_train.py
 
 from __future__ import annotations
 
+import pandas as pd
+
 from hemoct.base import cli, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import splits
+
+LABELS_SHOWN = 8
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,28 +41,31 @@ def main(argv: list[str] | None = None) -> None:
         run.wrote(tables.write_splits(work, frame))
     report(frame, labels, dataset.labels)
     for step in next_steps(dataset):
-        print(f"Next: python {step} --dataset {work.dataset}")
+        print(f"Next: {work.command(step)}")
 
 
-def report(frame, labels, columns) -> None:
-    """Print images, patients and positives per fold."""
+def report(frame: pd.DataFrame, labels: pd.DataFrame, names: list[str]) -> None:
+    """Print images, patients and positives of each fold; of many labels the first few."""
+    shown = names[:LABELS_SHOWN]
     table = (
-        frame.merge(labels[["image_id", *columns]], on="image_id")
+        frame.merge(labels[["image_id", *shown]], on="image_id")
         .groupby("fold")
-        .agg(images=("image_id", "size"), patients=("patient", "nunique"), **{name: (name, "sum") for name in columns})
+        .agg(images=("image_id", "size"), patients=("patient", "nunique"), **{name: (name, "sum") for name in shown})
     )
     print(table.to_string())
+    if len(names) > len(shown):
+        print(f"and {len(names) - len(shown)} more labels")
 
 
 def next_steps(dataset: tables.Dataset) -> list[str]:
-    """The first step of every task that these data can do."""
-    can = {
+    """The first step of every task for which the data set has what is needed."""
+    needs = {
         "task1_classification/01_train.py": True,
         "task2_detection/01_make_yolo_dataset.py": dataset.counts.get("boxes"),
         "task3_segmentation/01_make_seg_dataset.py": dataset.counts.get("masks"),
         "task4_multilabel/01_prepare_labels.py": len(dataset.labels) > 1 and not dataset.exclusive,
     }
-    return [step for step, data in can.items() if data]
+    return [step for step, met in needs.items() if met]
 
 
 if __name__ == "__main__":

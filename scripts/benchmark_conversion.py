@@ -20,7 +20,7 @@ from pydicom.uid import JPEG2000Lossless, generate_uid
 from tqdm import tqdm
 
 from hemoct.base import cli
-from hemoct.ingest import conversion, conversion_journal, phantom, phantom_formats
+from hemoct.ingest import conversion, conversion_tables, phantom, phantom_formats
 
 RSNA_FILES = 752_803  # stage_2_train; its files are not compressed
 LEVELS = (0.4, 0.5, 0.6)  # of the head, where a slice is fullest
@@ -75,7 +75,7 @@ def measure(source: Path, target: Path, workers: int) -> tuple[float, float]:
 
 def size_of(target: Path) -> int:
     """Bytes of the images of a conversion."""
-    return sum(path.stat().st_size for path in (target / conversion_journal.IMAGES).rglob("*.png"))
+    return sum(path.stat().st_size for path in (target / conversion_tables.IMAGES).rglob("*.png"))
 
 
 def report(seconds: float, size: float) -> None:

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         with run:
             run.note(device=str(where))
             run.wrote(*train.train_fold(run, chosen, data, store))
-    cli.say_next(args, experiments.evaluate_step(1))
+    cli.say_next(work, experiments.evaluate_step(1))
 
 
 def make_parser() -> cli.Parser:

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     for subject in subjects.chosen(args, 1):
         evaluate_one(subject, args)
-    cli.say_next(args, "task1_classification/03_compare.py")
+    cli.say_next(Workspace.of(args), "task1_classification/03_compare.py")
 
 
 def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:

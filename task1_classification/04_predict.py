@@ -48,7 +48,7 @@ def predict_images(work: Workspace, out: Path, folders: list[Path], args: argpar
     """The table of images from anywhere."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name the file")
-    run = Run(__file__, args, out.parent, [*made_by(folders), *args.images])
+    run = Run(__file__, args, out.parent, [*experiments.model_files(folders), *args.images])
     if run.up_to_date():
         return
     with run:
@@ -63,7 +63,10 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
     """The labelled images of another data set, in the form of predictions.csv, for 02_evaluate.py --on."""
     out = external.folder(work, 1, args.experiment, other.dataset)
     run = Run(
-        __file__, args, out, [*made_by(folders), other.raw, *(other.work / name for name in ("labels.csv", "dataset.json"))]
+        __file__,
+        args,
+        out,
+        [*experiments.model_files(folders), other.raw, *(other.work / name for name in ("labels.csv", "dataset.json"))],
     )
     if run.up_to_date():
         return
@@ -73,11 +76,7 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
         frame = predict.predict_data(other, folders, args.batch_size, where)
         run.wrote(tables.write_predictions(out, frame))
     print(f"{work.show(out)}: {len(frame)} images of {other.dataset}, mean of {len(folders)} model(s)")
-    cli.say_next(args, experiments.evaluate_step(1), f"--experiment {args.experiment} --on {other.dataset}")
-
-
-def made_by(folders: list[Path]) -> list[Path]:
-    return [folder / name for folder in folders for name in ("best.pt", "model.json")]
+    cli.say_next(work, experiments.evaluate_step(1), "--experiment", args.experiment, "--on", other.dataset)
 
 
 def make_parser() -> cli.Parser:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from hemoct.base.errors import UserError
 from hemoct.ingest import annotations as ingest_annotations
-from hemoct.ingest.annotations import Annotation, AnnotationError, Box
+from hemoct.ingest.annotations import Annotation, AnnotationError, Box, Repair
 
 OBJECT = "<object><name>a</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
 
@@ -89,15 +89,16 @@ def test_what_is_no_voc_xml_is_refused(tmp_path: Path, text: str, reason: str):
         ingest_annotations.read_voc(path)
 
 
-def test_mending_names_each_repair_and_leaves_boxes_alone():
+def test_each_repair_is_named_and_boxes_are_not_changed():
     boxes = [Box("a", 1, 2, 3, 4)]
-    mended, done = ingest_annotations.mend(Annotation("5.png", None, boxes), "0025_05.png", (512, 512, 1), "25/5.xml")
-    assert mended == Annotation("0025_05.png", (512, 512, 1), boxes, "25/5.xml")
-    assert done == [
-        ("wrong <filename>: 5.png", "<filename> set to 0025_05.png"),
-        ("no <size>", "<size> set to 512 x 512 x 1"),
+    image = ("0025_05.png", (512, 512, 1), "25/5.xml")
+    annotation, repairs = ingest_annotations.repaired(Annotation("5.png", None, boxes), *image)
+    assert annotation == Annotation("0025_05.png", (512, 512, 1), boxes, "25/5.xml")
+    assert repairs == [
+        Repair("25/5.xml", "wrong <filename>: 5.png", "<filename> set to 0025_05.png"),
+        Repair("25/5.xml", "no <size>", "<size> set to 512 x 512 x 1"),
     ]
-    assert ingest_annotations.mend(mended, "0025_05.png", (512, 512, 1), "25/5.xml") == (mended, [])
+    assert ingest_annotations.repaired(annotation, *image) == (annotation, [])
 
 
 def test_image_header_reads_the_size_of_a_truncated_image(tmp_path: Path):
@@ -141,3 +142,23 @@ def test_a_binary_label_file_is_named(tmp_path: Path):
     (tmp_path / "one.txt").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UserError, match=r"one\.txt is not a text file"):
         ingest_annotations.read_yolo(tmp_path / "one.txt", ["a"], 10, 10)
+
+
+def annotated(*images: str) -> ingest_annotations.Annotated:
+    return ingest_annotations.annotated(Path("raw"), [*map(Path, images), Path("Annotations/a.xml")], "voc", None)
+
+
+def test_an_xml_finds_its_image_by_name_then_by_filename():
+    images = annotated("images/a.jpg", "images/b.jpg", "SegmentationClass/a.png")
+    assert set(images.images) == {"a", "b"}, "what lies outside images/ is a mask"
+    assert images.image_of(Path("Annotations/a.xml"), "b.jpg") == "a"
+    assert images.image_of(Path("Annotations/renamed.xml"), "C:\\data\\b.jpg") == "b"
+    with pytest.raises(AnnotationError, match="no image that matches"):
+        images.image_of(Path("Annotations/c.xml"), "")
+
+
+def test_equal_names_are_told_apart_by_folder_or_not_at_all():
+    images = annotated("p1/images/a.jpg", "p2/images/a.jpg")
+    assert images.image_of(Path("p2/Annotations/a.xml"), "a.jpg") == "p2__images__a"
+    with pytest.raises(AnnotationError, match="2 images match"):
+        images.image_of(Path("Annotations/a.xml"), "a.jpg")

@@ -82,6 +82,35 @@ def test_labels_that_lie_beside_the_files_come_along_and_step_03_reads_all(run_s
     assert (pd.read_csv(tmp_path / "data/work/ct/labels.csv")["bleeding"]).sum() == 2
 
 
+def test_slices_without_labels_lead_to_prediction(run_step, tmp_path):
+    """With the newest models of tasks 1 and 4 below the root; without any, to data on which some can be trained."""
+    write_series(tmp_path, head(2))
+    source, lines = tmp_path / "dicom", lambda result: [line for line in result.out.splitlines() if line.startswith("Next: ")]
+    done = convert(run_step, source, tmp_path)
+    assert f"  python scripts/03_make_labels.py --dataset ct --root {tmp_path}" in done.out.splitlines(), "the way with labels"
+    assert lines(done) == [f"Next: python scripts/01_get_data.py --figshare --dataset phe-sich --root {tmp_path}"]
+    for age, name in enumerate(("phe-sich/task1/resnet50", "types/task4/resnet18", "old/task1/resnet18")):
+        model = tmp_path / "outputs" / name / "fold0" / "best.pt"
+        model.parent.mkdir(parents=True)
+        model.touch()
+        os.utime(model, (1e9 - age, 1e9 - age))
+    images = tmp_path / "data/raw/ct/images"
+    expected = [
+        ("task1_classification/04_predict.py", "resnet50", "phe-sich"),
+        ("task4_multilabel/05_predict.py", "resnet18", "types"),
+    ]
+    assert lines(convert(run_step, source, tmp_path)) == [
+        f"Next: python {step} {images} --experiment {experiment} --dataset {name} --root {tmp_path}"
+        for step, experiment, name in expected
+    ]
+    assert all((REPOSITORY / step).is_file() for step, _, _ in expected)
+    table = slices_of(tmp_path).assign(bleeding=1)
+    table.to_csv(tmp_path / "data/raw/ct/slices.csv", index=False)
+    assert lines(convert(run_step, source, tmp_path)) == [
+        f"Next: python scripts/03_make_labels.py --dataset ct --root {tmp_path}"
+    ]
+
+
 def test_the_table_itself_with_a_label_column_is_read_by_step_03(run_step, tmp_path):
     shuffled(tmp_path / "in", head(4))
     convert(run_step, tmp_path / "in", tmp_path)
@@ -122,7 +151,7 @@ def test_masks_and_broken_volumes_are_passed_over(run_step, tmp_path):
     (tmp_path / "nifti" / "cut.nii.gz").write_bytes((tmp_path / "nifti" / "0001.nii.gz").read_bytes()[:2000])
     (tmp_path / "nifti" / "text.nii").write_text("no volume")
     done = convert(run_step, tmp_path / "nifti", tmp_path)
-    assert done.code == 0 and "5 slices" in done.out and "3 files passed over" in done.out
+    assert done.code == 0 and "5 slices" in done.out and "3 files were skipped" in done.out
     bad = pd.read_csv(tmp_path / "data/raw/ct/conversion/bad_files.csv").set_index("file")["problem"]
     assert sorted(bad.index) == ["0001_edema.nii.gz", "cut.nii.gz", "text.nii"]
     assert "a mask, no CT" in bad["0001_edema.nii.gz"] and "cannot be read" in bad["cut.nii.gz"]
@@ -137,7 +166,7 @@ def test_bad_files_are_listed_and_passed_over(run_step, tmp_path):
     header.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     header.save_as(third)
     done = convert(run_step, tmp_path / "dicom", tmp_path)
-    assert done.code == 0 and "1 slices" in done.out and "3 files passed over" in done.out and "01.dcm" in done.out
+    assert done.code == 0 and "1 slices" in done.out and "3 files were skipped" in done.out and "01.dcm" in done.out
     bad = pd.read_csv(tmp_path / "data/raw/ct/conversion/bad_files.csv").set_index("file")["problem"]
     assert list(bad.index) == ["01.dcm", "02.dcm", "03.dcm"] and bad["02.dcm"].startswith("is empty")
     assert list(slices_of(tmp_path)["file"]) == [fourth.name]
@@ -247,7 +276,7 @@ def test_an_unfinished_conversion_is_not_mixed_with_other_flags(run_step, tmp_pa
     asked = []
     monkeypatch.setattr(conversion, "convert_one", lambda *words: asked.append(words[0].path) or convert_one(*words))
     done = convert(run_step, tmp_path / "dicom", tmp_path)
-    assert done.code == 0 and "8 of 20 files are converted already" in done.out
+    assert done.code == 0 and "8 of 20 files are already converted" in done.out
     assert asked == [f"{number:02d}.dcm" for number in range(9, 21)] and len(slices_of(tmp_path)) == 20
 
 

@@ -9,7 +9,6 @@ from PIL import Image
 
 from hemoct.base.errors import UserError
 from hemoct.ingest import layouts
-from hemoct.ingest.annotations import AnnotationError
 
 
 def touch(folder: Path, *names: str, text: str = "") -> Path:
@@ -49,7 +48,7 @@ def test_what_is_no_data_set_is_not_recognised(tmp_path: Path):
     assert layouts.recognise(touch(tmp_path / "images", "a.png", "b.png")) is None
     assert layouts.recognise(touch(tmp_path / "roles", "images/a.png", "masks/a.png")) is None
     assert layouts.recognise(touch(tmp_path / "other_xml", "a.png", "a.xml", text="<html/>")) is None
-    with pytest.raises(UserError, match="no data set that is known here"):
+    with pytest.raises(UserError, match="no layout that is known here"):
         layouts.choose(tmp_path / "text", [], "auto")
 
 
@@ -74,24 +73,43 @@ def test_shared_folders_above_the_classes_are_skipped():
     assert list(one_split.values()) == [("A", "train"), ("B", "train")]
 
 
-def test_yolo_label_path_changes_the_last_images_folder():
-    assert layouts.yolo_label_path(Path("images/images/a.b.jpg")) == Path("images/labels/a.b.txt")
-    assert layouts.yolo_label_path(Path("images.jpg")) is None
+def numbered(folder: Path, names: list[str]) -> Path:
+    return touch(folder, *(f"{name}/{place}.png" for place, name in enumerate(names)))
 
 
 @pytest.mark.parametrize(
-    ("name", "image_id"),
+    ("names", "refused"),
     [
-        ("set/image13/0013_05.png", "0013_05"),
-        ("annotation/annotation13/013_05.xml", "0013_05"),
-        ("annotation/annotation13/5.xml", "0013_05"),
-        ("set/image163/0163_108.png", "0163_108"),
-        ("other/5.xml", None),
-        ("annotation13/x_05.xml", None),
+        ([f"image{number}" for number in range(1, 12)], True),
+        ([f"{number:04d}" for number in range(11)], True),
+        ([f"P{number}_ct" for number in range(20)] + ["other"], True),
+        ([f"grade{number}" for number in range(10)], False),
+        ([f"class_{letter}" for letter in "abcdefghijklm"], False),
     ],
 )
-def test_phe_identifiers(name: str, image_id: str | None):
-    assert layouts.phe_id(Path(name)) == image_id
+def test_many_folders_that_differ_by_a_number_are_patients(tmp_path: Path, names: list[str], refused: bool):
+    folder = numbered(tmp_path / "raw", names)
+    listing = layouts.list_files(folder)
+    if refused:
+        with pytest.raises(UserError, match=rf"{len(names)} folders whose names differ by a number alone .* --layout folders"):
+            layouts.choose(folder, listing, "auto")
+    else:
+        assert layouts.choose(folder, listing, "auto") == "folders"
+    assert layouts.choose(folder, listing, "folders") == "folders", "who says so means classes"
+    (folder / "truth.csv").write_text("file;IVH\n")
+    assert layouts.recognise(folder).layout == ("csv" if refused else "folders"), "the labels of patients are in a table"
+
+
+def test_a_summary_names_a_few_of_many_classes(tmp_path: Path):
+    folder = numbered(tmp_path, [f"class_{letter}" for letter in "abcdefghi"])
+    assert layouts.recognise(folder).summary.endswith(
+        "9 classes (class_a, class_b, class_c, class_d, class_e, class_f ... (3 more))"
+    )
+
+
+def test_yolo_label_path_changes_the_last_images_folder():
+    assert layouts.yolo_label_path(Path("images/images/a.b.jpg")) == Path("images/labels/a.b.txt")
+    assert layouts.yolo_label_path(Path("images.jpg")) is None
 
 
 @pytest.mark.parametrize(
@@ -125,37 +143,6 @@ def test_equal_stems_take_their_folders_and_equal_paths_stop():
         layouts.image_ids([Path("A/1.jpg"), Path("A/1.png")])
     with pytest.raises(UserError, match=r"2 image\(s\) are not named NNNN_MM"):
         layouts.phe_ids([Path("set/image1/a.png"), Path("set/image1/b.png")])
-
-
-def voc_of(*images: str) -> layouts.Annotated:
-    return layouts.annotated(Path("raw"), [*map(Path, images), Path("Annotations/a.xml")], "voc", None)
-
-
-def test_an_xml_finds_its_image_by_name_then_by_filename():
-    images = voc_of("images/a.jpg", "images/b.jpg", "SegmentationClass/a.png")
-    assert set(images.images) == {"a", "b"}, "what lies outside images/ is a mask"
-    assert images.image_of(Path("Annotations/a.xml"), "b.jpg") == "a"
-    assert images.image_of(Path("Annotations/renamed.xml"), "C:\\data\\b.jpg") == "b"
-    with pytest.raises(AnnotationError, match="no image that matches"):
-        images.image_of(Path("Annotations/c.xml"), "")
-
-
-def test_equal_names_are_told_apart_by_folder_or_not_at_all():
-    images = voc_of("p1/images/a.jpg", "p2/images/a.jpg")
-    assert images.image_of(Path("p2/Annotations/a.xml"), "a.jpg") == "p2__images__a"
-    with pytest.raises(AnnotationError, match="2 images match"):
-        images.image_of(Path("Annotations/a.xml"), "a.jpg")
-
-
-def test_the_jpg_set_is_a_wish(tmp_path: Path):
-    for kind, suffix in (("SubdatasetB_JPG", "jpg"), ("SubdatasetC_PNG", "png")):
-        (tmp_path / kind / "set" / "image1").mkdir(parents=True)
-        Image.new("L", (4, 4)).save(tmp_path / kind / "set" / "image1" / f"0001_00.{suffix}")
-    listing = layouts.list_files(tmp_path)
-    assert layouts.choose_phe_set(tmp_path, listing, None).kind == "png"
-    assert layouts.choose_phe_set(tmp_path, listing, "jpg").base == Path("SubdatasetB_JPG")
-    with pytest.raises(UserError, match="only --image-set jpg"):
-        layouts.choose_phe_set(tmp_path, [path for path in listing if path.suffix == ".jpg"], "png")
 
 
 def test_real_folders_are_recognised(real_data: Path):

@@ -136,7 +136,7 @@ def test_ids_that_the_conversion_passed_over_are_told(work: Workspace, make):
     draw(work, "images/ID_a.png", "images/ID_b.png")
     (work.raw / "conversion").mkdir()
     (work.raw / "conversion" / "bad_files.csv").write_text("file,problem\nstage_2_train/ID_c.dcm,cannot be read\n")
-    assert refused(make(), "(first: ID_c; 1 of them were passed over by the conversion", "conversion/bad_files.csv")
+    assert refused(make(), "(first: ID_c; 1 of them were skipped by the conversion", "conversion/bad_files.csv")
 
 
 def test_a_table_with_semicolons_is_read(tmp_path: Path):

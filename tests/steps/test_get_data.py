@@ -33,7 +33,7 @@ def test_demo_is_drawn_whole_and_named(run_step, tmp_path: Path) -> None:
     done = run_step(STEP, "--demo", *SMALL, "--root", tmp_path)
     assert done.code == 0, done.err
     assert "PHE-SICH-CT-IDS" in done.out and "6 patients" in done.out
-    assert "python scripts/02_merge_annotations.py --dataset demo" in done.out
+    assert done.out.splitlines()[-1] == f"Next: python scripts/02_merge_annotations.py --dataset demo --root {tmp_path}"
     assert left_over(tmp_path) == ["demo"]
     record = json.loads((tmp_path / "data" / "work" / "demo" / "01_get_data.run.json").read_text())
     assert record["status"] == "ok" and record["outputs"] == ["data/raw/demo"]
@@ -184,7 +184,7 @@ def test_bad_downloads_never_get_the_final_name(run_step, tmp_path: Path, server
     for files, message in (
         ({"a__zip": zip_of({"../evil": b"1"})}, "points outside"),
         ({"a__rar": random_bytes(99)}, "unpack it by hand"),
-        ({"a__txt": b"only text"}, "in no layout that is known"),
+        ({"a__txt": b"only text"}, "in no known layout"),
     ):
         server.publish(**files)
         failed = run_step(STEP, *words)

@@ -1,4 +1,4 @@
-"""Step 03: the same tables from every layout (RSNA: test_rsna); what is not known is empty, and mistakes stop in one line."""
+"""Step 03: the same tables from every layout (RSNA: test_rsna_reader); what is not known is empty, mistakes stop in one line."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from PIL import Image
 
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import medinfo
-from hemoct.ingest.reader_tables import slice_number
 
 MERGE, STEP = "scripts/02_merge_annotations.py", "scripts/03_make_labels.py"
 BOX = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>{}</ymax></bndbox></object>"
@@ -110,7 +108,7 @@ def test_medinfo_becomes_patients(phe: Workspace, made):
 
 
 def test_the_side_becomes_labels(phe: Workspace, made, make):
-    stops(make("--labels", "side"), "tells no side: MedInfo.xlsx with a column side is missing")
+    stops(make("--labels", "side"), "no MedInfo.xlsx with a column side")
     stops(make("--labels", "IVH"), "has no label IVH")
     sheet = pd.DataFrame({"number": [1, 13], "side": ["right", "Left basal ganglia"]})
     sheet.to_excel(phe.raw / "MedInfo.xlsx", index=False)
@@ -125,24 +123,9 @@ def test_the_side_becomes_labels(phe: Workspace, made, make):
     assert labels[dataset.labels].fillna(9).loc["0013_06"].tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize(
-    ("text", "side"),
-    [("left", "left"), ("R", "right"), ("Right lobe", "right"), ("left and right", None), ("both (left)", None),
-     ("brainstem", None), (None, None), ("not left", None)],
-)  # fmt: skip
-def test_a_side_is_told_in_one_word(text: str | None, side: str | None):
-    assert medinfo.side_of(text) == side
-
-
 def test_a_broken_medinfo_stops(phe: Workspace, make):
     write(phe.raw, "MedInfo.xlsx", "no sheet")
-    stops(make(), "MedInfo.xlsx is no Excel sheet")
-
-
-def test_the_patient_column_is_the_one_that_names_most_patients():
-    sheet = pd.DataFrame({"age": ["1", "1", "2"], "image": ["image1", "2.0", "003"], "note": ["a", "b", "c"]})
-    assert medinfo.patient_column(sheet, ["0001", "0002", "0003"]) == "image"
-    assert medinfo.patient_column(sheet, ["0007", "0008"]) is None
+    stops(make(), "MedInfo.xlsx cannot be read as an Excel sheet")
 
 
 def test_voc(work: Workspace, run_step, made):
@@ -180,6 +163,7 @@ def test_without_a_rule_each_image_is_its_own_patient(work: Workspace, make):
     assert "given_split" not in labels
     assert dataset.patient_source == "none: each image is its own group"
     assert dataset.patient_source in result.out
+    assert result.out.splitlines()[-1] == f"Next: python scripts/04_check_data.py --dataset toy --root {work.root}"
     assert "--patient-regex" in result.out
 
 
@@ -197,13 +181,6 @@ def test_a_patient_rule_that_does_not_fit_stops(work: Workspace, make, rule: str
     assert not (work.work / "labels.csv").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "number"), [("_21", 21), ("13_021", 21), ("-0001", 1), ("ID_4e1a3b912", None), ("_x", None), ("", None)]
-)
-def test_a_slice_number_stands_alone(text: str, number: int | None):
-    assert slice_number(text) == number
-
-
 @pytest.mark.parametrize("name", ["mask", "group", "class", "part", "file", "fold"])
 def test_a_class_named_like_a_column_of_any_table_stops(work: Workspace, make, name: str):
     draw(work.raw, "A/1.png", f"{name}/2.png")
@@ -215,6 +192,21 @@ def test_classes_and_patients_may_be_called_like_missing_values(work: Workspace,
     labels, _, dataset = made("--layout", "folders", "--patient-regex", "^([A-Za-z]+)_")
     assert dataset.labels == ["A", "NA"] and labels["NA"].tolist() == [1, 0]
     assert labels["patient"].tolist() == ["None", "null"]
+
+
+def test_folders_that_are_patients_are_no_classes(work: Workspace, make):
+    draw(work.raw, *(f"image{number}/1.png" for number in range(100)))
+    stops(make(), "100 folders whose names differ by a number alone (image0, image1, image10 ... (97 more))", "--layout folders")
+    result = make("--layout", "folders")
+    assert result.code == 0 and "1 image0 = 1" in result.out and "more)" in result.out
+    assert max(map(len, result.out.splitlines())) < 300, "a hundred classes are cut to a few"
+    assert len(tables.read_dataset(work).labels) == 100
+
+
+def test_a_table_of_many_columns_is_named_by_a_few(work: Workspace, make):
+    table(work, ",".join(["picture", *(f"L{number}" for number in range(100))]) + "\n" + ",".join(["a_1", *"0" * 100]) + "\n")
+    result = make("--layout", "csv")
+    stops(result, "it has picture, L0, L1, L2, L3, L4, L5, L6 ... (93 more); use --image-column")
 
 
 def test_images_outside_a_class_folder_stop(work: Workspace, make):
@@ -259,7 +251,7 @@ def test_yolo_mistakes_stop(work: Workspace, make):
     write(work.raw, "labels/1_2.txt", "2 0.5 0.5 0.1 0.1\n")
     stops(make(), "labels/1_2.txt line 1 has class 2, but there are 2 classes")
     write(work.raw, "data.yaml", "names: [EDH, SAH, IVH\n")
-    stops(make(), "data.yaml is no YAML")
+    stops(make(), "data.yaml is not valid YAML")
     (work.raw / "data.yaml").unlink()
     stops(make(), "no data.yaml with class names")
     assert not (work.work / "labels.csv").exists()
@@ -309,9 +301,9 @@ def test_csv_flags(work: Workspace, made):
         ("image,IVH\na_1,0\na_1.png,1\n", "1 image(s) twice with different labels (first: images/a_1.png, rows 2 and 3)"),
         ("image,IVH,IVH\na_1,0,1\n", "has the column IVH twice"),
         ("image,IVH\na_1,0.5\n", "column IVH, row 2 is '0.5'"),
-        ("image,IVH\na_1,0\nzz,1\nyy,1\n", "(first: zz, yy); add them, or go on without them with --skip-missing"),
+        ("image,IVH\na_1,0\nzz,1\nyy,1\n", "(first: zz, yy); add them, or continue without them with --skip-missing"),
         ("image,IVH\nzz,1\n", "(first: zz; a file there: images/a_1.png); add them, or name the column of the images with"),
-        ("image,IVH\np9/a_1,1\n", "(first: p9/a_1; of this name there: images/a_1.png); write the path"),
+        ("image,IVH\np9/a_1,1\n", "(first: p9/a_1; files of this name: images/a_1.png); write the path"),
         ("image,IVH,mask\na_1,0,images/a_1.png\n", "1 image(s) are their own mask (first: images/a_1.png)"),
         ("image,IVH,patient\na_1,0,\n", "column patient is empty for 1 image(s)"),
         ("image,IVH,slice\na_1,0,first\n", "column slice is 'first'"),
@@ -344,7 +336,7 @@ def test_csv_images_in_another_folder_are_found_by_name(work: Workspace, make):
     assert labels[["image", "IVH"]].to_numpy().tolist() == [["png/p1/a_1.png", 0], ["png/p1/a_2.png", 1]]
     draw(work.raw, "small/p1/a_1.png")
     stops(
-        make(), "1 of 2 images are not in", "of this name there: png/p1/a_1.png, small/p1/a_1.png", "write the path", "--skip-m"
+        make(), "1 of 2 images are not in", "files of this name: png/p1/a_1.png, small/p1/a_1.png", "write the path", "--skip-m"
     )
     write(work.raw, "truth.csv", "image,IVH\na_1.png,0\n")
     for words in ((), ("--skip-missing",)):
@@ -359,15 +351,15 @@ def test_a_mask_is_never_taken_for_its_image(work: Workspace, make):
     stops(
         make(),
         "1 of 2 images are not in",
-        "first: a_1; of this name there: masks/a_1.png); write the path of the one that is the image",
+        "first: a_1; files of this name: masks/a_1.png); write the path of the right image",
     )
 
 
 def test_images_that_the_conversion_passed_over_are_told(work: Workspace, make):
     table(work, "image,IVH\na_1,0\nimages/x.9.png,1\nzz,1\n")
     write(work.raw, "conversion/bad_files.csv", "file,problem\nseries/x.9.dcm,is empty\nb_1.dcm,a localizer\n")
-    stops(make(), "2 of 3 images", "; 1 of them were passed over by the conversion", "conversion/bad_files.csv tells")
-    assert "1 of them were passed over" in make("--skip-missing").out
+    stops(make(), "2 of 3 images", "; 1 of them were skipped by the conversion", "conversion/bad_files.csv says why")
+    assert "1 of them were skipped" in make("--skip-missing").out
     problems = pd.read_csv(work.work / "label_problems.csv").set_index("name")["problem"]
     assert problems["zz"] == "no file" and problems["images/x.9.png"].endswith("see conversion/bad_files.csv")
 
@@ -426,7 +418,7 @@ def test_a_patient_column_that_is_not_there_names_those_of_the_file(work: Worksp
 
 def test_csv_repeated_rows_with_equal_labels_are_one(work: Workspace, make):
     table(work, "image,IVH\na_1,1\na_1.png,1.0\n")
-    assert "1 row(s) repeat an image with the same labels and are passed over (first: a_1.png)" in make().out
+    assert "1 row(s) repeat an image with the same labels and are left out (first: a_1.png)" in make().out
     assert tables.read_labels(work, tables.read_dataset(work))["IVH"].tolist() == [1]
 
 
@@ -470,14 +462,14 @@ def test_several_csv_files_must_be_told_apart(work: Workspace, make):
 
 def test_a_flag_that_the_layout_does_not_know_stops(work: Workspace, make):
     draw(work.raw, "A/1.png", "B/2.png")
-    stops(make("--patient-column", "who"), "--patient-column means nothing for layout folders")
-    stops(make("--image-set", "jpg"), "--image-set means nothing")
+    stops(make("--patient-column", "who"), "--patient-column has no meaning for layout folders")
+    stops(make("--image-set", "jpg"), "--image-set has no meaning")
 
 
 def test_a_folder_that_is_no_data_set_stops(work: Workspace, make):
     stops(make(), "data/raw/toy is missing", "scripts/01_get_data.py")
     write(work.raw, "README.txt", "nothing here")
-    stops(make(), "is no data set that is known here")
+    stops(make(), "has no layout that is known here")
     for layout in ("phe-sich", "folders", "yolo", "csv"):
         stops(make("--layout", layout), "toy")
 

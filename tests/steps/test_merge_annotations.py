@@ -54,6 +54,7 @@ def test_repairs_of_the_real_defects(work: Workspace, run_step):
     add(base, "annotation1/0001_00.xml", "<filename>0001_00.png</filename>")
     result = merge(run_step, work)
     assert result.code == 0, result.err
+    assert result.out.splitlines()[-1] == f"Next: python scripts/03_make_labels.py --dataset toy --root {work.root}"
     merged = work.work / "merged_annotation"
     assert sorted(path.name for path in merged.iterdir()) == ["0001_00.xml", "0013_05.xml", "0025_05.xml"]
     for path in merged.iterdir():
@@ -174,7 +175,7 @@ def test_a_data_set_without_xml_has_nothing_to_merge(work: Workspace, run_step):
         Image.new("L", (8, 6)).save(work.raw / name)
     result = merge(run_step, work)
     assert result.code == 0
-    assert "nothing to merge" in result.out
+    assert "nothing to merge" in result.out and "Next: python scripts/03_make_labels.py" in result.out
     assert [path.name for path in work.work.iterdir()] == ["02_merge_annotations.run.json"]
     assert "up to date" in merge(run_step, work, "--skip-if-done").out
 
@@ -187,7 +188,7 @@ def test_missing_and_unknown_data_stop_in_one_line(work: Workspace, run_step):
     (work.raw / "notes.txt").write_text("nothing here")
     result = merge(run_step, work)
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert "is no data set that is known here" in result.err
+    assert "has no layout that is known here" in result.err
 
 
 def test_the_real_annotations(work: Workspace, run_step, real_data: Path):

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from hemoct.base.errors import UserError
 from hemoct.base.runs import step_name
-from hemoct.base.workspace import REPOSITORY
+from hemoct.base.workspace import REPOSITORY, Workspace
 
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
 
@@ -127,10 +127,9 @@ def _in_name(value: Any, named: str | dict[Any, str]) -> str:
     return named.format(value)
 
 
-def say_next(args: argparse.Namespace, step: str, flags: str = "") -> None:
+def say_next(work: Workspace, step: str, *words: str) -> None:
     """The last line of a step: the command that follows, for the same data in the same place."""
-    place = f" --dataset {args.dataset}" + (f" --root {shlex.quote(str(args.root))}" if args.root != REPOSITORY else "")
-    print(f"Next: python {step}{' ' if flags else ''}{flags}{place}")
+    print(f"Next: {work.command(step, *words)}")
 
 
 def _number(kind: type, fits: Callable[[Any], bool], words: str) -> Callable[[str], Any]:

@@ -1,5 +1,15 @@
-"""What a user can mend."""
+"""What a user can mend, and how messages name many things."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
 
 
 class UserError(Exception):
     """A mistake that a user can mend. Shown as one line that names the file, the problem and the remedy; exit code 2."""
+
+
+def few(names: Collection[object], most: int = 8) -> str:
+    """Names for a message: all of a few, else the first of them and how many more there are."""
+    shown = ", ".join(map(str, list(names)[:most]))
+    return shown if len(names) <= most else f"{shown} ... ({len(names) - most} more)"

@@ -63,6 +63,11 @@ def folds(folder: Path, *names: str) -> list[Path]:
     return sorted(path for path in numbered if any((path / name).exists() for name in names))
 
 
+def model_files(folders: list[Path]) -> list[Path]:
+    """What rebuilds the model of each fold's folder: its weights and its description."""
+    return [folder / name for folder in folders for name in ("best.pt", "model.json")]
+
+
 def fold_of(folder: Path) -> int:
     """The number of a fold's folder: 2 for `fold2`."""
     return int(folder.name.removeprefix("fold"))
@@ -75,9 +80,3 @@ def _holding(work: Workspace, task: int, holds: Callable[[Path], Any], state: st
         command = f"python {FOLDERS[task]}/{step} --dataset {work.dataset}"
         raise UserError(f"{work.show(folder)} holds no {state} experiment; run: {command}")
     return sorted(found)
-
-
-def fold_number(folder: Path) -> int | None:
-    """The number of a fold folder; None for any other, like `refit`."""
-    match = re.fullmatch(r"fold(\d+)", folder.name)
-    return int(match[1]) if match else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ def save(shown: Figure, path: Path) -> Path:
     return path
 
 
-def save_all(figures: dict[str, Figure | None], folder: Path) -> list[Path]:
-    """Save each figure as NAME.png; None stands for one that has nothing to show. Returns what was written."""
+def save_all(figures: Mapping[str, Figure | None], folder: Path) -> list[Path]:
+    """Write FOLDER/NAME.png for each figure; those that are None, as they would be empty, are passed over."""
     return [save(shown, folder / f"{name}.png") for name, shown in figures.items() if shown is not None]
 
 

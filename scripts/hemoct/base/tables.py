@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from hemoct.base import files
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
 
 IMAGE_COLUMNS = ["image_id", "patient", "slice", "image", "mask", "annotation"]
@@ -64,7 +64,7 @@ def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read as CSV ({error}); make it again with the step that wrote it") from None
     missing = [column for column in required if column not in frame.columns]
     if missing:
-        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(frame.columns)}")
+        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; it has {few(frame.columns)}")
     if frame.empty:
         raise UserError(f"{path} has no rows; check its source and make it again")
     frame[list(text)] = frame[list(text)].fillna("")  # a row that ends early

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,11 @@ class Workspace:
         if not path.exists():
             raise UserError(f"{self.show(path)} is missing; make it with: python {made_by} --dataset {self.dataset}")
         return path
+
+    def command(self, step: str, *words: str) -> str:
+        """The command line of a step on this data set: with --dataset, and with --root where that is not the repository."""
+        root = [] if self.root == REPOSITORY else ["--root", str(self.root)]
+        return shlex.join(["python", step, *words, "--dataset", self.dataset, *root])
 
     def show(self, path: Path) -> str:
         """A path as short as it can be read: relative to the root where it lies below it."""

@@ -76,9 +76,9 @@ class Slices:
 
     def fold(self, folder: Path, selection: Selection, ahead: int = 1) -> Fold:
         """The fold that a folder is named after; under any other name (`refit`) all slices are for training."""
-        number = experiments.fold_number(folder)
-        if number is None:
+        if not folder.name.startswith("fold"):
             return Fold(folder, None, np.full(len(self.table), "train"))
+        number = experiments.fold_of(folder)
         return Fold(folder, number, self.part_of(number, selection.protocol, selection.split, ahead))
 
     def about(self, fold: Fold, rows: np.ndarray) -> pd.DataFrame:

@@ -126,18 +126,18 @@ def is_current(work: Workspace, folder: Path, made_with: Iterable[str] = ("label
     return found.exists() and all(found.stat().st_mtime > path.stat().st_mtime for path in made_from)
 
 
-def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, protocol: str) -> str:
+def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, stated: str) -> str:
     """The protocol whose val and test images of this fold are those of the predictions; stops when a known one's are not."""
     number, table = int(folder.name.removeprefix("fold")), tables.read_splits(work)
     if set(frame["fold"]) - {number}:
         raise UserError(f"{work.show(_file(folder))} holds rows of another fold than {number}; predict again or correct it")
-    for candidate in ("patient", "slice") if protocol == "unknown" else (protocol,):
+    for candidate in ("patient", "slice") if stated == "unknown" else (stated,):
         if candidate == "given":
             part = splits.given_parts(tables.read_labels(work, tables.read_dataset(work)), table)
         else:
             part = splits.parts(table, number, candidate, validation_of(folder))
         if (frame["part"].to_numpy() == part.reindex(frame["image_id"]).to_numpy()).all():
             return candidate
-    if protocol == "unknown":
-        return protocol
+    if stated == "unknown":
+        return stated
     raise UserError(f"{work.show(_file(folder))}: val and test are not those of fold {number} in splits.csv; {AGAIN[task]}")

@@ -1,4 +1,4 @@
-"""Boxes in files: VOC XML read safely, mended and written; YOLO label files.
+"""Boxes in files: VOC XML read safely, matched with its image, repaired and written; YOLO label files.
 
 VOC integers are copied unchanged: zero-based pixels, width = xmax - xmin. In PHE-SICH-CT-IDS a box encloses the bleeding
 together with its edema.
@@ -16,14 +16,16 @@ from lxml import etree
 from PIL import Image
 
 from hemoct.base.errors import UserError
+from hemoct.ingest import layouts, phe_sich
 
-ROUNDING = 1e-4  # tools write 1.000001 for the image's border
+DROPPED = "dropped"
+ROUNDING = 1e-4  # some tools write 1.000001 for the border of the image
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 Size = tuple[int, int, int]
 
 
 class AnnotationError(ValueError):
-    """An annotation that cannot be used; the message says why, in one line, without the file's name."""
+    """An annotation that cannot be used; the message says why, in one line, without the name of the file."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +43,32 @@ class Box:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What a VOC XML says about one image."""
+    """The content of a VOC XML: the boxes of one image."""
 
     filename: str
-    """content of <filename>, "" where there is none"""
+    """content of <filename>, "" if there is none"""
     size: Size | None
     """width, height, channels; None without <size>"""
     boxes: list[Box] = field(default_factory=list)
     source: str = ""
-    """content of <source><annotation>; merged files name there the file they were made from"""
+    """content of <source><annotation>: in a merged file the path of the file from which it was made"""
 
 
 @dataclass(frozen=True)
 class Repair:
-    """One row of repairs.csv. `repair` begins with "dropped:" where the annotation could not be used."""
+    """One row of repairs.csv. `repair` begins with DROPPED when the annotation could not be used."""
 
     file: str
     problem: str
     repair: str
 
+    @property
+    def dropped(self) -> bool:
+        return self.repair.startswith(DROPPED)
+
 
 def image_header(path: Path) -> Size:
-    """Width, height and channels from an image's header; nothing is decoded. Raises AnnotationError for what is no image."""
+    """Width, height and channels from an image's header; nothing is decoded. Raises AnnotationError if it is no image."""
     try:
         with Image.open(path) as image:
             return image.width, image.height, len(image.getbands())
@@ -71,9 +77,9 @@ def image_header(path: Path) -> Size:
 
 
 def read_voc(path: Path) -> Annotation:
-    """Read a VOC XML. Entities and network are off; a DOCTYPE that defines or fetches anything is refused.
+    """Read a VOC XML. Entities and network are off; a DOCTYPE that defines or loads anything is refused.
 
-    Raises AnnotationError when it is no VOC XML or one of its boxes cannot be used.
+    Raises AnnotationError if it is no VOC XML or one of its boxes cannot be used.
     """
     root = _parse(path)
     if root.tag != "annotation":
@@ -96,7 +102,7 @@ def _parse(path: Path) -> etree._Element:
     try:
         root = etree.fromstring(content, parser)
     except etree.XMLSyntaxError as error:
-        # The parser may stop within a bomb before there is a document to look at.
+        # The parser may stop inside an entity bomb before there is a document.
         if b"<!ENTITY" in content:
             raise AnnotationError("a DOCTYPE with entities is not accepted") from None
         raise AnnotationError(f"not XML ({error.msg})") from None
@@ -112,7 +118,7 @@ def _whole(text: str | None) -> int:
 
 
 def _box(number: int, element: etree._Element) -> Box:
-    """Take one <object>. Raises AnnotationError that names the object's place in the file."""
+    """Read one <object>. Raises an AnnotationError with the number of the object in the file."""
     name = (element.findtext("name") or "").strip()
     if not name:
         raise AnnotationError(f"object {number} has no <name>")
@@ -127,7 +133,7 @@ def _box(number: int, element: etree._Element) -> Box:
 
 
 def _pixel(number: int, corner: str, text: str | None) -> float:
-    """A whole number stays an int, so that it is written again as it was."""
+    """A whole number stays an int, so that it is written back unchanged."""
     try:
         value = float(text or "")
     except ValueError:
@@ -162,24 +168,74 @@ def _add(parent: etree._Element, name: str, value: object) -> None:
     etree.SubElement(parent, name).text = str(value)
 
 
-def mend(annotation: Annotation, image: str, size: Size, source: str) -> tuple[Annotation, list[tuple[str, str]]]:
-    """Make <filename> and <size> agree with the image; returns the mended annotation and (problem, repair) pairs.
+def repaired(annotation: Annotation, image: str, size: Size, source: str) -> tuple[Annotation, list[Repair]]:
+    """Make <filename> and <size> agree with the image; returns the new annotation and what was changed.
 
-    `image`: the image's file name; `source`: the file the annotation was read from. Boxes are never changed: nothing tells
+    `image`: the file name of the image; `source`: the file the annotation was read from. Boxes are never changed: nobody knows
     to which of two sizes they belong.
     """
-    done = []
+    repairs = []
     if annotation.filename != image:
-        was = f"wrong <filename>: {annotation.filename}" if annotation.filename else "no <filename>"
-        done.append((was, f"<filename> set to {image}"))
+        problem = f"wrong <filename>: {annotation.filename}" if annotation.filename else "no <filename>"
+        repairs.append(Repair(source, problem, f"<filename> set to {image}"))
     if annotation.size != size:
-        was = f"wrong <size>: {_shown(annotation.size)}" if annotation.size else "no <size>"
-        done.append((was, f"<size> set to {_shown(size)}"))
-    return replace(annotation, filename=image, size=size, source=source), done
+        problem = f"wrong <size>: {_size_text(annotation.size)}" if annotation.size else "no <size>"
+        repairs.append(Repair(source, problem, f"<size> set to {_size_text(size)}"))
+    return replace(annotation, filename=image, size=size, source=source), repairs
 
 
-def _shown(size: Size) -> str:
+def _size_text(size: Size) -> str:
     return " x ".join(map(str, size))
+
+
+@dataclass
+class Annotated:
+    """Images by identifier, the XML files beside them, and which belongs to which. All paths relative."""
+
+    images: dict[str, Path]
+    files: list[Path]
+    numbered: bool
+    """names are patient and slice numbers (PHE-SICH): 013_05 is 0013_05"""
+    _by_stem: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for image_id, path in self.images.items():
+            self._by_stem.setdefault(path.stem, []).append(image_id)
+
+    def image_of(self, xml: Path, filename: str) -> str:
+        """The identifier of the image that an XML belongs to; raises AnnotationError if that is not clear.
+
+        The name of the XML counts before its <filename>, which often stays unchanged when files are renamed.
+        """
+        if self.numbered:
+            image_id = phe_sich.phe_id(xml)
+            if image_id in self.images:
+                return image_id
+            raise AnnotationError("no image that matches")
+        for stem in (xml.stem, Path(filename.replace("\\", "/")).stem):
+            matches = self._by_stem.get(stem, [])
+            near = [name for name in matches if _place(self.images[name]) == _place(xml)] if len(matches) > 1 else matches
+            if len(near) == 1:
+                return near[0]
+            if matches:
+                raise AnnotationError(f"{len(matches)} images match: {', '.join(str(self.images[name]) for name in matches[:3])}")
+        raise AnnotationError("no image that matches")
+
+
+def _place(path: Path) -> tuple[str, ...]:
+    """The folders of a file without those that only say what kind of file it is."""
+    return tuple(part for part in path.parent.parts if part.lower() not in layouts.ROLE_FOLDERS)
+
+
+def annotated(raw: Path, listing: list[Path], layout: str, image_set: str | None) -> Annotated:
+    """The images and XML files of a `phe-sich` or `voc` data set in `raw`."""
+    if layout == "phe-sich":
+        chosen = phe_sich.choose_set(raw, listing, image_set)
+        ids = layouts.phe_ids(chosen.images)
+        return Annotated(dict(zip(ids, chosen.images, strict=True)), chosen.annotations, numbered=True)
+    images = layouts.voc_images(listing)
+    ids = layouts.image_ids(images)
+    return Annotated(dict(zip(ids, images, strict=True)), layouts.only_suffix(listing, ".xml"), numbered=False)
 
 
 def read_yolo(path: Path, classes: list[str], width: int, height: int) -> list[Box]:

@@ -1,8 +1,8 @@
-"""Convert a tree of DICOM files and NIfTI volumes to 8-bit slices: parallel, resumable, in flat memory.
+"""Convert a folder of DICOM files and NIfTI volumes to 8-bit slices: parallel, resumable, in constant memory.
 
-Files are listed in a journal (conversion_journal), converted by worker processes, and marked in it when their slices are written.
-A conversion that was stopped, by whatever, goes on with the files that are not marked. A file that cannot be converted is listed
-with the reason and passed over.
+Files are listed in a journal (see conversion_tables), converted by worker processes, and marked as done when their slices are
+written. A conversion that was stopped, for whatever reason, continues with the files that are not done. A file that cannot be
+converted is listed with the reason and skipped.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tqdm import tqdm
 from hemoct.base import files
 from hemoct.base.errors import UserError
 from hemoct.ingest import conversion_tables, dicom, hounsfield, nifti
-from hemoct.ingest.conversion_journal import IMAGES, Converted, Journal, Source
+from hemoct.ingest.conversion_tables import IMAGES, Converted, Journal, Source
 from hemoct.ingest.dicom import Facts
 from hemoct.ingest.hounsfield import Window
 
 VERSION = 1
-CHUNK = 8  # files a worker takes at once; what a kill costs is these, for each worker twice
-PNG_LEVEL = 1  # of zlib: higher ones take twice the time for a tenth of the size
+CHUNK = 8  # files a worker takes at once; a kill loses at most two chunks a worker
+PNG_LEVEL = 1  # of zlib: higher levels take twice the time and save a tenth of the size
 NO_SOURCE = {*files.IMAGE_SUFFIXES, ".csv", ".xml", ".txt", ".json", ".html", ".pdf", ".xlsx", ".zip", ".gz"}
 
 
@@ -44,7 +44,7 @@ class Settings:
     source: Path
     target: Path
     windows: tuple[Window | None, ...] = (hounsfield.WINDOWS["brain"],)
-    """one (grey) or three (channels); None is the file's own"""
+    """one (grey) or three (channels); None is the window that the file names for itself"""
     intercept: float | None = None
     """HU, for DICOM files whose intercept is missing or 0"""
 
@@ -54,40 +54,40 @@ def is_volume(path: Path) -> bool:
 
 
 def find(folder: Path) -> Iterator[Path]:
-    """DICOM files and NIfTI volumes below a folder, relative to it, in the same order each time."""
+    """DICOM files and NIfTI volumes below a folder, relative to it, always in the same order."""
     for path in files.walk(folder):
         if is_volume(path) or is_dicom(folder / path):
             yield path
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file may be DICOM, by its name and its first bytes."""
+    """Whether a file may be DICOM, judged by its name and its first bytes."""
     if path.suffix.lower() in NO_SOURCE:
         return False
     try:
         return dicom.looks_like_dicom(path)
-    except OSError:  # a link to nothing, no permission: nobody can say what it is
+    except OSError:  # a broken link or no permission: nobody can say what it is
         return False
 
 
 def name_of(path: Path) -> str:
-    """Where the slices of a source go: its path below images/ without the suffix, if that is one of DICOM or NIfTI.
+    """Where the slices of a source file go: its path below images/, without the suffix of a DICOM or NIfTI file.
 
-    `1.2.840.77` has no suffix, though it looks as if it had.
+    In `1.2.840.77` the last number is no suffix, though it looks like one.
     """
     plain = path.with_suffix("") if path.suffix.lower() in dicom.SUFFIXES else nifti.stem(path)
     return f"{IMAGES}/{plain.as_posix()}"
 
 
 def convert(settings: Settings, workers: int) -> conversion_tables.Summary:
-    """Convert all that is not converted yet, then write the tables. Stops when nothing at all could be converted."""
+    """Convert all files that are not converted yet, then write the tables. Stops when no file could be converted."""
     with closing(Journal(settings.target, _recorded(settings))) as journal:
-        for half in (settings.target / IMAGES).rglob(".tmp-*"):  # of workers that were killed
-            half.unlink()
-        journal.list_sources(settings.source, ((path, name_of(path)) for path in find(settings.source)))
+        for unfinished in (settings.target / IMAGES).rglob(".tmp-*"):  # of workers that were killed
+            unfinished.unlink()
+        journal.list_sources(settings.source, (Source(path.as_posix(), name_of(path)) for path in find(settings.source)))
         total, done = journal.counts()
         if done:
-            print(f"{done} of {total} files are converted already")
+            print(f"{done} of {total} files are already converted")
         with tqdm(total=total, initial=done, desc="convert", unit="file", disable=None) as bar:
             for results in _converted(journal.waiting(), settings, workers):
                 journal.add(results)
@@ -98,43 +98,43 @@ def convert(settings: Settings, workers: int) -> conversion_tables.Summary:
 
 
 def _recorded(settings: Settings) -> dict:
-    """What a resumed conversion must have in common with the one that was stopped."""
-    windows = [None if each is None else [each.level, each.width] for each in settings.windows]
+    """The settings in which a resumed conversion must agree with the one that was stopped."""
+    windows = [None if window is None else [window.level, window.width] for window in settings.windows]
     return {"version": VERSION, "source": str(settings.source), "windows": windows, "intercept": settings.intercept}
 
 
 def _converted(jobs: Iterable[Source], settings: Settings, workers: int) -> Iterator[list[Converted]]:
-    """Results in chunks, in whatever order they come. Never more than two chunks a worker are under way."""
+    """Results in chunks, in the order in which they get ready. Never more than two chunks a worker are in progress."""
     jobs = iter(jobs)
     chunks = iter(lambda: list(islice(jobs, CHUNK)), [])
     if workers == 1:
         with warnings.catch_warnings(action="ignore"):
             yield from (convert_chunk(chunk, settings) for chunk in chunks)
         return
-    # Not forked: libraries' threads and locks would be copied in any state.
+    # Not forked: a fork would copy threads and locks of libraries in whatever state they are.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    under_way: set[Future[list[Converted]]] = set()
+    running: set[Future[list[Converted]]] = set()
     try:
         for chunk in chunks:
-            under_way.add(pool.submit(convert_chunk, chunk, settings))
-            if len(under_way) >= 2 * workers:
-                done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            running.add(pool.submit(convert_chunk, chunk, settings))
+            if len(running) >= 2 * workers:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
-        while under_way:
-            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was ended from outside, perhaps for want of memory; run the same command again, it goes on "
-            "where it was, with fewer --workers"
+            "a worker process was killed, perhaps because memory ran out; run the same command again with fewer --workers, "
+            "it continues where it stopped"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
-    """A worker ends with its parent, even a killed one; the keyboard stops the parent alone; odd files warn nobody."""
+    """A worker ends when its parent ends or is killed; Ctrl-C stops the parent alone; odd files cause no warnings."""
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -146,7 +146,7 @@ def convert_chunk(chunk: list[Source], settings: Settings) -> list[Converted]:
 
 
 def convert_one(source: Source, settings: Settings) -> Converted:
-    """Write the slices of one file. A file that is no CT comes back with its problem; a full disk is an OSError."""
+    """Write the slices of one file. A file that is no CT is returned with its problem; a full disk is an OSError."""
     path = settings.source / source.path
     written = []
     try:
@@ -166,20 +166,20 @@ def _slices(path: Path, source: Source, settings: Settings) -> Iterator[tuple[st
         for number, (hu, facts) in enumerate(nifti.read(path)):
             yield f"{source.name}_{number:03d}", hu, facts
     else:
-        # With the file's own window the picture need not be in HU.
+        # With the file's own window the values need not be HU.
         yield source.name, *dicom.read(path, settings.intercept, any_modality=None in settings.windows)
 
 
 def _identified(facts: Facts, source: Source) -> Facts:
-    """Facts with a patient, a study and a series, which tables cannot do without."""
+    """The facts with a patient, a study and a series, which the tables need."""
     place = Path(source.name).relative_to(IMAGES)
     study = facts.study or facts.series or (place.parent if facts.sop else place).as_posix()
     return replace(facts, study=study, series=facts.series or study, patient=facts.patient or study)
 
 
 def to_grey(path: Path, hu: np.ndarray, facts: Facts, windows: tuple[Window | None, ...]) -> np.ndarray:
-    """HU as uint8 grey, see hounsfield.to_grey; None is the window of the file's own, and stops where it names none."""
-    shown = tuple(facts.window if each is None else each for each in windows)
-    if None in shown:
+    """HU as uint8 grey, see hounsfield.to_grey. None is the file's own window; a file that names none stops."""
+    windows = tuple(facts.window if window is None else window for window in windows)
+    if None in windows:
         raise UserError(f"{path} names no window of its own; choose another --window")
-    return hounsfield.to_grey(hu, shown)
+    return hounsfield.to_grey(hu, windows)

@@ -1,27 +1,30 @@
-"""What all layouts share when labels are made: the user's choices, the patient of an image, the tables that come out."""
+"""What all readers share: the user's choices, the patient of an image, the file that a row means, the tables they return."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct.base import tables
+from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.ingest import annotations as ingest_annotations
+from hemoct.ingest import conversion_tables, layouts
 from hemoct.ingest.annotations import AnnotationError, Box
 
 NO_PATIENTS = "none: each image is its own group"
 PROBLEM_COLUMNS = ["name", "problem"]
+NO_IMAGE_FOLDERS = layouts.ROLE_FOLDERS - layouts.IMAGE_FOLDERS
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may say about a data set. Each layout takes some of them (`label_sources.READERS`)."""
+    """What a user may choose about a data set. Each layout takes some of them (`readers.READERS`)."""
 
     image_set: str | None = None
     patient_regex: str | None = None
@@ -35,19 +38,36 @@ class Options:
 
 @dataclass(frozen=True)
 class Tables:
-    """What a layout's reader returns: labels.csv, boxes.csv, dataset.json; where there is something to tell, the others."""
+    """What a reader returns: labels.csv, boxes.csv, dataset.json; the others only if they have any rows."""
 
     labels: pd.DataFrame
     boxes: pd.DataFrame
     dataset: tables.Dataset
     patients: pd.DataFrame | None = None
     problems: pd.DataFrame | None = None
-    """name, problem: what did not fit together and was passed over; see `problems_frame`"""
+    """name, problem: what did not match and was left out; see `problems_frame`"""
 
 
-def problems_frame(found: dict[str, Iterable[str]]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class LabelTable:
+    """A table of images and labels whose labels are read and whose files are looked up."""
+
+    raw: Path
+    """data/raw/NAME"""
+    source: Path
+    """the file of the table"""
+    rows: pd.DataFrame
+    """label columns (Int64), `_name` (the image as the source calls it), `_path` (its file, relative to `raw`, "" if there is
+    none), then patient, slice, mask and the optional columns of labels.csv as text"""
+    labels: list[str]
+    images: list[Path]
+    """all images in `raw`, relative to it"""
+    layout: str
+
+
+def problems_frame(problems: dict[str, Iterable[str]]) -> pd.DataFrame:
     """Rows of label_problems.csv from the names that share a problem."""
-    return pd.DataFrame([(name, problem) for problem, names in found.items() for name in names], columns=PROBLEM_COLUMNS)
+    return pd.DataFrame([(name, problem) for problem, names in problems.items() for name in names], columns=PROBLEM_COLUMNS)
 
 
 def image_rows(images: list[Path], ids: list[str], regex: str | None) -> tuple[pd.DataFrame, str]:
@@ -66,7 +86,7 @@ def image_rows(images: list[Path], ids: list[str], regex: str | None) -> tuple[p
     if unmatched:
         raise UserError(
             f"--patient-regex '{regex}' finds no patient in {len(unmatched)} of {len(images)} file names "
-            f"(first: {unmatched[0].stem!r}); widen it"
+            f"(first: {unmatched[0].stem!r}); change it so that it matches them"
         )
     frame["patient"] = [match[1] for match in matches]
     frame["slice"] = [slice_number(match.string[match.end(1) :]) for match in matches]
@@ -84,19 +104,19 @@ def _compiled(regex: str) -> re.Pattern[str]:
 
 
 def slice_number(text: str) -> int | None:
-    """The number that ends a file's stem when it stands alone: 21 in `13_21`, none in a hash such as `ID_4e1a3b912`."""
-    found = re.search(r"(?<![0-9A-Za-z])[0-9]{1,9}$", text)
-    return int(found[0]) if found else None
+    """The number at the end of a file's stem if it stands alone: 21 in `13_21`, none in a hash such as `ID_4e1a3b912`."""
+    match = re.search(r"(?<![0-9A-Za-z])[0-9]{1,9}$", text)
+    return int(match[0]) if match else None
 
 
 def boxes_frame(boxes: dict[str, Iterable[Box]]) -> pd.DataFrame:
     """Boxes by image_id as rows of boxes.csv."""
-    rows = [(image_id, box.name, box.xmin, box.ymin, box.xmax, box.ymax) for image_id, found in boxes.items() for box in found]
+    rows = [(image_id, box.name, box.xmin, box.ymin, box.xmax, box.ymax) for image_id, group in boxes.items() for box in group]
     return pd.DataFrame(rows, columns=tables.BOX_COLUMNS)
 
 
 def presence(ids: Iterable[str], boxes: dict[str, list[Box]], name: str | None = None) -> list[int | None]:
-    """1 where an image has a box (of class `name`), 0 where it has none, None where its boxes are not known."""
+    """1 for an image with a box (of class `name`), 0 for one without, None if its boxes are not known."""
     return [int(any(name in (None, box.name) for box in boxes[image_id])) if image_id in boxes else None for image_id in ids]
 
 
@@ -106,17 +126,17 @@ def describe(frame: pd.DataFrame, boxes: pd.DataFrame, dataset: tables.Dataset, 
     if taken:
         raise UserError(f"{folder}: the label or class {taken[0]!r} has the name of a column that the tables need; rename it")
     dataset.image_size = _common_size(folder, frame["image"])
-    known = frame[dataset.labels].astype("Int64")
+    labels = frame[dataset.labels].astype("Int64")
     dataset.counts = {
         **{"images": len(frame), "patients": frame["patient"].nunique()},
         **{"masks": int((frame["mask"] != "").sum()), "boxes": len(boxes)},
-        **{f"{name} = 1": int((known[name] == 1).sum()) for name in dataset.labels},
-        "unknown": int(known.isna().any(axis=1).sum()),
+        **{f"{name} = 1": int((labels[name] == 1).sum()) for name in dataset.labels},
+        "unknown": int(labels.isna().any(axis=1).sum()),
     }
 
 
 def _common_size(folder: Path, names: Iterable[str]) -> list[int] | None:
-    """[width, height] when the headers of all readable images agree. Unreadable ones are the audit's business."""
+    """[width, height] if the headers of all readable images agree. Step 04 reports the unreadable ones."""
     sizes = set()
     for name in tqdm(names, desc="image sizes", disable=None):
         try:
@@ -126,3 +146,118 @@ def _common_size(folder: Path, names: Iterable[str]) -> list[int] | None:
         if len(sizes) > 1:
             return None
     return list(sizes.pop()) if sizes else None
+
+
+def find_files(listing: list[Path], names: pd.Series, folder: str) -> list[str]:
+    """The file of each name, with or without suffix, in data/raw/NAME or its `folder`; "" if there is none."""
+    index: dict[str, str] = {}
+    for path in sorted(listing, key=lambda path: path.parts[0] != folder):
+        within = path.relative_to(folder) if path.parts[0] == folder else path
+        for key in (path, path.with_suffix(""), within, within.with_suffix("")):
+            index.setdefault(key.as_posix(), path.as_posix())
+    return [index.get(_posix(name).as_posix(), "") for name in names]
+
+
+def find_images(listing: list[Path], names: pd.Series) -> list[str]:
+    """As `find_files`; else the only file, in whatever folder, whose path ends with the name.
+
+    Never one in a folder of masks, and never one of several: images of different patients may have the same name.
+    """
+    images = find_files(listing, names, "images")
+    if all(images):
+        return images
+    index, elsewhere = _by_last_part(path for path in listing if not _is_beside(path)), []
+    for place, name in enumerate(names):
+        if not images[place]:
+            matches = [path for path in index.get(_posix(name).name, []) if _ends_with(path, _posix(name))]
+            if len(matches) == 1:
+                images[place] = matches[0].as_posix()
+                elsewhere.append(f"{name} is {images[place]}")
+    if elsewhere:
+        print(f"{len(elsewhere)} of {len(names)} images lie in another folder and were found by name (first: {elsewhere[0]})")
+    return images
+
+
+def images_without_file(table: LabelTable, skip: bool) -> dict[str, list[str]]:
+    """The names of images that are missing, by problem. They stop the step unless `skip`; if all are missing it always stops."""
+    names = table.rows["_name"]
+    missing = names[table.rows["_path"] == ""]
+    if missing.empty:
+        return {}
+    skipped = _skipped_by_conversion(table.raw, missing)
+    detail = f"first: {', '.join(missing[:3])}"
+    if skipped:
+        detail += f"; {len(skipped)} of them were skipped by the conversion, {table.raw / conversion_tables.BAD} says why"
+    if len(missing) == len(names) or not skip:
+        _refuse_missing(table, missing, detail)
+    print(f"{len(missing)} of {len(names)} images not found and left out ({detail})")
+    return {
+        "no file": [name for name in missing if name not in skipped],
+        f"skipped by the conversion, see {conversion_tables.BAD}": [name for name in missing if name in skipped],
+    }
+
+
+def _refuse_missing(table: LabelTable, missing: pd.Series, detail: str) -> NoReturn:
+    """Stop, with files of the same name, or else with the name of any file there, and with what to do."""
+    total, remedy = len(table.rows), "add them"
+    alike = _by_last_part(table.images).get(_posix(missing.iloc[0]).name, [])
+    alike = [path for path in alike if not _is_beside(path)] or alike
+    if alike:
+        detail += f"; files of this name: {', '.join(path.as_posix() for path in alike[:3])}"
+        remedy = "write the path of the right image into the table, or add it"
+    elif len(missing) == total:
+        detail += f"; a file there: {table.images[0].as_posix()}" if table.images else "; no image is there"
+        remedy += ", or name the column of the images with --image-column" if table.layout == "csv" else ""
+    remedy += ", or continue without them with --skip-missing" if len(missing) < total else ""
+    raise UserError(f"{table.source}: {len(missing)} of {total} images are not in {table.raw} ({detail}); {remedy}")
+
+
+def masks_without_file(table: LabelTable, names: pd.Series, paths: list[str], skip: bool) -> list[str]:
+    """The names of masks that are missing. They stop the step unless `skip`. A row need not name a mask."""
+    missing = [name for name, path in zip(names, paths, strict=True) if name and not path]
+    first = ", ".join(missing[:3])
+    if missing and not skip:
+        raise UserError(
+            f"{table.source}: {len(missing)} of {len(names)} masks are not in {table.raw} or masks/ (first: {first}); "
+            "add them, or continue without them with --skip-missing"
+        )
+    if missing:
+        print(f"{len(missing)} of {len(names)} masks not found and left out (first: {first})")
+    return missing
+
+
+def _skipped_by_conversion(raw: Path, names: pd.Series) -> set[str]:
+    """The names of files that the conversion of DICOM skipped; none if nothing was converted."""
+    table = raw / conversion_tables.BAD
+    if not table.is_file():
+        return set()
+    skipped = {_bare(file) for file in tables.read_csv(table, conversion_tables.COLUMNS[conversion_tables.BAD])["file"]}
+    return {name for name in names if _bare(name) in skipped}
+
+
+def _posix(name: str) -> PurePosixPath:
+    return PurePosixPath(name.replace("\\", "/"))
+
+
+def _by_last_part(listing: Iterable[Path]) -> dict[str, list[Path]]:
+    """The files by their name, with and without suffix."""
+    index: dict[str, list[Path]] = {}
+    for path in listing:
+        for key in (path.name, path.stem):
+            index.setdefault(key, []).append(path)
+    return index
+
+
+def _is_beside(path: Path) -> bool:
+    """Whether a file lies in a folder of masks or labels, not of images."""
+    return bool(NO_IMAGE_FOLDERS & {part.lower() for part in path.parts[:-1]})
+
+
+def _ends_with(path: Path, name: PurePosixPath) -> bool:
+    return name.parts in (path.parts[-len(name.parts) :], path.with_suffix("").parts[-len(name.parts) :])
+
+
+def _bare(name: str) -> str:
+    """A file's name without folder and suffix. What follows the last dot of 1.2.840.77 is no suffix."""
+    path = _posix(name)
+    return path.stem if path.suffix.lower() in {*files.IMAGE_SUFFIXES, ".dcm"} else path.name

@@ -1,4 +1,4 @@
-"""Labels, boxes and patients from each layout. READERS names them; each returns label_tables.Tables.
+"""Labels, boxes and patients from each layout. READERS lists the readers; each returns reader_tables.Tables.
 
 An image whose boxes are not known (no annotation, or one that could not be read) has unknown labels, never negative ones.
 """
@@ -16,48 +16,52 @@ from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import annotations as ingest_annotations
-from hemoct.ingest import csv_reader, layouts, medinfo, rsna_reader
+from hemoct.ingest import csv_reader, layouts, phe_sich, rsna_reader
 from hemoct.ingest.annotations import AnnotationError, Box
 from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, describe, image_rows, presence, problems_frame
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How one layout is read, and which of the Options it takes."""
+    """How one layout is read, and which of the Options it can use."""
 
-    read: Callable[[Workspace, list[Path], Options], Tables]
+    make: Callable[[Workspace, list[Path], Options], Tables]
     takes: frozenset[str]
+
+    def read(self, work: Workspace, listing: list[Path], options: Options) -> Tables:
+        """The tables of the data set, with its image size and counts filled in."""
+        made = self.make(work, listing, options)
+        describe(made.labels, made.boxes, made.dataset, work.raw)
+        return made
 
 
 def read_phe_sich(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """PHE-SICH-CT-IDS. `hemorrhage` = the merged annotation has a box (bleeding and edema); masks are edema alone.
 
-    `--labels side` adds the side of the bleeding from MedInfo.xlsx: see medinfo.side_labels.
+    `--labels side` adds the side of the bleeding from MedInfo.xlsx: see phe_sich.side_labels.
     """
-    chosen = layouts.choose_phe_set(work.raw, listing, options.image_set)
+    chosen = phe_sich.choose_set(work.raw, listing, options.image_set)
     ids = layouts.phe_ids(chosen.images)
     frame, _ = image_rows(chosen.images, ids, regex=None)
     frame["patient"] = [name.split("_")[0] for name in ids]
     frame["slice"] = [int(name.split("_")[1]) for name in ids]
-    masks = {layouts.phe_id(path): path.as_posix() for path in chosen.masks}
+    masks = {phe_sich.phe_id(path): path.as_posix() for path in chosen.masks}
     frame["mask"] = [masks.get(name, "") for name in ids]
     boxes = _merged(work, frame)
     frame["hemorrhage"] = presence(ids, boxes)
-    patients = medinfo.read(work.raw, listing, sorted(set(frame["patient"])))
+    patients = phe_sich.read_medinfo(work.raw, listing, sorted(set(frame["patient"])))
     labels = ["hemorrhage"]
     if options.labels:
         labels += _add_side(work, frame, patients, options.labels)
-    classes = sorted({box.name for found in boxes.values() for box in found})
     origin = work.raw / layouts.ORIGIN
     drawn = origin.exists() and "drawn" in files.read_json(origin)
     licence = "drawn by code, no patient" if drawn else "CC BY 4.0"
-    dataset = tables.Dataset(work.dataset, "phe-sich", labels, classes=classes, licence=licence)
-    dataset.patient_source = "folder"
-    return _finished(work, Tables(frame, boxes_frame(boxes), dataset, patients))
+    dataset = tables.Dataset(work.dataset, "phe-sich", labels, classes=_names(boxes), licence=licence, patient_source="folder")
+    return Tables(frame, boxes_frame(boxes), dataset, patients)
 
 
 def _add_side(work: Workspace, frame: pd.DataFrame, patients: pd.DataFrame | None, wanted: list[str]) -> list[str]:
-    """Fill in the labels of the side and return their names; stops where MedInfo.xlsx does not tell any side."""
+    """Fill in the labels of the side and return their names; stops if MedInfo.xlsx has no side."""
     absent = [name for name in wanted if name not in ("hemorrhage", "side")]
     if absent:
         raise UserError(f"{work.raw} has no label {absent[0]}; PHE-SICH-CT-IDS has hemorrhage, and with --labels side its side")
@@ -65,9 +69,9 @@ def _add_side(work: Workspace, frame: pd.DataFrame, patients: pd.DataFrame | Non
         return []
     if patients is None or "side" not in patients:
         raise UserError(
-            f"{work.raw} tells no side: MedInfo.xlsx with a column side is missing; add it, or leave out --labels side"
+            f"{work.raw} has no MedInfo.xlsx with a column side, so no side is known; add it, or leave out --labels side"
         )
-    sides = medinfo.side_labels(patients, frame["patient"], frame["hemorrhage"])
+    sides = phe_sich.side_labels(patients, frame["patient"], frame["hemorrhage"])
     frame[list(sides)] = sides
     return list(sides)
 
@@ -78,49 +82,54 @@ def read_voc(work: Workspace, listing: list[Path], options: Options) -> Tables:
     ids = layouts.image_ids(images)
     frame, source = image_rows(images, ids, options.patient_regex)
     boxes = _merged(work, frame)
-    names = sorted({box.name for found in boxes.values() for box in found})
+    names = _names(boxes)
     if not names:
         raise UserError(f"{work.raw}: no annotation has an object, so there is no label; draw boxes or choose another --layout")
     for name in names:
         frame[name] = presence(ids, boxes, name)
     dataset = tables.Dataset(work.dataset, "voc", names, classes=names, patient_source=source)
-    return _finished(work, Tables(frame, boxes_frame(boxes), dataset))
+    return Tables(frame, boxes_frame(boxes), dataset)
+
+
+def _names(boxes: dict[str, list[Box]]) -> list[str]:
+    """The class names of all boxes, sorted."""
+    return sorted({box.name for group in boxes.values() for box in group})
 
 
 def _merged(work: Workspace, frame: pd.DataFrame) -> dict[str, list[Box]]:
-    """Boxes of each annotated image from step 02's folder; fills in the column `annotation` (the source file)."""
+    """Boxes of each annotated image from the folder of step 02; fills in the column `annotation` (the source file)."""
     folder = work.need(work.work / "merged_annotation", "scripts/02_merge_annotations.py")
-    found = {}
+    annotations = {}
     for image_id in frame["image_id"]:
         path = folder / f"{image_id}.xml"
         if path.exists():
             try:
-                found[image_id] = ingest_annotations.read_voc(path)
+                annotations[image_id] = ingest_annotations.read_voc(path)
             except AnnotationError as error:
                 raise UserError(f"{path}: {error}; run scripts/02_merge_annotations.py again") from None
-    frame["annotation"] = [found[name].source if name in found else "" for name in frame["image_id"]]
-    return {image_id: annotation.boxes for image_id, annotation in found.items()}
+    frame["annotation"] = [annotations[name].source if name in annotations else "" for name in frame["image_id"]]
+    return {image_id: annotation.boxes for image_id, annotation in annotations.items()}
 
 
 def read_folders(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """Class folders: exclusive one-hot labels; train/val/test above them become `given_split`."""
     images = layouts.only_images(listing)
-    placed = layouts.class_folders(images)
-    stray = [path for path, (name, _) in placed.items() if not name]
-    if stray or not images:
-        what = f"{len(stray)} image(s) lie in no class folder (first: {stray[0]})" if stray else "no image"
+    folders = layouts.class_folders(images)
+    outside = [path for path, (name, _) in folders.items() if not name]
+    if outside or not images:
+        what = f"{len(outside)} image(s) lie in no class folder (first: {outside[0]})" if outside else "no image"
         raise UserError(f"{work.raw}: {what}; expected CLASS/image.png or train/CLASS/image.png")
     frame, source = image_rows(images, layouts.image_ids(images), options.patient_regex)
-    classes = sorted({name for name, _ in placed.values()})
-    for name in classes:
-        frame[name] = [int(placed[path][0] == name) for path in images]
-    _keep_given_split(frame, [placed[path][1] for path in images])
+    classes = sorted({name for name, _ in folders.values()})
+    labels = pd.DataFrame({name: [int(folders[path][0] == name) for path in images] for name in classes})
+    frame = pd.concat([frame, labels], axis=1)
+    _keep_given_split(frame, [folders[path][1] for path in images])
     dataset = tables.Dataset(work.dataset, "folders", classes, exclusive=True, patient_source=source)
-    return _finished(work, Tables(frame, boxes_frame({}), dataset))
+    return Tables(frame, boxes_frame({}), dataset)
 
 
 def read_yolo(work: Workspace, listing: list[Path], options: Options) -> Tables:
-    """images/ and labels/: one label per class. No label file = unknown, an empty one = no object."""
+    """images/ and labels/: one label per class. No label file = unknown, an empty label file = no object."""
     images = [path for path in layouts.only_images(listing) if layouts.yolo_label_path(path)]
     if not images:
         raise UserError(f"{work.raw} has no folder images/ with images in it; choose another --layout")
@@ -128,38 +137,38 @@ def read_yolo(work: Workspace, listing: list[Path], options: Options) -> Tables:
     frame, source = image_rows(images, ids, options.patient_regex)
     classes = options.labels or _yolo_names(work.raw, listing)
     there = set(listing)
-    found = {name: layouts.yolo_label_path(path) for name, path in zip(ids, images, strict=True)}
-    found = {name: path for name, path in found.items() if path in there}
-    frame["annotation"] = [found[name].as_posix() if name in found else "" for name in ids]
-    boxes = _yolo_boxes(work.raw, dict(zip(ids, images, strict=True)), found, classes)
+    label_files = {name: layouts.yolo_label_path(path) for name, path in zip(ids, images, strict=True)}
+    label_files = {name: path for name, path in label_files.items() if path in there}
+    frame["annotation"] = [label_files[name].as_posix() if name in label_files else "" for name in ids]
+    boxes = _yolo_boxes(work.raw, dict(zip(ids, images, strict=True)), label_files, classes)
     for name in classes:
         frame[name] = presence(ids, boxes, name)
     _keep_given_split(frame, [_split_folder(path) for path in images])
     dataset = tables.Dataset(work.dataset, "yolo", classes, classes=classes, patient_source=source)
-    strays = [path.as_posix() for path in layouts.only_suffix(listing, ".txt") if "labels" in path.parts[:-1]]
-    strays = sorted({*strays} - {*frame["annotation"]})
-    return _finished(work, Tables(frame, boxes_frame(boxes), dataset, problems=problems_frame({"no image": strays})))
+    without_image = {path.as_posix() for path in layouts.only_suffix(listing, ".txt") if "labels" in path.parts[:-1]}
+    problems = problems_frame({"no image": sorted(without_image - {*frame["annotation"]})})
+    return Tables(frame, boxes_frame(boxes), dataset, problems=problems)
 
 
-def _yolo_boxes(raw: Path, images: dict[str, Path], files: dict[str, Path], classes: list[str]) -> dict[str, list[Box]]:
-    """Boxes in pixels of each image with a label file. An image that cannot be measured stops: its boxes would be lost."""
+def _yolo_boxes(raw: Path, images: dict[str, Path], label_files: dict[str, Path], classes: list[str]) -> dict[str, list[Box]]:
+    """Boxes in pixels of each image with a label file. An image whose size cannot be read stops: its boxes would be lost."""
     boxes = {}
-    for image_id, path in files.items():
+    for image_id, path in label_files.items():
         try:
             width, height, _ = ingest_annotations.image_header(raw / images[image_id])
         except AnnotationError as error:
-            raise UserError(f"{raw / images[image_id]}: {error}; replace the file or take it out") from None
+            raise UserError(f"{raw / images[image_id]}: {error}; replace or remove the file") from None
         boxes[image_id] = ingest_annotations.read_yolo(raw / path, classes, width, height)
     return boxes
 
 
 def _yolo_names(raw: Path, listing: list[Path]) -> list[str]:
-    """Class names in the order of their ids, from `names` in a YAML file of the data set's folder."""
+    """Class names in the order of their ids, from `names` in a YAML file in the folder of the data set."""
     for path in [path for path in listing if path.suffix.lower() in {".yaml", ".yml"} and len(path.parts) == 1]:
         try:
             content = yaml.safe_load((raw / path).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{raw / path} is no YAML ({error}); correct it or name the classes with --labels") from None
+            raise UserError(f"{raw / path} is not valid YAML ({error}); correct it or name the classes with --labels") from None
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
             names = [names[index] for index in range(len(names))]
@@ -178,27 +187,12 @@ def _keep_given_split(frame: pd.DataFrame, splits: list[str]) -> None:
         frame["given_split"] = splits
 
 
-def _finished(work: Workspace, made: Tables) -> Tables:
-    describe(made.labels, made.boxes, made.dataset, work.raw)
-    return made
-
-
-def read_csv(work: Workspace, listing: list[Path], options: Options) -> Tables:
-    """A table of images and labels: see label_csv."""
-    return _finished(work, csv_reader.read(work, listing, options))
-
-
-def read_rsna(work: Workspace, listing: list[Path], options: Options) -> Tables:
-    """The table of RSNA 2019: see rsna."""
-    return _finished(work, rsna_reader.read(work, listing, options))
-
-
 PATIENT = frozenset({"patient_regex"})
 READERS = {
     "phe-sich": Reader(read_phe_sich, frozenset({"image_set", "labels"})),
     "voc": Reader(read_voc, PATIENT),
     "folders": Reader(read_folders, PATIENT),
-    "csv": Reader(read_csv, PATIENT | {"patient_column", "csv", "image_column", "labels", "exclusive", "skip_missing"}),
-    "rsna": Reader(read_rsna, PATIENT | {"patient_column", "csv", "labels", "skip_missing"}),
+    "csv": Reader(csv_reader.read, PATIENT | {"patient_column", "csv", "image_column", "labels", "exclusive", "skip_missing"}),
+    "rsna": Reader(rsna_reader.read, PATIENT | {"patient_column", "csv", "labels", "skip_missing"}),
     "yolo": Reader(read_yolo, PATIENT | {"labels"}),
 }

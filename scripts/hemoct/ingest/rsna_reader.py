@@ -1,6 +1,6 @@
-"""The labels of the RSNA 2019 hemorrhage challenge: `ID_xxx_epidural,Label` rows, six to an image, 4.5 million in all.
+"""The labels of the RSNA 2019 hemorrhage challenge: `ID_xxx_epidural,Label` rows, six for an image, 4.5 million in all.
 
-The table is read in chunks and kept as numbers: its 4.5 million names as text would take some gigabytes.
+The table is read in chunks and kept as numbers: 4.5 million names as text would take some gigabytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import csv_reader, layouts
-from hemoct.ingest.reader_tables import Options, Tables, problems_frame
+from hemoct.ingest.reader_tables import LabelTable, Options, Tables, problems_frame
 
 TYPES = ["epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural"]
 LABELS = [*TYPES, "any"]
@@ -26,14 +26,14 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Truth:
-    """What the table says, one row per image."""
+    """The labels in the table, one row per image."""
 
     names: np.ndarray
     """object (n,): `ID_xxx`, in the order of the file"""
     values: np.ndarray
-    """int8 (n, 6), LABELS: 0, 1 or UNKNOWN where the table has no such row"""
+    """int8 (n, 6), LABELS: 0, 1 or UNKNOWN if the table has no such row"""
     repeats: int
-    """rows that say again what another row says"""
+    """rows that repeat another row with the same label"""
 
 
 def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
@@ -45,19 +45,19 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
         raise UserError(f"{source} has no label {absent[0]}; it has {', '.join(LABELS)}; correct --labels")
     truth = read_truth(source)
     if truth.repeats:
-        print(f"{truth.repeats} row(s) repeat another one with the same label and are passed over")
-    against = _say_any(truth)
+        print(f"{truth.repeats} row(s) repeat another one with the same label and are left out")
+    contradictions = _print_any(truth)
 
     images = layouts.images_or_dicom(listing)
     dicom = layouts.only_suffix(images, ".dcm")
     if dicom:
         print(f"{len(dicom)} images are DICOM files, whose patients are not read: convert them first (01_get_data.py --from)")
     by_name = {path.stem: path.as_posix() for path in images}
-    table = pd.DataFrame(truth.values, columns=LABELS)[labels].astype("Int8").replace(UNKNOWN, pd.NA).astype("Int64")
-    table["_name"], table["_path"] = truth.names, [by_name.get(name, "") for name in truth.names]
-    made = csv_reader.rows_to_tables(work, source, table, labels, images, options, "rsna")
-    told = problems_frame({"`any` disagrees with the types": against})
-    return replace(made, problems=pd.concat([made.problems, told], ignore_index=True))
+    rows = pd.DataFrame(truth.values, columns=LABELS)[labels].astype("Int8").replace(UNKNOWN, pd.NA).astype("Int64")
+    rows["_name"], rows["_path"] = truth.names, [by_name.get(name, "") for name in truth.names]
+    made = csv_reader.rows_to_tables(work.dataset, LabelTable(work.raw, source, rows, labels, images, "rsna"), options)
+    problems = problems_frame({"`any` disagrees with the types": contradictions})
+    return replace(made, problems=pd.concat([made.problems, problems], ignore_index=True))
 
 
 def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
@@ -71,7 +71,7 @@ def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
 
 
 def read_truth(source: Path) -> Truth:
-    """Read the table. A row that is not `ID_TYPE,0|1` stops, and so does one that says otherwise than an earlier one."""
+    """Read the table. A row that is not `ID_TYPE,0|1` stops, and so does one that contradicts an earlier one."""
     kinds_known = pd.Index(LABELS)
     names, images, kinds, values = [], [], [], []
     for chunk in _chunks(source):
@@ -83,11 +83,11 @@ def read_truth(source: Path) -> Truth:
                 f"{source}: row {chunk.index[wrong] + csv_reader.FIRST_ROW}, ID is {chunk['ID'].iloc[wrong]!r} where "
                 f"ID_xxx_TYPE is expected (TYPE: {', '.join(LABELS)}); correct it"
             )
-        code, found = pd.factorize(parts[0])
+        code, unique = pd.factorize(parts[0])
         images.append(code + sum(map(len, names)))
-        names.append(np.asarray(found, dtype=object))
+        names.append(np.asarray(unique, dtype=object))
         kinds.append(kind)
-        values.append(csv_reader.truth(source, chunk["Label"], "correct it").fillna(UNKNOWN).to_numpy(np.int8))
+        values.append(csv_reader.label_values(source, chunk["Label"], "correct it").fillna(UNKNOWN).to_numpy(np.int8))
     if not names:
         raise UserError(f"{source} has no rows; download it again or name another with --csv")
     code, unique = pd.factorize(np.concatenate(names))  # an image's rows may lie in two chunks, or far apart
@@ -114,36 +114,34 @@ def _chunks(source: Path) -> Iterator[pd.DataFrame]:
         ) from None
 
 
-def _one_row_each(source: Path, names: np.ndarray, cell: np.ndarray, said: np.ndarray) -> Truth:
-    """Put each row's label into its cell, int64 index into (n, 6). Rows that contradict each other stop, with both rows."""
+def _one_row_each(source: Path, names: np.ndarray, cell: np.ndarray, labels: np.ndarray) -> Truth:
+    """Put the label of each row into its cell, int64 index into (n, 6). Rows that contradict each other stop."""
     values = np.full(len(names) * len(LABELS), UNKNOWN, dtype=np.int8)
-    values[cell] = said
-    against = np.flatnonzero(values[cell] != said)
-    if len(against):
-        rows = np.flatnonzero(cell == cell[against[0]])
-        first, second = rows[0], rows[said[rows] != said[rows[0]]][0]
+    values[cell] = labels
+    overwritten = np.flatnonzero(values[cell] != labels)
+    if len(overwritten):
+        rows = np.flatnonzero(cell == cell[overwritten[0]])
+        first, second = rows[0], rows[labels[rows] != labels[rows[0]]][0]
         image, kind = divmod(int(cell[first]), len(LABELS))
         raise UserError(
             f"{source}: {names[image]}_{LABELS[kind]} twice with different labels (rows {first + csv_reader.FIRST_ROW} and "
-            f"{second + csv_reader.FIRST_ROW}; {len(np.unique(cell[against]))} such in all); keep one row"
+            f"{second + csv_reader.FIRST_ROW}; {len(np.unique(cell[overwritten]))} such in all); keep one row"
         )
     repeats = len(cell) - int((np.bincount(cell, minlength=len(values)) > 0).sum())
     return Truth(names, values.reshape(-1, len(LABELS)), repeats)
 
 
 def any_disagrees(values: np.ndarray) -> np.ndarray:
-    """bool (n,): `any` is 0 beside a type that is 1, or 1 where all five types are 0. Unknown labels contradict nothing."""
-    types, whole = values[:, : len(TYPES)], values[:, len(TYPES)]
-    return ((whole == 0) & (types == 1).any(axis=1)) | ((whole == 1) & (types == 0).all(axis=1))
+    """bool (n,): `any` is 0 while a type is 1, or 1 while all five types are 0. Unknown labels contradict nothing."""
+    types, any_type = values[:, : len(TYPES)], values[:, len(TYPES)]
+    return ((any_type == 0) & (types == 1).any(axis=1)) | ((any_type == 1) & (types == 0).all(axis=1))
 
 
-def _say_any(truth: Truth) -> np.ndarray:
-    """Tell whether `any` agrees with the types; the names of the images where it does not. Nothing is changed."""
-    against = truth.names[any_disagrees(truth.values)]
-    if len(against):
-        print(
-            f"`any` disagrees with the types on {len(against)} of {len(truth.names)} images (first: {against[0]}); left as it is"
-        )
+def _print_any(truth: Truth) -> np.ndarray:
+    """Print whether `any` agrees with the types; return the names of the images where it does not. Nothing is changed."""
+    names = truth.names[any_disagrees(truth.values)]
+    if len(names):
+        print(f"`any` disagrees with the types on {len(names)} of {len(truth.names)} images (first: {names[0]}); left as it is")
     else:
         print(f"`any` agrees with the types on all {len(truth.names)} images of the table")
-    return against
+    return names

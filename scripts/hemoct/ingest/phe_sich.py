@@ -1,0 +1,154 @@
+"""PHE-SICH-CT-IDS: its image sets, the numbers in its file names, and MedInfo.xlsx (side, age, sex ... of each patient)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from hemoct.base import files, label_meaning
+from hemoct.base.errors import UserError
+
+ROLES = {"set": "image", "label": "label", "annotation": "annotation"}
+"""the folders of a set, and how the names of the folders in them begin"""
+KNOWN_COLUMNS = {"age": ("age",), "sex": ("sex", "gender"), "side": ("side", "hemisphere", "laterality")}
+SIDES = ("left", "right")
+NOT_ONE_SIDE = {"both", "bilateral", "no", "not"}
+
+
+@dataclass(frozen=True)
+class PheSet:
+    """One image set of PHE-SICH-CT-IDS (SubdatasetC_PNG or SubdatasetB_JPG): relative paths."""
+
+    base: Path
+    images: list[Path]
+    masks: list[Path]
+    annotations: list[Path]
+
+    @property
+    def kind(self) -> str:
+        return "png" if self.images[0].suffix.lower() == ".png" else "jpg"
+
+    def __str__(self) -> str:
+        patients = len({path.parent for path in self.images})
+        counts = f"{len(self.images)} slices of {patients} patients, {len(self.masks)} masks, {len(self.annotations)} annotations"
+        return f"PHE-SICH-CT-IDS, {self.kind.upper()} set: {counts}"
+
+
+def phe_sets(listing: list[Path]) -> dict[str, PheSet]:
+    """The image sets of a PHE-SICH-CT-IDS download by kind (`png`, `jpg`), at whatever depth they lie."""
+    parts: dict[Path, dict[str, list[Path]]] = {}
+    for path in listing:
+        role, folder = path.parts[-3:-1] if len(path.parts) > 2 else ("", "")
+        if role in ROLES and folder.startswith(ROLES[role]):
+            parts.setdefault(path.parents[2], {each: [] for each in ROLES})[role].append(path)
+    sets = [
+        PheSet(
+            base,
+            _only(part["set"], files.IMAGE_SUFFIXES),
+            _only(part["label"], files.IMAGE_SUFFIXES),
+            _only(part["annotation"], {".xml"}),
+        )
+        for base, part in parts.items()
+    ]
+    return {each.kind: each for each in sets if each.images}
+
+
+def _only(paths: Iterable[Path], suffixes: Collection[str]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in suffixes]
+
+
+def choose_set(raw: Path, listing: list[Path], wanted: str | None) -> PheSet:
+    """The PNG or the JPG set; by default the PNG set if there is one (JPEG blurs edges)."""
+    sets = phe_sets(listing)
+    kind = wanted or ("png" if "png" in sets else "jpg")
+    if kind not in sets:
+        there = f"only --image-set {', '.join(sets)}" if sets else "no set/imageN/*.png or *.jpg"
+        raise UserError(f"{raw} has {there}; look into it, or choose another --layout")
+    return sets[kind]
+
+
+def phe_id(path: Path) -> str | None:
+    """`0013_05` for `0013_05.png`, `013_05.xml` or `annotation13/5.xml`; None for a name without numbers."""
+    numbers = re.fullmatch(r"(?:([0-9]{1,6})_)?([0-9]{1,4})", path.stem)
+    if not numbers:
+        return None
+    patient = numbers[1] or "".join(re.findall(r"[0-9]+$", path.parent.name))
+    return f"{int(patient):04d}_{int(numbers[2]):02d}" if patient else None
+
+
+def read_medinfo(raw: Path, listing: list[Path], patients: list[str]) -> pd.DataFrame | None:
+    """One row per known patient (four-digit text) with the sheet's other columns; None without MedInfo.xlsx."""
+    sheets = [path for path in listing if path.name.lower() == "medinfo.xlsx"]
+    if not sheets:
+        return None
+    path = raw / sheets[0]
+    try:
+        sheet = pd.read_excel(path, dtype=str)
+    except (BadZipFile, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be read as an Excel sheet ({error}); save it again as .xlsx or remove it") from None
+    column = patient_column(sheet, patients)
+    if column is None:
+        raise UserError(f"{path} has no column with the patients' numbers; add one, or remove the file")
+    table = sheet.drop(columns=column).rename(columns=_column_names(sheet.columns.drop(column)))
+    table.insert(0, "patient", sheet[column].map(_patient_number))
+    return table[table["patient"].isin(patients)].drop_duplicates("patient").sort_values("patient").reset_index(drop=True)
+
+
+def patient_column(sheet: pd.DataFrame, patients: list[str]) -> str | None:
+    """The column that names the most known patients, and at least half of them. (Some ages are also numbers of patients.)"""
+    known = set(patients)
+    hits = {}
+    for column in sheet.columns:
+        named = len(known & set(sheet[column].map(_patient_number)))
+        if named * 2 >= len(known):
+            hits[column] = named
+    return max(hits, key=hits.get) if hits else None
+
+
+def _patient_number(value: object) -> str:
+    """`0013` from 13, "13.0", "image13" or "013"; "" for what does not hold exactly one number."""
+    match = re.fullmatch(r"\D*?([0-9]{1,6})(?:\.0)?", str(value).strip())
+    return f"{int(match[1]):04d}" if match else ""
+
+
+def _column_names(columns: pd.Index) -> dict[str, str]:
+    """`age`, `sex`, `side` where a column's name says so, else its name in snake_case; each name once."""
+    names: dict[str, str] = {}
+    for column in columns:
+        words = re.findall(r"\w+", str(column).lower())
+        plain = "_".join(words) or "column"
+        known = [name for name, signs in KNOWN_COLUMNS.items() if set(signs) & set(re.split(r"[_\W]+", plain))]
+        name = known[0] if known else plain
+        while name in {*names.values(), "patient"}:
+            name += "_"
+        names[column] = name
+    return names
+
+
+def side_labels(patients: pd.DataFrame, patient_of_image: pd.Series, hemorrhage: pd.Series) -> pd.DataFrame:
+    """`side_left` and `side_right` (Int64) of each image: 1 where it shows bleeding and the patient bleeds on that side alone.
+
+    An image without bleeding has 0 in both. On an image with bleeding both are unknown when the side is not given in words that
+    are known here, and when it is both sides: nothing says which of them the image shows.
+    """
+    side_of_patient = dict(zip(patients["patient"], patients["side"].map(side_of), strict=True))
+    side = patient_of_image.map(side_of_patient).to_numpy(dtype=object)
+    bleeds = hemorrhage.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    unknown = np.isnan(bleeds) | ((bleeds == 1) & pd.isna(side))
+    values = {f"{label_meaning.SIDE}{name}": ((side == name) & (bleeds == 1)).astype(int) for name in SIDES}
+    labels = pd.DataFrame(values, index=patient_of_image.index, dtype="Int64")
+    labels.loc[unknown] = pd.NA
+    return labels
+
+
+def side_of(text: object) -> str | None:
+    """`left` or `right` when a cell names exactly one of them, as a word or its first letter; else None."""
+    words = set(re.findall(r"[a-z]+", str(text).lower()))
+    named = [name for name in SIDES if words & {name, name[0]}]
+    return named[0] if len(named) == 1 and not words & NOT_ONE_SIDE else None
