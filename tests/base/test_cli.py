@@ -146,10 +146,10 @@ def test_experiments_are_named_by_what_differs():
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--experiment")
-    named = {"weights": {"none": "scratch"}, "lr": "lr{:g}"}
+    parser.named.update(weights={"none": "scratch"}, lr="lr{:g}")
 
     def name(*words: str) -> str:
-        return cli.experiment_name(parser, cli.parse(parser, list(words), __file__), "net", named)
+        return cli.experiment_name(parser, cli.parse(parser, list(words), __file__), "net")
 
     assert name() == "net"
     assert name("--weights", "none", "--lr", "0.5") == "net-scratch-lr0.5"
