@@ -27,7 +27,6 @@ import torch
 from hemoct.base import cli, experiments, figure, files, tables
 from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
-from hemoct.classification import networks as classification_networks
 from hemoct.classification import predict, train
 from hemoct.classification import tables as classification_tables
 from hemoct.data import slices as data_slices
@@ -38,6 +37,7 @@ from hemoct.evaluation import figures as evaluation_figures
 from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.training import augment, device, fit
+from hemoct.training import networks as training_networks
 from hemoct.training.batches import Store
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
@@ -103,7 +103,7 @@ def train_fold(work: Workspace, detector: Path, args: argparse.Namespace, inputs
     store = Store(data.pixels, chosen)
     region = gate.describe(args.experiment, args.margin, args.least_side)
     written = train.train_fold(folder, args, inputs, data, store, region)
-    model, spec = classification_networks.load(folder, chosen, of_regions=True)
+    model, spec = training_networks.load(folder, chosen, of_regions=True)
     frame = predict.predict_parts(model, spec, data, store, 4 * args.batch_size)
     return [*written, tables.write_predictions(folder, frame)]
 
