@@ -18,11 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hemoct.base import cli
-from hemoct.classification import networks as classification_networks
-from hemoct.training import augment, device
-from hemoct.training import fit as training_fit
+from hemoct.base import cli, options
+from hemoct.base.runs import Run
+from hemoct.classification import networks
+from hemoct.training import device, fit
 from hemoct.training.batches import Store
+from hemoct.training.options import STRENGTHS, Augmentation, Hardware, Training
 
 
 class InMemory(Store):
@@ -43,11 +44,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--image-size", type=cli.positive_int, default=128)
     parser.add_argument("--images", type=cli.positive_int, default=256, help="slices in an epoch")
     parser.add_argument("--repeats", type=cli.positive_int, default=5)
-    parser.add_argument("--augment", default="none", choices=augment.STRENGTHS)
-    training_fit.add_flags(parser, epochs=1000, batch_size=32, lr=1e-4)
-    training_fit.add_device_flags(parser)
+    options.add(parser, Training, "training", epochs=1000, lr=1e-4)
+    options.add(parser, Augmentation, "augmentation")
+    options.add(parser, Hardware, "device")
     args = cli.parse(parser, argv, __file__)
-    args.mirror = "horizontal"
 
     where = device.pick(args.device)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,21 +67,22 @@ def noise(path: Path, args: argparse.Namespace) -> np.ndarray:
 
 def compare(stores: dict[str, Store], folder: Path, args: argparse.Namespace, where: torch.device) -> dict[str, list[float]]:
     """Images a second of one training epoch, each store in turn, `repeats` times after one that warms up."""
-    spec = classification_networks.ClassifierSpec(
+    spec = networks.ClassifierSpec(
         image_size=args.image_size, mean=0.5, std=0.3, protocol="patient", split="folds", fold=0, splits_sha256="",
         backbone=args.backbone, classes=["noise"], exclusive=False,
     )  # fmt: skip
-    fit = training_fit.Fit(classification_networks.build(spec), folder, args, {}, -(-args.images // args.batch_size), where)
-    targets = (torch.arange(args.images, device=where) % 2).float()[:, None]
-    order, change = torch.arange(args.images), training_fit.augmentation(fit, augment.STRENGTHS[args.augment])
-    epochs = fit.epochs()
+    model = device.place(networks.build(spec), where, args.image_size)
+    fitting = fit.Fit(model, Run(__file__, args, folder, []), options.read(args, Training), -(-args.images // args.batch_size))
+    targets, order = (torch.arange(args.images, device=where) % 2).float()[:, None], torch.arange(args.images)
+    augment = fit.augmentation(STRENGTHS[args.augment], "horizontal", fitting.device_generator)
+    epochs = fitting.epochs()
     next(epochs)
     speeds: dict[str, list[float]] = {name: [] for name in stores}
     for repeat in range(args.repeats + 1):
         for name, store in stores.items():
             start = time.perf_counter()
-            # it reads the loss, and so waits for all
-            training_fit.one_epoch(fit, spec, store, order, targets, F.binary_cross_entropy_with_logits, change)
+            labelled = fit.Labelled(spec, store, targets, F.binary_cross_entropy_with_logits, augment)
+            fit.one_epoch(fitting, labelled, order)  # it reads the loss, and so waits for all
             if repeat:
                 speeds[name].append(args.images / (time.perf_counter() - start))
     return speeds
