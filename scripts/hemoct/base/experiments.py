@@ -46,15 +46,15 @@ def with_history(work: Workspace, task: int) -> list[str]:
 def with_model(work: Workspace, task: int, experiment: str) -> list[Path]:
     """The fold folders of an experiment that hold a model; stops with the experiments that exist."""
     folder = work.task(task) / experiment
-    found = folds(folder, "best.pt")
-    if not found and folds(folder, "predictions.csv"):
+    trained_folds = folds(folder, "best.pt")
+    if not trained_folds and folds(folder, "predictions.csv"):
         raise UserError(
             f"{work.show(folder)} has predictions but no model (best.pt); train it: python {train_step(task)} "
             f"--dataset {work.dataset} --experiment {experiment}"
         )
-    if not found:
+    if not trained_folds:
         raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(trained(work, task))}")
-    return found
+    return trained_folds
 
 
 def folds(folder: Path, *names: str) -> list[Path]:
@@ -75,8 +75,8 @@ def fold_of(folder: Path) -> int:
 
 def _holding(work: Workspace, task: int, holds: Callable[[Path], Any], state: str, step: str) -> list[str]:
     folder = work.task(task)
-    found = [path.name for path in folder.glob("*") if holds(path)]
-    if not found:
+    names = [path.name for path in folder.glob("*") if holds(path)]
+    if not names:
         command = f"python {FOLDERS[task]}/{step} --dataset {work.dataset}"
         raise UserError(f"{work.show(folder)} holds no {state} experiment; run: {command}")
-    return sorted(found)
+    return sorted(names)

@@ -58,13 +58,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def _restore(path: Path) -> None:
     """Put back the latest `.old-*` of a killed process where `path` is missing; delete those that are replaced."""
     name = re.compile(rf"\.old-\d+-{re.escape(path.name)}")
-    left = [found for found in path.parent.glob(".old-*") if name.fullmatch(found.name)]
+    left = [path_left for path_left in path.parent.glob(".old-*") if name.fullmatch(path_left.name)]
     if left and not path.exists():
-        latest = max(left, key=lambda found: found.stat().st_mtime_ns)
+        latest = max(left, key=lambda path_left: path_left.stat().st_mtime_ns)
         left.remove(latest)
         os.replace(latest, path)
-    for found in left:
-        shutil.rmtree(found, ignore_errors=True)
+    for path_left in left:
+        shutil.rmtree(path_left, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -25,10 +25,10 @@ BOX_COLOUR = "#ffb000"
 SHEET_COLUMNS = 6
 
 
-def confusion(found: Evaluation, heading: str) -> Figure:
+def confusion(evaluation: Evaluation, heading: str) -> Figure:
     """Counts of truth against decision, coloured by the share of the row."""
-    names = found.question.names
-    matrix = metrics.confusion(found.test.y, found.decision, metrics.ones(len(found.test.y)), classes=len(names))[0]
+    names, y = evaluation.question.names, evaluation.test.y
+    matrix = metrics.confusion(y, evaluation.decision, metrics.ones(len(y)), classes=len(names))[0]
     side = 2.6 + 0.7 * len(names)
     figure, axis = base_figure.figure(width=side + 0.6, height=side)
     base_figure.confusion(axis, matrix.astype(int), [textwrap.fill(name.replace("_", " "), 14) for name in names])
@@ -57,42 +57,42 @@ def losses(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
     return figure
 
 
-def roc(found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
+def roc(evaluation: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
     """ROC curves: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
-    return _one_panel(roc_panel, found, content, heading)
+    return _one_panel(roc_panel, evaluation, content, heading)
 
 
-def precision_recall(found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
+def precision_recall(evaluation: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
     """Precision over recall: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
-    return _one_panel(precision_recall_panel, found, content, heading)
+    return _one_panel(precision_recall_panel, evaluation, content, heading)
 
 
-def _one_panel(panel: Callable[..., bool], found: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
+def _one_panel(panel: Callable[..., bool], evaluation: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
     figure, axis = base_figure.figure(width=5.4, height=5.2)
-    if not panel(axis, found, content["metrics"]):
+    if not panel(axis, evaluation, content["metrics"]):
         return None
     base_figure.title(figure, heading)
     return figure
 
 
-def roc_panel(axis: Axes, found: Evaluation, values: dict[str, Any]) -> bool:
+def roc_panel(axis: Axes, evaluation: Evaluation, values: dict[str, Any]) -> bool:
     """ROC curves on `axis`; False where no fold has both classes. `values`: the block `metrics` of metrics.json."""
 
     def curve(y: np.ndarray, p: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x, height, _ = roc_curve(y, p, drop_intermediate=False)
         return x, height, np.interp(grid, x, height)
 
-    if not _curves(axis, found, values, curve, "auroc"):
+    if not _curves(axis, evaluation, values, curve, "auroc"):
         return False
     axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1, label="chance")
-    if found.question.positive is not None:
-        _operating_point(axis, values["fpr"]["value"], values["recall"]["value"], found)
+    if evaluation.question.positive is not None:
+        _operating_point(axis, values["fpr"]["value"], values["recall"]["value"], evaluation)
     axis.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axis.legend(loc="lower right", fontsize=8)
     return True
 
 
-def precision_recall_panel(axis: Axes, found: Evaluation, values: dict[str, Any]) -> bool:
+def precision_recall_panel(axis: Axes, evaluation: Evaluation, values: dict[str, Any]) -> bool:
     """Precision over recall on `axis`; False where no fold has both classes. `values`: the block `metrics` of metrics.json."""
 
     def curve(y: np.ndarray, p: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -100,24 +100,24 @@ def precision_recall_panel(axis: Axes, found: Evaluation, values: dict[str, Any]
         recall, precision = recall[::-1], precision[::-1]  # steps: precision belongs to the recall that it reaches
         return recall, precision, precision[np.minimum(np.searchsorted(recall, grid), len(recall) - 1)]
 
-    if not _curves(axis, found, values, curve, "ap", steps=True):
+    if not _curves(axis, evaluation, values, curve, "ap", steps=True):
         return False
     place = "lower left"
-    if found.question.positive is not None:
+    if evaluation.question.positive is not None:
         place = "lower left" if values["ap"]["value"] > 0.4 else "upper right"  # where the curves are not
-        share = found.test.y.mean()
+        share = evaluation.test.y.mean()
         axis.axhline(share, color="grey", linestyle=":", linewidth=1, label=f"share of positives {share:.2f}")
-        _operating_point(axis, values["recall"]["value"], values["precision"]["value"], found)
+        _operating_point(axis, values["recall"]["value"], values["precision"]["value"], evaluation)
     axis.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axis.legend(loc=place, fontsize=8)
     return True
 
 
-def _curves(axis: Axes, found: Evaluation, values: dict[str, Any], curve: Any, key: str, steps: bool = False) -> bool:
+def _curves(axis: Axes, evaluation: Evaluation, values: dict[str, Any], curve: Any, key: str, steps: bool = False) -> bool:
     """Per class (or for the positive one) the curves of the folds and their mean on a common grid; False where there is none."""
-    y, p, folds = found.test.y, found.test.p, found.test.table["fold"].to_numpy()
-    one = found.question.positive is not None
-    classes = {key: (y, p)} if one else {f"{key}_{name}": (y == k, p[:, k]) for k, name in enumerate(found.question.labels)}
+    y, p, folds = evaluation.test.y, evaluation.test.p, evaluation.test.table["fold"].to_numpy()
+    one = evaluation.question.positive is not None
+    classes = {key: (y, p)} if one else {f"{key}_{name}": (y == k, p[:, k]) for k, name in enumerate(evaluation.question.labels)}
     grid, anything = np.linspace(0, 1, 501), False
     for number, (name, (truth, score)) in enumerate(classes.items()):
         means = []
@@ -136,9 +136,9 @@ def _curves(axis: Axes, found: Evaluation, values: dict[str, Any], curve: Any, k
     return anything
 
 
-def _operating_point(axis: Axes, x: float | None, y: float | None, found: Evaluation) -> None:
+def _operating_point(axis: Axes, x: float | None, y: float | None, evaluation: Evaluation) -> None:
     if x is not None and y is not None:
-        rules = Counter(rule.threshold_rule for rule in found.rules)
+        rules = Counter(rule.threshold_rule for rule in evaluation.rules)
         words = [rule + f" ({times} fold{'s' * (times > 1)})" * (len(rules) > 1) for rule, times in rules.items()]
         label = "threshold: " + "\n".join(words)
         axis.plot(x, y, "o", color="black", markersize=7, clip_on=False, zorder=3, label=label)
@@ -149,18 +149,18 @@ def _shown(cell: dict[str, Any]) -> str:
     return f"{cell['value']:.3f}{low_high}"
 
 
-def calibration(found: Evaluation, content: dict[str, Any], heading: str) -> Figure:
+def calibration(evaluation: Evaluation, content: dict[str, Any], heading: str) -> Figure:
     """Observed share against probability in 15 bins of equally many cases, before and after temperature scaling."""
-    many = found.question.positive is None
-    right = (found.test.y == found.decision).astype(int) if many else found.test.y
+    many = evaluation.question.positive is None
+    right = (evaluation.test.y == evaluation.decision).astype(int) if many else evaluation.test.y
     figure, (axis, below) = base_figure.figure(2, 1, width=5, height=2.9, height_ratios=(3, 1), sharex=True)
     axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
-    for name, key, p in (("before", "ece", found.test.p), ("after", "ece_calibrated", found.calibrated)):
+    for name, key, p in (("before", "ece", evaluation.test.p), ("after", "ece_calibrated", evaluation.calibrated)):
         sure = p.max(axis=1) if many else p
         mean, observed, _ = metrics.reliability(right, sure)
         axis.plot(mean, observed, marker="o", markersize=4, label=f"{name}: ECE {content['metrics'][key]['value']:.3f}")
         below.hist(sure, bins=np.linspace(0, 1, 31), histtype="step", linewidth=1.5)
-    axis.set(ylabel="share right" if many else f"share of {found.question.positive}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axis.set(ylabel="share right" if many else f"share of {evaluation.question.positive}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axis.legend(title="temperature scaling", loc="upper left")
     below.set(xlabel="probability of the called class" if many else "predicted probability", ylabel="images", yscale="log")
     below.yaxis.set_minor_formatter(NullFormatter())

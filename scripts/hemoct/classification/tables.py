@@ -17,21 +17,21 @@ from hemoct.evaluation.decisions import Evaluation
 CALLS = np.array([["TN", "FP"], ["FN", "TP"]])
 
 
-def patients_table(found: Evaluation, slices: pd.Series) -> pd.DataFrame:
+def patients_table(evaluation: Evaluation, slices: pd.Series) -> pd.DataFrame:
     """per_patient.csv: one row per patient, sorted. `slices`: slice number by image_id (NA where unknown).
 
     With several classes: slices and how many were right. Else the positive slices found and missed, the false alarms, and the
     largest run of neighbouring positive slices (consecutive slice numbers) that were missed.
     """
-    table = found.test.table.assign(
-        y=found.test.y,
-        decision=found.decision,
-        number=slices.reindex(found.test.table["image_id"]).to_numpy(dtype=float, na_value=np.nan),
+    table = evaluation.test.table.assign(
+        y=evaluation.test.y,
+        decision=evaluation.decision,
+        number=slices.reindex(evaluation.test.table["image_id"]).to_numpy(dtype=float, na_value=np.nan),
     )
     rows = []
     for patient, group in table.groupby("patient", sort=True):
         row = {"patient": patient, "fold": "+".join(str(fold) for fold in sorted(group["fold"].unique())), "slices": len(group)}
-        if found.question.positive is None:
+        if evaluation.question.positive is None:
             rows.append(row | {"right": int((group["y"] == group["decision"]).sum())})
             continue
         missed = group[(group["y"] == 1) & (group["decision"] == 0)]
@@ -54,22 +54,22 @@ def largest_run(numbers: np.ndarray) -> int | None:
     return int(np.diff(ends, prepend=-1).max())
 
 
-def operating_points(found: Evaluation, resamples: int, seed: int) -> pd.DataFrame:
+def operating_points(evaluation: Evaluation, resamples: int, seed: int) -> pd.DataFrame:
     """operating_points.csv: for each rule the thresholds that validation gave, and what they achieve on test, pooled."""
-    table = found.test.table
+    table = evaluation.test.table
     ones = metrics.ones(len(table))
     weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
     rows = []
-    for point in found.rules[0].points:
-        called = found.test.p >= found.thresholds(point)
-        matrix = metrics.confusion(found.test.y, called, ones)
-        value, drawn = metrics.of_confusion(matrix), metrics.of_confusion(metrics.confusion(found.test.y, called, weights))
+    for point in evaluation.rules[0].points:
+        called = evaluation.test.p >= evaluation.thresholds(point)
+        matrix = metrics.confusion(evaluation.test.y, called, ones)
+        value, drawn = metrics.of_confusion(matrix), metrics.of_confusion(metrics.confusion(evaluation.test.y, called, weights))
         row: dict[str, Any] = {"rule_on_validation": point}
         for shown, name in (("sensitivity", "recall"), ("specificity", "specificity"), ("precision", "precision"), ("f1", "f1")):
             low, high, _ = bootstrap.interval(drawn[name])
             row |= {shown: value[name][0], f"{shown}_low": low, f"{shown}_high": high}
         row |= dict(zip(("tn", "fp", "fn", "tp"), matrix.astype(int).ravel(), strict=True))
-        rows.append(row | {f"threshold_fold{rule.fold}": rule.points[point] for rule in found.rules})
+        rows.append(row | {f"threshold_fold{rule.fold}": rule.points[point] for rule in evaluation.rules})
     return pd.DataFrame(rows)
 
 
@@ -92,39 +92,44 @@ def summary(work: Workspace, folder: Path, content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def predictions_table(found: Evaluation) -> pd.DataFrame:
+def predictions_table(evaluation: Evaluation) -> pd.DataFrame:
     """predictions.csv of an experiment: the test images of all folds joined (out-of-fold), y_LABEL and p_LABEL for each label."""
-    frame = found.test.table.copy()
-    for label in found.question.labels:
-        number = found.question.names.index(label)
-        frame[f"y_{label}"] = (found.test.y == number).astype(int)
-        of_positive = found.test.p if found.test.p.ndim == 1 else found.test.p[:, number]
-        frame[f"p_{label}"] = of_positive if found.test.p.ndim == 2 or number else 1 - of_positive
+    frame = evaluation.test.table.copy()
+    for label in evaluation.question.labels:
+        number = evaluation.question.names.index(label)
+        frame[f"y_{label}"] = (evaluation.test.y == number).astype(int)
+        of_positive = evaluation.test.p if evaluation.test.p.ndim == 1 else evaluation.test.p[:, number]
+        frame[f"p_{label}"] = of_positive if evaluation.test.p.ndim == 2 or number else 1 - of_positive
     return frame.sort_values("image_id")
 
 
-def calls(found: Evaluation) -> pd.DataFrame:
+def calls(evaluation: Evaluation) -> pd.DataFrame:
     """classification_summary.csv: `image, ground_truth, predicted, classification`: 0 or 1, then TP, FP, FN or TN."""
-    y, called = found.test.y, found.decision
-    table = pd.DataFrame({"image": found.test.table["image_id"], "ground_truth": y, "predicted": called})
+    y, called = evaluation.test.y, evaluation.decision
+    table = pd.DataFrame({"image": evaluation.test.table["image_id"], "ground_truth": y, "predicted": called})
     return table.assign(classification=CALLS[y, called]).sort_values("image")
 
 
-def text_report(found: Evaluation, lines: list[str]) -> str:
+def text_report(evaluation: Evaluation, lines: list[str]) -> str:
     """classification_report.txt: the lines that say what was measured, then scikit-learn's report."""
-    classes = list(range(len(found.question.names)))
+    classes = list(range(len(evaluation.question.names)))
     body = classification_report(
-        found.test.y, found.decision, labels=classes, target_names=found.question.names, digits=4, zero_division=np.nan
+        evaluation.test.y,
+        evaluation.decision,
+        labels=classes,
+        target_names=evaluation.question.names,
+        digits=4,
+        zero_division=np.nan,
     )
     return "\n".join([*lines, "", body])
 
 
-def worst(found: Evaluation, count: int) -> dict[str, pd.DataFrame]:
+def worst(evaluation: Evaluation, count: int) -> dict[str, pd.DataFrame]:
     """The most confident mistakes by kind: image_id and p (of the positive class, or of the wrong class that was chosen)."""
-    y, p, decision, ids = found.test.y, found.test.p, found.decision, found.test.table["image_id"]
-    if found.question.positive is None:
+    y, p, decision, ids = evaluation.test.y, evaluation.test.p, evaluation.decision, evaluation.test.table["image_id"]
+    if evaluation.question.positive is None:
         wrong = y != decision
-        names = np.array(found.question.names)
+        names = np.array(evaluation.question.names)
         captions = "is " + pd.Series(names[y]) + ", called " + pd.Series(names[decision])
         kinds = {"most confident mistakes": (wrong, -p.max(axis=1))}
         shown = p.max(axis=1)

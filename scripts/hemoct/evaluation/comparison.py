@@ -81,10 +81,10 @@ def read(work: Workspace, experiment: str, folder: Path | None = None) -> Evalua
         Rule(fold["fold"], {MAX_F1: fold["threshold"]}, fold["threshold_rule"], fold["temperature"], fold["temperature_rule"])
         for fold in content["folds"]
     ]
-    found = decisions.applied(frame, rules)
-    if len(found.test.y) != content["n"]:
+    evaluation = decisions.applied(frame, rules)
+    if len(evaluation.test.y) != content["n"]:
         raise UserError(f"{work.show(folder)}: predictions.csv does not belong to metrics.json; run: python {made_by}")
-    return Evaluated(experiment, content, found)
+    return Evaluated(experiment, content, evaluation)
 
 
 def table(experiments: list[Evaluated], resamples: int, seed: int) -> pd.DataFrame:
@@ -145,10 +145,10 @@ def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) ->
     """The same on the images `common` (image_ids, each of them tested) alone: new values and intervals, the old thresholds."""
     one = one.at(common)
     patients, folds = (one.table[name].to_numpy() for name in ("patient", "fold"))
-    found = replace(one.found, rules=[rule for rule in one.found.rules if rule.fold in folds])
+    evaluation = replace(one.found, rules=[rule for rule in one.found.rules if rule.fold in folds])
     weights = bootstrap.weights(patients, folds, resamples, seed)
-    block, _ = scores.with_intervals(scores.measure(found, metrics.ones(len(common))), scores.measure(found, weights))
-    return Evaluated(one.name, one.content | {"n": len(common), "patients": len(set(patients)), "metrics": block}, found)
+    block, _ = scores.with_intervals(scores.measure(evaluation, metrics.ones(len(common))), scores.measure(evaluation, weights))
+    return Evaluated(one.name, one.content | {"n": len(common), "patients": len(set(patients)), "metrics": block}, evaluation)
 
 
 def _note(first: Evaluated, other: Evaluated, left_out: int) -> str:

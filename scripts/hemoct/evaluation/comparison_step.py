@@ -31,6 +31,7 @@ class Kind:
     of_label: tuple[str, ...] = ()
     """metrics that each label of an experiment has, as METRIC_LABEL; compared and drawn too"""
     cases: str = "test images"
+    title: str = "experiments side by side"
     apart: Callable[[Workspace, str], str] = lambda work, experiment: ""
     """why an experiment is compared only where it is named; "" where it is compared by default"""
 
@@ -50,9 +51,9 @@ def run(step: str, args: argparse.Namespace, kind: Kind) -> None:
     record = Run(step, args, folder, [work.task(kind.task) / name / file for name in names for file in kind.needed])
     if record.up_to_date():
         return
-    found = [kind.read(work, name) for name in names]
+    evaluated = [kind.read(work, name) for name in names]
     with record:
-        record.wrote(*write(folder, found, kind, work.dataset, args.seed, remarks=remarks))
+        record.wrote(*write(folder, evaluated, kind, work.dataset, args.seed, remarks=remarks))
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"{work.show(folder)}: {len(names)} experiment(s)")
 
@@ -66,14 +67,13 @@ def by_default(work: Workspace, kind: Kind) -> tuple[list[str], tuple[str, ...]]
 
 
 def write(
-    folder: Path, found: list[Evaluated], kind: Kind, dataset: str, seed: int, title: str = "experiments side by side",
-    remarks: tuple[str, ...] = (),
+    folder: Path, evaluated: list[Evaluated], kind: Kind, dataset: str, seed: int, remarks: tuple[str, ...] = (),
 ) -> list[Path]:  # fmt: skip
     """Write comparison.csv, comparison.md, with `remarks` below, and comparison.png to `folder`; returns them."""
-    table = comparison.table(found, bootstrap.RESAMPLES, seed)
-    labels = dict.fromkeys(label for one in found for label in one.content["labels"]) if kind.of_label else ()
+    table = comparison.table(evaluated, bootstrap.RESAMPLES, seed)
+    labels = dict.fromkeys(label for one in evaluated for label in one.content["labels"]) if kind.of_label else ()
     more = tuple(f"{metric}_{label}" for metric in kind.of_label for label in labels)
-    text = comparison.markdown(table, f"Task {kind.task}: {title}", kind.compared + more)
+    text = comparison.markdown(table, f"Task {kind.task}: {kind.title}", kind.compared + more)
     drawn = evaluation_figures.side_by_side(table, f"{dataset}: {kind.cases} out of fold", kind.shares + more)
     return [
         tables.write_csv(folder / "comparison.csv", table),

@@ -83,11 +83,11 @@ class Evaluation:
     @property
     def calibrated(self) -> np.ndarray:
         """Probabilities after the temperature scaling of each fold."""
-        found = self.test.p.copy()
+        scaled = self.test.p.copy()
         for rule in self.rules:
             rows = (self.test.table["fold"] == rule.fold).to_numpy()
-            found[rows] = metrics.scaled(found[rows], rule.temperature)
-        return found
+            scaled[rows] = metrics.scaled(scaled[rows], rule.temperature)
+        return scaled
 
     def of_fold(self, fold: int | str) -> Evaluation:
         rows = (self.test.table["fold"] == fold).to_numpy()

@@ -37,10 +37,10 @@ def predictions_csv(work: Workspace, task: int, experiment: str, other: str, mod
 
 def predicted(work: Workspace, task: int, other: str) -> list[str]:
     """The experiments with predictions on other data; stops where there is none."""
-    found = sorted(path.parents[1].name for path in work.task(task).glob(f"*/on-{other}/predictions.csv"))
-    if not found:
+    names = sorted(path.parents[1].name for path in work.task(task).glob(f"*/on-{other}/predictions.csv"))
+    if not names:
         raise UserError(f"no experiment of task {task} has predictions on {other}; {again(work, task, 'NAME', other)}")
-    return found
+    return names
 
 
 def again(work: Workspace, task: int, experiment: str, other: str) -> str:
@@ -61,29 +61,29 @@ def other(work: Workspace, name: str) -> Workspace:
 
     Stops also when both were converted from HU, in other windows: what is bright there is not what the models know as bright.
     """
-    found = Workspace(work.root, name)
-    if found.raw.resolve() == work.raw.resolve():
+    data = Workspace(work.root, name)
+    if data.raw.resolve() == work.raw.resolve():
         raise UserError(f"--on {name} holds the images of {work.dataset}, on which the models were trained; name other data")
-    own, window = layouts.recorded_window(work.raw), layouts.recorded_window(found.raw)
+    own, window = layouts.recorded_window(work.raw), layouts.recorded_window(data.raw)
     if own and window and own != window:
         raise UserError(
             f"--on {name}: its images show the window {window}, the models of {work.dataset} learned from {own}; convert it "
             f"again: python scripts/01_get_data.py --from DIR --window {own} --dataset {name}"
         )
-    theirs = _images(found)
+    theirs = _images(data)
     shared = copies(theirs, _images(work))
-    told = f"{len(shared)} of {len(theirs)} images of {name} are also in {work.dataset}, on which the models were trained"
+    words = f"{len(shared)} of {len(theirs)} images of {name} are also in {work.dataset}, on which the models were trained"
     if len(shared) > SHARED * len(theirs):
-        raise UserError(f"--on {name}: {told} (first: {found.show(shared[0])}); name other data, or take these images out of it")
+        raise UserError(f"--on {name}: {words} (first: {data.show(shared[0])}); name other data, or take these images out of it")
     if shared:
-        print(f"mind: {told} (first: {found.show(shared[0])})")
-    return found
+        print(f"mind: {words} (first: {data.show(shared[0])})")
+    return data
 
 
 def _images(work: Workspace) -> list[Path]:
     """The image files of a data set, as far as they are there."""
-    found = [work.raw / name for name in tables.read_labels(work, tables.read_dataset(work))["image"]]
-    return [path for path in found if path.exists()]
+    paths = [work.raw / name for name in tables.read_labels(work, tables.read_dataset(work))["image"]]
+    return [path for path in paths if path.exists()]
 
 
 def copies(paths: list[Path], others: list[Path]) -> list[Path]:

@@ -111,8 +111,8 @@ def average_precision(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> 
     positive, negative = _at_each_score(y, -score, weights)  # from the highest score down
     tp, fp = np.cumsum(positive, axis=1), np.cumsum(negative, axis=1)
     precision = np.divide(tp, tp + fp, out=np.zeros_like(tp), where=tp + fp > 0)
-    found = (positive * precision).sum(axis=1)
-    return np.where(negative.sum(axis=1) > 0, ratio(found, positive.sum(axis=1)), np.nan)
+    total = (positive * precision).sum(axis=1)
+    return np.where(negative.sum(axis=1) > 0, ratio(total, positive.sum(axis=1)), np.nan)
 
 
 @_in_chunks
@@ -163,8 +163,8 @@ def temperature(y: np.ndarray, p: np.ndarray) -> float:
 
 def scaled(p: np.ndarray, t: float) -> np.ndarray:
     """Probabilities after temperature scaling: sigmoid(logit(p) / T) for (n,), softmax(log(p) / T) for (n, K)."""
-    found = softmax(_log(p) / t, axis=1)
-    return found[:, 1] if p.ndim == 1 else found
+    probabilities = softmax(_log(p) / t, axis=1)
+    return probabilities[:, 1] if p.ndim == 1 else probabilities
 
 
 def _log(p: np.ndarray) -> np.ndarray:

@@ -24,10 +24,10 @@ AGAIN = {
 def fold_folders(work: Workspace, task: int, experiment: str) -> list[Path]:
     """The fold folders of an experiment that hold a model or predictions."""
     folder = work.task(task) / experiment
-    found = experiments.folds(folder, "best.pt", "predictions.csv")
-    if not found:
+    folders = experiments.folds(folder, "best.pt", "predictions.csv")
+    if not folders:
         raise UserError(f"{work.show(folder)} holds no trained fold; there are: {', '.join(experiments.trained(work, task))}")
-    return found
+    return folders
 
 
 def sources(folders: list[Path]) -> list[Path]:
@@ -63,13 +63,13 @@ def setting(work: Workspace, task: int, folders: list[Path]) -> str:
 def joined(work: Workspace, task: int, experiment: str, read_fold: Callable[[Path], pd.DataFrame]) -> tuple[pd.DataFrame, str]:
     """What `read_fold` reads from each fold folder, checked against splits.csv, and the protocol: a key of PROTOCOLS."""
     folders = fold_folders(work, task, experiment)
-    told = setting(work, task, folders)
+    protocol = setting(work, task, folders)
     splits.stop_if_renamed(tables.read_labels(work, tables.read_dataset(work)), tables.read_splits(work))
     frames, protocols = [], set()
     for folder in tqdm(folders, desc="folds", disable=None):
         frame = read_fold(folder)
         frames.append(frame)
-        protocols.add(_placed(work, task, folder, frame, told))
+        protocols.add(_placed(work, task, folder, frame, protocol))
     if len({tuple(frame.columns) for frame in frames}) > 1:
         raise UserError(f"{work.show(folders[0].parent)}: the folds have other columns in predictions.csv; make them alike")
     return pd.concat(frames, ignore_index=True), protocols.pop() if len(protocols) == 1 else "unknown"
@@ -122,8 +122,8 @@ def is_current(work: Workspace, folder: Path, made_with: Iterable[str] = ("label
     if not (folder / "best.pt").exists():
         return True
     made_from = [path for path in (folder / "best.pt", *(work.work / name for name in made_with)) if path.exists()]
-    found = folder / name
-    return found.exists() and all(found.stat().st_mtime > path.stat().st_mtime for path in made_from)
+    path = folder / name
+    return path.exists() and all(path.stat().st_mtime > path.stat().st_mtime for path in made_from)
 
 
 def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, stated: str) -> str:

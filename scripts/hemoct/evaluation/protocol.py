@@ -22,15 +22,15 @@ ABOUT = ("dataset", "experiment", "evaluated_on", "protocol", "protocol_text", "
 """what `describe` says"""
 
 
-def describe(work: Workspace, task: int, experiment: str, seen: Workspace, protocol: str, folders: list[Path]) -> dict[str, Any]:
+def describe(work: Workspace, task: int, experiment: str, data: Workspace, protocol: str, folders: list[Path]) -> dict[str, Any]:
     """What metrics.json says first: what was evaluated, on which data, and what its labels mean."""
     expected = 1 if protocol == "given" else splits.FOLDS
     done = ", ".join(folder.name.removeprefix("fold") for folder in folders)
     shown = f"all {expected} folds" if 1 < expected == len(folders) else f"fold{'s' * (len(folders) > 1)} {done} of {expected}"
-    about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": seen.dataset, "protocol": protocol}
+    about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": data.dataset, "protocol": protocol}
     about |= {"protocol_text": PROTOCOLS[protocol], "folds_done": "one model" if protocol == "given" else shown}
     about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(task, folder)]
-    return about | {"labels_mean": label_meaning.TARGET.get(tables.read_dataset(seen).layout)}
+    return about | {"labels_mean": label_meaning.TARGET.get(tables.read_dataset(data).layout)}
 
 
 def short_protocol(content: dict[str, Any]) -> str:

@@ -65,11 +65,11 @@ class Subject:
 
     def inputs(self, tables: Iterable[str]) -> list[Path]:
         """The files that the evaluation is made from. `tables`: those of data/work that it reads."""
-        found = [folder / name for folder in self.folders for name in OF_FOLD if (folder / name).exists()]
-        found += [self.work.work / name for name in (*tables, "splits.csv")]
+        paths = [folder / name for folder in self.folders for name in OF_FOLD if (folder / name).exists()]
+        paths += [self.work.work / name for name in (*tables, "splits.csv")]
         if self.on_other_data:
-            found += [self.other_predictions(), *(self.data.work / name for name in tables)]
-        return found
+            paths += [self.other_predictions(), *(self.data.work / name for name in tables)]
+        return paths
 
     def about(self, of: str) -> dict[str, Any]:
         """What metrics.json says first; `of`: a key of protocol.PROTOCOLS."""

@@ -46,8 +46,8 @@ def read(work: Workspace, experiment: str) -> list[Training]:
     if not folders:
         there = ", ".join(experiments.with_history(work, 2))
         raise UserError(f"{work.show(work.task(2) / experiment)} holds no foldK/history.csv; there are: {there}")
-    found = read_histories(folders, MEASURED)
-    return [_training(folder, _numbers(folder / "history.csv", found[folder.name])) for folder in folders]
+    histories = read_histories(folders, MEASURED)
+    return [_training(folder, _numbers(folder / "history.csv", histories[folder.name])) for folder in folders]
 
 
 def sources(work: Workspace, experiment: str) -> list[Path]:
@@ -99,5 +99,5 @@ def summary(trainings: list[Training]) -> pd.DataFrame:
 
 def read_histories(folders: list[Path], columns: Iterable[str] = ("epoch", "train_loss", "val_loss")) -> dict[str, pd.DataFrame]:
     """history.csv, with at least these columns, of each fold that has one, by the name of the fold."""
-    found = {folder.name: folder / "history.csv" for folder in folders if (folder / "history.csv").exists()}
-    return {name: tables.read_csv(path, columns) for name, path in found.items()}
+    paths = {folder.name: folder / "history.csv" for folder in folders if (folder / "history.csv").exists()}
+    return {name: tables.read_csv(path, columns) for name, path in paths.items()}

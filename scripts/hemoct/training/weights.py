@@ -40,8 +40,8 @@ class Package:
     @property
     def path(self) -> Path | None:
         """The file of weights, or None where the package is not installed."""
-        found = importlib.util.find_spec(self.name.replace("-", "_"))
-        return Path(found.submodule_search_locations[0]) / "models" / self.file if found else None
+        spec = importlib.util.find_spec(self.name.replace("-", "_"))
+        return Path(spec.submodule_search_locations[0]) / "models" / self.file if spec else None
 
 
 def _lite(number: int, sha256: str) -> Package:
