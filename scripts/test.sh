@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set everything up and run the tests; no network is used after the installation. Further flags go to pytest (-k train ...).
+# Set everything up, then check the style, the floors of the house (pyproject.toml) and run the tests, the whole chain on a tiny
+# phantom among them; no network is used after the installation. Further flags go to pytest (-k train ...).
 set -euo pipefail
 # shellcheck source=scripts/setup.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
@@ -8,4 +9,7 @@ set_up
 export HF_HUB_OFFLINE=1 YOLO_OFFLINE=1 YOLO_AUTOINSTALL=0
 export OMP_NUM_THREADS=1 # two workers side by side: more threads than cores make both slower
 cd -- "$repository"
+ruff check --no-cache .
+ruff format --no-cache --check --quiet .
+lint-imports --no-cache
 python -m pytest -n 2 --dist loadfile tests "$@"
