@@ -32,6 +32,8 @@ while [ $# -gt 0 ]; do
     --mask-value) [[ $2 =~ ^[0-9]+$ ]] && mask_value="--mask-value $2" && shift || stop "--mask-value $2 is no whole number" ;;
     --) shift && label_flags=("$@") && break ;;
     --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" && exit ;;
+    --layout* | --patient-* | --label* | --image-set* | --without-xml*)
+        stop "$1 is a flag of scripts/03_make_labels.py: put it behind two dashes: bash scripts/run_all.sh --dataset NAME -- $*" ;;
     *) stop "unknown flag $1; --help lists the flags" ;;
     esac
     shift

@@ -325,3 +325,8 @@ def test_without_a_fitting_python_one_line_says_so(copy: Copy, tmp_path: Path) -
     )
     assert done.returncode == 2
     assert "needs Python 3.11 or 3.12" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_flags_of_the_labels_are_sent_behind_the_two_dashes(copy: Copy) -> None:
+    done = copy.bash("run_all.sh", "--dataset", "mine", "--layout", "csv")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "-- --layout csv" in done.stderr

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.base import files, tables
+from hemoct.base import experiments, files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.classification import predictions
 from hemoct.classification import tables as classification_tables
-from hemoct.evaluation import bootstrap, comparison, decisions, metrics, protocol, scores, text
+from hemoct.data import slices
+from hemoct.evaluation import baselines, bootstrap, comparison, decisions, metrics, protocol, scores, text
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.subjects import Subject
 
@@ -31,10 +32,11 @@ def decide(subject: Subject) -> tuple[Evaluation, str]:
     return decisions.evaluate_external(predictions.read_external(subject), evaluation.rules), "external"
 
 
-def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], slices: pd.Series, seed: int) -> list[Path]:
-    """Write the tables of an evaluation and metrics.json, that of each fold too. `slices`: slice number by image_id."""
+def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], numbers: pd.Series, seed: int) -> list[Path]:
+    """Write the tables of an evaluation and metrics.json, that of each fold too. `numbers`: slice number by image_id."""
     folder = subject.folder
-    content, per_patient = _report(evaluation, about, slices, seed)
+    content, per_patient = _report(evaluation, about, numbers, seed)
+    content["baselines"] = _baselines(subject, evaluation, about["protocol"], seed)
     written = [
         tables.write_csv(folder / "per_patient.csv", per_patient),
         files.write_json(folder / "metrics.json", content),
@@ -50,15 +52,29 @@ def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], slice
     for rule in evaluation.rules if subject.is_whole else []:
         of_fold = evaluation.of_fold(rule.fold)
         if len(of_fold.test.y):
-            content, _ = _report(of_fold, about, slices, seed)
+            content, _ = _report(of_fold, about, numbers, seed)
             written.append(files.write_json(folder / f"fold{rule.fold}" / "metrics.json", content))
     return written
 
 
-def _report(evaluation: Evaluation, about: dict[str, Any], slices: pd.Series, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
+def _report(evaluation: Evaluation, about: dict[str, Any], numbers: pd.Series, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
     """metrics.json and per_patient.csv."""
-    per_patient = classification_tables.patients_table(evaluation, slices)
+    per_patient = classification_tables.patients_table(evaluation, numbers)
     return scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed), per_patient
+
+
+def _baselines(subject: Subject, evaluation: Evaluation, of: str, seed: int) -> dict[str, Any]:
+    """The `baselines` block of metrics.json; empty for other data, and where predictions follow no split that is known."""
+    labels = evaluation.question.labels
+    if subject.on_other_data or of == "unknown":
+        return {}
+    data = slices.load(subject.work, None, labels[0] if len(labels) == 1 else None, subject.own_limit, known_only=False)
+    if data.classes != labels:
+        return {}
+    protocol_of, split = ("slice" if of == "slice" else "patient", "given" if of == "given" else "folds")
+    folds = map(experiments.fold_of, subject.folders)
+    parts = {fold: data.part_of(fold, protocol_of, split) for fold in folds}
+    return baselines.beside(evaluation, data, parts, bootstrap.RESAMPLES, seed)
 
 
 def published_again(work: Workspace, experiment: str) -> str:

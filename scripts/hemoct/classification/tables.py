@@ -11,7 +11,7 @@ from sklearn.metrics import classification_report
 
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, metrics, protocol
+from hemoct.evaluation import baselines, bootstrap, metrics, protocol
 from hemoct.evaluation.decisions import Evaluation
 
 CALLS = np.array([["TN", "FP"], ["FN", "TP"]])
@@ -86,6 +86,9 @@ def summary(work: Workspace, folder: Path, content: dict[str, Any]) -> str:
         interval = f"{cell['ci95'][0]:.4f} to {cell['ci95'][1]:.4f}" if cell["ci95"] else ""
         value = f"{cell['value']:.4f}" if cell["value"] is not None else f"null ({cell['reason']})"
         lines.append(f"  {name:28}{value}   {interval}")
+    lines += [
+        f"  {line}" for key in ("auroc", "f1", "f1_macro") if (line := baselines.sentence(content.get("baselines", {}), key))
+    ]
     if content["positive"] is not None:
         points = tables.read_csv(folder / "operating_points.csv", ["rule_on_validation"])
         lines += ["achieved on test, threshold chosen on validation:", points_text(points)]

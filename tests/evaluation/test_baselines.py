@@ -1,0 +1,81 @@
+"""Baselines that see no pixel: they know the place of a slice and nothing else, and learn from training slices alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import simulated
+from hemoct.base import files, tables
+from hemoct.data import slices
+from hemoct.evaluation import baselines
+
+EVALUATE = "task1_classification/02_evaluate.py"
+
+
+@pytest.fixture
+def data(work) -> slices.SliceData:
+    """Heads whose middle slices bleed, so that the place of a slice says a lot."""
+    frame = simulated.make(work, draw=True)
+    middle = frame["slice"].between(4, 5).astype(int)
+    tables.write_labels(work, frame.assign(hemorrhage=middle), tables.read_dataset(work))
+    return slices.load(work, None, None, known_only=False)
+
+
+def parts(data: slices.SliceData) -> dict[int, np.ndarray]:
+    return {fold: data.part_of(fold, "patient", "folds") for fold in range(5)}
+
+
+def test_places_are_relative_to_the_scan_of_each_patient():
+    table = pd.DataFrame({"patient": ["a", "a", "a", "b"], "slice": pd.array([10, 12, 20, 5], dtype="Int64")})
+    np.testing.assert_allclose(baselines.places(table), [[0, 0, 10], [0.2, 0.04, 12], [1, 1, 20], [0, 0, 5]])
+    table["slice"] = pd.array([10, None, 20, 5], dtype="Int64")
+    assert baselines.places(table) is None
+
+
+def test_the_place_tells_the_middle_and_the_prevalence_tells_nothing(data):
+    frames = {name: baselines.predictions(data, parts(data), name) for name in baselines.WORDS}
+    for frame in frames.values():
+        assert sorted(frame.loc[frame["part"] == "test", "image_id"]) == sorted(data.table["image_id"])
+        assert frame["p_hemorrhage"].between(0, 1).all()
+    mean = frames[baselines.POSITION].groupby("y_hemorrhage")["p_hemorrhage"].mean()
+    assert mean[1] - mean[0] > 0.3
+    assert (frames[baselines.PREVALENCE].groupby("fold")["p_hemorrhage"].nunique() == 1).all()
+
+
+def test_test_labels_change_nothing_but_the_truth(data):
+    before = baselines.predictions(data, parts(data), baselines.POSITION)
+    part = parts(data)[0]
+    other = data.targets.copy()
+    other[part == "test"] = 1 - other[part == "test"]
+    after = baselines.predictions(replace(data, targets=other), {0: part}, baselines.POSITION)
+    np.testing.assert_array_equal(before.loc[before["fold"] == 0, "p_hemorrhage"], after["p_hemorrhage"])
+
+
+def test_metrics_json_holds_them_with_the_paired_difference(work, data, run_step):
+    simulated.predict(work, tables.read_labels(work, tables.read_dataset(work)), skill=3.0)
+    result = run_step(EVALUATE, "--root", work.root, "--dataset", "toy")
+    assert result.code == 0 and "the place of the slice alone" in result.out, result.err
+    content = files.read_json(work.task(1) / "e" / "metrics.json")
+    position, prevalence = (content["baselines"][name] for name in (baselines.POSITION, baselines.PREVALENCE))
+    assert position["n"] == content["n"] and prevalence["metrics"]["auroc"]["value"] == 0.5
+    expected = content["metrics"]["auroc"]["value"] - position["metrics"]["auroc"]["value"]
+    assert position["difference"]["auroc"]["value"] == pytest.approx(expected)
+    low, high = position["difference"]["auroc"]["ci95"]
+    assert low <= expected <= high
+
+
+def test_without_slice_numbers_there_is_no_place(work, data, run_step):
+    frame = tables.read_labels(work, tables.read_dataset(work)).assign(slice=pd.NA)
+    tables.write_labels(work, frame, tables.read_dataset(work))
+    simulated.predict(work, frame)
+    assert run_step(EVALUATE, "--root", work.root, "--dataset", "toy").code == 0
+    content = files.read_json(work.task(1) / "e" / "metrics.json")
+    assert content["baselines"]["position"] == {
+        "what": baselines.WORDS["position"],
+        "metrics": None,
+        "reason": baselines.NO_NUMBERS,
+    }
