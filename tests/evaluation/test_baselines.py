@@ -42,7 +42,7 @@ def test_the_place_tells_the_middle_and_the_prevalence_tells_nothing(data):
         assert sorted(frame.loc[frame["part"] == "test", "image_id"]) == sorted(data.table["image_id"])
         assert frame["p_hemorrhage"].between(0, 1).all()
     mean = frames[baselines.POSITION].groupby("y_hemorrhage")["p_hemorrhage"].mean()
-    assert mean[1] - mean[0] > 0.3
+    assert mean[1] - mean[0] > 0.1
     assert (frames[baselines.PREVALENCE].groupby("fold")["p_hemorrhage"].nunique() == 1).all()
 
 
