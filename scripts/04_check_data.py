@@ -1,7 +1,7 @@
-"""Check a data set and show how it looks: every problem listed, the fatal ones named, the first figures drawn.
+"""Check a data set and show what it looks like: lists every problem, names the fatal ones and draws the first figures.
 
 In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding; the boxes enclose bleeding and edema.
-Ends with exit code 2 when a problem is fatal; the files are written all the same.
+If a problem is fatal, the step ends with exit code 2; the files are written nevertheless.
 
 Reads   data/raw/NAME                                           scripts/01_get_data.py
         data/work/NAME/{labels,boxes,patients}.csv, dataset.json   scripts/03_make_labels.py
@@ -20,10 +20,11 @@ from typing import Any
 
 from hemoct.base import cli, files, tables
 from hemoct.base import figure as base_figure
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import audit, audit_figures
+from hemoct.data import audit, audit_checks, audit_data, audit_figures
+from hemoct.data.audit_data import AuditTables, Measurements
 
 INPUTS = ("labels.csv", "boxes.csv", "dataset.json", "patients.csv", "repairs.csv")
 FIGURES = {
@@ -40,44 +41,45 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(cli.parser(__doc__), argv, __file__)
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
-    study = audit.read_study(work)
+    data = audit_data.read_tables(work)
 
     run = Run(__file__, args, work.work, [raw, *(work.work / name for name in INPUTS)])
     if run.up_to_date():
         return
     with run:
-        seen = audit.survey(study)
-        found = audit.check(study, seen)
-        summary = audit.summarise(study, seen, found)
+        measured = audit_data.measure(data)
+        problems = audit_checks.check(data, measured)
+        summary = audit.summarise(data, measured, problems)
         run.wrote(files.write_json(work.work / "audit.json", summary))
-        run.wrote(tables.write_csv(work.work / "audit.csv", found))
-        run.wrote(*draw(study, seen, args.seed))
+        run.wrote(tables.write_csv(work.work / "audit.csv", problems))
+        run.wrote(*draw(data, measured, args.seed))
         report(summary)
         if summary["fatal"]:  # inside the run, so that its record never says ok
             raise UserError(
                 f"{work.show(work.work / 'audit.csv')} lists {summary['fatal']} fatal problem(s); "
-                "mend the source data and run scripts/03_make_labels.py and this step again"
+                "correct the source data and run scripts/03_make_labels.py and this step again"
             )
+    print(f"Next: {work.command('scripts/05_make_splits.py')}")
 
 
-def draw(study: audit.Study, seen: audit.Survey, seed: int) -> list[Path]:
-    """Draw what has content; return the files."""
-    drawings = {name: lambda figure=figure: figure(study, seen) for name, figure in FIGURES.items()}
-    drawings |= audit_figures.label_figures(study, seen, seed)
-    folder = study.work.work / "figures"
-    made = []
+def draw(data: AuditTables, measured: Measurements, seed: int) -> list[Path]:
+    """Draw the figures that have content; return their files."""
+    drawings = {name: lambda figure=figure: figure(data, measured) for name, figure in FIGURES.items()}
+    drawings |= audit_figures.label_figures(data, measured, seed)
+    folder = data.work.work / "figures"
+    paths = []
     for name, drawing in drawings.items():
         figure = drawing()
         if figure is not None:
-            made.append(base_figure.save(figure, folder / f"{name}.png"))
-    return made
+            paths.append(base_figure.save(figure, folder / f"{name}.png"))
+    return paths
 
 
 def report(summary: dict[str, Any]) -> None:
     """Print the size of the data set, one line per check that found something, and the ceiling of masks."""
     patients = "no patient identifiers" if summary["patients"] is None else f"{summary['patients']} patients"
-    positives = ", ".join(f"{n} {label}" for label, n in summary["positives"].items())
-    print(f"{summary['dataset']}: {summary['images']} images, {patients}; {positives}")
+    positives = [f"{n} {label}" for label, n in summary["positives"].items()]
+    print(f"{summary['dataset']}: {summary['images']} images, {patients}; {few(positives)}")
     for name, check in summary["checks"].items():
         if check["count"]:
             severity = "FATAL" if check["fatal"] else "     "

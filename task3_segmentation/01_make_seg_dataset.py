@@ -38,7 +38,10 @@ def main(argv: list[str] | None = None) -> None:
     slices.add_flags(parser)
     parser.add_argument("--format", default="png", choices=("png", "nnunet"), help="folders of images and masks, or nnU-Net v2")
     parser.add_argument(
-        "--mask-value", type=cli.whole_number, metavar="V", help="the lesion in masks of several values (palette: its index)"
+        "--mask-value",
+        type=cli.whole_number,
+        metavar="V",
+        help="the lesion in masks of several values (palette: its index)",
     )
     parser.add_argument("--dataset-id", type=cli.positive_int, default=1, metavar="NNN", help="number of the nnU-Net data set")
     args = cli.parse(parser, argv, __file__)
@@ -61,14 +64,14 @@ def main(argv: list[str] | None = None) -> None:
     data = segmentation_data.load(work, args.mask_value, args.limit_patients)
     if args.format == "nnunet":
         export.stop_if_names_clash(data)
-    found = export.look(work, data)
+    masks = export.look(work, data)
     parts = {fold: export.part_of(work, data, fold, args) for target in due for fold in targets[target]}
     for target in due:
         of_target = {fold: parts[fold] for fold in targets[target]}
         with runs[target] as run:
-            run.wrote(*export.WRITERS[args.format](target, work, data, of_target, found))
+            run.wrote(*export.WRITERS[args.format](target, work, data, of_target, masks))
         for fold, part in of_target.items():
-            print(f"{work.show(target)} (fold {fold}): {export.counts(data, found, part)}")
+            print(f"{work.show(target)} (fold {fold}): {export.counts(data, masks, part)}")
 
 
 if __name__ == "__main__":

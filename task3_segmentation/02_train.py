@@ -1,8 +1,9 @@
 """Train a network that draws the mask of each lesion, one model a fold, and predict the slices of its fold.
 
 In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding. Best epoch: Dice by patient on validation.
---region slice sees whole slices. --region box sees windows around boxes, at native resolution: around true boxes in training, and
-where there is no lesion, so that it learns to stay silent; around the boxes of a detector of the same fold when it predicts.
+--region slice: the network sees whole slices. --region box: it sees windows around boxes, at native resolution. In training these
+lie around true boxes, and where there is no lesion, so that it learns to predict nothing there; when it predicts, around the
+boxes of a detector of the same fold.
 --boxes truth predicts around true boxes: an upper bound, never a result.
 
 Reads   data/work/NAME/{labels,boxes,splits}.csv, dataset.json      scripts/03_make_labels.py, scripts/05_make_splits.py
@@ -21,14 +22,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from hemoct.base import cli, tables
+from hemoct.base import cli, experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
@@ -36,7 +36,9 @@ from hemoct.data import images, splits
 from hemoct.data import slices as data_slices
 from hemoct.detection import predictions
 from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import lesion_windows, networks, train
+from hemoct.segmentation import networks, train, windows
+from hemoct.segmentation.data import MaskData
+from hemoct.segmentation.windows import Windows
 from hemoct.training import augment, device, weights
 from hemoct.training import fit as training_fit
 from hemoct.training import networks as training_networks
@@ -66,7 +68,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{work.show(folder)}: {args.model}, {args.encoder}, {args.region}, {args.protocol} protocol")
         with runs[folder] as run:
             run.note(device=str(chosen))
-            run.wrote(*train_fold(folder, args, run.record["inputs"], work, data, detector.get(folder.name), chosen))
+            fold = Fold(folder, detector.get(folder.name), run.record["inputs"])
+            run.wrote(*train_fold(fold, args, work, data, chosen))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -124,7 +127,7 @@ NAMED = {
 
 
 def detector_of(work: Workspace, args: argparse.Namespace) -> dict[str, Path]:
-    """The folder of the detector of each fold; empty where none is asked."""
+    """The folder of the detector of each fold, by its name; empty where none is needed."""
     if args.region == "slice" or args.boxes == TRUTH:
         if args.upper_bound:
             raise UserError("--upper-bound is for --region box with a detector's boxes: it asks what true boxes would give")
@@ -132,14 +135,14 @@ def detector_of(work: Workspace, args: argparse.Namespace) -> dict[str, Path]:
     if tables.read_boxes(work).empty:
         raise UserError(f"{work.dataset} has no boxes to look around; add --region slice: the network sees whole slices")
     fold = "0" if args.split == "given" else args.fold
-    found, protocol = predictions.folders(work, args.boxes, fold)
+    folders, protocol = predictions.folders(work, args.boxes, fold)
     wanted = "given" if args.split == "given" else args.protocol
     if protocol != wanted:
         raise UserError(f"--boxes {args.boxes} has the protocol {protocol}, not {wanted}: test patients would leak; name another")
-    missing = {f"fold{number}" for number in data_slices.folds(args)} - {folder.name for folder in found}
+    missing = {f"fold{number}" for number in data_slices.folds(args)} - {folder.name for folder in folders}
     if missing:
         raise UserError(f"--boxes {args.boxes} lacks {', '.join(sorted(missing))}; train its other folds, or choose with --fold")
-    return {folder.name: folder for folder in found}
+    return {folder.name: folder for folder in folders}
 
 
 def inputs_of(work: Workspace, args: argparse.Namespace, detector: Path | None) -> list[Path]:
@@ -148,62 +151,82 @@ def inputs_of(work: Workspace, args: argparse.Namespace, detector: Path | None) 
     return inputs + ([Path(args.weights)] if args.weights not in training_networks.WORDS else [])
 
 
-def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: Workspace, data: segmentation_data.MaskData,
-               detector: Path | None, chosen: torch.device) -> list[Path]:  # fmt: skip
+@dataclass(frozen=True)
+class Fold:
+    """One fold: where it is written, and who looks for boxes in it."""
+
+    folder: Path
+    detector: Path | None
+    """the folder of the detector's fold; None where true boxes or whole slices are seen"""
+    inputs: dict[str, str]
+    """the files that the training reads, with their hashes"""
+
+    @property
+    def number(self) -> int:
+        return experiments.fold_of(self.folder)
+
+    @property
+    def upper_bound(self) -> Path:
+        """Where the same model's predictions around true boxes go."""
+        return self.folder.parent / "truth-boxes" / self.folder.name
+
+
+def train_fold(fold: Fold, args: argparse.Namespace, work: Workspace, data: MaskData, chosen: torch.device) -> list[Path]:
     """Train one model and predict its fold; returns the files that were written."""
     source = args.image_size if args.region == "slice" else int(images.sizes(work, data.table).max())
     positive = segmentation_data.positive(segmentation_data.cached(work, data, source))
-    part = data.part_of(fold_of(folder), args.protocol, args.split, args.validation)
+    part = data.part_of(fold.number, args.protocol, args.split, args.validation)
     rows = {name: np.flatnonzero((part == name) & data.known) for name in ("train", "val")}
     for name, of_part in rows.items():
         if not positive[of_part].any():
-            raise UserError(f"{folder.name}: no mask of {name} has a pixel; use more patients, or another --split")
-    spec = spec_of(folder, args, work, data, source, rows["train"])
+            raise UserError(f"{fold.folder.name}: no mask of {name} has a pixel; use more patients, or another --split")
+    spec = spec_of(fold, args, work, data, source, rows["train"])
     training_networks.stop_if_trained_elsewhere(args.weights, spec)
     torch.manual_seed(args.seed)
     model = networks.build(spec, args.weights)
     slices = train.Slices(work, data, spec, chosen)
-    seen = lesion_windows.plan(work, data, spec, detector, part, positive, args.negatives)
-    scored = train.Scored.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
-    watched, loss_of = seen.asked.of(rows["val"]), networks.loss_function(args.loss)
+    plan = windows.plan(work, data, spec, windows.Parts(part, positive), fold.detector, args.negatives)
+    validation = train.Validation.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
+    validated, criterion = plan.prediction.of(rows["val"]), networks.criterion(args.loss)
 
-    fit = training_fit.Fit(model, folder, args, inputs, -(-len(seen.learned) // args.batch_size), chosen, criterion="val_dice")
-    bound = folder.parent / "truth-boxes" / folder.name
+    steps = -(-len(plan.training) // args.batch_size)
+    fit = training_fit.Fit(model, fold.folder, args, fold.inputs, steps, chosen, criterion="val_dice")
     if fit.best_epoch == 0:
-        spec.save(folder)
-        shutil.rmtree(bound, ignore_errors=True)  # that of an earlier model would be taken for this one's
+        spec.save(fold.folder)
+        shutil.rmtree(fold.upper_bound, ignore_errors=True)  # that of an earlier model would be taken for this one's
     for epoch in fit.epochs():
-        loss = train.one_epoch(fit, slices, seen.learned, loss_of, epoch)
-        fit.log(epoch, train_loss=loss, **train.validate(fit, scored, watched, loss_of))
+        loss = train.one_epoch(fit, slices, plan.training, criterion, epoch)
+        fit.log(epoch, train_loss=loss, **train.validate(fit, validation, validated, criterion))
     print(f"  best epoch {fit.best_epoch}")
 
-    training_networks.load_trained(model, folder, args.model)
-    if detector:
+    training_networks.load_trained(model, fold.folder, args.model)
+    if fold.detector:
         honest = args.validation == 1  # else the detector has learned from these slices: it is surer there than on test
-        least = train.choose_confidence(model, scored, watched, 4 * args.batch_size) if honest else UNCHOSEN
+        least = train.choose_confidence(model, validation, validated, 4 * args.batch_size) if honest else UNCHOSEN
         spec = replace(spec, least_confidence=least)
         print(f"  boxes of confidence {spec.least_confidence:g} and more")
-    spec.save(folder)
-    predict = partial(train.write_probabilities, work, model, slices, data, part, 4 * args.batch_size)
-    written = predict(folder, seen.asked.least(spec.least_confidence))
+    spec.save(fold.folder)
+
+    def predict(folder: Path, at: Windows) -> list[Path]:
+        return train.write_probabilities(folder, model, slices, part, at, 4 * args.batch_size)
+
+    written = predict(fold.folder, plan.prediction.least(spec.least_confidence))
     if args.upper_bound:
-        written += [replace(spec, boxes=TRUTH, least_confidence=0.0).save(bound), *predict(bound, seen.true)]
-    return [*(folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")), *written]
+        of_truth = replace(spec, boxes=TRUTH, least_confidence=0.0).save(fold.upper_bound)
+        written += [of_truth, *predict(fold.upper_bound, plan.true)]
+    return [*(fold.folder / name for name in ("best.pt", "model.json", "last.pt", "history.csv")), *written]
 
 
-def fold_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("fold"))
-
-
-def spec_of(folder: Path, args: argparse.Namespace, work: Workspace, data: segmentation_data.MaskData, source: int,
-            rows: np.ndarray) -> networks.SegmenterSpec:  # fmt: skip
+def spec_of(
+    fold: Fold, args: argparse.Namespace, work: Workspace, data: MaskData, source: int, rows: np.ndarray
+) -> networks.SegmenterSpec:
     """model.json of a fold that learns from slices `rows` in squares of `source` pixels."""
     encoder = networks.timm_name(args.encoder)
     mean, std = images.grey_statistics(images.cached(work, data.table, source), rows)
     mean, std = training_networks.normalisation(encoder, args.weights, mean, std)
     of_boxes = {"boxes": args.boxes, "margin": args.margin, "least_side": args.least_side or args.image_size}
     return networks.SegmenterSpec(
-        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold_of(folder),
+        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold.number,
         splits_sha256=data.splits_sha256, model=args.model, encoder=args.encoder, context=args.context, source_size=source,
         mirror=None if args.no_mirrored_mean else args.mirror, mask_value=args.mask_value, region=args.region,
         normalise=args.normalise, validation=args.validation, initial_weights=weights.origin(args.weights, encoder),

@@ -32,12 +32,11 @@ from hemoct.evaluation import bootstrap, external
 from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import ensemble, predictions, report_tables
 from hemoct.segmentation import evaluate as segmentation_evaluate
-from hemoct.segmentation import figures as segmentation_figures
+from hemoct.segmentation import figures, predictions
 from hemoct.segmentation import tables as segmentation_tables
 from hemoct.segmentation.evaluate import Segmentation
-from hemoct.training import histories as training_histories
+from hemoct.training import histories
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 OF_FOLD = (*predictions.NEEDED, "history.csv")
@@ -49,10 +48,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     evaluation_predictions.add_flags(parser)
     parser.add_argument("--mask-value", type=cli.whole_number, metavar="V",
-                        help="with --on: the lesion in masks of several values of that data set")  # fmt: skip
+                        help="with --on: the lesion in that data set's masks of several values")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
     if args.mask_value is not None and not args.on:
-        parser.error("--mask-value goes with --on; of the data of the training model.json tells it")
+        parser.error("--mask-value goes with --on; model.json says it of the data of the training")
     work = Workspace.of(args)
     for experiment in args.experiment or (external.predicted(work, 3, args.on) if args.on else experiments.trained(work, 3)):
         evaluate(work, experiment, args)
@@ -61,73 +60,69 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = evaluation_predictions.fold_folders(work, 3, experiment)
-    seen, folder = external.place(work, 3, experiment, args)
+    evaluated, folder = external.place(work, 3, experiment, args)
     inputs = [fold / name for fold in folders for name in OF_FOLD] + [work.work / name for name in TABLES]
-    inputs.append(seen.raw)  # a mask that was mended changes no table
+    inputs.append(evaluated.raw)  # a mask that was mended changes no table
     if args.on:
-        models = ensemble.model_folders(work, experiment, None)
+        models = predictions.model_folders(work, experiment, None)
         maps = external.folder(work, 3, experiment, args.on)
         inputs += [external.predictions_csv(work, 3, experiment, args.on, models), maps / "probability"]
-        inputs += [work.task(3) / experiment / "metrics.json", *(seen.work / name for name in TABLES[:2])]
+        inputs += [work.task(3) / experiment / "metrics.json", *(evaluated.work / name for name in TABLES[:2])]
     run = Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return
     with run:
-        told = predictions.spec(work, folders)
+        spec = predictions.shared_spec(work, folders)
         if args.on:
-            data, protocol = segmentation_data.load(seen, args.mask_value, args.limit_patients, split=False), "external"
-            frame, places = predictions.read_external(work, experiment, seen, data, models), {"mean": maps}
+            data, protocol = segmentation_data.load(evaluated, args.mask_value, args.limit_patients, split=False), "external"
+            frame, places = predictions.read_external(work, experiment, evaluated, data, models), {"mean": maps}
             rule = segmentation_evaluate.frozen(work, experiment, models)
-            found = segmentation_evaluate.evaluate_external(seen, maps, frame, data, rule)
+            evaluation = segmentation_evaluate.evaluate_external(evaluated, maps, frame, data, rule)
         else:
-            data = segmentation_data.load(work, told.get("mask_value"), args.limit_patients)
+            data = segmentation_data.load(work, spec.get("mask_value"), args.limit_patients)
             frame, protocol = predictions.read(work, experiment, data)
-            found = segmentation_evaluate.evaluate(work, experiment, frame, data)
-            places = {int(fold.name.removeprefix("fold")): fold for fold in folders}
-        about = evaluation_protocol.describe(work, 3, experiment, seen, protocol, folders)
-        about = report_tables.describe(about, told, data.layout)
-        content = report_tables.report(found, about, bootstrap.RESAMPLES, args.seed)
-        chosen = segmentation_evaluate.examples(found, EXAMPLES)
-        shown = predictions.with_images(seen, data, places, chosen)
-        cases = list(zip(chosen.itertuples(), shown, strict=True))
-        histories = {} if args.on else training_histories.read_histories(folders, HISTORY)
-        write_tables(run, folder, found, content)
-        draw(run, folder, found, content, histories, cases)
+            evaluation = segmentation_evaluate.evaluate(work, experiment, frame, data)
+            places = {experiments.fold_of(fold): fold for fold in folders}
+        about = evaluation_protocol.describe(work, 3, experiment, evaluated, protocol, folders)
+        about = segmentation_tables.describe(about, spec, data.layout)
+        content = segmentation_tables.report(evaluation, about, bootstrap.RESAMPLES, args.seed)
+        examples = segmentation_tables.examples(evaluation, EXAMPLES)
+        cases = list(zip(examples.itertuples(), predictions.with_images(evaluated, data, places, examples), strict=True))
+        trainings = {} if args.on else histories.read_histories(folders, HISTORY)
+        run.wrote(*write_tables(folder, evaluation, content), *draw(folder, evaluation, content, trainings, cases))
         for fold in folders if folder == folders[0].parent else []:
-            of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
+            of_fold = evaluation.of_fold(experiments.fold_of(fold))
             if len(of_fold.table):
-                of_fold = report_tables.report(of_fold, about, bootstrap.RESAMPLES, args.seed)
+                of_fold = segmentation_tables.report(of_fold, about, bootstrap.RESAMPLES, args.seed)
                 run.wrote(files.write_json(fold / "metrics.json", of_fold))
     print(classification_tables.summary(work, folder, content))
 
 
-def write_tables(run: Run, folder: Path, found: Segmentation, content: dict) -> None:
+def write_tables(folder: Path, evaluation: Segmentation, content: dict) -> list[Path]:
     """Write metrics.json and all CSV files."""
-    tabled = {
-        "segmentation_metrics": segmentation_tables.metrics_table(found, content),
-        "per_slice": segmentation_tables.per_slice(found),
-        "per_patient": segmentation_tables.per_patient(found),
-        "volume_agreement": report_tables.agreement(found),
-        "slice_pixels": found.pixels.sort_values(["image_id", "fold"]),
+    by_name = {
+        "segmentation_metrics": segmentation_tables.metrics_table(evaluation, content),
+        "per_slice": segmentation_tables.per_slice(evaluation),
+        "per_patient": segmentation_tables.per_patient(evaluation),
+        "volume_agreement": segmentation_tables.agreement(evaluation),
+        "slice_pixels": evaluation.pixels.sort_values(["image_id", "fold"]),
     }
-    run.wrote(
-        files.write_json(folder / "metrics.json", content),
-        *(tables.write_csv(folder / f"{name}.csv", table) for name, table in tabled.items()),
-    )
+    written = [tables.write_csv(folder / f"{name}.csv", table) for name, table in by_name.items()]
+    return [files.write_json(folder / "metrics.json", content), *written]
 
 
-def draw(run: Run, folder: Path, found: Segmentation, content: dict, histories: dict, cases: list) -> None:
+def draw(folder: Path, evaluation: Segmentation, content: dict, trainings: dict, cases: list) -> list[Path]:
     """Draw and save every figure that is not empty."""
     heading = "; ".join(filter(None, [evaluation_protocol.headline(content)[0], content["labels_mean"]]))
-    figures = {
-        "confusion_matrix": segmentation_figures.confusion(content, heading),
-        "dice_and_size": segmentation_figures.dice_and_size(found, heading),
-        "volumes": segmentation_figures.volumes(found, heading),
-        "threshold": segmentation_figures.threshold(found, heading),
-        "training_curves": segmentation_figures.training(histories, heading),
-        "examples": segmentation_figures.examples(cases, heading),
+    drawn = {
+        "confusion_matrix": figures.confusion(content, heading),
+        "dice_and_size": figures.dice_and_size(evaluation, heading),
+        "volumes": figures.volumes(evaluation, heading),
+        "threshold": figures.threshold(evaluation, heading),
+        "training_curves": figures.training(trainings, heading),
+        "examples": figures.examples(cases, heading),
     }
-    run.wrote(*(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+    return base_figure.save_all(drawn, folder)
 
 
 if __name__ == "__main__":

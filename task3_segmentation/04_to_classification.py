@@ -1,4 +1,4 @@
-"""Tell from the predicted masks which slices are positive, and set that beside the ceiling that the true masks give.
+"""Decide from the predicted masks which slices are positive, beside the ceiling that the true masks give.
 
 In PHE-SICH-CT-IDS masks outline the edema: 'hemorrhage from masks' is a proxy, and the true masks themselves miss the slices
 with a box but an empty mask. A published result of this step scored those true masks; here the predicted ones are scored.
@@ -16,13 +16,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import pandas as pd
+
 from hemoct.base import cli, experiments, files, tables
 from hemoct.base import figure as base_figure
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import figures as classification_figures
+from hemoct.classification import figures
 from hemoct.classification import tables as classification_tables
-from hemoct.evaluation import bootstrap, decisions, protocol, scores
+from hemoct.evaluation import bootstrap, protocol, scores
+from hemoct.evaluation.decisions import Evaluation
 from hemoct.segmentation import slices as segmentation_slices
 
 
@@ -49,47 +52,51 @@ def classify(work: Workspace, experiment: str, args: argparse.Namespace) -> None
         return
     frame, missing = segmentation_slices.read(work, source)
     with run:
-        found = segmentation_slices.evaluate(frame)
-        best = segmentation_slices.ceiling(found, frame)
-        compared = segmentation_slices.comparison(found, best, bootstrap.RESAMPLES, args.seed)
-        content = write_tables(run, work, source, folder, found, missing, args.seed)
-        draw(run, folder, found, content)
-        run.wrote(tables.write_csv(folder / "slice_comparison.csv", compared))
+        evaluation = segmentation_slices.evaluate(frame)
+        ceiling = segmentation_slices.ceiling(evaluation, frame)
+        compared = segmentation_slices.comparison(evaluation, ceiling, bootstrap.RESAMPLES, args.seed)
+        slices = tables.read_labels(work, tables.read_dataset(work)).set_index("image_id")["slice"]
+        per_patient = classification_tables.patients_table(evaluation, slices)
+        content = report(evaluation, files.read_json(source / "metrics.json"), per_patient, missing, args.seed)
+        run.wrote(
+            *write_tables(folder, evaluation, content, per_patient, args.seed),
+            *draw(folder, evaluation, content),
+            tables.write_csv(folder / "slice_comparison.csv", compared),
+        )
     shown = compared[["rule", "n", "tp", "fp", "fn", "tn", "accuracy", "precision", "recall", "specificity", "f1"]]
     print(f"{work.show(folder)}: " + "\n  ".join(protocol.headline(content)))
     print(shown.to_string(index=False, float_format="{:.4f}".format, na_rep="null"))
 
 
-def write_tables(run: Run, work: Workspace, source: Path, folder: Path, found: decisions.Evaluation, missing: int,
-                 seed: int) -> dict:  # fmt: skip
-    """Write metrics.json and the tables of slices; returns the content of metrics.json."""
-    slices = tables.read_labels(work, tables.read_dataset(work)).set_index("image_id")["slice"]
-    per_patient = classification_tables.patients_table(found, slices)
-    told = files.read_json(source / "metrics.json")
-    about = {name: told[name] for name in protocol.ABOUT if name in told}
-    content = scores.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
-    content["notes"] = [*content["notes"], *segmentation_slices.notes(found, missing), *told["notes"]]
-    points = classification_tables.operating_points(found, bootstrap.RESAMPLES, seed)
-    run.wrote(
+def report(evaluation: Evaluation, of_masks: dict, per_patient: pd.DataFrame, missing: int, seed: int) -> dict:
+    """metrics.json of the slices. `of_masks`: that of the masks; `missing`: test slices without a mask file."""
+    about = {name: of_masks[name] for name in protocol.ABOUT if name in of_masks}
+    content = scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed)
+    return content | {"notes": [*content["notes"], *segmentation_slices.notes(evaluation, missing), *of_masks["notes"]]}
+
+
+def write_tables(folder: Path, evaluation: Evaluation, content: dict, per_patient: pd.DataFrame, seed: int) -> list[Path]:
+    """Write metrics.json and the tables of slices."""
+    points = classification_tables.operating_points(evaluation, bootstrap.RESAMPLES, seed)
+    text = classification_tables.text_report(evaluation, protocol.headline(content))
+    return [
         files.write_json(folder / "metrics.json", content),
-        files.write_text(folder / "classification_report.txt",
-                         classification_tables.text_report(found, protocol.headline(content))),
-        tables.write_csv(folder / "classification_summary.csv", classification_tables.calls(found)),
+        files.write_text(folder / "classification_report.txt", text),
+        tables.write_csv(folder / "classification_summary.csv", classification_tables.calls(evaluation)),
         tables.write_csv(folder / "operating_points.csv", points),
         tables.write_csv(folder / "per_patient.csv", per_patient),
-    )  # fmt: skip
-    return content
+    ]
 
 
-def draw(run: Run, folder: Path, found: decisions.Evaluation, content: dict) -> None:
+def draw(folder: Path, evaluation: Evaluation, content: dict) -> list[Path]:
     """Draw and save the figures."""
     heading = f"from predicted masks: {protocol.headline(content)[0]}"
-    figures = {
-        "confusion_matrix": classification_figures.confusion(found, heading),
-        "roc": classification_figures.roc(found, content, heading),
-        "pr": classification_figures.precision_recall(found, content, heading),
+    drawn = {
+        "confusion_matrix": figures.confusion(evaluation, heading),
+        "roc": figures.roc(evaluation, content, heading),
+        "pr": figures.precision_recall(evaluation, content, heading),
     }
-    run.wrote(*(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
+    return base_figure.save_all(drawn, folder)
 
 
 if __name__ == "__main__":

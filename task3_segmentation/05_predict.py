@@ -28,6 +28,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from hemoct.base import cli, files, tables
@@ -38,11 +39,9 @@ from hemoct.data.named_images import ImageFiles
 from hemoct.detection import predict as detection_predict
 from hemoct.evaluation import external, sheets, thresholds
 from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import ensemble, mask_files, predict
-from hemoct.segmentation.drawing import MaskDrawing
+from hemoct.segmentation import drawing, metrics, predict
 from hemoct.segmentation.metrics import LEVELS
-from hemoct.segmentation.networks import SegmenterSpec
-from hemoct.segmentation.predict import Places
+from hemoct.segmentation.predict import Models, Places
 from hemoct.training import device, fit
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
@@ -56,84 +55,72 @@ def main(argv: list[str] | None = None) -> None:
     if args.on and (args.out or args.no_overlays or args.threshold is not None or args.spacing or args.boxes_from):
         parser.error("--on writes probabilities: --threshold, --boxes-from, --spacing, --out, --no-overlays do not go with it")
     work = Workspace.of(args)
-    folders = ensemble.model_folders(work, args.experiment, args.fold)
-    specs = predict.read_specs(folders)
-    alone = specs[0].region == "slice" or args.boxes_from is not None
-    detectors = [] if alone else predict.detector_folders(work, folders, specs)
+    models = predict.find_models(work, args.experiment, args.fold, own_boxes=args.boxes_from is not None)
     if args.on:
-        predict_other(work, external.other(work, args.on), folders, detectors, specs, args)
+        predict_other(work, external.other(work, args.on), models, args)
     else:
-        predict_images(work, folders, detectors, specs, args)
+        predict_images(work, models, args)
 
 
-def predict_images(
-    work: Workspace, folders: list[Path], detectors: list[Path], specs: list[SegmenterSpec], args: argparse.Namespace
-) -> None:
+def predict_images(work: Workspace, models: Models, args: argparse.Namespace) -> None:
     """Masks, tables and pictures of images from anywhere."""
     experiment = work.task(3) / args.experiment
-    of_detector = work.task(2) / (specs[0].boxes or predict.TRUTH)
+    of_detector = work.task(2) / (models.specs[0].boxes or predict.TRUTH)
     out = args.out or experiment / "predicted"
-    named_images.stop_if_taken(out, args.images, Path(__file__).stem, mask_files.OUTPUTS)
+    named_images.stop_if_taken(out, args.images, Path(__file__).stem, predict.OUTPUTS)
     paths = list(dict.fromkeys(images.find(args.images)))
 
-    sources = [*made_by(folders, detectors), *(place / "metrics.json" for place in (experiment, of_detector))]
+    sources = [*models.files, *(place / "metrics.json" for place in (experiment, of_detector))]
     sources += [*(work.work / name for name in TABLES), *args.images, *([args.boxes_from] if args.boxes_from else [])]
     run = Run(__file__, args, out, sources)
     if run.up_to_date():
         return
     with run:
-        shown = named_images.look_up(work, paths, specs)
-        pixel = mask_files.per_pixel(work, shown, args.spacing)
-        level, chosen = thresholds.threshold(3, experiment, folders, level_of(args.threshold), LEVELS / 2)
-        picked = device.pick(args.device, args.threads)
-        run.note(device=str(picked), threshold=level, seen_in_training=int(shown.seen.sum()))
-        certain, _ = thresholds.threshold(2, of_detector, detectors, None, detection_predict.THRESHOLD)
-        places = places_of(shown, detectors, specs, certain, args)
+        shown = named_images.look_up(work, paths, models.specs)
+        pixel = predict.per_pixel(work, shown, args.spacing)
+        level, origin = thresholds.threshold(3, experiment, models.folders, level_of(args.threshold), LEVELS / 2)
+        chosen = device.pick(args.device, args.threads)
+        run.note(device=str(chosen), threshold=level, seen_in_training=int(shown.seen.sum()))
+        certain, _ = thresholds.threshold(2, of_detector, models.detectors, None, detection_predict.THRESHOLD)
+        places = places_of(shown, models, certain, args, chosen)
         lesions = places.lesions if places else None
         with files.replacing_folder(out / "masks") as masks:
-            found = predict.probabilities(shown, folders, places, args.batch_size, picked)
-            table = mask_files.write(masks, shown, found, level, lesions)
-            predicted, truth = table["predicted_px"].to_numpy(int), mask_files.truth(work, shown)
-            drawing = MaskDrawing(shown, masks, predicted, lesions, truth, specs[0].mask_value)
-            run.wrote(*sheets.replace(out, shown, None if args.no_overlays else drawing))
-        volumes = mask_files.per_group(table, pixel)
+            probabilities = predict.probabilities(shown, models.folders, places, args.batch_size, chosen)
+            table = predict.write_masks(masks, shown, probabilities, level, lesions)
+            predicted, truth = table["predicted_px"].to_numpy(int), drawing.annotated_masks(work, shown)
+            drawn = drawing.MaskDrawing(shown, masks, predicted, lesions, truth, models.specs[0].mask_value)
+            run.wrote(*sheets.replace(out, shown, None if args.no_overlays else drawn))
+        volumes = predict.per_group(table, pixel)
         run.wrote(out / "masks", tables.write_csv(out / "predicted.csv", table), tables.write_csv(out / "volumes.csv", volumes))
-    print(f"{work.show(out)}: {len(paths)} images, {len(folders)} model(s), ", end="")
-    print(f"probability from {level / (LEVELS - 1):.3g} up ({chosen})")
+    print(f"{work.show(out)}: {len(paths)} images, {len(models.folders)} model(s), ", end="")
+    print(f"probability from {metrics.as_probability(level):.3g} up ({origin})")
     units = " and ".join(sorted(volumes["unit"].unique()))
     print(f"  {(predicted > 0).sum()} with a mask; {len(volumes)} patient(s) or folder(s), volumes in {units}")
     if shown.seen.any():
         print(f"  mind: {shown.seen.sum()} of the {len(paths)} images were {sheets.SEEN}")
 
 
-def predict_other(
-    work: Workspace, other: Workspace, folders: list[Path], detectors: list[Path], specs: list[SegmenterSpec],
-    args: argparse.Namespace,
-) -> None:  # fmt: skip
+def predict_other(work: Workspace, other: Workspace, models: Models, args: argparse.Namespace) -> None:
     """Probability maps of all slices of another data set, in the form of a fold's, for 03_evaluate.py --on."""
     out = external.folder(work, 3, args.experiment, other.dataset)
-    run = Run(__file__, args, out, [*made_by(folders, detectors), other.raw, *(other.work / name for name in TABLES[:2])])
+    run = Run(__file__, args, out, [*models.files, other.raw, *(other.work / name for name in TABLES[:2])])
     if run.up_to_date():
         return
     with run:
         data = segmentation_data.load(other, split=False)
         shown = named_images.look_up(other, [other.raw / name for name in data.table["image"]], specs=())
-        picked = device.pick(args.device, args.threads)
-        run.note(device=str(picked))
-        places = places_of(shown, detectors, specs, detection_predict.THRESHOLD, args)
+        chosen = device.pick(args.device, args.threads)
+        run.note(device=str(chosen))
+        places = places_of(shown, models, detection_predict.THRESHOLD, args, chosen)
         peaks = []
         with files.replacing_folder(out / "probability") as maps:
-            found = predict.probabilities(shown, folders, places, args.batch_size, picked)
-            for image_id, (_, mean) in zip(shown.table["image_id"], found, strict=True):
+            probabilities = predict.probabilities(shown, models.folders, places, args.batch_size, chosen)
+            for image_id, (_, mean) in zip(shown.table["image_id"], probabilities, strict=True):
                 Image.fromarray(np.rint(mean).astype(np.uint8)).save(maps / f"{image_id}.png")
                 peaks.append(round(float(mean.max())))
         about = shown.labels[["patient"]].assign(image_id=shown.table["image_id"], fold=0, part="test", peak=peaks)
         run.wrote(out / "probability", tables.write_predictions(out, about))
-    print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s)")
-
-
-def made_by(folders: list[Path], detectors: list[Path]) -> list[Path]:
-    return [folder / name for folder in [*folders, *detectors] for name in ("best.pt", "model.json")]
+    print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(models.folders)} model(s)")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -145,10 +132,13 @@ def make_parser() -> argparse.ArgumentParser:
     which.add_argument("--on", metavar="OTHER", help="instead of images: all slices of another data set, by all models")
     parser.add_argument("--threshold", type=cli.share, metavar="X", help="least probability; default: as 03_evaluate.py chose it")
     parser.add_argument(
-        "--boxes-from", type=Path, metavar="CSV", help="image, xmin, ymin, xmax, ymax (pixels), perhaps confidence"
+        "--boxes-from",
+        type=Path,
+        metavar="CSV",
+        help="boxes to look around: image, xmin, ymin, xmax, ymax (pixels), perhaps confidence",
     )
     parser.add_argument("--spacing", type=cli.positive_float, nargs=3, metavar=("ROW", "COL", "Z"),
-                        help="mm between rows, columns and slices, of images for which labels.csv tells none")  # fmt: skip
+                        help="mm between rows, columns and slices, of images for which labels.csv has none")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="where masks, tables and pictures go")
     parser.add_argument("--no-overlays", action="store_true", help="masks and tables alone")
     parser.add_argument("--batch-size", type=cli.positive_int, default=16)
@@ -157,22 +147,20 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def level_of(share: float | None) -> float | None:
-    """A probability as a level of 8 bit; 0 stands for any probability."""
+    """A probability as a level of an 8-bit map; 0 stands for any probability."""
     return None if share is None else max(1.0, (LEVELS - 1) * share)
 
 
-def places_of(
-    shown: ImageFiles, detectors: list[Path], specs: list[SegmenterSpec], certain: float, args: argparse.Namespace
-) -> Places | None:
+def places_of(shown: ImageFiles, models: Models, certain: float, args: argparse.Namespace, chosen: torch.device) -> Places | None:
     """The boxes on all images, from a table or by the detectors; None where there is neither. `certain`: see Places.lesions."""
     if args.boxes_from:
-        found, others = mask_files.boxes_from(args.boxes_from, shown)
-        told = f", {others} row(s) are of other images" if others else ""
-        print(f"{args.boxes_from}: boxes on {sum(len(boxes) > 0 for boxes in found)} of {len(found)} images{told}")
-        return predict.given(found, specs, certain)
-    if not detectors:
+        boxes, others = predict.boxes_from(args.boxes_from, shown)
+        ignored = f", {others} row(s) are of other images" if others else ""
+        print(f"{args.boxes_from}: boxes on {sum(len(of_image) > 0 for of_image in boxes)} of {len(boxes)} images{ignored}")
+        return predict.given(boxes, models.specs, certain)
+    if not models.detectors:
         return None
-    return predict.detect(shown.paths, detectors, specs, certain, args.batch_size, device.pick(args.device, args.threads))
+    return predict.detect(shown.paths, models, certain, args.batch_size, chosen)
 
 
 if __name__ == "__main__":

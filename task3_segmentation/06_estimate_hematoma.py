@@ -20,8 +20,8 @@ from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.detection import predictions
-from hemoct.segmentation import core_and_edema, hematoma, hematoma_figures
 from hemoct.segmentation import data as segmentation_data
+from hemoct.segmentation import figures, hematoma
 
 TABLES = ("labels.csv", "splits.csv", "dataset.json")
 SHOWN = 8  # patients in the figure
@@ -51,22 +51,22 @@ def main(argv: list[str] | None = None) -> None:
     if run.up_to_date():
         return
     data = segmentation_data.load(work)
-    boxes = core_and_edema.test_boxes(work, args.boxes, data, sorted(patients["fold"].unique()))
+    boxes = hematoma.predicted_boxes(work, args.boxes, data, sorted(patients["fold"].unique()))
     with run:
         rows = data.table["patient"].isin(patients["patient"])
         slices = data.table[rows].reset_index(drop=True)
         lesions = hematoma.table(slices, [work.raw / name for name in slices["image"]], boxes)
-        of_patients = core_and_edema.by_patient(lesions, patients)
+        of_patients = hematoma.by_patient(lesions, patients)
         heading = f"{args.experiment} on {work.dataset}, boxes of {args.boxes}, {len(of_patients)} patients"
-        drawn = core_and_edema.cases(work, experiment, data, boxes, SHOWN)
-        figures = {
-            "core_and_abc2": hematoma_figures.volumes(lesions, heading),
-            "core_and_edema": hematoma_figures.panels(list(drawn), heading, edema_is="predicted"),
+        cases = list(hematoma.cases(work, experiment, data, boxes, SHOWN))
+        drawn = {
+            "core_and_abc2": figures.core_and_abc2(lesions, heading),
+            "core_and_edema": figures.core_and_edema(cases, heading),
         }
         run.wrote(
             tables.write_csv(folder / "hematoma_lesions.csv", lesions),
             tables.write_csv(folder / "hematoma_patients.csv", of_patients),
-            *(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None),
+            *base_figure.save_all(drawn, folder),
         )
     ratio = (lesions["abc2_volume"] / lesions["core_volume"]).median()
     print(f"{work.show(folder)}: {len(lesions)} lesions of {lesions['patient'].nunique()} patients, {hematoma.NOTE}s")

@@ -1,8 +1,8 @@
-"""Let several segmentation experiments speak together: the mean of their probability maps, fold by fold.
+"""Average the probability maps of several segmentation experiments, fold by fold.
 
-No member of a fold has learned from its test patients, so that they stay unseen. What comes out is an
-experiment like any other: its threshold is chosen on validation, by 03_evaluate.py. Its members may differ in network, size of
-windows, loss, seed ...; not in protocol, folds, boxes, context or the value of a mask.
+No member of a fold has learned from its test patients. The result is an experiment like any other: 03_evaluate.py chooses its
+threshold on validation. Its members may differ in network, size of windows, loss, seed ...; not in protocol, folds, boxes,
+context or the value of a mask.
 
 Reads   outputs/NAME/task3/MEMBER/foldK/{model.json,predictions.csv,probability/}       task3_segmentation/02_train.py
         data/work/NAME/{labels,splits}.csv, dataset.json    scripts/03_make_labels.py, scripts/05_make_splits.py
@@ -18,10 +18,11 @@ from __future__ import annotations
 import shutil
 
 from hemoct.base import cli, experiments
+from hemoct.base.errors import UserError
 from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
 from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import ensemble, predictions
+from hemoct.segmentation import predictions
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -37,8 +38,10 @@ def main(argv: list[str] | None = None) -> None:
     args.members = list(dict.fromkeys(args.members))  # named twice it would count twice
     work = Workspace.of(args)
     experiment = work.task(3) / args.experiment
-    ensemble.stop_if_trained(work, experiment)
-    folds = ensemble.fold_folders(work, args.members)
+    trained = experiments.folds(experiment, "best.pt")
+    if trained:
+        raise UserError(f"{work.show(trained[0])} holds a trained model; give the ensemble another --experiment")
+    folds = predictions.member_folds(work, args.members)
     inputs = [folder / name for folders in folds.values() for folder in folders for name in predictions.NEEDED]
     run = Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
     if not folders_due({experiment: run}, args.overwrite):
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
             if old.name not in folds:  # of earlier members, which had more folds
                 shutil.rmtree(old)
         for name, folders in folds.items():
-            run.wrote(*ensemble.write(work, experiment / name, folders, args.members, data))
+            run.wrote(*predictions.write_mean(work, experiment / name, folders, args.members, data))
     print(f"{work.show(experiment)}: the mean of {', '.join(args.members)}; {len(folds)} fold(s)")
 
 

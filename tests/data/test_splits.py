@@ -176,7 +176,9 @@ def test_step_05_names_the_first_step_of_every_task_that_the_data_can_do(work, r
     result = run_step("scripts/05_make_splits.py", "--root", work.root, "--dataset", "toy")
     lines = [line.split() for line in result.out.splitlines() if line.startswith("Next")]
     assert [words[2][4] for words in lines] == list(tasks), result.out + result.err
-    assert all((REPOSITORY / words[2]).is_file() and words[3:] == ["--dataset", "toy"] for words in lines)
+    assert all(
+        (REPOSITORY / words[2]).is_file() and words[3:] == ["--dataset", "toy", "--root", str(work.root)] for words in lines
+    )
 
 
 def test_step_05_without_labels_names_the_step_that_makes_them(work, run_step):

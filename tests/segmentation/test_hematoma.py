@@ -15,7 +15,7 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import hounsfield, phantom
-from hemoct.segmentation import hematoma, hematoma_figures, metrics
+from hemoct.segmentation import figures, hematoma, metrics
 
 SIZE = 128
 BRAIN, BLOOD, CSF, BONE = 110, 200, 20, 255
@@ -245,7 +245,7 @@ def test_figures_say_that_nothing_is_validated(drawn: tuple, tmp_path: Path):
     table = hematoma.table(*drawn)
     table.loc[0, "core_volume"] = np.nan
     table.loc[3, "unit"] = "ml"
-    figure = hematoma_figures.volumes(table, "toy")
+    figure = figures.core_and_abc2(table, "toy")
     assert [axis.get_title() for axis in figure.axes] == [
         "lesions: 1 with a core, 0 without",
         "lesions: 2 with a core, 1 without",
@@ -256,7 +256,7 @@ def test_figures_say_that_nothing_is_validated(drawn: tuple, tmp_path: Path):
     blood, rim = disk(64, 64, 8), disk(64, 64, 13) & ~disk(64, 64, 9)
     nothing = np.zeros_like(blood)
     cases = [("a", painted((blood, BLOOD)), blood, rim), ("b", painted(), nothing, nothing), ("c", painted(), nothing, rim)]
-    figure = hematoma_figures.panels(cases, "toy", "predicted")
+    figure = figures.core_and_edema(cases, "toy")
     assert "unvalidated" in figure.get_suptitle()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["hematoma, estimated core", "edema, predicted"]
     assert [len(axis.collections) for axis in figure.axes] == [0, 2, 0, 0, 0, 1, 0, 0]
@@ -264,5 +264,5 @@ def test_figures_say_that_nothing_is_validated(drawn: tuple, tmp_path: Path):
 
 
 def test_without_anything_to_show_there_is_no_figure(drawn: tuple):
-    assert hematoma_figures.volumes(hematoma.table(*drawn)[:0], "toy") is None
-    assert hematoma_figures.panels([], "toy") is None
+    assert figures.core_and_abc2(hematoma.table(*drawn)[:0], "toy") is None
+    assert figures.core_and_edema([], "toy") is None

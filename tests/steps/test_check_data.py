@@ -12,7 +12,7 @@ from PIL import Image
 from helpers import toy
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
-from hemoct.data import audit, audit_figures
+from hemoct.data import audit_checks, audit_data, audit_figures
 
 STEP = "scripts/04_check_data.py"
 ALWAYS = {"class_balance", "image_size"}
@@ -51,6 +51,7 @@ def test_a_whole_data_set(lesions: Workspace, run_step: Callable) -> None:
     result = run_step(STEP, *words(lesions))
     assert result.code == 0, result.err
     assert "5 patients" in result.out
+    assert result.out.splitlines()[-1] == f"Next: python scripts/05_make_splits.py --dataset toy --root {lesions.root}"
     assert "perihematomal edema, not bleeding" in result.out
     assert "ceiling: 100.0%" in result.out
     assert figures(lesions) == ALWAYS | BINARY | {"slices_per_patient", "patients", "lesion_size", "lesion_position"}
@@ -60,7 +61,7 @@ def test_a_whole_data_set(lesions: Workspace, run_step: Callable) -> None:
     assert summary["repairs"] == {"wrong <filename>": 2, "no <size>": 1}
     assert summary["statistics"]["box_area_px"]["median"] == 18 * 24
     assert summary["statistics"]["boxes_per_slice"] == {"1": 5}
-    assert set(summary["checks"]) == set(audit.CHECKS)
+    assert set(summary["checks"]) == set(audit_checks.CHECKS)
     assert (lesions.work / "audit.csv").read_text() == "image_id,patient,check,fatal,detail\n"
     record = files.read_json(lesions.work / "04_check_data.run.json")
     assert record["status"] == "ok"
@@ -77,7 +78,7 @@ def test_annotations_that_were_dropped_are_found(lesions: Workspace, run_step: C
     result = run_step(STEP, *words(lesions))
     assert result.code == 0, result.err
     assert "2       dropped_annotation" in result.out
-    found = tables.read_csv(lesions.work / "audit.csv", audit.AUDIT_COLUMNS)
+    found = tables.read_csv(lesions.work / "audit.csv", audit_checks.AUDIT_COLUMNS)
     assert found[["image_id", "patient", "check", "fatal", "detail"]].to_numpy().tolist() == [
         ["0001_01", "0001", "dropped_annotation", False, "x/0001_01.xml: object 1 is reversed: xmax 1 < xmin 5"],
         ["", "", "dropped_annotation", False, "x/9.xml: no image that matches"],
@@ -108,7 +109,7 @@ def test_fatal_problem_is_written_and_ends_in_two(work: Workspace, run_step: Cal
     assert "1 FATAL unreadable_image" in result.out
     record = files.read_json(work.work / "04_check_data.run.json")
     assert record["status"] == "unfinished"  # so that --skip-if-done never passes over it
-    found = tables.read_csv(work.work / "audit.csv", audit.AUDIT_COLUMNS)
+    found = tables.read_csv(work.work / "audit.csv", audit_checks.AUDIT_COLUMNS)
     assert found[["image_id", "check", "fatal"]].to_numpy().tolist() == [
         ["0003_00", "missing_image", True],
         ["0002_01", "unreadable_image", True],
@@ -136,8 +137,8 @@ def test_missing_tables_name_the_step_that_makes_them(work: Workspace, run_step:
 
 def test_two_exclusive_classes_are_compared_with_each_other(work: Workspace) -> None:
     toy.make(work, labels=("NORMAL", "ILL"), exclusive=True)
-    study = audit.read_study(work)
-    drawings = audit_figures.label_figures(study, audit.survey(study), seed=1)
+    data = audit_data.read_tables(work)
+    drawings = audit_figures.label_figures(data, audit_data.measure(data), seed=1)
     assert list(drawings) == ["contact_sheet_NORMAL", "contact_sheet_ILL", "mean_variance"]
     titles = [axis.get_title() for axis in drawings["mean_variance"]().axes]
     assert titles[:3] == ["NORMAL: mean, n = 20", "NORMAL: variance", "mean of ILL\nminus mean of NORMAL"]
@@ -149,16 +150,16 @@ def test_figures_per_label_stop_at_eight(work: Workspace) -> None:
     dataset = tables.Dataset(work.dataset, "csv", names)
     tables.write_dataset(work, dataset)
     tables.write_labels(work, labels.assign(**dict.fromkeys(names, labels["any"])), dataset)
-    study = audit.read_study(work)
+    data = audit_data.read_tables(work)
     expected = {f"{kind}_{name}" for kind in ("contact_sheet", "mean_variance") for name in names[:8]}
-    assert set(audit_figures.label_figures(study, audit.survey(study), seed=1)) == expected | {"contact_sheet_none"}
+    assert set(audit_figures.label_figures(data, audit_data.measure(data), seed=1)) == expected | {"contact_sheet_none"}
 
 
 def test_no_image_of_a_class_no_figure(work: Workspace) -> None:
     labels = toy.make(work)
     tables.write_labels(work, labels.assign(hemorrhage=1), tables.read_dataset(work))
-    study = audit.read_study(work)
-    drawings = audit_figures.label_figures(study, audit.survey(study), seed=1)
+    data = audit_data.read_tables(work)
+    drawings = audit_figures.label_figures(data, audit_data.measure(data), seed=1)
     assert drawings["contact_sheet_no_hemorrhage"]() is None
     assert drawings["mean_variance"]() is None
 
@@ -167,31 +168,40 @@ def test_unknown_is_no_class(work: Workspace) -> None:
     labels = toy.make(work, labels=("EDH", "SDH"), exclusive=False)
     dataset = tables.read_dataset(work)
     tables.write_labels(work, labels.assign(EDH=0, SDH=labels["SDH"].replace(0, None)), dataset)
-    study = audit.read_study(work)
-    seen = audit.survey(study)
-    sizes = {name: int(rows.sum()) for name, rows in audit_figures.classes(study, seen).items()}
+    data = audit_data.read_tables(work)
+    measured = audit_data.measure(data)
+    sizes = {name: int(rows.sum()) for name, rows in audit_figures.classes(data, measured).items()}
     assert sizes == {"none": 0, "EDH": 0, "SDH": 20}
 
 
 def test_boxes_lie_where_the_padded_image_shows_them(lesions: Workspace) -> None:
     """A 32 x 32 image at 128 px: the box 2..20 x 4..28 covers columns 8..79 and rows 16..111, five times."""
-    study = audit.read_study(lesions)
-    cover = audit_figures.box_cover(study, audit.survey(study))
-    expected = np.zeros((audit.SIZE, audit.SIZE), dtype=int)
+    data = audit_data.read_tables(lesions)
+    cover = audit_figures.box_cover(data, audit_data.measure(data))
+    expected = np.zeros((audit_data.SIZE, audit_data.SIZE), dtype=int)
     expected[16:112, 8:80] = 5
     np.testing.assert_array_equal(cover, expected)
     for path in lesions.raw.glob("0*.png"):  # twice as wide: the box keeps its place below a border of 32 px
         Image.fromarray(np.full((32, 64), 90, dtype=np.uint8)).save(path)
-    cover = audit_figures.box_cover(study, audit.survey(study))
-    expected = np.zeros((audit.SIZE, audit.SIZE), dtype=int)
+    cover = audit_figures.box_cover(data, audit_data.measure(data))
+    expected = np.zeros((audit_data.SIZE, audit_data.SIZE), dtype=int)
     expected[40:88, 4:40] = 5
     np.testing.assert_array_equal(cover, expected)
 
 
+def test_only_classes_of_several_sizes_have_a_line(work: Workspace) -> None:
+    toy.make(work)
+    data = audit_data.read_tables(work)
+    assert audit_figures.image_size(data, audit_data.measure(data)).axes[0].get_lines() == []
+    Image.fromarray(np.full((64, 32), 90, dtype=np.uint8)).save(work.raw / "0001_00.png")
+    (line,) = audit_figures.image_size(data, audit_data.measure(data)).axes[0].get_lines()
+    assert line.get_label().startswith("no hemorrhage: height = 1.0") and line.get_label().endswith("n = 20")
+
+
 def test_contact_sheet_takes_different_patients_first(work: Workspace) -> None:
     toy.make(work, patients=16, slices=4)
-    study = audit.read_study(work)
-    seen = audit.survey(study)
-    first, again, other = (audit_figures._sample(seen.images, seed) for seed in (1, 1, 2))
+    data = audit_data.read_tables(work)
+    measured = audit_data.measure(data)
+    first, again, other = (audit_figures._sample(measured.images, seed) for seed in (1, 1, 2))
     assert len(first) == first["patient"].nunique() == audit_figures.SHEET_ROWS * audit_figures.SHEET_COLUMNS
     assert first["image_id"].tolist() == again["image_id"].tolist() != other["image_id"].tolist()

@@ -9,7 +9,7 @@ from PIL import Image
 from helpers import simulated_masks
 from helpers.refusals import refused
 from hemoct.base import files, tables
-from hemoct.segmentation import ensemble
+from hemoct.segmentation import predictions
 
 STEP, EVALUATE = "task3_segmentation/07_ensemble.py", "task3_segmentation/03_evaluate.py"
 
@@ -38,7 +38,7 @@ def test_each_pixel_is_the_rounded_mean_of_the_members(work, join):
     frame = tables.read_predictions(work.task(3) / "both" / "fold0", ["peak"])
     assert frame["peak"].tolist() == [maps(work, "both")[name].max() for name in frame["image_id"]]
     told = files.read_json(work.task(3) / "both" / "fold0" / "model.json")
-    assert told["members"] == ["a", "b"] and ensemble.members(work.task(3) / "both") == ["a", "b"]
+    assert told["members"] == ["a", "b"] and predictions.members(work.task(3) / "both") == ["a", "b"]
 
 
 def test_a_member_that_is_named_twice_counts_once(work, join, run_step):

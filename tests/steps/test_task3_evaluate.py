@@ -17,7 +17,8 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.evaluation import bootstrap
 from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import evaluate, figures, predictions, report_tables
+from hemoct.segmentation import evaluate, figures, metrics, predictions
+from hemoct.segmentation import tables as segmentation_tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EVALUATE = "task3_segmentation/03_evaluate.py"
@@ -208,9 +209,10 @@ def test_a_validation_without_a_true_pixel_takes_one_half(work, frame, plain):
         Image.fromarray(np.zeros((40, 40), np.uint8)).save(work.raw / row.mask)
     simulated_masks.predict(work, folds=(0,))
     result = plain()
-    assert result.code == 0 and "128 of 255: validation has no true pixel" in result.out, result.err
+    assert result.code == 0 and "threshold: 0.5: validation has no true pixel" in result.out, result.err
     assert content_of(work)["folds"][0] | {"n": 0} == {
-        "fold": 0, "threshold": 128, "threshold_rule": "128 of 255: validation has no true pixel", "val_dice": None, "n": 0,
+        "fold": 0, "threshold": 128, "threshold_rule": "0.5: validation has no true pixel", "chosen": False, "val_dice": None,
+        "n": 0,
     }  # fmt: skip
 
 
@@ -284,7 +286,7 @@ def test_unknown_labels_leave_slices_and_keep_pixels(work, frame, plain):
     assert plain().code == 0
     content = content_of(work)
     assert content["slices"]["unknown_label"] == content["n"] == 59 and content["metrics"]["dice"]["value"] > 0.5
-    assert {name: content["metrics"][name]["reason"] for name in SLICES} == dict.fromkeys(SLICES, report_tables.NO_LABEL)
+    assert {name: content["metrics"][name]["reason"] for name in SLICES} == dict.fromkeys(SLICES, segmentation_tables.NO_LABEL)
 
 
 def test_several_classes_have_no_positive_one(work, plain):
@@ -303,7 +305,7 @@ def test_several_classes_have_no_positive_one(work, plain):
     tables.write_dataset(work, dataset)
     assert plain().code == 0
     content = content_of(work)
-    assert content["slice_label"] is None and content["metrics"]["slice_f1"]["reason"] == report_tables.NO_LABEL
+    assert content["slice_label"] is None and content["metrics"]["slice_f1"]["reason"] == segmentation_tables.NO_LABEL
 
 
 # ---- wrong input
@@ -381,13 +383,13 @@ def test_examples_are_the_best_the_median_and_the_worst(work, frame):
     simulated_masks.predict(work, found=0.7)
     data = segmentation_data.load(work)
     table, _ = predictions.read(work, "e", data)
-    found = evaluate.evaluate(work, "e", table, data)
-    dice = evaluate.counting.dice(found.counts)[found.true > 0]
-    shown = evaluate.examples(found, 3)
+    evaluation = evaluate.evaluate(work, "e", table, data)
+    dice = metrics.dice(evaluation.counts)[evaluation.true > 0]
+    shown = segmentation_tables.examples(evaluation, 3)
     assert shown["kind"].tolist() == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
     assert shown["dice"].tolist()[:3] == sorted(dice, reverse=True)[:3] and shown["dice"].tolist()[-3:] == [0, 0, 0]
     assert np.median(dice) in shown["dice"].tolist()[3:6] and not shown["image_id"].duplicated().any()
-    assert len(evaluate.examples(found, 20)) == len(dice), "none is shown twice"
+    assert len(segmentation_tables.examples(evaluation, 20)) == len(dice), "none is shown twice"
     places = {fold: folder_of(work) / f"fold{fold}" for fold in range(5)}
     grey, probability, mask = next(predictions.with_images(work, data, places, shown))
     first = shown.iloc[0]
@@ -402,13 +404,13 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from hemoct.base.workspace import Workspace
-from hemoct.segmentation import data as mask_data, evaluate, predictions, report_tables
+from hemoct.segmentation import data as mask_data, evaluate, predictions, tables
 for root in sys.argv[1:]:
     work = Workspace(Path(root), "toy")
     data = mask_data.load(work)
     frame, _ = predictions.read(work, "e", data)
     found = evaluate.evaluate(work, "e", frame, data)
-    report_tables.report(found, {"upper_bound": False}, 2000, 42)
+    tables.report(found, {"upper_bound": False}, 2000, 42)
     print(len(found.pixels), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

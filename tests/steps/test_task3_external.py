@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_task3_predict import PROBABILITY, bright, look_around_boxes, predict, put_detector  # noqa: F401  (a fixture)
 
 from helpers import simulated_masks, toy
 from helpers.refusals import refused
+from helpers.simulated_networks import PROBABILITY, bright, bright_networks, look_around_boxes, put_detector
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
@@ -31,6 +31,12 @@ def other(work):
 
 
 @pytest.fixture
+def predict(work, run_step, monkeypatch):
+    """Run 05_predict.py on the toy data with networks of whole slices."""
+    return bright_networks(work, run_step, monkeypatch)
+
+
+@pytest.fixture
 def evaluate(work, run_step):
     return lambda *words: run_step(
         EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "e", "--on", "other", *words
@@ -43,7 +49,7 @@ def choose(work, *thresholds: int) -> None:
     files.write_json(work.task(3) / "e" / "metrics.json", {"folds": folds})
 
 
-def test_all_models_predict_all_slices(work, other, predict):  # noqa: F811
+def test_all_models_predict_all_slices(work, other, predict):
     assert predict("--on", "other").code == 0
     folder = work.task(3) / "e" / "on-other"
     frame, labels = tables.read_predictions(folder, ["peak"]), tables.read_labels(other, tables.read_dataset(other))
@@ -60,7 +66,7 @@ def test_all_models_predict_all_slices(work, other, predict):  # noqa: F811
     assert predict("--on", "other", "--skip-if-done").out.startswith("up to date")
 
 
-def test_thresholds_are_frozen_and_nothing_of_the_training_data_is_scored(work, other, predict, evaluate):  # noqa: F811
+def test_thresholds_are_frozen_and_nothing_of_the_training_data_is_scored(work, other, predict, evaluate):
     choose(work, 100, 120, 151)
     assert predict("--on", "other").code == 0
     result = evaluate()
@@ -84,7 +90,7 @@ def test_thresholds_are_frozen_and_nothing_of_the_training_data_is_scored(work, 
 
 
 @pytest.mark.parametrize(("confidence", "drawn"), [(0.5, True), (0.05, False)])
-def test_windows_lie_around_the_boxes_of_the_detectors(work, other, predict, evaluate, confidence, drawn):  # noqa: F811
+def test_windows_lie_around_the_boxes_of_the_detectors(work, other, predict, evaluate, confidence, drawn):
     look_around_boxes(work)  # of confidence 0.1 and more
     for fold in range(3):
         put_detector(work, fold, confidence)
@@ -96,7 +102,7 @@ def test_windows_lie_around_the_boxes_of_the_detectors(work, other, predict, eva
     ) == drawn
 
 
-def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
+def test_mistakes_are_one_line(work, other, predict, evaluate):
     assert refused(evaluate(), "on-other/predictions.csv", "05_predict.py --experiment e --on other")
     assert predict("--on", "other").code == 0
     assert refused(evaluate(), "no threshold to freeze", "03_evaluate.py --dataset toy --experiment e")
@@ -118,7 +124,7 @@ def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
     assert evaluate().code == 0
 
 
-def test_predictions_of_other_models_than_now_stop(work, other, predict, evaluate):  # noqa: F811
+def test_predictions_of_other_models_than_now_stop(work, other, predict, evaluate):
     choose(work, 100, 100, 100)
     assert predict("--on", "other").code == 0
     shutil.move(work.task(3) / "e" / "fold2", work.task(3) / "fold2")
@@ -129,7 +135,7 @@ def test_predictions_of_other_models_than_now_stop(work, other, predict, evaluat
     assert refused(evaluate(), "predicted again since the evaluation")
 
 
-def test_what_is_black_in_both_is_no_copy(work, other, predict):  # noqa: F811
+def test_what_is_black_in_both_is_no_copy(work, other, predict):
     for place in (work, other):
         for name in ("0001_00", "0002_00", "0003_00"):
             Image.fromarray(np.zeros((40, 60), np.uint8)).save(place.raw / f"{name}.png")
@@ -140,7 +146,7 @@ def test_what_is_black_in_both_is_no_copy(work, other, predict):  # noqa: F811
     assert result.code == 0 and "mind: 1 of 20 images of other are also in toy" in result.out, result.err
 
 
-def test_masks_of_several_values_are_told(work, other, predict, evaluate):  # noqa: F811
+def test_masks_of_several_values_are_told(work, other, predict, evaluate):
     choose(work, 100, 100, 100)
     labels = tables.read_labels(other, tables.read_dataset(other))
     for name in labels["mask"][labels["mask"] != ""]:

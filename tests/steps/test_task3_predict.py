@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import tracemalloc
-import types
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,85 +13,25 @@ import torch
 from PIL import Image
 
 from helpers import simulated_boxes, toy
+from helpers.simulated_networks import Bright, bright, bright_networks, look_around_boxes, put_detector, put_network
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
-from hemoct.detection import networks
-from hemoct.evaluation import overlays, sheets
-from hemoct.segmentation import data, ensemble
+from hemoct.evaluation import overlays
+from hemoct.segmentation import data, predictions
 from hemoct.segmentation import drawing as segmentation_drawing
 from hemoct.segmentation import networks as segmentation_networks
 from hemoct.segmentation import predict as segmentation_predict
-from hemoct.training import fit
 
 STEP = "task3_segmentation/05_predict.py"
 TRAIN = "task3_segmentation/02_train.py"
-PROBABILITY = (0.9, 0.8, 0.0)  # that the networks of folds 0, 1, 2 give a bright pixel; to the dark ones they give 0
-BRIGHT = 200
 CORNERS = ["xmin", "ymin", "xmax", "ymax"]
-
-
-class Bright(torch.nn.Module):
-    """A network whose only weight is the logit of the bright pixels of one channel, the middle one or the first."""
-
-    def __init__(self, channel: int) -> None:
-        super().__init__()
-        self.channel, self.weight = channel, torch.nn.Parameter(torch.zeros(()))
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        return torch.where(batch[:, self.channel, None] > BRIGHT / 255, self.weight, torch.tensor(-20.0))
-
-
-def find_disk(model: torch.nn.Module, _: object):
-    """A detector: the box around all bright pixels, with the model's only weight as its confidence."""
-
-    def run(batch: list[np.ndarray]) -> list[np.ndarray]:
-        places = [np.nonzero(grey > BRIGHT) for grey in batch]
-        boxes = [[x.min(), y.min(), x.max() + 1, y.max() + 1, model.weight.item(), 0] if len(x) else [] for y, x in places]
-        return [np.array(box, dtype=float).reshape(-1, 6) for box in boxes]
-
-    return run
 
 
 @pytest.fixture
 def predict(work, run_step, monkeypatch):
-    """Run the step on the toy data with such networks of whole slices, in folds 0, 1 and 2 of experiment `e`."""
-    family = types.SimpleNamespace(build=lambda _: torch.nn.Linear(1, 1, bias=False), runner=find_disk)
-    monkeypatch.setattr(networks, "family", lambda _: family)
-    monkeypatch.setattr(segmentation_networks, "build", lambda spec: Bright(spec.context))
-    monkeypatch.setattr(sheets, "OVERLAY", 64)  # smaller pictures are drawn faster
-    toy.make(work, patients=10, slices=4, size=32, boxes=True, masks=True)
-    for fold, probability in enumerate(PROBABILITY):
-        put_network(work, fold, probability)
-    return lambda *words: run_step(STEP, "--root", work.root, "--dataset", "toy", "--device", "cpu", "--experiment", "e", *words)
-
-
-def put_network(work: Workspace, fold: int, probability: float, experiment: str = "e", **other: object) -> None:
-    spec = segmentation_networks.SegmenterSpec(
-        image_size=32, mean=0.0, std=1.0, protocol="patient", split="folds", fold=fold,
-        splits_sha256=files.sha256(work.work / "splits.csv"), model="bright", encoder="none", context=0, source_size=32,
-        region="slice",
-    )  # fmt: skip
-    folder = work.task(3) / experiment / f"fold{fold}"
-    replace(spec, **other).save(folder)
-    fit.save(folder / "best.pt", {"weight": torch.logit(torch.tensor(probability), eps=1e-9)})
-
-
-def look_around_boxes(work: Workspace, least_confidence: tuple[float, float, float] = (0.1, 0.1, 0.1)) -> None:
-    """Networks that look at windows of 16 px around the boxes of detector `d`."""
-    for fold, probability in enumerate(PROBABILITY):
-        put_network(work, fold, probability, region="box", boxes="d", image_size=16, least_side=16, margin=0.1,
-                    least_confidence=least_confidence[fold])  # fmt: skip
-
-
-def put_detector(work: Workspace, fold: int, confidence: float, **other: object) -> None:
-    spec = networks.DetectorSpec(
-        model="stub", classes=["disk"], image_size=32, mean=0.0, std=1.0, protocol="patient", split="folds", fold=fold,
-        splits_sha256=files.sha256(work.work / "splits.csv"),
-    )  # fmt: skip
-    folder = work.task(2) / "d" / f"fold{fold}"
-    replace(spec, **other).save(folder)
-    fit.save(folder / "best.pt", {"weight": torch.tensor([[confidence]])})
+    """Run the step on the toy data with networks of whole slices, in folds 0, 1 and 2 of experiment `e`."""
+    return bright_networks(work, run_step, monkeypatch)
 
 
 def out(work: Workspace) -> Path:
@@ -102,10 +40,6 @@ def out(work: Workspace) -> Path:
 
 def mask_of(folder: Path, place: str) -> np.ndarray:
     return np.asarray(Image.open(folder / "masks" / f"{place}.png"))
-
-
-def bright(path: Path) -> np.ndarray:
-    return images.read_grey(path) > BRIGHT
 
 
 def table_of(folder: Path) -> pd.DataFrame:
@@ -164,7 +98,7 @@ def test_an_ensemble_is_the_mean_of_the_models_of_its_members(work, predict, thr
         put_network(work, fold, 0.96, experiment="f", model="another", image_size=16)
         told = files.read_json(work.task(3) / "e" / f"fold{fold}" / "model.json")
         spec = {"members": ["e", "f"], "members_sha256": [None, None], "model": "ensemble"} | {
-            key: told[key] for key in ensemble.SHARED
+            key: told[key] for key in predictions.SHARED
         }
         files.write_json(work.task(3) / "both" / f"fold{fold}" / "model.json", spec)
     result = predict(work.raw / "0001_01.png", "--no-overlays", "--experiment", "both", "--threshold", threshold)
@@ -295,9 +229,8 @@ def test_boxes_of_all_detectors_together_are_lesions_from_a_threshold_on(work, p
     look_around_boxes(work, least_confidence=(0.5, 0.5, 0.5))
     for fold, confidence in enumerate((0.6, 0.4, 0.9)):
         put_detector(work, fold, confidence)  # 0.633 on average, found by all
-    specs = segmentation_predict.read_specs([work.task(3) / "e" / f"fold{fold}" for fold in range(3)])
-    found_by = [work.task(2) / "d" / f"fold{fold}" for fold in range(3)]
-    places = segmentation_predict.detect([work.raw / "0001_01.png"], found_by, specs, certain, 4, torch.device("cpu"))
+    models = segmentation_predict.find_models(work, "e", None, own_boxes=False)
+    places = segmentation_predict.detect([work.raw / "0001_01.png"], models, certain, 4, torch.device("cpu"))
     assert [len(of_model[0]) for of_model in places.each] == [1, 0, 1] and len(places.lesions[0]) == lesions
 
 

@@ -106,8 +106,8 @@ def _two(dataset: tables.Dataset) -> tables.Dataset:
 
 
 def test_counts_of_the_comparison_add_up(work, pixels):
-    found = slices.evaluate(pixels.assign(y_a=(pixels["true_px"] > 0).astype(int), p_a=pixels["predicted_px"]))
-    best = slices.ceiling(found, pixels)
-    compared = slices.comparison(found, best, resamples=50, seed=0)
+    evaluation = slices.evaluate(pixels.assign(y_a=(pixels["true_px"] > 0).astype(int), p_a=pixels["predicted_px"]))
+    best = slices.ceiling(evaluation, pixels)
+    compared = slices.comparison(evaluation, best, resamples=50, seed=0)
     assert (compared[["tn", "fp", "fn", "tp"]].sum(axis=1) == compared["n"]).all()
     assert compared["f1"].between(compared["f1_low"] - 1e-9, compared["f1_high"] + 1e-9).all()

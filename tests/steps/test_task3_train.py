@@ -1,28 +1,22 @@
-"""Task 3's training: windows and masks fit, a network learns rims of disks, resume to the bit, leaks and mistakes stop."""
+"""Task 3's training: a network learns rims of disks, resume to the bit, leaks and mistakes stop."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from helpers import simulated_boxes, toy
 from helpers.refusals import refused
+from helpers.simulated_networks import tiny
 from hemoct.base import files, tables
-from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes as data_boxes
-from hemoct.data import images
 from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import lesion_windows, metrics, networks, train, windows
-from hemoct.segmentation.lesion_windows import AroundBoxes, Boxes, WholeSlices, Windows
+from hemoct.segmentation import metrics, networks, train, windows
 from hemoct.training import fit as training_fit
 
 TRAIN = "task3_segmentation/02_train.py"
@@ -30,14 +24,6 @@ COMMON = ("--dataset", "toy", "--weights", "none", "--fold", "0", "--device", "c
           "--experiment", "e")  # fmt: skip
 BOX = ("--region", "box", "--boxes", "d")
 WHOLE = ("--region", "slice")
-
-
-def tiny(*_, in_channels: int, **__) -> nn.Module:
-    """A small network in place of a U-Net, which would take minutes."""
-    layers: list[nn.Module] = []
-    for inside, dilation in ((in_channels, 1), (16, 2), (16, 4)):
-        layers += [nn.Conv2d(inside, 16, 3, padding=dilation, dilation=dilation), nn.BatchNorm2d(16), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(16, 1, 1))
 
 
 @pytest.fixture
@@ -196,177 +182,10 @@ def test_masks_that_are_missing_are_neither_learned_from_nor_scored(work, rims):
     data = segmentation_data.load(work)
     part = data.part_of(0, "patient", "folds")
     spec = networks.SegmenterSpec.read(work.task(3) / "e" / "fold0")
-    plan = lesion_windows.plan(work, data, spec, work.task(2) / "d" / "fold0", part, data.known, 1.0)
-    drawn = plan.learned.draw(np.random.default_rng(0))
+    plan = windows.plan(work, data, spec, windows.Parts(part, data.known), work.task(2) / "d" / "fold0", 1.0)
+    drawn = plan.training.draw(np.random.default_rng(0))
     assert data.known[drawn.rows].all() and (part[drawn.rows] == "train").all()
     assert len(tables.read_predictions(work.task(3) / "e" / "fold0")) == (part != "train").sum()
-
-
-# --- windows
-
-
-def test_a_window_at_native_resolution_is_the_slice_itself_and_goes_back_to_its_place():
-    random = np.random.default_rng(0)
-    slices = torch.as_tensor(random.random((2, 1, 40, 40)), dtype=torch.float32)
-    places = windows.around(np.array([[10, 12, 20, 24], [-6, 30, 6, 40]], dtype=float), 0.25, 16)
-    assert places.tolist() == [[6, 9, 18], [-9, 26, 18]]
-    cut = windows.cut(slices, windows.placement(torch.as_tensor(places, dtype=torch.float32), 40), 18)
-    assert torch.allclose(cut[0, 0], slices[0, 0, 9:27, 6:24], atol=1e-5)
-    assert torch.allclose(cut[1, 0, :14, 9:], slices[1, 0, 26:40, 0:9], atol=1e-5) and cut[1, 0, :, :9].abs().max() < 1e-5
-    canvas = np.zeros((40, 40), dtype=np.float32)
-    windows.paste(canvas, cut[1, 0].numpy(), places[1])
-    expected = np.zeros((40, 40), dtype=np.float32)
-    expected[26:, :9] = slices[1, 0, 26:, :9].numpy()
-    assert np.allclose(canvas, expected, atol=1e-5)
-
-
-def test_a_large_box_is_made_smaller_and_its_mask_comes_back_in_place():
-    mask = np.zeros((64, 64), dtype=np.float32)
-    mask[20:44, 8:40] = 1
-    places = windows.around(np.array([[8.0, 20.0, 40.0, 44.0]]), 0.25, 16)
-    placed = windows.placement(torch.as_tensor(places, dtype=torch.float32), 64)
-    cut = windows.cut(torch.from_numpy(mask)[None, None], placed, 24)
-    canvas = np.zeros((64, 64), dtype=np.float32)
-    windows.paste(canvas, cut[0, 0].numpy(), places[0])
-    assert ((canvas >= 0.5) == (mask >= 0.5)).all()
-
-
-def test_overlapping_windows_keep_the_higher_probability():
-    canvas = np.zeros((8, 8), dtype=np.float32)
-    windows.paste(canvas, np.full((4, 4), 0.3, np.float32), np.array([0, 0, 4]))
-    windows.paste(canvas, np.full((4, 4), 0.8, np.float32), np.array([2, 2, 4]))
-    windows.paste(canvas, np.full((4, 4), 0.1, np.float32), np.array([2, 2, 4]))
-    assert canvas[1, 1] == np.float32(0.3) and canvas[3, 3] == np.float32(0.8) and canvas[7, 7] == 0
-
-
-def test_a_move_within_a_window_moves_slice_and_mask_alike():
-    slices = torch.zeros(1, 2, 40, 40)
-    slices[0, :, 10:14, 20:24] = 1
-    placed = windows.placement(torch.tensor([[10.0, 4.0, 20.0]]), 40)
-    mirrored = torch.tensor([[[1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]])
-    cut = windows.cut(slices, windows.compose(placed, mirrored), 20)
-    plain = windows.cut(slices, placed, 20)
-    assert torch.allclose(cut, plain.flip(2), atol=1e-6) and torch.equal(cut[:, 0], cut[:, 1])
-
-
-def test_validation_in_bf16_sees_windows_where_they_are(work, monkeypatch):
-    toy.make(work, patients=5, slices=3, size=256, radius=40, boxes=True, masks=True)
-    slices = train.Slices(work, segmentation_data.load(work), spec_for(source_size=256, image_size=64), torch.device("cpu"))
-    scored = train.Scored.of(slices, np.arange(15), np.repeat(np.arange(5), 3))
-    wanted = Windows(np.array([0, 1]), np.array([[180.0, 10, 64], [33, 151, 64]]), np.ones(2))
-    seen, real = [], train.logits
-    monkeypatch.setattr(train, "logits", lambda *words: seen.append(words[-1]) or real(*words))
-    fit = SimpleNamespace(judged=nn.Conv2d(1, 1, 1), args=SimpleNamespace(batch_size=2),
-                          autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16))  # fmt: skip
-    train.validate(fit, scored, wanted, networks.loss_function("bce"))
-    assert torch.equal(seen[0], next(slices.batches(wanted, 2))[0])
-
-
-@pytest.fixture
-def slices(work):
-    """15 slices of 5 patients, 32 x 32."""
-    toy.make(work, patients=5, slices=3, size=32, radius=5, boxes=True, masks=True)
-    return train.Slices(work, segmentation_data.load(work), spec_for(), torch.device("cpu"))
-
-
-def test_slices_without_a_window_count_as_empty_in_validation(slices):
-    rows, patients, random = np.arange(3, 12), np.repeat(list("abc"), 3), np.random.default_rng(0)
-    wanted = Windows(np.array([1, 4, 4, 8]), np.array([[0.0, 0, 16], [2, 3, 16], [20, 9, 16], [8, 8, 16]]), np.ones(4))
-    patches = random.integers(0, 256, (4, 16, 16)).astype(np.uint8)
-    canvases = np.zeros((15, 32, 32), dtype=np.uint8)  # row 1 is not scored; the windows of row 4 overlap nowhere
-    for row, (x, y, _), patch in zip(wanted.rows, wanted.places.astype(int), patches, strict=True):
-        canvases[row, y : y + 16, x : x + 16] = patch[:, : 32 - x]
-    pairs = [(canvases[row], slices.truth(row)) for row in rows]
-    assert sum(mask.any() and not canvas.any() for canvas, mask in pairs) > 1
-    expected = metrics.best_threshold(metrics.Histograms.of(pairs), patients)
-    assert train.Scored.of(slices, rows, patients).best(wanted, patches) == pytest.approx(expected)
-
-
-def test_boxes_that_only_bring_false_alarms_are_not_looked_into(slices):
-    rows, full = np.arange(15), [slices.truth(row).any() for row in range(15)]
-    drawn, empty = full.index(True), full.index(False)
-    y, x = (one.min() for one in np.nonzero(slices.truth(drawn)))
-    of_lesion, alarm = (drawn, [x - 3.0, y - 3, 16], 0.8), (empty, [0.0, 0, 32], 0.35)
-    wanted = Windows(*(np.array(column) for column in zip(*sorted([of_lesion, alarm]), strict=True)))
-    scored = train.Scored.of(slices, rows, np.array(["a"] * 15))
-
-    class Sure(nn.Module):
-        def forward(self, batch: torch.Tensor) -> torch.Tensor:
-            return torch.full_like(batch, 50.0)
-
-    assert train.choose_confidence(Sure(), scored, wanted, 4) == 0.4
-
-
-@pytest.mark.parametrize(("mirror", "also"), [("horizontal", (0, -1)), ("vertical", (0, 1)), (None, (0, 1))])
-def test_the_mean_over_the_mirrored_image_is_along_its_axis(slices, mirror, also):
-    """A network that draws one pixel to the right of what it sees: mirrored along x, one pixel to the left."""
-    grey = torch.as_tensor(np.array(slices.grey.pixels[0])) / 255
-    slices.spec = replace(slices.spec, mirror=mirror, mean=float(grey.mean()), std=0.01)
-
-    class Shift(nn.Module):
-        def forward(self, batch: torch.Tensor) -> torch.Tensor:
-            return batch.roll(1, dims=3)
-
-    found = train.patches(Shift(), slices, lesion_windows.whole_slices(np.array([0]), 32), 1)[0].astype(float)
-    logit = (grey - grey.mean()) / 0.01
-    moved = [logit.sigmoid().roll(shift, dims=(0, 1)).numpy() * 255 for shift in ((0, 1), also)]
-    assert np.ptp(moved[0]) > 100 and np.abs(found - np.mean(moved, axis=0)).max() < 2
-
-
-def test_neighbours_are_channels_around_their_slice(work):
-    toy.make(work, patients=5, slices=3, size=32, boxes=True, masks=True)
-    data = segmentation_data.load(work)
-    spec = spec_for(context=1, source_size=32, image_size=32)
-    slices = train.Slices(work, data, spec, torch.device("cpu"))
-    wanted = lesion_windows.whole_slices(np.array([0, 1, 2, 3]), 32)
-    batch, masks = next(slices.batches(wanted, 4))
-    pixels = torch.from_numpy(np.array(images.cached(work, data.table, 32))).float() / 255
-    expected = torch.stack([pixels[[0, 0, 1]], pixels[[0, 1, 2]], pixels[[1, 2, 2]], pixels[[3, 3, 4]]])
-    assert torch.allclose(batch, expected, atol=1e-5)
-    assert (masks[:, 0].bool().numpy() == np.stack([slices.truth(row) for row in range(4)])).all() and masks.any()
-
-
-def spec_for(**more) -> networks.SegmenterSpec:
-    usual = {"model": "unet", "encoder": "resnet18", "image_size": 32, "source_size": 32, "context": 0, "region": "slice",
-             "mean": 0.2, "std": 0.3, "protocol": "patient", "split": "folds", "fold": 0, "splits_sha256": "x"}  # fmt: skip
-    return networks.SegmenterSpec(**usual | more)
-
-
-# --- what is drawn for an epoch
-
-
-def test_whole_slices_are_all_positives_and_another_draw_of_empty_ones():
-    positive = np.array([True, False, False, False, True, False])
-    source = WholeSlices(np.arange(6), positive, 32, 1.0)
-    drawn = [source.draw(np.random.default_rng(seed)) for seed in range(8)]
-    assert len(source) == 4 and all(len(one) == 4 and {0, 4} <= set(one.rows) for one in drawn)
-    assert set(np.concatenate([one.rows for one in drawn])) == set(range(6))
-    assert len(WholeSlices(np.arange(6), positive, 32, 100.0)) == 6
-
-
-def test_windows_without_a_lesion_lie_at_false_alarms_and_in_empty_slices():
-    corners = np.array([[10.0, 10, 30, 30], [40, 40, 60, 60]])
-    true = Boxes(np.array([0, 2]), corners, np.ones(2))
-    found = Boxes(np.array([0, 0, 1, 5]), np.array([[11.0, 11, 31, 31], [50, 5, 60, 15], [70, 70, 90, 90], [1, 1, 9, 9]]),
-                  np.array([0.9, 0.5, 0.2, 0.9]))  # fmt: skip
-    source = AroundBoxes(np.arange(4), true, found, 0.1, 16, negatives=4.0)
-    assert source.lures.rows.tolist() == [0, 1]  # not the one on the lesion, not that of a slice of another part
-    drawn = source.draw(np.random.default_rng(0))
-    assert len(drawn) == len(source) == 10 and {1, 3} <= set(drawn.rows) <= set(range(4))
-    for row, place in zip(drawn.rows, drawn.places, strict=True):
-        if row in (1, 3):
-            continue
-        low, high = place[:2], place[:2] + place[2]
-        of_row = np.concatenate([corners[true.rows == row], found.corners[[1]]])
-        assert data_boxes.iou(np.array([[*low, *high]]), of_row).max() > 0.1
-
-
-def test_where_every_slice_has_a_lesion_an_epoch_is_as_long_as_it_says():
-    true = Boxes(np.array([0, 1]), np.array([[10.0, 10, 30, 30], [40, 40, 60, 60]]), np.ones(2))
-    found = Boxes(np.array([0]), np.array([[70.0, 70, 90, 90]]), np.array([0.9]))
-    for lures, length in ((found, 3), (None, 2)):
-        source = AroundBoxes(np.arange(2), true, lures, 0.1, 16, negatives=2.0)
-        assert len(source.draw(np.random.default_rng(0))) == len(source) == length
 
 
 # --- mistakes: one line, exit code 2
@@ -406,29 +225,6 @@ def test_boxes_of_another_fold_or_split_stop(work, rims):
     assert refused(rims(*BOX), "train_predictions.csv is older than best.pt", "--resume")
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        ({"encoder": "resnet19"}, ("--encoder resnet19", "near it", "resnet18")),
-        ({"model": "unetplusplus", "image_size": 33}, ("33 px", "multiple of 32")),
-    ],
-)
-def test_networks_that_cannot_be_built(more, words):
-    with pytest.raises(UserError) as error:
-        networks.build(spec_for(**more))
-    assert all(word in str(error.value) for word in words)
-
-
-def test_encoder_weights_without_a_network(monkeypatch):
-    def refuse(*_, **__):
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr("socket.getaddrinfo", refuse)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # without its retries
-    with pytest.raises(UserError, match=r"--weights imagenet.*--weights none"):
-        networks.build(spec_for(encoder="resnet18"), "imagenet")
-
-
 def test_data_without_masks_and_a_part_without_a_lesion(work, run_step):
     toy.make(work, boxes=True)
     words = (TRAIN, "--root", work.root, *COMMON, *WHOLE)
@@ -440,51 +236,3 @@ def test_a_mask_of_another_size_stops_before_training(work, rims):
     Image.open(path).resize((10, 10)).save(path)
     assert refused(rims(*BOX), path.name, "10 x 10", "72 x 64")
     assert not (work.task(3) / "e/fold0/best.pt").exists()
-
-
-@pytest.mark.parametrize("name", sorted(networks.LOSSES))
-def test_each_loss_falls_towards_the_truth_and_is_finite_on_empty_masks(name):
-    loss_of, target = networks.loss_function(name), torch.zeros(2, 1, 8, 8)
-    target[0, 0, 2:5, 2:5] = 1
-    sure = (target * 2 - 1) * 8
-    assert loss_of(sure, target) < 0.1 < loss_of(-sure, target)
-    assert bool(torch.isfinite(loss_of(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8))))
-
-
-@pytest.mark.parametrize("name", ["unetplusplus", "fpn", "deeplabv3plus", "segformer", "linknet"])
-def test_other_architectures_take_one_channel_and_neighbours(name):
-    model = networks.build(spec_for(model=name, image_size=64, context=1))
-    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 1, 64, 64)
-
-
-def test_windows_keep_the_order_that_pasting_needs():
-    boxes = Boxes(np.array([3, 1, 3]), np.array([[0.0, 0, 9, 9], [1, 1, 5, 5], [4, 4, 8, 8]]), np.array([0.2, 0.9, 0.8]))
-    found = boxes.windows(0.0, 4)
-    assert found.rows.tolist() == [1, 3, 3] and found.least(0.5).confidence.tolist() == [0.9, 0.8]
-    rows = [row for row, _ in train.pasted(found, np.ones((3, 4, 4), np.uint8), 16)]
-    assert rows == [1, 3] and isinstance(found.of(np.array([1])), Windows)
-
-
-def test_a_window_normalised_by_its_own_brain_does_not_know_the_scanners_window():
-    random = np.random.default_rng(0)
-    brain = torch.as_tensor(random.uniform(0.3, 0.5, (1, 1, 16, 16)), dtype=torch.float32)
-    brain[..., :4, :] = 1.0  # bone
-    brain[..., 12:, :] = 0.0  # air
-    graded = torch.where((brain > 0) & (brain < 1), brain * 1.2 + 0.05, brain)
-    spec = spec_for(normalise="window")
-    one, other = train.normalised(brain, spec), train.normalised(graded, spec)
-    assert torch.allclose(one[..., 4:12, :], other[..., 4:12, :], atol=1e-4)
-    assert abs(float(one[..., 4:12, :].mean())) < 1e-4 and one.abs().max() <= train.LIMIT
-    assert not torch.allclose(*(train.normalised(one, spec_for()) for one in (brain, graded)), atol=0.1)
-    assert bool(train.normalised(torch.zeros(1, 1, 4, 4), spec).isfinite().all())
-
-
-def test_a_small_lesion_counts_as_much_as_a_large_one_where_dice_is_by_window():
-    loss_of, bce = networks.loss_function("bce-window-dice"), torch.nn.functional.binary_cross_entropy_with_logits
-    target = torch.zeros(3, 1, 8, 8)
-    target[0, :, :1, :2], target[1, :, :6] = 1, 1  # 2 pixels, 48 pixels, none
-    found = torch.full_like(target, -20.0)
-    found[1, :, :6] = 20  # the large one is found, the small one missed: soft Dice (0 + 1) / (2 + 1) and 1
-    assert loss_of(found, target).item() == pytest.approx(bce(found, target).item() + (2 / 3 + 0) / 2, abs=1e-4)
-    nothing = torch.zeros(2, 1, 8, 8)
-    assert loss_of(nothing, nothing).item() == pytest.approx(bce(nothing, nothing).item()), "no lesion, no Dice"

@@ -1,4 +1,4 @@
-"""What a person looks at first in a data set. Each function draws one figure, or returns None where it would be empty."""
+"""What one looks at first in a data set. Each function draws one figure, or returns None if it would be empty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hemoct.base import figure as base_figure
 from hemoct.data import audit, images
-from hemoct.data.audit import SIZE, Study, Survey
+from hemoct.data.audit_data import MASK_THRESHOLD, SIZE, AuditTables, Measurements
 
 LABEL_FIGURES = 8  # figures per label stop here; a data set with hundreds of labels stays readable
 SHEET_ROWS, SHEET_COLUMNS = 3, 5
@@ -24,38 +24,38 @@ FIRST_FACTS = ("side", "age", "sex")
 BOX_COLOUR, MASK_COLOUR = "#ffb000", "#00d0ff"
 
 
-def classes(study: Study, seen: Survey) -> dict[str, pd.Series]:
+def classes(data: AuditTables, measured: Measurements) -> dict[str, pd.Series]:
     """Which images (bool, in the order of labels.csv) show what. Several labels that are not exclusive may overlap."""
-    names, table = study.dataset.labels, seen.images
+    names, table = data.dataset.labels, measured.images
     held = {name: (table[name] == 1).fillna(False) for name in names}
-    if study.dataset.exclusive:
+    if data.dataset.exclusive:
         return held
     none = (table[names] == 0).fillna(False).all(axis=1)
     return {f"no {names[0]}" if len(names) == 1 else "none": none, **held}
 
 
-def _disjoint(study: Study, seen: Survey) -> dict[str, pd.Series]:
+def _disjoint(data: AuditTables, measured: Measurements) -> dict[str, pd.Series]:
     """Classes that add up to all images."""
-    shown = classes(study, seen)
-    if not study.dataset.exclusive and len(study.dataset.labels) > 1:
-        shown = {"no label": shown["none"], "any label": (seen.images[study.dataset.labels] == 1).fillna(False).any(axis=1)}
+    shown = classes(data, measured)
+    if not data.dataset.exclusive and len(data.dataset.labels) > 1:
+        shown = {"no label": shown["none"], "any label": (measured.images[data.dataset.labels] == 1).fillna(False).any(axis=1)}
     unknown = ~pd.DataFrame(shown).any(axis=1)
     return {**shown, "unknown": unknown} if unknown.any() else shown
 
 
-def label_figures(study: Study, seen: Survey, seed: int) -> dict[str, Callable[[], Figure | None]]:
+def label_figures(data: AuditTables, measured: Measurements, seed: int) -> dict[str, Callable[[], Figure | None]]:
     """Name and drawing function of the figures that exist once per class or label."""
     drawn: dict[str, Callable[[], Figure | None]] = {}
-    shown = list(classes(study, seen).items())
+    shown = list(classes(data, measured).items())
     for name, rows in shown[: LABEL_FIGURES + 1]:
-        drawn[f"contact_sheet_{_file_word(name)}"] = lambda name=name, rows=rows: contact_sheet(study, seen, name, rows, seed)
-    names = study.dataset.labels
-    if study.dataset.exclusive and len(names) == 2:
-        drawn["mean_variance"] = lambda: mean_variance(seen, 1, names[0], names[1])
+        drawn[f"contact_sheet_{_file_word(name)}"] = lambda name=name, rows=rows: contact_sheet(data, measured, name, rows, seed)
+    names = data.dataset.labels
+    if data.dataset.exclusive and len(names) == 2:
+        drawn["mean_variance"] = lambda: mean_variance(measured, 1, names[0], names[1])
     else:
         for number, name in enumerate(names[:LABEL_FIGURES]):
             word = "mean_variance" if len(names) == 1 else f"mean_variance_{_file_word(name)}"
-            drawn[word] = lambda number=number, name=name: mean_variance(seen, number, f"no {name}", name)
+            drawn[word] = lambda number=number, name=name: mean_variance(measured, number, f"no {name}", name)
     return drawn
 
 
@@ -63,15 +63,15 @@ def _file_word(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
 
 
-def class_balance(study: Study, seen: Survey) -> Figure:
+def class_balance(data: AuditTables, measured: Measurements) -> Figure:
     """Images, and patients with at least one such image, per class."""
-    shown = classes(study, seen)
-    unknown = seen.images[study.dataset.labels].isna().any(axis=1)
+    shown = classes(data, measured)
+    unknown = measured.images[data.dataset.labels].isna().any(axis=1)
     if unknown.any():
         shown["unknown"] = unknown
-    patients = [seen.images.loc[rows, "patient"].nunique() for rows in shown.values()] if study.has_patients else []
-    panels = [("images", [int(rows.sum()) for rows in shown.values()], len(seen.images))]
-    panels += [("patients with such an image", patients, seen.images["patient"].nunique())] if patients else []
+    patients = [measured.images.loc[rows, "patient"].nunique() for rows in shown.values()] if data.has_patients else []
+    panels = [("images", [int(rows.sum()) for rows in shown.values()], len(measured.images))]
+    panels += [("patients with such an image", patients, measured.images["patient"].nunique())] if patients else []
     figure, axes = base_figure.figure(1, len(panels), height=1.6 + 0.35 * len(shown), squeeze=False, sharey=True)
     for axis, (what, counts, total) in zip(axes[0], panels, strict=True):
         bars = axis.barh(list(shown), counts, color=_colours(list(shown)))
@@ -81,11 +81,11 @@ def class_balance(study: Study, seen: Survey) -> Figure:
     return figure
 
 
-def slices_per_patient(study: Study, seen: Survey) -> Figure | None:
+def slices_per_patient(data: AuditTables, measured: Measurements) -> Figure | None:
     """One bar per patient, most images first, stacked by class."""
-    if not study.has_patients:
+    if not data.has_patients:
         return None
-    stacks = pd.DataFrame(_disjoint(study, seen)).astype(int).groupby(seen.images["patient"]).sum()
+    stacks = pd.DataFrame(_disjoint(data, measured)).astype(int).groupby(measured.images["patient"]).sum()
     stacks = stacks.loc[stacks.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     figure, axis = base_figure.figure(width=9, height=3.6)
     base = np.zeros(len(stacks))
@@ -100,18 +100,18 @@ def slices_per_patient(study: Study, seen: Survey) -> Figure | None:
     return figure
 
 
-def patients(study: Study, seen: Survey) -> Figure | None:
+def patients(data: AuditTables, measured: Measurements) -> Figure | None:
     """What patients.csv knows: numbers as histograms, words as bars; side, age and sex first."""
-    if study.patients is None:
+    if data.patients is None:
         return None
-    facts = [name for name in study.patients.columns if name != "patient" and study.patients[name].notna().any()]
-    facts = [name for name in facts if _is_number(study.patients[name]) or study.patients[name].nunique() <= 12]
+    facts = [name for name in data.patients.columns if name != "patient" and data.patients[name].notna().any()]
+    facts = [name for name in facts if _is_number(data.patients[name]) or data.patients[name].nunique() <= 12]
     facts = sorted(facts, key=lambda name: FIRST_FACTS.index(name.lower()) if name.lower() in FIRST_FACTS else len(FIRST_FACTS))
     if not facts:
         return None
     figure, axes = base_figure.figure(-(-len(facts[:PANELS]) // 3), min(3, len(facts)), width=3.6, height=3.0, squeeze=False)
     for axis, name in zip(axes.flat, facts[:PANELS], strict=False):
-        values = study.patients[name].dropna()
+        values = data.patients[name].dropna()
         if _is_number(values):
             axis.hist(values, bins=15)
             axis.set_title(f"{name}: median {values.median():.3g}, n = {len(values)}")
@@ -130,10 +130,10 @@ def _is_number(values: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(values) and values.nunique() > 5  # 0/1 codes are words
 
 
-def lesion_size(study: Study, seen: Survey) -> Figure | None:
+def lesion_size(data: AuditTables, measured: Measurements) -> Figure | None:
     """Histograms of box and mask areas on a log scale, in mm2 where every spacing is known, else in pixels."""
     kinds = [("box", BOX_COLOUR), ("mask", MASK_COLOUR)]
-    drawn = [(*kind, areas) for kind, areas in zip(kinds, audit.lesion_areas(study, seen), strict=True) if len(areas)]
+    drawn = [(*kind, areas) for kind, areas in zip(kinds, audit.lesion_areas(data, measured), strict=True) if len(areas)]
     if not drawn:
         return None
     figure, axes = base_figure.figure(1, len(drawn), squeeze=False)
@@ -149,28 +149,28 @@ def lesion_size(study: Study, seen: Survey) -> Figure | None:
         axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.legend()
-    figure.supxlabel(study.mask_note, fontsize=8)
+    figure.supxlabel(data.mask_note, fontsize=8)
     return figure
 
 
-def lesion_position(study: Study, seen: Survey) -> Figure | None:
+def lesion_position(data: AuditTables, measured: Measurements) -> Figure | None:
     """How often each place of the image is inside a box, inside a mask."""
-    n_masks = int((seen.images["mask_pixels"] > 0).sum())
-    covers = [("boxes", len(study.boxes), box_cover(study, seen)), ("masks", n_masks, seen.mask_cover)]
+    n_masks = int((measured.images["mask_pixels"] > 0).sum())
+    covers = [("boxes", len(data.boxes), box_cover(data, measured)), ("masks", n_masks, measured.mask_cover)]
     covers = [(kind, n, cover) for kind, n, cover in covers if cover.any()]
     if not covers:
         return None
     figure, axes = _maps(1, len(covers))
     for axis, (kind, n, cover) in zip(axes[0], covers, strict=True):
         _map(figure, axis, cover, f"Where {n} {kind} lie", f"{kind} that cover the pixel", cmap="magma")
-    figure.supxlabel(study.mask_note, fontsize=8)
+    figure.supxlabel(data.mask_note, fontsize=8)
     return figure
 
 
-def box_cover(study: Study, seen: Survey) -> np.ndarray:
+def box_cover(data: AuditTables, measured: Measurements) -> np.ndarray:
     """How many boxes cover each pixel of the padded SIZE x SIZE image: int64."""
     cover = np.zeros((SIZE, SIZE), dtype=np.int64)
-    boxes = study.boxes.merge(seen.images[["image_id", "width", "height"]], on="image_id").dropna()
+    boxes = data.boxes.merge(measured.images[["image_id", "width", "height"]], on="image_id").dropna()
     longer = boxes[["width", "height"]].max(axis=1)
     for low, high, side in (("xmin", "xmax", "width"), ("ymin", "ymax", "height")):
         border = (longer - boxes[side]) / 2
@@ -180,22 +180,25 @@ def box_cover(study: Study, seen: Survey) -> np.ndarray:
     return cover
 
 
-def image_size(study: Study, seen: Survey) -> Figure | None:
-    """Width against height, and per class the line height = slope x width fitted by least squares through the origin."""
-    table = seen.images.dropna(subset="width")
+def image_size(data: AuditTables, measured: Measurements) -> Figure | None:
+    """Width against height; per class of several sizes the line height = slope x width, least squares through the origin."""
+    table = measured.images.dropna(subset="width")
     if table.empty:
         return None
     figure, axis = base_figure.figure(width=5.5, height=4.6)
-    shown = {name: table[rows[table.index]] for name, rows in classes(study, seen).items()}
+    shown = {name: table[rows[table.index]] for name, rows in classes(data, measured).items()}
     right = table["width"].max() * 1.05
     for number, ((name, rows), colour) in enumerate(zip(shown.items(), _colours(list(shown)), strict=True)):
         if rows.empty:
             continue
-        slope = float((rows["width"] @ rows["height"]) / (rows["width"] @ rows["width"]))
-        axis.scatter(rows["width"], rows["height"], 12, color=colour, alpha=0.5, linewidth=0)
-        dashes = (0, (6, 2 * number)) if number else "-"  # lines that coincide stay visible
-        text = f"{name}: height = {slope:.3f} x width, n = {len(rows)}"
-        axis.plot([0, right], [0, slope * right], color=colour, linestyle=dashes, label=text)
+        single = len(rows[["width", "height"]].drop_duplicates()) == 1  # one point has no slope
+        label = f"{name}: n = {len(rows)}" if single else None
+        axis.scatter(rows["width"], rows["height"], 12, color=colour, alpha=0.5, linewidth=0, label=label)
+        if not single:
+            slope = float((rows["width"] @ rows["height"]) / (rows["width"] @ rows["width"]))
+            dashes = (0, (6, 2 * number)) if number else "-"  # lines that coincide stay visible
+            text = f"{name}: height = {slope:.3f} x width, n = {len(rows)}"
+            axis.plot([0, right], [0, slope * right], color=colour, linestyle=dashes, label=text)
     sizes = len(table[["width", "height"]].drop_duplicates())
     title = f"{sizes} image sizes" if sizes > 1 else "All images have one size"
     axis.set(title=title, xlabel="width (px)", ylabel="height (px)", xlim=(0, right), ylim=(0, table["height"].max() * 1.05))
@@ -203,29 +206,29 @@ def image_size(study: Study, seen: Survey) -> Figure | None:
     return figure
 
 
-def contact_sheet(study: Study, seen: Survey, name: str, rows: pd.Series, seed: int) -> Figure | None:
+def contact_sheet(data: AuditTables, measured: Measurements, name: str, rows: pd.Series, seed: int) -> Figure | None:
     """A sample of one class, different patients as far as there are, with boxes and mask outlines."""
-    sample = _sample(seen.images[rows & (seen.images["image_state"] == "")], seed)
+    sample = _sample(measured.images[rows & (measured.images["image_state"] == "")], seed)
     if sample.empty:
         return None
     rows_drawn = -(-len(sample) // SHEET_COLUMNS)
     figure, axes = base_figure.figure(rows_drawn, SHEET_COLUMNS, width=2.2, height=2.3 + 0.5 / rows_drawn, squeeze=False)
     for axis, (_, image) in zip(axes.flat, sample.iterrows(), strict=False):
-        _draw_slice(axis, study, image)
+        _draw_slice(axis, data, image)
     for axis in axes.flat[len(sample) :]:
         axis.remove()
-    figure.suptitle("\n".join([f"{name}: {len(sample)} of {int(rows.sum())} images", *_marks(study, sample)]), fontsize=10)
+    figure.suptitle("\n".join([f"{name}: {len(sample)} of {int(rows.sum())} images", *_marks(data, sample)]), fontsize=10)
     return figure
 
 
-def _marks(study: Study, sample: pd.DataFrame) -> list[str]:
+def _marks(data: AuditTables, sample: pd.DataFrame) -> list[str]:
     """One line that says what the drawn colours mean, or none."""
     drawn = {
-        "orange: box": sample["image_id"].isin(study.boxes["image_id"]).any(),
+        "orange: box": sample["image_id"].isin(data.boxes["image_id"]).any(),
         "light blue: outline of the mask": (sample["mask_pixels"] > 0).any(),
     }
     marks = [text for text, there in drawn.items() if there]
-    return ["; ".join([*marks, study.mask_note]).removesuffix("; ")] if marks else []
+    return ["; ".join([*marks, data.mask_note]).removesuffix("; ")] if marks else []
 
 
 def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -236,32 +239,32 @@ def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     return chosen.sort_values("image_id")
 
 
-def _draw_slice(axis: Axes, study: Study, image: pd.Series) -> None:
-    axis.imshow(images.read_grey(study.work.raw / image["image"]), cmap="gray", vmin=0, vmax=255)
+def _draw_slice(axis: Axes, data: AuditTables, image: pd.Series) -> None:
+    axis.imshow(images.read_grey(data.work.raw / image["image"]), cmap="gray", vmin=0, vmax=255)
     if image["mask_state"] == "" and image["mask_pixels"] > 0:
-        inside = images.read_grey(study.work.raw / image["mask"]) >= audit.MASK_THRESHOLD
+        inside = images.read_grey(data.work.raw / image["mask"]) >= MASK_THRESHOLD
         axis.contour(inside, [0.5], colors=MASK_COLOUR, linewidths=0.7)
-    for _, box in study.boxes[study.boxes["image_id"] == image["image_id"]].iterrows():
+    for _, box in data.boxes[data.boxes["image_id"] == image["image_id"]].iterrows():
         corner, width, height = (box["xmin"], box["ymin"]), box["xmax"] - box["xmin"], box["ymax"] - box["ymin"]
         axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=BOX_COLOUR, linewidth=1))
-        if len(study.dataset.classes) > 1:
+        if len(data.dataset.classes) > 1:
             axis.text(*corner, box["class"], color=BOX_COLOUR, fontsize=5, verticalalignment="bottom")
     short = image["image_id"] if len(image["image_id"]) <= 24 else f"...{image['image_id'][-22:]}"
     axis.set_title(short, fontsize=7, pad=2)
     axis.set_axis_off()
 
 
-def mean_variance(seen: Survey, label: int, negative: str, positive: str) -> Figure | None:
+def mean_variance(measured: Measurements, label: int, negative: str, positive: str) -> Figure | None:
     """Mean and variance image of both classes of a label and the difference of the means; images padded to a square."""
-    if not (seen.count[label] > 0).all():
+    if not (measured.count[label] > 0).all():
         return None
-    count = seen.count[label][:, None, None]
-    mean = seen.total[label] / count
-    variance = seen.squares[label] / count - mean**2
+    count = measured.count[label][:, None, None]
+    mean = measured.total[label] / count
+    variance = measured.squares[label] / count - mean**2
     figure, axes = _maps(2, 3)
     bright, wide = mean.max(), variance.max()
     for row, name in enumerate((negative, positive)):
-        n = seen.count[label, row]
+        n = measured.count[label, row]
         _map(figure, axes[row, 0], mean[row], f"{name}: mean, n = {n}", "grey value", cmap="gray", vmin=0, vmax=bright)
         _map(figure, axes[row, 1], variance[row], f"{name}: variance", "grey value²", cmap="viridis", vmin=0, vmax=wide)
     change = mean[1] - mean[0]

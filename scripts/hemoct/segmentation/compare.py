@@ -11,7 +11,8 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.segmentation import evaluate
-from hemoct.segmentation.evaluate import CALLS, Segmentation
+from hemoct.segmentation.evaluate import Segmentation
+from hemoct.segmentation.metrics import COUNTS
 
 COMPARED = (
     *("dice_patient", "dice_patient_median", "dice_slice", "dice", "iou", "sensitivity", "precision", "nsd_slice"),
@@ -21,7 +22,7 @@ SHARES = tuple(name for name in COMPARED if name not in ("hd95_slice", "volume_e
 """those from 0 to 1, that fit on one axis"""
 NEEDED = ("metrics.json", "per_slice.csv")
 """what is read of an experiment"""
-COLUMNS = ("image_id", "patient", "fold", "part", "true_px", *CALLS, "hd95", "nsd", "distance_unit")
+COLUMNS = ("image_id", "patient", "fold", "part", "true_px", *COUNTS, "hd95", "nsd", "distance_unit")
 
 
 class Segmented(Evaluated):
@@ -60,6 +61,6 @@ def read(work: Workspace, experiment: str) -> Segmented:
         raise UserError(f"{work.show(folder)}: per_slice.csv does not belong to metrics.json; run: python {made_by}")
     table = frame[["image_id", "patient", "fold", "part", "hd95", "nsd", "distance_unit"]]
     table = table.assign(y=np.nan, factor=1.0, unit="px")  # relative errors of volumes are those of pixels
-    counts = frame[list(CALLS)].to_numpy(dtype=np.int64)
+    counts = frame[list(COUNTS)].to_numpy(dtype=np.int64)
     compared = content | {"metrics": {name: content["metrics"][name] for name in COMPARED}}
     return Segmented(experiment, compared, Segmentation(table, counts, [], frame.iloc[:0], None))

@@ -57,26 +57,26 @@ def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np
     """
     try:
         with Image.open(path) as image:
-            found = np.asarray(image if image.mode in ("P", "L", "I;16", "I") else image.convert("L"))
+            grey = np.asarray(image if image.mode in ("P", "L", "I;16", "I") else image.convert("L"))
             indexed = image.mode == "P" and value is None
-            found = np.asarray(image.convert("L")) if indexed else found
+            grey = np.asarray(image.convert("L")) if indexed else grey
     except FileNotFoundError:
         raise UserError(f"{path} is missing; restore it, or run scripts/03_make_labels.py again to leave it out") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be decoded ({error}); replace the mask, or take it out of the data set") from None
-    if found.shape != size[::-1]:
+    if grey.shape != size[::-1]:
         raise UserError(
-            f"{path} is {found.shape[1]} x {found.shape[0]} px, its image {size[0]} x {size[1]} px; replace the mask, or take it "
+            f"{path} is {grey.shape[1]} x {grey.shape[0]} px, its image {size[0]} x {size[1]} px; replace the mask, or take it "
             "out of the data set"
         )
     if value is not None:
-        return found == value
-    low, high = found.min(), found.max()
-    if ((found == low) | (found == high)).all():
-        return (found == high) & (high > 0)
-    if 255 - SOFT_EDGE <= high <= 255 and not ((found > SOFT_EDGE) & (found < 255 - SOFT_EDGE)).any():
-        return found >= THRESHOLD
-    values = [str(one) for one in np.unique(found)]
+        return grey == value
+    low, high = grey.min(), grey.max()
+    if ((grey == low) | (grey == high)).all():
+        return (grey == high) & (high > 0)
+    if 255 - SOFT_EDGE <= high <= 255 and not ((grey > SOFT_EDGE) & (grey < 255 - SOFT_EDGE)).any():
+        return grey >= THRESHOLD
+    values = [str(level) for level in np.unique(grey)]
     raise UserError(
         f"{path} has {len(values)} grey values ({', '.join(values[:6])}{' ...' if len(values) > 6 else ''}) where two are due; "
         "say which one is the lesion with --mask-value"
@@ -84,12 +84,12 @@ def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np
 
 
 def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:
-    """All masks as hemoct.data.images.cached has the images: a read-only uint8 memory map (n, size, size) of 0 and 255.
+    """All masks as hemoct.data.images.cached holds the images: a read-only uint8 memory map (n, size, size) of 0 and 255.
 
     Black where the mask is not known. A mask that is made smaller is blurred at its edge, as the image is.
     """
     paths = [work.raw / name for name in data.table["mask"][data.known]]
-    # Slices without a mask have no path, yet a place in the map: which those are belongs into the key.
+    # Slices without a mask have no path, yet a place in the map: which those are belongs in the key.
     key = images.key(paths, size, f"mask {data.mask_value}".encode() + data.known.tobytes())
     shape = (len(data.table), size, size)
     return images.memory_map(work.cache / f"mask-{size}px-{key}.npy", shape, lambda: _squares(work, data, size))

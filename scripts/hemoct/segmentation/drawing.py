@@ -16,18 +16,25 @@ from PIL import Image, ImageColor
 from scipy import ndimage
 
 from hemoct.base import label_meaning
+from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.data.named_images import ImageFiles
 from hemoct.evaluation.overlays import GREEN, enlarged
-from hemoct.segmentation import data, hematoma, hematoma_figures
+from hemoct.segmentation import data, figures, hematoma
 
-BLUE, ORANGE = (ImageColor.getrgb(kind[0]) for kind in (hematoma_figures.EDEMA, hematoma_figures.CORE))
+BLUE, ORANGE = (ImageColor.getrgb(kind[0]) for kind in (figures.EDEMA, figures.CORE))
 OPACITY = 0.5
+
+
+def annotated_masks(work: Workspace, shown: ImageFiles) -> list[Path | None]:
+    """The annotated mask of each image, None where there is no file."""
+    names = shown.labels.reindex(columns=["mask"])["mask"].fillna("")
+    return [work.raw / name if name else None for name in names]
 
 
 @dataclass(frozen=True)
 class MaskDrawing:
-    """A plots_predicted.Drawing of predicted masks, of the estimated core in boxes, and of annotated masks."""
+    """A Drawing (evaluation.sheets) of predicted masks, of the estimated core in boxes, and of annotated masks."""
 
     zoom: ClassVar[int] = 2  # a rim of edema is a few pixels wide
     shown: ImageFiles
@@ -40,7 +47,7 @@ class MaskDrawing:
     truth: list[Path | None]
     """annotated masks; None where there is none"""
     mask_value: int | None
-    """see mask_data.read_mask"""
+    """see data.read_mask"""
 
     def read(self, row: int) -> np.ndarray:
         """Image, predicted mask, core, annotated mask: uint8 (4, height, width)."""
@@ -52,9 +59,9 @@ class MaskDrawing:
 
     def picture(self, row: int, pixels: np.ndarray, side: int) -> Image.Image:
         drawn, _ = enlarged(pixels[0], side)
-        found, core, annotated = (np.asarray(Image.fromarray(one > 0).resize(drawn.size)) for one in pixels[1:])
+        predicted, core, annotated = (np.asarray(Image.fromarray(mask > 0).resize(drawn.size)) for mask in pixels[1:])
         coloured = np.array(drawn, dtype=float)
-        for mask, colour in ((found, BLUE), (core, ORANGE)):
+        for mask, colour in ((predicted, BLUE), (core, ORANGE)):
             coloured[mask] += OPACITY * (colour - coloured[mask])
         outline = ndimage.binary_dilation(annotated, iterations=max(1, side // 400)) & ~annotated
         coloured[outline] = GREEN

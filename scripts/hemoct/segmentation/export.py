@@ -27,8 +27,8 @@ clip at the grey values of edema, and lose the bleeding."""
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What there is to export, each mask decoded once: row i is slice i of a MaskData."""
+class Masks:
+    """What the masks to export are like; row i is slice i of a MaskData."""
 
     size: np.ndarray
     """width and height of the images, int (n, 2)"""
@@ -58,7 +58,7 @@ def nnunet_folder(work: Workspace, protocol: str, number: int) -> Path:
     return target
 
 
-def look(work: Workspace, data: MaskData) -> Looked:
+def look(work: Workspace, data: MaskData) -> Masks:
     """Decode every mask once. Stops at one that is missing, broken or of another size, and when none has a pixel."""
     size = images.sizes(work, data.table)
     positive, ready = np.zeros(len(size), dtype=bool), np.zeros(len(size), dtype=bool)
@@ -67,9 +67,9 @@ def look(work: Workspace, data: MaskData) -> Looked:
         positive[row] = mask.any()
         ready[row] = _is_ready(work.raw / data.table["mask"][row], mask)
     if not positive.any():
-        asked = "" if data.mask_value is None else f" of the value {data.mask_value} (--mask-value)"
-        raise UserError(f"none of the {len(rows)} masks of {work.dataset} has a pixel{asked}; check the masks under {work.raw}")
-    return Looked(size, positive, ready)
+        value = "" if data.mask_value is None else f" of the value {data.mask_value} (--mask-value)"
+        raise UserError(f"none of the {len(rows)} masks of {work.dataset} has a pixel{value}; check the masks under {work.raw}")
+    return Masks(size, positive, ready)
 
 
 def _is_ready(path: Path, mask: np.ndarray) -> bool:
@@ -90,16 +90,16 @@ def part_of(work: Workspace, data: MaskData, fold: int, args: argparse.Namespace
     return part
 
 
-def counts(data: MaskData, found: Looked, part: np.ndarray) -> str:
+def counts(data: MaskData, masks: Masks, part: np.ndarray) -> str:
     """`train 10 (4 with a mask pixel), val ...`: slices with a mask file by part."""
     of_part = {name: data.known & (part == name) for name in PARTS}
-    return ", ".join(f"{name} {rows.sum()} ({found.positive[rows].sum()} with a mask pixel)" for name, rows in of_part.items())
+    return ", ".join(f"{name} {rows.sum()} ({masks.positive[rows].sum()} with a mask pixel)" for name, rows in of_part.items())
 
 
 # ---- folders of images and masks
 
 
-def write_png(target: Path, work: Workspace, data: MaskData, parts: dict[int, np.ndarray], found: Looked) -> list[Path]:
+def write_png(target: Path, work: Workspace, data: MaskData, parts: dict[int, np.ndarray], masks: Masks) -> list[Path]:
     """Write images/PART and masks/PART (PNG of 0 and 255) of one fold, whole or not at all; returns both folders.
 
     `parts`: the part of each slice, by fold. Slices without a mask are left out.
@@ -113,10 +113,10 @@ def write_png(target: Path, work: Workspace, data: MaskData, parts: dict[int, np
             source = work.raw / data.table["image"][row]
             place = Path("images", part[row], f"{data.table['image_id'][row]}{source.suffix}")
             link(source, temporary / place, target / place)
-        for row in np.flatnonzero(found.ready):
+        for row in np.flatnonzero(masks.ready):
             place = _mask_place(data, part, row)
             link(work.raw / data.table["mask"][row], temporary / place, target / place)
-        for row, mask in _decoded(work, data, found, data.known & ~found.ready):
+        for row, mask in _decoded(work, data, masks, data.known & ~masks.ready):
             Image.fromarray(mask * np.uint8(255)).save(temporary / _mask_place(data, part, row))
     return [target / "images", target / "masks"]
 
@@ -125,10 +125,10 @@ def _mask_place(data: MaskData, part: np.ndarray, row: int) -> Path:
     return Path("masks", part[row], f"{data.table['image_id'][row]}.png")
 
 
-def _decoded(work: Workspace, data: MaskData, found: Looked, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _decoded(work: Workspace, data: MaskData, masks: Masks, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Row and mask, bool (height, width), of the slices that are `wanted` (bool)."""
     rows = np.flatnonzero(wanted)
-    return zip(rows, segmentation_data.truth(work, data, rows, found.size), strict=True)
+    return zip(rows, segmentation_data.truth(work, data, rows, masks.size), strict=True)
 
 
 def _progress(rows: np.ndarray) -> tqdm:
@@ -138,7 +138,7 @@ def _progress(rows: np.ndarray) -> tqdm:
 # ---- raw data set of nnU-Net v2
 
 
-def write_nnunet(target: Path, work: Workspace, data: MaskData, parts: dict[int, np.ndarray], found: Looked) -> list[Path]:
+def write_nnunet(target: Path, work: Workspace, data: MaskData, parts: dict[int, np.ndarray], masks: Masks) -> list[Path]:
     """Write a raw data set of nnU-Net v2, one 2D case a slice, whole or not at all; returns its two JSON files.
 
     imagesTr, labelsTr: all slices with a mask, 0 background, 1 lesion. splits_final.json: one split for each fold of `parts`, in
@@ -153,7 +153,7 @@ def write_nnunet(target: Path, work: Workspace, data: MaskData, parts: dict[int,
             unseen = [f"imagesTs/fold{fold}" for fold, part in parts.items() if part[row] != "train"]
             places = [Path(name, f"{cases[row]}_0000{ENDING}") for name in ["imagesTr"] * bool(data.known[row]) + unseen]
             _place_grey(work.raw / data.table["image"][row], temporary, target, places)
-        for row, mask in _decoded(work, data, found, data.known):
+        for row, mask in _decoded(work, data, masks, data.known):
             Image.fromarray(mask.astype(np.uint8)).save(temporary / "labelsTr" / f"{cases[row]}{ENDING}")
         description = {
             "channel_names": {"0": CHANNEL},

@@ -1,4 +1,4 @@
-"""Figures of evaluated masks. Each function takes what it shows and returns one figure, or None where it would be empty."""
+"""Figures of evaluated masks and of the estimated hematoma. Each function returns one figure, or None where it would be empty."""
 
 from __future__ import annotations
 
@@ -9,19 +9,29 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from hemoct.base import figure as base_figure
-from hemoct.segmentation import metrics, report_tables
+from hemoct.segmentation import metrics, tables
 from hemoct.segmentation.evaluate import Patients, Segmentation
+from hemoct.segmentation.hematoma import NOTE
 
-# Okabe and Ito's colours: they differ for the colour-blind, and in brightness
+# Okabe and Ito's colours: they differ for the colour-blind, and in brightness; solid and dashed lines without any colour
 HIT, MISSED, FALSE = (0, 158, 115), (86, 180, 233), (230, 159, 0)
 MEANING = {"true and predicted": HIT, "missed": MISSED, "false": FALSE}
+CORE, EDEMA = ("#E69F00", "solid"), ("#56B4E9", "dashed")
 STRENGTH = 0.65  # of a colour over the image
 CLOSE_UP = 2.2  # side of a close-up in sides of what it shows
+MARGIN = 0.4  # of the longer side of core and edema, shown around them
 LEAST_SIDE = 96  # of a close-up, px
+PAIRS = 2  # slices in a row of panels, each as image and overlay
+LEAST_PATIENTS = 3  # of which a bias and its limits say anything
 LOSSES = {"train_loss": ("training", "--"), "val_loss": ("validation", "-")}
+UNITS = {"ml": "ml", "px": "pixels: no spacing is known"}
+
+
+# ---- evaluated masks
 
 
 def confusion(content: dict[str, Any], heading: str) -> Figure:
@@ -38,17 +48,17 @@ def confusion(content: dict[str, Any], heading: str) -> Figure:
     return figure
 
 
-def dice_and_size(found: Segmentation, heading: str) -> Figure | None:
+def dice_and_size(evaluation: Segmentation, heading: str) -> Figure | None:
     """Dice of each slice with a true mask over the area of that mask, and the median Dice in each quarter of the area."""
-    drawn = found.true > 0
+    drawn = evaluation.true > 0
     if not drawn.any():
         return None
-    area, dice = found.true[drawn], metrics.dice(found.counts)[drawn]
+    area, dice = evaluation.true[drawn], metrics.dice(evaluation.counts)[drawn]
     figure, axis = base_figure.figure(width=6, height=4.2)
     axis.scatter(area, dice, s=12, alpha=0.5, linewidth=0, label=f"slice with a true mask (n = {len(area)})")
     edges = np.quantile(area, [0, 0.25, 0.5, 0.75, 1])
     quarter = np.clip(np.searchsorted(edges, area, side="right") - 1, 0, 3)
-    for number in np.unique(quarter):
+    for number in np.unique(quarter) if len(area) > 3 else []:  # else a quarter is a single slice, or none
         ends, middle = edges[number : number + 2], np.median(dice[quarter == number])
         axis.plot(ends, [middle, middle], color="C1", linewidth=3, solid_capstyle="butt",
                   label="median of each quarter" if number == quarter.min() else None)  # fmt: skip
@@ -58,50 +68,58 @@ def dice_and_size(found: Segmentation, heading: str) -> Figure | None:
     return figure
 
 
-def volumes(found: Segmentation, heading: str) -> Figure:
+def volumes(evaluation: Segmentation, heading: str) -> Figure:
     """Predicted over true volume of each patient, and their difference over their mean (Bland-Altman); a row for each unit."""
-    patients = Patients.of(found)
-    agreement = list(report_tables.agreement(found).itertuples())
+    patients = Patients.of(evaluation)
+    agreement = tables.agreement(evaluation)
     figure, axes = base_figure.figure(len(agreement), 2, width=4.6, height=4, squeeze=False)
-    for (left, right), told in zip(axes, agreement, strict=True):
-        unit = told.unit
-        true, predicted = (values[patients.unit == unit] for values in (patients.true, patients.predicted))
+    for (left, right), row in zip(axes, agreement.itertuples(), strict=True):
+        true, predicted = (values[patients.unit == row.unit] for values in (patients.true, patients.predicted))
+        scale, unit = _scale(max(true.max(), predicted.max()), row.unit)
+        true, predicted = true / scale, predicted / scale
         highest = max(true.max(), predicted.max(), 1e-3) * 1.05
         left.plot([0, highest], [0, highest], color="grey", linestyle=":", label="equal")
         left.scatter(true, predicted, s=18, alpha=0.7)
         left.set(xlabel=f"true volume ({unit})", ylabel=f"predicted volume ({unit})", xlim=(-0.02 * highest, highest),
                  ylim=(-0.02 * highest, highest))  # fmt: skip
         left.legend(loc="upper left", frameon=False)
-        _bland_altman(right, true, predicted, told)
-    for axis in axes.flat:
-        axis.ticklabel_format(style="sci", scilimits=(-3, 4), axis="both")
+        right.scatter((predicted + true) / 2, predicted - true, s=18, alpha=0.7)
+        right.axhline(0, color="grey", linestyle=":")
+        right.set(xlabel=f"mean of both volumes ({unit})", ylabel=f"predicted - true ({unit})")
+        if row.patients >= LEAST_PATIENTS:
+            _limits(right, row.bias / scale, row.limit_low / scale, row.limit_high / scale)
     base_figure.title(figure, heading)
     return figure
 
 
-def _bland_altman(axis: Axes, true: np.ndarray, predicted: np.ndarray, told: Any) -> None:
-    """`told`: the row of volume_agreement.csv of these patients."""
-    axis.scatter((predicted + true) / 2, predicted - true, s=18, alpha=0.7)
-    axis.axhline(told.bias, color="C1", label=f"bias {told.bias:.4g}")
-    if told.patients > 1:
-        axis.axhline(told.limit_low, color="C1", linestyle="--", label=f"limits {told.limit_low:.4g} to {told.limit_high:.4g}")
-        axis.axhline(told.limit_high, color="C1", linestyle="--")
-    axis.axhline(0, color="grey", linestyle=":")
-    axis.set(xlabel=f"mean of both volumes ({told.unit})", ylabel=f"predicted - true ({told.unit})")
+def _scale(highest: float, unit: str) -> tuple[float, str]:
+    """By what volumes are divided so that their ticks stay short, and the name of the unit then: `thousand px`."""
+    for scale, name in ((1e6, "million"), (1e3, "thousand")):
+        if highest >= 10 * scale:
+            return scale, f"{name} {unit}"
+    return 1.0, unit
+
+
+def _limits(axis: Axes, bias: float, low: float, high: float) -> None:
+    """The bias and the limits of agreement, see tables.agreement."""
+    axis.axhline(bias, color="C1", label=f"bias {bias:.4g}")
+    axis.axhline(low, color="C1", linestyle="--", label=f"limits {low:.4g} to {high:.4g}")
+    axis.axhline(high, color="C1", linestyle="--")
     axis.legend(fontsize=8)
 
 
-def threshold(found: Segmentation, heading: str) -> Figure | None:
+def threshold(evaluation: Segmentation, heading: str) -> Figure | None:
     """Mean Dice by patient on validation against the threshold, a curve for each fold, a dot where it was chosen."""
-    rules = [rule for rule in found.rules if not np.isnan(rule.curve).all()]
+    rules = [rule for rule in evaluation.rules if not np.isnan(rule.curve).all()]
     if not rules:
         return None
     figure, axis = base_figure.figure(width=6, height=4)
     for number, rule in enumerate(rules):
-        label = f"fold {rule.fold}: {rule.threshold} ({rule.curve[rule.threshold]:.3f})"
-        axis.plot(np.arange(1, len(rule.curve)), rule.curve[1:], color=f"C{number}", label=label)
-        axis.plot(rule.threshold, rule.curve[rule.threshold], "o", color=f"C{number}", markeredgecolor="black")
-    axis.set(xlim=(0, 255), ylim=(0, 1), xlabel="threshold (8-bit probability)", ylabel="mean Dice by patient, validation")
+        chosen, dice = metrics.as_probability(rule.threshold), rule.curve[rule.threshold]
+        probabilities = metrics.as_probability(np.arange(1, len(rule.curve)))
+        axis.plot(probabilities, rule.curve[1:], color=f"C{number}", label=f"fold {rule.fold}: {chosen:.2f} ({dice:.3f})")
+        axis.plot(chosen, dice, "o", color=f"C{number}", markeredgecolor="black")
+    axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold (probability)", ylabel="mean Dice by patient, validation")
     axis.legend(title="chosen threshold (Dice)", fontsize=8)
     base_figure.title(figure, heading)
     return figure
@@ -135,7 +153,7 @@ def training(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
 def examples(cases: Sequence[tuple[Any, tuple[np.ndarray, ...]]], heading: str) -> Figure | None:
     """A row for each slice: whole image, close-ups of truth and prediction, and both over each other.
 
-    `cases`: what `segmentation.examples` tells of a slice, with its image, probability map and true mask.
+    `cases`: a row of `tables.examples` with the image, probability map and true mask of its slice.
     """
     if not cases:
         return None
@@ -179,3 +197,69 @@ def _frame(area: tuple[slice, slice]) -> Rectangle:
     down, right = area
     size = right.stop - right.start, down.stop - down.start
     return Rectangle((right.start, down.start), *size, fill=False, edgecolor="white", linewidth=0.8)
+
+
+# ---- the estimated hematoma
+
+
+def core_and_abc2(table: pd.DataFrame, heading: str) -> Figure | None:
+    """Core volume against ABC/2 of the boxes, a dot a lesion of `hematoma.table`; a panel for each unit.
+
+    Lesions without a core are counted in the title of the panel, and have no dot.
+    """
+    units = [unit for unit in UNITS if (table["unit"] == unit).any()]
+    if not units:
+        return None
+    figure, axes = base_figure.figure(1, len(units), width=5.2, height=5, squeeze=False)
+    for axis, unit in zip(axes[0], units, strict=True):
+        _scatter(axis, table[table["unit"] == unit], UNITS[unit])
+    base_figure.title(figure, f"{heading}; {NOTE}s of the bleeding, no label of it exists; boxes enclose edema and a margin, too")
+    return figure
+
+
+def _scatter(axis: Axes, table: pd.DataFrame, unit: str) -> None:
+    seen = table[table["core_volume"].notna()]
+    axis.loglog(seen["abc2_volume"], seen["core_volume"], "o", color="C0", markersize=5, alpha=0.7)
+    both = seen[["abc2_volume", "core_volume"]].to_numpy()
+    ends = np.array([both.min() / 1.5, both.max() * 1.5]) if len(seen) else np.array([1, 10])
+    axis.loglog(ends, ends, color="grey", linewidth=1, linestyle="dashed", label="equal")
+    axis.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"ABC/2 of the boxes ({unit})", ylabel=f"bright core ({unit})")
+    axis.set_title(f"lesions: {len(seen)} with a core, {len(table) - len(seen)} without")
+    axis.legend(loc="upper left", frameon=False)
+
+
+def core_and_edema(cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], heading: str) -> Figure | None:
+    """Slices as image and overlay side by side. A case: caption, grey (uint8), core and predicted edema (bool), (height, width).
+
+    What is shown is the surroundings of core and edema; the whole slice where both are empty.
+    """
+    if not cases:
+        return None
+    rows = -(-len(cases) // PAIRS)
+    figure, axes = base_figure.figure(rows, 2 * PAIRS, width=2.6, height=2.8, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for (caption, grey, core, edema), (left, right) in zip(cases, axes.reshape(-1, 2), strict=False):
+        shown = _surroundings(core | edema)
+        left.set_title(caption, fontsize=9, loc="left")
+        for axis in (left, right):
+            axis.imshow(grey[shown], cmap="gray", vmin=0, vmax=255)
+        for mask, (colour, line) in ((edema, EDEMA), (core, CORE)):
+            if mask[shown].any():
+                right.contour(mask[shown], levels=[0.5], colors=colour, linestyles=line, linewidths=1.2)
+    names = (("hematoma, estimated core", CORE), ("edema, predicted", EDEMA))
+    lines = [Line2D([], [], color=colour, linestyle=line, label=name) for name, (colour, line) in names]
+    figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
+    base_figure.title(figure, f"{heading}; core: {NOTE}")
+    return figure
+
+
+def _surroundings(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of a square around what is true in a mask, cut at the edges of the image."""
+    if not mask.any():
+        return slice(None), slice(None)
+    y, x = np.nonzero(mask)
+    half = max(LEAST_SIDE / 2, (0.5 + MARGIN) * max(np.ptp(y), np.ptp(x)))
+    middles = ((y.min() + y.max()) / 2, (x.min() + x.max()) / 2)
+    rows, columns = (slice(max(0, round(middle - half)), round(middle + half)) for middle in middles)
+    return rows, columns

@@ -6,22 +6,30 @@ So nothing here can be validated on these data, and whatever shows it says NOTE.
 * the core: bright pixels in a box, by Otsu's threshold. Needs the image in the brain window (level 40, width 80 HU).
 * ABC/2 (Kothari et al., Stroke 1996;27:1304) of the boxes. It is the volume of an ellipsoid that fills them, that is of bleeding
   and edema and the margin of the boxes, so it is larger than the core, often several times.
+
+Beside them stands the edema that a segmentation experiment predicted on the same slices, out of fold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes
 from hemoct.data import images, volumes
+from hemoct.data.slices import Slices
 from hemoct.detection import lesions
+from hemoct.detection import predictions as detection_predictions
 from hemoct.detection.errors import AIR, LEAST_RING, RING, SATURATED
-from hemoct.detection.scene import CORNERS, Scene
+from hemoct.detection.predictions import CORNERS, Scene
+from hemoct.segmentation import predictions
 
 NOTE = "unvalidated estimate"
 COLUMNS = [
@@ -34,6 +42,11 @@ LEAST_CONTRAST = 4 * 255 / 80  # 4 HU in grey values of the brain window; below,
 LEAST_SHARE = 0.25  # of the heaviest part that another part of the core must have: hematomas come in several pieces, too
 OPENING = np.ones((3, 3), dtype=bool)
 SLACK = 1  # px by which an annotated box may reach beyond its image
+Case = tuple[str, np.ndarray, np.ndarray, np.ndarray]
+"""a slice as figures.core_and_edema draws it: image_id, image, core, predicted edema"""
+
+
+# ---- the two estimates
 
 
 def core(grey: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -52,14 +65,14 @@ def core(grey: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
     Known to fail: of blood of two densities the fainter part is often left out; in very faint lesions it follows the noise.
     """
-    found = np.zeros(grey.shape, dtype=bool)
+    bright = np.zeros(grey.shape, dtype=bool)
     for box in np.asarray(boxes, dtype=float).reshape(-1, 4):
         ring = max(LEAST_RING, RING * (box[2:] - box[:2]).max())
         wide = _place(box + ring * np.array([-1, -1, 1, 1]), grey.shape)
         inside = np.zeros(grey.shape, dtype=bool)
         inside[_place(box, grey.shape)] = True
-        found[wide] |= _core(grey[wide], inside[wide])
-    return found
+        bright[wide] |= _core(grey[wide], inside[wide])
+    return bright
 
 
 def _place(box: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
@@ -129,6 +142,9 @@ def abc2(sides: np.ndarray, factor: np.ndarray) -> float:
     return float(area.max() * (weight * factor).sum() / 2)
 
 
+# ---- the lesions of a data set
+
+
 def table(slices: pd.DataFrame, paths: list[Path], boxes: pd.DataFrame) -> pd.DataFrame:
     """One row per lesion, by patient and number: its volume as the core and as ABC/2 of its boxes. Decodes slices with boxes.
 
@@ -191,3 +207,58 @@ def _row(lesion: pd.DataFrame) -> dict[str, object]:
         "abc2_volume": abc2(sides, lesion["factor"].to_numpy()),
         "note": NOTE,
     }
+
+
+# ---- beside the predicted edema
+
+
+def predicted_boxes(work: Workspace, detector: str, data: Slices, folds: list[int]) -> pd.DataFrame:
+    """Boxes that a detector predicted on the test slices of `folds`, each fold at its validation threshold.
+
+    Columns: those of boxes.csv and `fold`. Stops when the detector lacks a fold or its evaluation.
+    """
+    folders, _ = detection_predictions.folders(work, detector, "all")
+    evaluated = work.need(folders[0].parent / "metrics.json", experiments.evaluate_step(2))
+    thresholds = {rule["fold"]: rule["threshold"] for rule in files.read_json(evaluated)["folds"]}
+    there = {experiments.fold_of(folder): folder for folder in folders}
+    missing = [str(fold) for fold in folds if fold not in there or fold not in thresholds]
+    if missing:
+        raise UserError(f"{detector} has no evaluated boxes of fold {', '.join(missing)}; train and evaluate it there first")
+    frames = []
+    for fold in folds:
+        frame, _ = detection_predictions.read(work, there[fold], data)
+        frames.append(frame[(frame["part"] == "test") & (frame["confidence"] >= thresholds[fold])])
+    return pd.concat(frames, ignore_index=True)[[*tables.BOX_COLUMNS, "fold"]]
+
+
+def by_patient(lesions: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
+    """hematoma_patients.csv: sums over the lesions of each patient beside the edema of per_patient.csv.
+
+    `edema_to_core` is the predicted edema's volume over the core's (relative edema volume); empty without a core, or where
+    their units differ.
+    """
+    sums = lesions.groupby("patient").agg(
+        lesions=("lesion", "size"), core_volume=("core_volume", lambda values: values.sum(min_count=1)),
+        abc2_volume=("abc2_volume", "sum"), core_unit=("unit", "first"),
+    )  # fmt: skip
+    frame = patients[["patient", "fold", "true_volume", "predicted_volume", "unit"]].merge(sums, on="patient", how="left")
+    frame["lesions"] = frame["lesions"].fillna(0).astype(int)
+    same = frame["core_unit"] == frame["unit"]
+    frame["edema_to_core"] = (frame["predicted_volume"] / frame["core_volume"]).where(same)
+    names = {"true_volume": "true_edema", "predicted_volume": "predicted_edema"}
+    return frame.rename(columns=names).drop(columns="core_unit").assign(note=NOTE)
+
+
+def cases(work: Workspace, experiment: Path, data: Slices, boxes: pd.DataFrame, count: int) -> Iterator[Case]:
+    """Slices to be drawn, `count` patients spread over the sizes of their predicted edema, each with its largest slice."""
+    pixels = tables.read_csv(experiment / "slice_pixels.csv", ["image_id", "fold", "part", "threshold", "predicted_px"])
+    pixels = pixels[(pixels["part"] == "test") & pixels["image_id"].isin(boxes["image_id"])]
+    largest = pixels.sort_values("predicted_px").drop_duplicates("patient", keep="last")
+    chosen = largest.iloc[np.unique(np.linspace(0, len(largest) - 1, min(count, len(largest))).astype(int))]
+    paths = data.table.set_index("image_id")["image"]
+    for row in chosen.itertuples():
+        grey = images.read_grey(work.raw / paths[row.image_id])
+        path = experiment / f"fold{row.fold}" / "probability" / f"{row.image_id}.png"
+        probability = predictions.read_map(path, grey.shape[::-1])
+        corners = boxes.loc[boxes["image_id"] == row.image_id, CORNERS].to_numpy(dtype=float)
+        yield str(row.image_id), grey, core(grey, corners), probability >= row.threshold

@@ -1,18 +1,30 @@
 """Pixels counted once, for every threshold: how many of each probability lie inside and outside the true mask of a slice.
 
-From these counts come all pixel metrics, the best threshold, and resampled patients, without a pixel kept in memory.
+From these counts come all pixel metrics, the best threshold, and resampled patients, without a pixel kept in memory. Distances
+between outlines are MONAI's.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from hemoct.evaluation import metrics as evaluation_metrics
 from hemoct.evaluation.metrics import ratio
 
 LEVELS = 256  # of an 8-bit probability; a pixel is predicted at threshold t when its level is at least t
+COUNTS = ("tp", "fp", "fn", "tn")
+"""what is counted at a threshold: true and false positive, false and true negative pixels"""
+TOLERANCE = 1.0
+"""of NSD: outlines that are no further apart agree; in the unit of the spacing"""
+
+
+def as_probability(level: float) -> float:
+    """The probability, 0..1, of a level of an 8-bit map, as people read it."""
+    return level / (LEVELS - 1)
 
 
 @dataclass(frozen=True)
@@ -33,12 +45,12 @@ class Histograms:
         return Histograms(self.inside[rows], self.outside[rows])
 
     def at(self, threshold: int) -> np.ndarray:
-        """True and false positives, false and true negatives of each slice at a threshold (1..255): int64 (n, 4)."""
+        """The COUNTS of each slice at a threshold (1..255): int64 (n, 4)."""
         return self.curve()[:, threshold]
 
     def curve(self) -> np.ndarray:
-        """The same for every threshold 0..255: int64 (n, 256, 4), tp, fp, fn, tn."""
-        tp, fp = (one[:, ::-1].cumsum(axis=1)[:, ::-1] for one in (self.inside, self.outside))
+        """The COUNTS for every threshold 0..255: int64 (n, 256, 4)."""
+        tp, fp = (pixels[:, ::-1].cumsum(axis=1)[:, ::-1] for pixels in (self.inside, self.outside))
         return np.stack([tp, fp, tp[:, :1] - tp, fp[:, :1] - fp], axis=2)
 
 
@@ -49,12 +61,6 @@ def count(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.stack([inside, whole - inside])
 
 
-def dice(counts: np.ndarray) -> np.ndarray:
-    """2 TP / (2 TP + FP + FN) (Dice 1945) of counts (..., 4); NaN where truth and prediction are both empty."""
-    tp, fp, fn = (counts[..., index].astype(float) for index in range(3))
-    return ratio(2 * tp, 2 * tp + fp + fn)
-
-
 def by_group(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Sums of counts (n, ...) over the slices of each group (patients), in the order of np.unique: (groups, ...)."""
     _, member = np.unique(groups, return_inverse=True)
@@ -63,28 +69,96 @@ def by_group(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return total
 
 
-def mean_defined(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Mean of the numbers that are defined; NaN where none is."""
-    defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0).sum(axis=axis), defined.sum(axis=axis).astype(float))
+# ---- metrics of counts
 
 
-def dice_curve(counted: Histograms, patients: np.ndarray) -> np.ndarray:
+def dice(counts: np.ndarray) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN) (Dice 1945) of COUNTS (..., 4); NaN where truth and prediction are both empty."""
+    tp, fp, fn = (counts[..., index].astype(float) for index in range(3))
+    return ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def of_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Dice, IoU, sensitivity, specificity and precision of pixel COUNTS (..., 4); NaN where undefined."""
+    tp, fp, fn, tn = np.moveaxis(counts.astype(float), -1, 0)
+    return {
+        "dice": dice(counts),
+        "iou": ratio(tp, tp + fp + fn),
+        "sensitivity": ratio(tp, tp + fn),
+        "specificity": ratio(tn, tn + fp),
+        "precision": ratio(tp, tp + fp),
+    }
+
+
+# ---- thresholds
+
+
+def dice_curve(histograms: Histograms, patients: np.ndarray) -> np.ndarray:
     """Mean Dice by patient at each threshold 0..255, float64 (256,); NaN where no slice has a lesion."""
-    if not counted.inside.any():
+    if not histograms.inside.any():
         return np.full(LEVELS, np.nan)
-    of_patients = Histograms(by_group(counted.inside, patients), by_group(counted.outside, patients))  # few: flat memory
-    return mean_defined(dice(of_patients.curve()))
+    of_patients = Histograms(by_group(histograms.inside, patients), by_group(histograms.outside, patients))  # few: flat memory
+    values = dice(of_patients.curve())
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0).astype(float))
 
 
-def best_threshold(counted: Histograms, patients: np.ndarray) -> tuple[int, float]:
+def best_threshold(histograms: Histograms, patients: np.ndarray) -> tuple[int, float]:
     """The threshold (1..255) with the highest mean Dice by patient, and that Dice; 128 and NaN where no slice has a lesion.
 
     Of equal ones the middle of the first run is taken: it is the least sensitive to a small change.
     """
-    values = dice_curve(counted, patients)[1:]
+    values = dice_curve(histograms, patients)[1:]
     if np.isnan(values).all():
         return LEVELS // 2, np.nan
     best = np.flatnonzero(values == values.max())
     run = best[: np.flatnonzero(np.diff(best, append=best[-1] + 2) > 1)[0] + 1]
     return int(run[len(run) // 2]) + 1, float(values.max())
+
+
+# ---- means of resampled patients
+
+
+def weighted_sum(weights: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sums (R, k) of columns (n, k) for weights (R, n)."""
+    return np.concatenate([chunk @ columns for chunk in evaluation_metrics.chunks(weights, weights.shape[1])])
+
+
+def weighted_mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean of the defined values (n,) for weights (R, n); NaN where all that are defined weigh 0."""
+    defined = ~np.isnan(values)
+    total, weight = weighted_sum(weights, np.column_stack([np.where(defined, values, 0.0), defined])).T
+    return ratio(total, weight)
+
+
+def weighted_median(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Median of the defined values (n,), each as often as its whole weight (R, n) says; NaN where there is none."""
+    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]  # NaN is sorted to the end
+    if not len(order):
+        return np.full(len(weights), np.nan)
+    reached = np.cumsum(weights[:, order], axis=1, dtype=int)
+    total = reached[:, -1:]
+    middle = [values[order][(reached <= place).argmin(axis=1)] for place in ((total - 1) // 2, total // 2)]
+    return np.where(total[:, 0] > 0, np.mean(middle, axis=0), np.nan)
+
+
+# ---- outlines
+
+
+def distances(predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)) -> tuple[float, float]:
+    """HD95 and NSD of two masks, bool (height, width), both with a pixel; `spacing` of rows and columns, e.g. in mm.
+
+    HD95: the larger one of the 95th percentiles of the distances from each outline to the other (Huttenlocher et al. 1993), in
+    the unit of `spacing`. NSD: the share of both outlines that lies within TOLERANCE of the other one (Nikolov et al. 2018).
+    """
+    import torch  # takes seconds: the evaluation starts without it
+    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+
+    either = predicted | true
+    inside = tuple(slice(along[0], along[-1] + 1) for along in (np.flatnonzero(either.any(axis=axis)) for axis in (1, 0)))
+    pair = [torch.from_numpy(mask[inside])[None, None] for mask in (predicted, true)]  # far fewer pixels, the same outlines
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="monai")  # of MONAI, about itself
+        hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
+        nsd = compute_surface_dice(*pair, class_thresholds=[TOLERANCE], include_background=True, spacing=spacing)
+    return float(hd95), float(nsd)

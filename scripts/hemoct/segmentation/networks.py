@@ -105,14 +105,14 @@ def _load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], name: str)
     Raises UserError where a tensor of the encoder is missing or has another shape.
     """
     own = encoder.state_dict()
-    found = {key: state.get(key.removeprefix("model.")) for key in own}
-    for key, value in found.items():  # the first layer alone may see another number of channels
+    loaded = {key: state.get(key.removeprefix("model.")) for key in own}
+    for key, value in loaded.items():  # the first layer alone may see another number of channels
         if value is not None and value.dim() == 4 and value.shape[1] == 3 != own[key].shape[1]:
-            found[key] = timm.models.adapt_input_conv(own[key].shape[1], value)
-    unfit = [key for key, value in found.items() if value is None or value.shape != own[key].shape]
+            loaded[key] = timm.models.adapt_input_conv(own[key].shape[1], value)
+    unfit = [key for key, value in loaded.items() if value is None or value.shape != own[key].shape]
     if unfit:
         raise UserError(f"--weights imagenet: {unfit[0]} of --encoder {name} is not in the weights; name a file (--weights FILE)")
-    encoder.load_state_dict(found)
+    encoder.load_state_dict(loaded)
 
 
 def _stop_if_size_does_not_fit(model: nn.Module, spec: SegmenterSpec) -> None:
@@ -142,7 +142,7 @@ def load(folder: Path, device: torch.device) -> tuple[nn.Module, SegmenterSpec]:
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def loss_function(name: str) -> LossFunction:
+def criterion(name: str) -> LossFunction:
     """One of LOSSES. Dice, Tversky and Lovasz are those of all pixels of a batch together, for most slices are empty.
 
     `bce-window-dice`: the mean Dice loss of the images with a lesion, so that a small one counts as much as a large one.
@@ -152,16 +152,16 @@ def loss_function(name: str) -> LossFunction:
 
 def _bce_dice() -> LossFunction:
     dice = losses.DiceLoss(losses.BINARY_MODE, smooth=1.0)
-    return lambda found, target: F.binary_cross_entropy_with_logits(found, target) + dice(found, target)
+    return lambda logits, targets: F.binary_cross_entropy_with_logits(logits, targets) + dice(logits, targets)
 
 
 def _bce_window_dice() -> LossFunction:
     dice = monai.losses.DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")
 
-    def loss(found: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        drawn = target.amax(dim=(1, 2, 3)) > 0
-        of_drawn = (dice(found, target).flatten() * drawn).sum() / drawn.sum().clamp(min=1)
-        return F.binary_cross_entropy_with_logits(found, target) + of_drawn
+    def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        positive = targets.amax(dim=(1, 2, 3)) > 0
+        of_positive = (dice(logits, targets).flatten() * positive).sum() / positive.sum().clamp(min=1)
+        return F.binary_cross_entropy_with_logits(logits, targets) + of_positive
 
     return loss
 

@@ -1,39 +1,66 @@
-"""Masks of image files by several segmentation networks together: the mean of their probabilities."""
+"""Masks of image files: where to look, the mean probability of several networks, and the tables of what was predicted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+from PIL import Image
 
-from hemoct.base import experiments
+from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes
-from hemoct.data import images
+from hemoct.data import images, volumes
 from hemoct.data.named_images import ImageFiles
-from hemoct.detection import fusion
 from hemoct.detection import networks as detection_networks
-from hemoct.segmentation import ensemble, lesion_windows, networks, train
-from hemoct.segmentation.lesion_windows import Boxes, Windows
+from hemoct.detection import predict as detection_predict
+from hemoct.detection.predictions import CORNERS
+from hemoct.segmentation import hematoma, networks, predictions, train, windows
 from hemoct.segmentation.networks import SegmenterSpec
+from hemoct.segmentation.windows import Boxes, Windows
 from hemoct.training.batches import Store
 
+OUTPUTS = ("masks", "overlays", "patients", "predicted.csv", "volumes.csv")
 OF_FOLD = {"fold", "mean", "std", "least_confidence"}  # what may differ between the models of an experiment
 TRUTH = "truth"
 CHUNK = 32  # images that lie in memory at a time
+
+
+@dataclass(frozen=True)
+class Models:
+    """The networks that predict together, in the order of the folds, or of the members of an ensemble and their folds."""
+
+    folders: list[Path]
+    specs: list[SegmenterSpec]
+    detectors: list[Path]
+    """the folder of the detector of each model; empty where none is needed"""
+
+    @property
+    def files(self) -> list[Path]:
+        """What the models are rebuilt from."""
+        return experiments.model_files([*self.folders, *self.detectors])
+
+
+def find_models(work: Workspace, experiment: str, fold: int | None, own_boxes: bool) -> Models:
+    """The models of an experiment, or that of `fold` alone. `own_boxes`: a user gives boxes, so that no detector is needed."""
+    folders = predictions.model_folders(work, experiment, fold)
+    specs = read_specs(folders)
+    return Models(folders, specs, [] if own_boxes or specs[0].region == "slice" else _detectors(work, folders, specs))
 
 
 def read_specs(folders: list[Path]) -> list[SegmenterSpec]:
     """model.json of each folder; stops when the models of an experiment are not of one kind, or those of an ensemble too far."""
     specs = [SegmenterSpec.read(folder) for folder in folders]
     for folder, spec in zip(folders, specs, strict=True):
-        own = next(place for place, one in enumerate(folders) if one.parent == folder.parent)  # the first of its experiment
-        for place, names in ((own, asdict(spec).keys() - OF_FOLD), (0, ensemble.SHARED)):
+        own = next(place for place, first in enumerate(folders) if first.parent == folder.parent)  # of its experiment
+        for place, names in ((own, asdict(spec).keys() - OF_FOLD), (0, predictions.SHARED)):
             other = sorted(name for name in names if getattr(spec, name) != getattr(specs[place], name))
             if other:
                 raise UserError(
@@ -47,7 +74,7 @@ def read_specs(folders: list[Path]) -> list[SegmenterSpec]:
 
 @dataclass(frozen=True)
 class Places:
-    """The boxes on image files, (k, 6) each, as of detectors.detect."""
+    """The boxes on image files, (k, 6) each, as of detection.networks.detect."""
 
     each: list[list[np.ndarray]]
     """by model and image, of at least the model's least confidence"""
@@ -55,65 +82,107 @@ class Places:
     """by image, those of all models as one, of at least the confidence from which a box counts as a lesion"""
 
 
-def detector_folders(work: Workspace, folders: list[Path], specs: list[SegmenterSpec]) -> list[Path]:
+def _detectors(work: Workspace, folders: list[Path], specs: list[SegmenterSpec]) -> list[Path]:
     """The detector of the same fold for each model; stops where it has no weights or learned from other patients."""
     experiment = specs[0].boxes
     if experiment in (None, TRUTH):
         raise UserError(f"{work.show(folders[0].parent)} looks around true boxes; give boxes with --boxes-from CSV")
-    found = [work.task(2) / experiment / folder.name for folder in folders]
-    for folder, spec in zip(found, specs, strict=True):
-        if not (folder / "best.pt").exists():
+    detectors = [work.task(2) / experiment / folder.name for folder in folders]
+    for detector, spec in zip(detectors, specs, strict=True):
+        if not (detector / "best.pt").exists():
             raise UserError(
-                f"{work.show(folder / 'best.pt')} is missing: these models look around the boxes of that detector; train it "
+                f"{work.show(detector / 'best.pt')} is missing: these models look around the boxes of that detector; train it "
                 f"({experiments.train_step(2)} --experiment {experiment}), or give boxes with --boxes-from CSV"
             )
-        of_boxes = detection_networks.DetectorSpec.read(folder)
+        of_boxes = detection_networks.DetectorSpec.read(detector)
         if any(getattr(of_boxes, name) != getattr(spec, name) for name in ("splits_sha256", "protocol", "split", "fold")):
             raise UserError(
-                f"{work.show(folder)} learned from other patients than the model of its fold (splits.csv, protocol or fold in "
+                f"{work.show(detector)} learned from other patients than the model of its fold (splits.csv, protocol or fold in "
                 "model.json differ); train it again, or give boxes with --boxes-from CSV"
             )
-    return found
+    return detectors
 
 
-def detect(
-    paths: list[Path], found_by: list[Path], specs: list[SegmenterSpec], certain: float, batch_size: int, device: torch.device
-) -> Places:
+def detect(paths: list[Path], models: Models, certain: float, batch_size: int, device: torch.device) -> Places:
     """The boxes of image files by the detector of each model, rounded as in predictions.csv. `certain`: see Places.lesions."""
-    different = list(dict.fromkeys(found_by))  # the members of an ensemble look around the same boxes
-    each, sizes = fusion.detect_each(paths, different, batch_size, device)
-    joined = [fusion.fuse(list(found), *size) for found, size in zip(zip(*each, strict=True), sizes, strict=True)]
-    of_detector = dict(zip(different, ([_rounded(of_image) for of_image in found] for found in each), strict=True))
-    return _places([of_detector[folder] for folder in found_by], joined, specs, certain)
+    different = list(dict.fromkeys(models.detectors))  # the members of an ensemble look around the same boxes
+    each, sizes = detection_predict.detect_each(paths, different, batch_size, device)
+    joined = [detection_predict.fuse(list(boxes), *size) for boxes, size in zip(zip(*each, strict=True), sizes, strict=True)]
+    of_detector = dict(zip(different, ([_rounded(of_image) for of_image in boxes] for boxes in each), strict=True))
+    return _places([of_detector[folder] for folder in models.detectors], joined, models.specs, certain)
 
 
-def given(found: list[np.ndarray], specs: list[SegmenterSpec], certain: float) -> Places:
+def given(boxes: list[np.ndarray], specs: list[SegmenterSpec], certain: float) -> Places:
     """The boxes that a user gave, the same for each model. `certain`: see Places.lesions."""
-    return _places([found] * len(specs), found, specs, certain)
+    return _places([boxes] * len(specs), boxes, specs, certain)
 
 
 def _places(each: list[list[np.ndarray]], joined: list[np.ndarray], specs: list[SegmenterSpec], certain: float) -> Places:
-    asked = [[_least(of_image, spec.least_confidence) for of_image in found] for found, spec in zip(each, specs, strict=True)]
-    return Places(asked, [_least(_rounded(of_image), certain) for of_image in joined])
+    kept = [[_least(of_image, spec.least_confidence) for of_image in boxes] for boxes, spec in zip(each, specs, strict=True)]
+    return Places(kept, [_least(_rounded(of_image), certain) for of_image in joined])
 
 
-def _rounded(found: np.ndarray) -> np.ndarray:
-    return np.column_stack([found[:, :4].round(1), found[:, 4].round(5), found[:, 5]])
+def _rounded(boxes: np.ndarray) -> np.ndarray:
+    return np.column_stack([boxes[:, :4].round(1), boxes[:, 4].round(5), boxes[:, 5]])
 
 
-def _least(found: np.ndarray, confidence: float) -> np.ndarray:
-    return found[found[:, 4] >= confidence]
+def _least(boxes: np.ndarray, confidence: float) -> np.ndarray:
+    return boxes[boxes[:, 4] >= confidence]
+
+
+def boxes_from(path: Path, shown: ImageFiles) -> tuple[list[np.ndarray], int]:
+    """The boxes of a user's table on each image, (k, 6) as of detection.networks.detect, and how many rows are of other images.
+
+    Columns: image, xmin, ymin, xmax, ymax (pixels), perhaps confidence (else 1). `image` is a path, as from here, or as much of
+    the end of a path as tells images apart. Rows without a box (of predicted.csv of task 2) are allowed. Stops at what is no
+    box, reaches beyond its image, or may be of several images, and when no row is of these images.
+    """
+    frame = tables.read_csv(path, ["image", *CORNERS])
+    rows = _rows_of(path, frame["image"], shown.paths)
+    values = frame.reindex(columns=[*CORNERS, "confidence"]).apply(pd.to_numeric, errors="coerce")
+    values["confidence"] = values["confidence"].fillna(1.0)
+    with_box = (frame[CORNERS].notna().any(axis=1) & (rows >= 0)).to_numpy()
+    boxes = [np.zeros((0, 6))] * len(shown.table)
+    for row in np.unique(rows[with_box]):
+        lines = np.flatnonzero(with_box & (rows == row))
+        boxes[row] = np.column_stack([values.to_numpy(dtype=float)[lines], np.zeros(len(lines))])
+        width, height = images.size_of(shown.paths[row])
+        low, high, confidence = boxes[row][:, :2], boxes[row][:, 2:4], boxes[row][:, 4]
+        inside = (low >= -hematoma.SLACK).all(axis=1) & (high <= np.array([width, height]) + hematoma.SLACK).all(axis=1)
+        wrong = ~(inside & (high > low).all(axis=1) & (confidence >= 0) & (confidence <= 1))
+        if wrong.any():
+            line = lines[wrong.argmax()]
+            raise UserError(
+                f"{path}, row {line + 1}: {', '.join(map(str, frame.loc[line, CORNERS]))} is no box in {frame['image'][line]} "
+                f"({width} x {height} px) with a confidence from 0 to 1; correct it"
+            )
+    if (rows < 0).all():
+        raise UserError(f"{path} names none of the images (its first is {frame['image'][0]}); name them as on the command line")
+    return boxes, int((rows < 0).sum())
+
+
+def _rows_of(path: Path, names: pd.Series, paths: list[Path]) -> np.ndarray:
+    """The row of the image that each name means, -1 where it is none of `paths`: int (n,)."""
+    place = {os.path.realpath(image): row for row, image in enumerate(paths)}
+    by_name: dict[str, list[int]] = {}
+    for row, image in enumerate(paths):
+        by_name.setdefault(image.name, []).append(row)
+    row_of = {}
+    for name in names.unique():
+        parts = Path(name).parts
+        ending = [row for row in by_name.get(Path(name).name, []) if paths[row].absolute().parts[-len(parts) :] == parts]
+        rows = [place[os.path.realpath(name)]] if os.path.realpath(name) in place else ending
+        if len(rows) > 1:
+            raise UserError(f"{path}: {name} may be {paths[rows[0]]} or {paths[rows[1]]}; name more of the path")
+        row_of[name] = rows[0] if rows else -1
+    return names.map(row_of).to_numpy(dtype=int)
 
 
 # ---- what is there: probabilities
 
 
 def probabilities(
-    shown: ImageFiles,
-    folders: list[Path],
-    places: Places | None,
-    batch_size: int,
-    device: torch.device,
+    shown: ImageFiles, folders: list[Path], places: Places | None, batch_size: int, device: torch.device
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Each image, uint8 (height, width), and the mean of the models' probabilities on it, float32 0..255, same shape.
 
@@ -134,9 +203,12 @@ def probabilities(
         total = {row: np.zeros(held[row].shape, dtype=np.float32) for row in rows}
         for number, (model, spec) in enumerate(models):
             slices = Squares(squares, around[low:high] - low, spec, device)
-            wanted = _windows(spec, rows, low, None if places is None else places.each[number], held)
-            found = train.patches(model, slices, wanted, batch_size)
-            for index, square in train.pasted(wanted, found, size):
+            if spec.region == "slice":
+                of_model = windows.whole_slices(np.array(rows) - low, spec.source_size)
+            else:
+                of_model = _around_boxes(spec, {row - low: (places.each[number][row], held[row].shape) for row in rows})
+            patches = train.patches(model, slices, of_model, batch_size)
+            for index, square in train.pasted(of_model, patches, size):
                 height, width = held[low + index].shape
                 total[low + index] += images.restore(square, width, height)
         yield from ((held[row], total[row] / len(models)) for row in rows)
@@ -147,14 +219,66 @@ class Squares(train.Slices):
 
     def __init__(self, pixels: np.ndarray, around: np.ndarray, spec: SegmenterSpec, device: torch.device) -> None:
         self.spec, self.neighbours = spec, torch.as_tensor(around)
-        self.grey, self.mask = (Store(one, device) for one in (pixels, np.zeros_like(pixels)))
+        self.grey, self.mask = (Store(square, device) for square in (pixels, np.zeros_like(pixels)))
 
 
-def _windows(spec: SegmenterSpec, rows: range, low: int, found: list[np.ndarray] | None, held: dict[int, np.ndarray]) -> Windows:
-    """The windows of images `rows` that a model looks at; their numbers count from `low`. `found`: boxes of all images."""
-    if spec.region == "slice":
-        return lesion_windows.whole_slices(np.arange(rows.start, rows.stop) - low, spec.source_size)
-    squared = [data_boxes.to_letterbox(found[row][:, :4], *held[row].shape[::-1], spec.source_size) for row in rows]
-    numbers = np.repeat(np.arange(rows.start, rows.stop) - low, [len(boxes) for boxes in squared])
-    confidence = np.concatenate([found[row][:, 4] for row in rows])
-    return Boxes(numbers, np.concatenate(squared), confidence).windows(spec.margin, spec.least_side)
+def _around_boxes(spec: SegmenterSpec, wanted: dict[int, tuple[np.ndarray, tuple[int, int]]]) -> Windows:
+    """The windows that a model looks at, of images by their row: boxes (k, 6) and the shape (height, width) of each."""
+    squared = [data_boxes.to_letterbox(boxes[:, :4], *shape[::-1], spec.source_size) for boxes, shape in wanted.values()]
+    rows = np.repeat(list(wanted), [len(boxes) for boxes in squared])
+    confidence = np.concatenate([boxes[:, 4] for boxes, _ in wanted.values()])
+    return Boxes(rows, np.concatenate(squared), confidence).windows(spec.margin, spec.least_side)
+
+
+# ---- what was predicted: masks and tables
+
+
+def write_masks(
+    folder: Path, shown: ImageFiles, predicted: Iterable[tuple[np.ndarray, np.ndarray]], level: float, boxes: list | None
+) -> pd.DataFrame:
+    """Write GROUP/NAME.png of each image, 255 where its probability reaches `level`, else 0; returns predicted.csv.
+
+    `predicted`: see `probabilities`; `boxes`: in which the core is looked for, (k, 4) or more columns an image. Columns: group,
+    image, predicted_px; with `boxes` core_px_unvalidated (see hematoma), empty where no core was seen.
+    """
+    counts = []
+    for row, (grey, probability) in enumerate(predicted):
+        mask = probability >= level
+        path = folder / f"{shown.places[row]}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+        core = 0 if boxes is None else np.count_nonzero(hematoma.core(grey, boxes[row][:, :4]))
+        counts.append((np.count_nonzero(mask), core or pd.NA))
+    counted = pd.DataFrame(counts, columns=["predicted_px", "core_px_unvalidated"]).astype("Int64")
+    table = shown.table[["group", "image"]].join(counted)
+    return table if boxes is not None else table.drop(columns="core_px_unvalidated")
+
+
+def per_pixel(work: Workspace, shown: ImageFiles, spacing: list[float] | None) -> pd.DataFrame:
+    """What a pixel of each image counts and in which unit: factor, unit (see hemoct.data.volumes).
+
+    `spacing`: mm between rows, columns and slices of the images for which labels.csv has none.
+    """
+    of_image = shown.labels.reindex(columns=volumes.SPACINGS).astype(object)
+    if spacing is not None:
+        of_image[of_image.isna().all(axis=1)] = spacing
+    about = of_image.assign(image_id=shown.table["image"], patient=shown.table["group"])
+    factor, unit = volumes.per_slice(about, work.show(work.work / "labels.csv"))
+    return pd.DataFrame({"factor": factor, "unit": unit})
+
+
+def per_group(table: pd.DataFrame, pixel: pd.DataFrame) -> pd.DataFrame:
+    """volumes.csv: group, images, positive (images with a predicted pixel), predicted_volume, perhaps the core's, unit.
+
+    `table`: see `write_masks`; `pixel`: see `per_pixel`. A core that was seen on no image has no volume.
+    """
+    table = table.join(pixel).assign(positive=table["predicted_px"] > 0)
+    measured = {name: name.replace("_px", "_volume") for name in table.columns if "_px" in name}
+    for pixels, volume in measured.items():
+        table[volume] = table[pixels].astype("Float64") * table["factor"]
+    groups = table.groupby("group", sort=False)
+    return pd.DataFrame(
+        {"images": groups.size(), "positive": groups["positive"].sum()}
+        | {volume: groups[volume].sum(min_count=1) for volume in measured.values()}
+        | {"unit": groups["unit"].first()}
+    ).reset_index()

@@ -1,4 +1,4 @@
-"""Probability maps that a network of task 3 predicted: found, checked against errors and leaks, read beside the true masks."""
+"""Probability maps of a segmentation experiment: read beside the true masks, checked against errors and leaks, averaged."""
 
 from __future__ import annotations
 
@@ -8,38 +8,45 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from hemoct.base import files, tables
+from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import images
-from hemoct.evaluation import external, predictions
-from hemoct.evaluation import protocol as evaluation_protocol
+from hemoct.data import images, named_images
+from hemoct.evaluation import external, protocol
+from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
 
-AGAIN = predictions.AGAIN[3]
+AGAIN = evaluation_predictions.AGAIN[3]
 NEEDED = ("model.json", "predictions.csv", "probability")
 """what is read of a fold"""
 ALIKE = ("task", "model", "encoder", "image_size", "context", "normalise", "region", "boxes", "mask_value",
          "validation", "members", "validated_by")  # fmt: skip
+"""what model.json of all folds must say alike"""
+SHARED = ("protocol", "split", "splits_sha256", "region", "boxes", "context", "source_size", "mask_value")
+"""what model.json of all members of an ensemble must say alike"""
 
 
-def spec(work: Workspace, folders: list[Path]) -> dict[str, Any]:
+def shared_spec(work: Workspace, folders: list[Path]) -> dict[str, Any]:
     """What model.json says in all folds: the keys of ALIKE; empty without any. Stops when the folds differ."""
     there = [folder / "model.json" for folder in folders if (folder / "model.json").exists()]
-    found = [{"normalise": "dataset"} | files.read_json(path) for path in there]  # older ones do not name it
+    specs = [{"normalise": "dataset"} | files.read_json(path) for path in there]  # older ones do not name it
     for key in ALIKE:
-        if len({str(one.get(key)) for one in found}) > 1:
+        if len({str(of_fold.get(key)) for of_fold in specs}) > 1:
             raise UserError(
                 f"{work.show(folders[0].parent)}: the folds differ in {key} (model.json); train them again, all alike"
             )
-    return {key: found[0].get(key) for key in ALIKE} if found else {}
+    return {key: specs[0].get(key) for key in ALIKE} if specs else {}
 
 
-def around_true_boxes(told: dict[str, Any]) -> bool:
-    """Whether a network was shown where the lesions are. `told`: see `spec`."""
-    return told.get("region") == "box" and told.get("boxes") in (None, "truth")
+def around_true_boxes(spec: dict[str, Any]) -> bool:
+    """Whether a network was shown where the lesions are. `spec`: see `shared_spec`."""
+    return spec.get("region") == "box" and spec.get("boxes") in (None, "truth")
+
+
+# ---- predictions.csv
 
 
 def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame, str]:
@@ -48,13 +55,11 @@ def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame
     Stops when they are wrong, older than their model, lack a probability map, or do not hold all slices that belong to a fold.
     """
     labels = tables.read_labels(work, tables.read_dataset(work))
-    frame, protocol = predictions.joined(work, 3, experiment, lambda folder: _read_fold(work, folder, labels))
+    frame, setting = evaluation_predictions.joined(work, 3, experiment, lambda folder: _read_fold(work, folder, labels))
     frame = frame[frame["image_id"].isin(data.table["image_id"])]
-    for fold, of_fold in frame.groupby("fold") if protocol != "unknown" else []:
+    for fold, of_fold in frame.groupby("fold") if setting != "unknown" else []:
         folder = work.task(3) / experiment / f"fold{fold}"
-        part = data.part_of(
-            fold, protocol, "given" if protocol == "given" else "folds", evaluation_protocol.validation_of(folder)
-        )
+        part = data.part_of(fold, setting, "given" if setting == "given" else "folds", protocol.validation_of(folder))
         wanted = data.table["image_id"][part != "train"]
         missing = wanted[~wanted.isin(of_fold["image_id"])]
         if len(missing):
@@ -69,11 +74,11 @@ def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame
         raise UserError(f"{place}: {test[test.duplicated()].iloc[0]} is tested in two folds; {AGAIN}")
     if not test.isin(data.table["image_id"][data.known]).any():
         raise UserError(f"{place}: no test slice has a mask file, nothing can be scored; use more patients, or data with masks")
-    return frame, protocol
+    return frame, setting
 
 
 def read_external(work: Workspace, experiment: str, other: Workspace, data: MaskData, models: list[Path]) -> pd.DataFrame:
-    """predictions.csv of the slices of `data`, of another data set, as 05_predict.py --on left it: all are test, of fold `mean`.
+    """predictions.csv of the slices of `data`, of another data set, as 05_predict.py --on wrote it: all are test, fold `mean`.
 
     `models`: the fold folders that predicted. Stops when it is wrong, older than a model, or lacks slices or maps.
     """
@@ -90,22 +95,10 @@ def read_external(work: Workspace, experiment: str, other: Workspace, data: Mask
     return frame[frame["image_id"].isin(wanted)].assign(fold="mean")
 
 
-def stop_if_members_changed(work: Workspace, folder: Path) -> None:
-    """Stop when the fold of an ensemble was made of other predictions than its members hold now."""
-    told = files.read_json(folder / "model.json") if (folder / "model.json").exists() else {}
-    for member, digest in zip(told.get("members", []), told.get("members_sha256", []), strict=True):
-        path = work.task(3) / member / folder.name / "predictions.csv"
-        if files.fingerprint(path) != digest:
-            raise UserError(
-                f"{work.show(path)} is gone or another one than {folder.parent.name} was made of; "
-                "run task3_segmentation/07_ensemble.py again"
-            )
-
-
 def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
     path = folder / "predictions.csv"
     stop_if_members_changed(work, folder)
-    if not predictions.is_current(work, folder, made_with=()):
+    if not evaluation_predictions.is_current(work, folder, made_with=()):
         raise UserError(f"{work.show(path)} is missing or older than best.pt; {AGAIN}")
     return _checked(path, work.show(path), labels, AGAIN)
 
@@ -129,6 +122,9 @@ def _checked(path: Path, shown: str, labels: pd.DataFrame, again: str) -> pd.Dat
     return frame
 
 
+# ---- maps
+
+
 def pairs(work: Workspace, data: MaskData, folder: Path, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Probability map, uint8 (height, width), 255 = certain, and true mask, bool, of rows of `data`, decoded ahead.
 
@@ -137,13 +133,13 @@ def pairs(work: Workspace, data: MaskData, folder: Path, rows: np.ndarray) -> It
 
     def read_both(row: int) -> np.ndarray:
         size = images.size_of(work.raw / data.table["image"][row])
-        found = read_map(folder / "probability" / f"{data.table['image_id'][row]}.png", size)
+        probability = read_map(folder / "probability" / f"{data.table['image_id'][row]}.png", size)
         if not data.known[row]:
-            return np.stack([found, np.zeros_like(found)])
-        return np.stack([found, segmentation_data.read_mask(work.raw / data.table["mask"][row], size, data.mask_value)])
+            return np.stack([probability, np.zeros_like(probability)])
+        return np.stack([probability, segmentation_data.read_mask(work.raw / data.table["mask"][row], size, data.mask_value)])
 
-    for found, mask in images.decode(rows.tolist(), folder.name, read_both):
-        yield found, mask.astype(bool)
+    for probability, mask in images.decode(rows.tolist(), folder.name, read_both):
+        yield probability, mask.astype(bool)
 
 
 def with_images(
@@ -163,9 +159,117 @@ def with_images(
 def read_map(path: Path, size: tuple[int, int]) -> np.ndarray:
     """The probability map of an image of `size` (width, height): uint8 (height, width). Stops at another size."""
     try:
-        found = images.read_grey(path)
+        probability = images.read_grey(path)
     except UserError:
         raise UserError(f"{path} cannot be read as an 8-bit image; {AGAIN}") from None
-    if found.shape != size[::-1]:
-        raise UserError(f"{path} is {found.shape[1]} x {found.shape[0]} px, its image {size[0]} x {size[1]} px; {AGAIN}")
-    return found
+    if probability.shape != size[::-1]:
+        height, width = probability.shape
+        raise UserError(f"{path} is {width} x {height} px, its image {size[0]} x {size[1]} px; {AGAIN}")
+    return probability
+
+
+# ---- ensembles: experiments that are the mean of others
+
+
+def members(experiment: Path) -> list[str]:
+    """The experiments that this one is the mean of; empty where it is none. `experiment`: its folder."""
+    for folder in experiments.folds(experiment, "model.json"):
+        return files.read_json(folder / "model.json").get("members", [])
+    return []
+
+
+def model_folders(work: Workspace, experiment: str, fold: int | None) -> list[Path]:
+    """The fold folders with a model of an experiment, or of all members of an ensemble; of `fold` alone where it is given."""
+    for folder in experiments.folds(work.task(3) / experiment, "model.json"):
+        stop_if_members_changed(work, folder)
+    names = members(work.task(3) / experiment) or [experiment]
+    return [folder for name in names for folder in named_images.models(work, 3, name, fold)]
+
+
+def stop_if_members_changed(work: Workspace, folder: Path) -> None:
+    """Stop when the fold of an ensemble was made of other predictions than its members hold now."""
+    content = files.read_json(folder / "model.json") if (folder / "model.json").exists() else {}
+    for member, digest in zip(content.get("members", []), content.get("members_sha256", []), strict=True):
+        path = work.task(3) / member / folder.name / "predictions.csv"
+        if files.fingerprint(path) != digest:
+            raise UserError(
+                f"{work.show(path)} is gone or another one than {folder.parent.name} was made of; "
+                "run task3_segmentation/07_ensemble.py again"
+            )
+
+
+def member_folds(work: Workspace, names: list[str]) -> dict[str, list[Path]]:
+    """The folders of a fold, one of each member, by its name. Stops unless all members have the same folds and fit together."""
+    if len(set(names)) < 2:
+        raise UserError("an ensemble needs two experiments or more; name others of outputs/NAME/task3")
+    of_member = {name: experiments.folds(work.task(3) / name, *NEEDED) for name in names}
+    first = names[0]
+    for name, folders in of_member.items():
+        if not folders:
+            there = ", ".join(experiments.trained(work, 3))
+            raise UserError(f"{work.show(work.task(3) / name)} holds no trained fold; there are: {there}")
+        if members(work.task(3) / name):
+            raise UserError(f"{name} is an ensemble itself; name its members: {' '.join(members(work.task(3) / name))}")
+        if [folder.name for folder in folders] != [folder.name for folder in of_member[first]]:
+            have = "; ".join(f"{each} has {', '.join(folder.name for folder in of_member[each])}" for each in (first, name))
+            raise UserError(f"the members must have the same folds, but {have}; train what is missing")
+    by_fold = {folders[0].name: list(folders) for folders in zip(*of_member.values(), strict=True)}
+    for folders in by_fold.values():
+        _stop_unless_alike(work, folders)
+    return by_fold
+
+
+def _stop_unless_alike(work: Workspace, folders: list[Path]) -> None:
+    specs = [files.read_json(work.need(folder / "model.json", experiments.train_step(3))) for folder in folders]
+    for folder, spec in zip(folders, specs, strict=True):
+        for key in SHARED:
+            if spec.get(key) != specs[0].get(key):
+                raise UserError(
+                    f"{work.show(folder)} and {work.show(folders[0])} differ in {key} (model.json): {spec.get(key)} and "
+                    f"{specs[0].get(key)}; name members that are alike in it"
+                )
+
+
+def write_mean(work: Workspace, folder: Path, of_members: list[Path], names: list[str], data: MaskData) -> list[Path]:
+    """Write the mean maps, predictions.csv and model.json of one fold; returns the files. `of_members`: this fold's folders.
+
+    Validation slices are those of the first member: their maps are the mean of the members that have not learned from them.
+    """
+    frames = [tables.read_predictions(member)[tables.PREDICTION_COLUMNS] for member in of_members]
+    validations = [protocol.validation_of(member) for member in of_members]
+    frame, row_of = frames[0], pd.Series(data.table.index, index=data.table["image_id"])
+    for other, member, validation in zip(frames, of_members, validations, strict=True):
+        parts = ("val", "test") if validation == validations[0] else ("test",)
+        if any(set(other["image_id"][other["part"] == part]) != set(frame["image_id"][frame["part"] == part]) for part in parts):
+            raise UserError(f"{work.show(member / 'predictions.csv')} holds other slices than that of {names[0]}; {AGAIN}")
+    validating = [number for number, validation in enumerate(validations) if validation == validations[0]]
+    averaged = {"val": [of_members[number] for number in validating], "test": of_members}
+    peaks = []
+    with files.replacing_folder(folder / "probability") as temporary:
+        means = _means(work, data, row_of[frame["image_id"]].tolist(), frame["part"].map(averaged).tolist())
+        for name, mean in zip(frame["image_id"], means, strict=True):
+            Image.fromarray(mean).save(temporary / f"{name}.png")
+            peaks.append(int(mean.max()))
+    first = files.read_json(of_members[0] / "model.json")
+    hashes = [files.sha256(member / "predictions.csv") for member in of_members]
+    content: dict[str, Any] = {"task": 3, "model": "ensemble", "members": names, "members_sha256": hashes, "fold": first["fold"]}
+    content |= {key: first.get(key) for key in SHARED} | {"validation": validations[0]}
+    content["validated_by"] = [names[number] for number in validating]
+    return [
+        files.write_json(folder / "model.json", content),
+        tables.write_predictions(folder, frame.assign(peak=peaks)),
+        folder / "probability",
+    ]
+
+
+def _means(work: Workspace, data: MaskData, rows: list[int], averaged: list[list[Path]]) -> Iterator[np.ndarray]:
+    """The rounded mean of the maps of slices `rows`: uint8 (height, width) each, decoded ahead. `averaged`: whose, for each."""
+
+    def mean(slice_and_folders: tuple[int, list[Path]]) -> np.ndarray:
+        row, folders = slice_and_folders
+        size = images.size_of(work.raw / data.table["image"][row])
+        name = f"{data.table['image_id'][row]}.png"
+        total = sum(read_map(folder / "probability" / name, size).astype(np.uint16) for folder in folders)
+        return np.rint(total / len(folders)).astype(np.uint8)
+
+    return images.decode(list(zip(rows, averaged, strict=True)), "mean maps", mean)

@@ -29,7 +29,7 @@ COMPARED = ("accuracy", "precision", "recall", "specificity", "f1", "balanced_ac
 def read(work: Workspace, folder: Path) -> tuple[pd.DataFrame, int]:
     """Pixels of the slices with y_LABEL (truth) and p_LABEL (predicted pixels); and how many of test lack a mask file.
 
-    Those are left out: the ceiling could not be told for them. Stops for several exclusive classes: pixels do not tell which.
+    Those are left out: they have no ceiling. Stops for several exclusive classes: pixels do not say which.
     """
     path = work.need(folder / "slice_pixels.csv", "task3_segmentation/03_evaluate.py")
     frame = tables.read_csv(path, COLUMNS)
@@ -37,7 +37,7 @@ def read(work: Workspace, folder: Path) -> tuple[pd.DataFrame, int]:
     labels = tables.read_labels(work, dataset)
     classes, targets = slices.choose_targets(labels, dataset, None)
     if len(classes) > 1:
-        raise UserError(f"{dataset.name} has the classes {', '.join(classes)}: a mask does not tell which; nothing to do here")
+        raise UserError(f"{dataset.name} has the classes {', '.join(classes)}: a mask does not say which; nothing to do here")
     truth = pd.Series(targets[:, 0], index=labels["image_id"])
     drawn = frame["true_px"].notna()
     frame = frame.assign(**{f"y_{classes[0]}": frame["image_id"].map(truth), f"p_{classes[0]}": frame["predicted_px"]})
@@ -50,24 +50,24 @@ def evaluate(frame: pd.DataFrame) -> Evaluation:
     return decisions.evaluate(frame, Question([label], label, probability=False), {ANY_PIXEL: 1.0})
 
 
-def ceiling(found: Evaluation, frame: pd.DataFrame) -> Evaluation:
+def ceiling(evaluation: Evaluation, frame: pd.DataFrame) -> Evaluation:
     """The same test slices, called positive where the true mask has a pixel."""
     true = frame.set_index(["image_id", "fold"])["true_px"]
-    of_test = true.reindex(pd.MultiIndex.from_frame(found.test.table[["image_id", "fold"]])).to_numpy(dtype=float)
-    rules = [Rule(rule.fold, {MAX_F1: 1.0}, ANY_PIXEL, None, "none") for rule in found.rules]
-    return replace(found, test=replace(found.test, p=of_test), rules=rules)
+    of_test = true.reindex(pd.MultiIndex.from_frame(evaluation.test.table[["image_id", "fold"]])).to_numpy(dtype=float)
+    rules = [Rule(rule.fold, {MAX_F1: 1.0}, ANY_PIXEL, None, "none") for rule in evaluation.rules]
+    return replace(evaluation, test=replace(evaluation.test, p=of_test), rules=rules)
 
 
-def comparison(found: Evaluation, best: Evaluation, resamples: int, seed: int) -> pd.DataFrame:
+def comparison(evaluation: Evaluation, ceiling: Evaluation, resamples: int, seed: int) -> pd.DataFrame:
     """slice_comparison.csv: one row a rule, with counts, and each metric with its interval."""
-    table = found.test.table
+    table = evaluation.test.table
     weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
-    called = {f"predicted masks, {name}": found.test.p >= found.thresholds(name) for name in (MAX_F1, ANY_PIXEL)}
+    called = {f"predicted masks, {name}": evaluation.test.p >= evaluation.thresholds(name) for name in (MAX_F1, ANY_PIXEL)}
     called = {name.replace(MAX_F1, "at least N pixels"): value for name, value in called.items()}
     rows = []
-    for name, value in (called | {CEILING: best.decision.astype(bool)}).items():
-        matrix = metrics.confusion(found.test.y, value, metrics.ones(len(table)))
-        drawn = metrics.of_confusion(metrics.confusion(found.test.y, value, weights))
+    for name, value in (called | {CEILING: ceiling.decision.astype(bool)}).items():
+        matrix = metrics.confusion(evaluation.test.y, value, metrics.ones(len(table)))
+        drawn = metrics.of_confusion(metrics.confusion(evaluation.test.y, value, weights))
         row = {"rule": name, "n": len(table)} | dict(zip(("tn", "fp", "fn", "tp"), matrix.astype(int).ravel(), strict=True))
         for key, of_metric in metrics.of_confusion(matrix).items():
             if key in COMPARED:
@@ -77,10 +77,10 @@ def comparison(found: Evaluation, best: Evaluation, resamples: int, seed: int) -
     return pd.DataFrame(rows)
 
 
-def notes(found: Evaluation, missing: int) -> list[str]:
+def notes(evaluation: Evaluation, missing: int) -> list[str]:
     """What a reader of the numbers has to know beyond them."""
-    least = ", ".join(f"{rule.points[MAX_F1]:g} (fold {rule.fold})" for rule in found.rules)
+    least = ", ".join(f"{rule.points[MAX_F1]:g} (fold {rule.fold})" for rule in evaluation.rules)
     lines = [f"a slice is positive from N predicted pixels on; N by the best F1 on validation: {least}"]
-    empty = int((np.asarray(found.test.p) == 0).sum())
-    lines.append(f"{empty} of {len(found.test.p)} slices have an empty predicted mask")
+    empty = int((np.asarray(evaluation.test.p) == 0).sum())
+    lines.append(f"{empty} of {len(evaluation.test.p)} slices have an empty predicted mask")
     return [*lines, f"{missing} test slice(s) without a mask file are left out"] if missing else lines

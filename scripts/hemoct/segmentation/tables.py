@@ -1,4 +1,4 @@
-"""Tables of evaluated masks: of slices, of patients, of metrics."""
+"""Tables of evaluated masks: of slices, of patients, of metrics; and metrics.json with its reasons, ceiling, volumes, notes."""
 
 from __future__ import annotations
 
@@ -7,29 +7,56 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.segmentation import evaluate
-from hemoct.segmentation.evaluate import CALLS, Patients, Segmentation
+from hemoct.base import label_meaning
+from hemoct.evaluation import bootstrap, scores
+from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.segmentation import evaluate, metrics, predictions
+from hemoct.segmentation.evaluate import OF_SLICES, Patients, Rule, Segmentation
+from hemoct.segmentation.metrics import COUNTS
 
 SHOWN = ("dice", "iou", "sensitivity", "specificity")
+UPPER_BOUND = "upper bound: true boxes"
+EMPTY = "truth and prediction are empty everywhere"
+NO_VOLUME = "no patient has a true pixel"
+REASONS = {
+    "dice": EMPTY,
+    "iou": EMPTY,
+    "sensitivity": "no true pixel",
+    "specificity": "no pixel outside the true masks",
+    "precision": "no predicted pixel",
+    "dice_patient": EMPTY,
+    "dice_patient_median": EMPTY,
+    "dice_slice": EMPTY,
+    "nsd_slice": EMPTY,
+    "hd95_slice": "no slice has both true and predicted pixels, or some are measured in mm and others in px",
+    "volume_error": NO_VOLUME,
+    "volume_bias": NO_VOLUME,
+}
+NO_LABEL = "no scored slice has a known label"
 
 
-def per_slice(found: Segmentation) -> pd.DataFrame:
+# ---- CSV
+
+
+def per_slice(evaluation: Segmentation) -> pd.DataFrame:
     """per_slice.csv: one row per scored test slice, sorted; what is undefined is empty."""
-    counts = {"true_px": found.true, "predicted_px": found.predicted, **dict(zip(CALLS, found.counts.T, strict=True))}
-    values = evaluate.of_counts(found.counts)
-    table = found.table[["image_id", "patient", "fold", "part"]].assign(**counts, **{name: values[name] for name in SHOWN})
-    return table.join(found.table[["hd95", "nsd", "distance_unit"]]).sort_values("image_id")
+    counts = dict(zip(COUNTS, evaluation.counts.T, strict=True))
+    values = metrics.of_counts(evaluation.counts)
+    table = evaluation.table[["image_id", "patient", "fold", "part"]]
+    table = table.assign(true_px=evaluation.true, predicted_px=evaluation.predicted, **counts)
+    table = table.assign(**{name: values[name] for name in SHOWN})
+    return table.join(evaluation.table[["hd95", "nsd", "distance_unit"]]).sort_values("image_id")
 
 
-def per_patient(found: Segmentation) -> pd.DataFrame:
+def per_patient(evaluation: Segmentation) -> pd.DataFrame:
     """per_patient.csv: pixel sums over all scored slices of a patient, what follows from them, volumes and their unit; sorted."""
-    patients = Patients.of(found)
-    folds = found.table.groupby("patient")["fold"].unique().map(lambda of: "+".join(map(str, sorted(of))))
-    slices = found.table["patient"].value_counts()
-    values = evaluate.of_counts(patients.counts)
+    patients = Patients.of(evaluation)
+    folds = evaluation.table.groupby("patient")["fold"].unique().map(lambda of: "+".join(map(str, sorted(of))))
+    slices = evaluation.table["patient"].value_counts()
+    values = metrics.of_counts(patients.counts)
     table = pd.DataFrame({"patient": patients.names, "fold": folds[patients.names].array, "slices": slices[patients.names].array})
     return table.assign(
-        **dict(zip(CALLS, patients.counts.T, strict=True)),
+        **dict(zip(COUNTS, patients.counts.T, strict=True)),
         **{name: values[name] for name in SHOWN},
         true_volume=patients.true,
         predicted_volume=patients.predicted,
@@ -37,9 +64,9 @@ def per_patient(found: Segmentation) -> pd.DataFrame:
     )
 
 
-def metrics_table(found: Segmentation, content: dict[str, Any]) -> pd.DataFrame:
+def metrics_table(evaluation: Segmentation, content: dict[str, Any]) -> pd.DataFrame:
     """segmentation_metrics.csv: metric, value, low, high, n, of (pixels, slices, patients), ceiling, reason."""
-    support = evaluate.support(found)
+    support = evaluate.support(evaluation)
     rows = []
     for name, cell in content["metrics"].items():
         low, high = cell["ci95"] or (np.nan, np.nan)
@@ -47,3 +74,155 @@ def metrics_table(found: Segmentation, content: dict[str, Any]) -> pd.DataFrame:
         rows.append({"metric": name, "value": cell["value"], "low": low, "high": high, "n": n, "of": of,
                      "ceiling": content["ceiling"].get(name), "reason": cell["reason"]})  # fmt: skip
     return pd.DataFrame(rows).astype({"value": float, "ceiling": float})
+
+
+def agreement(evaluation: Segmentation) -> pd.DataFrame:
+    """volume_agreement.csv: predicted and true volumes of patients (Bland and Altman 1986), one row for each unit.
+
+    bias: mean of predicted - true; limits of agreement: bias -+ 1.96 standard deviations; empty for a single patient.
+    """
+    patients = Patients.of(evaluation)
+    rows = []
+    for unit in np.unique(patients.unit):
+        true, predicted = patients.true[patients.unit == unit], patients.predicted[patients.unit == unit]
+        difference = pd.Series(predicted - true)
+        bias, spread = difference.mean(), 1.96 * difference.std()
+        rows.append({"unit": unit, "patients": len(true), "mean_true": true.mean(), "mean_predicted": predicted.mean(),
+                     "mean_absolute_error": difference.abs().mean(), "bias": bias, "limit_low": bias - spread,
+                     "limit_high": bias + spread})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def examples(evaluation: Segmentation, count: int) -> pd.DataFrame:
+    """The `count` best, median and worst slices with a true mask, by Dice: `kind`, `dice`, `threshold` and evaluation.table's.
+
+    Of equally bad slices the one with the larger true mask comes first. No slice is shown twice.
+    """
+    threshold = evaluation.table["fold"].map({rule.fold: rule.threshold for rule in evaluation.rules})
+    table = evaluation.table.assign(dice=metrics.dice(evaluation.counts), threshold=threshold, true_px=evaluation.true)
+    table = table[table["true_px"] > 0].sort_values(["dice", "true_px", "image_id"], ascending=[True, False, True])
+    middle = max(0, (len(table) - count) // 2)
+    places = {"worst": range(count), "median": range(middle, middle + count), "best": range(len(table) - count, len(table))}
+    kinds = {place: kind for kind, of in places.items() for place in of if 0 <= place < len(table)}
+    shown = table.iloc[sorted(kinds, reverse=True)]
+    return shown.assign(kind=[kinds[place] for place in sorted(kinds, reverse=True)])
+
+
+# ---- metrics.json
+
+
+def report(evaluation: Segmentation, about: dict[str, Any], resamples: int, seed: int) -> dict[str, Any]:
+    """metrics.json of an evaluation. `about` comes first in it: data set, experiment, protocol ..."""
+    folds = evaluation.table["fold"].to_numpy()
+    weights = bootstrap.weights(evaluation.patients, folds, resamples, seed)
+    values = evaluate.measure(evaluation, evaluation_metrics.ones(len(folds)))
+    resampled = evaluate.measure(evaluation, weights)
+    block, dropped = {}, {}
+    for name, value in values.items():
+        block[name], dropped[name] = scores.entry(value[0], resampled[name], _reason(evaluation, name))
+    within = bootstrap.within_folds(evaluation.patients, folds)
+    known, y = evaluation.labels
+    confusion = evaluation_metrics.confusion(y, evaluation.predicted[known] > 0, evaluation_metrics.ones(len(y)))[0]
+    return {
+        **about,
+        "positive": None,
+        "positives": None,
+        "n": len(evaluation.table),
+        "patients": len(np.unique(evaluation.patients)),
+        "missing_mask_left_out": evaluation.missing,
+        "threshold_rule": "; ".join(dict.fromkeys(rule.threshold_rule for rule in evaluation.rules)),
+        "folds": [_rule_record(rule, int((folds == rule.fold).sum())) for rule in evaluation.rules],
+        "metrics": block,
+        "pixels": dict(zip(COUNTS, evaluation.counts.sum(axis=0).tolist(), strict=True)),
+        "slices": _slice_counts(evaluation),
+        "slice_label": evaluation.question.positive if evaluation.question else None,
+        "slice_confusion": confusion.astype(int).tolist(),
+        "ceiling": _ceiling(evaluation),
+        "volumes": agreement(evaluation).replace({np.nan: None}).to_dict("records"),
+        "bootstrap": {
+            "resamples": len(weights),
+            "seed": seed,
+            "drawn": "patients within folds" if within else "patients over all folds at once",
+            "dropped": dropped,
+        },
+        "notes": _notes(evaluation, about),
+    }
+
+
+def describe(about: dict[str, Any], spec: dict[str, Any], layout: str) -> dict[str, Any]:
+    """What metrics.json says first (evaluation.protocol.describe), with what masks mean; `spec`: predictions.shared_spec."""
+    upper = predictions.around_true_boxes(spec)
+    done = f"{about['folds_done']}; {UPPER_BOUND}" if upper else about["folds_done"]  # stands in every headline
+    about = about | {"folds_done": done, "labels_mean": label_meaning.CAPTION.get(layout), "upper_bound": upper}
+    return about | {"caveats": _of_validation(spec)}
+
+
+def _of_validation(spec: dict[str, Any]) -> list[str]:
+    """What is special about the validation that chose the thresholds."""
+    members = spec.get("members") or []
+    by = spec.get("validated_by") or members
+    others = ", ".join(name for name in members if name not in by)
+    if others:
+        return [f"thresholds: from the maps of {', '.join(by)} alone; {others} learned from those slices"]
+    if not members and (spec.get("validation") or 1) != 1 and spec.get("region") == "box":
+        return ["thresholds: from slices that the detector learned from; its boxes are truer there than on test"]
+    return []
+
+
+def _ceiling(evaluation: Segmentation) -> dict[str, float | None]:
+    """The metrics `slice_*` of the true masks themselves: what no perfect segmentation can exceed."""
+    known, y = evaluation.labels
+    confusion = evaluation_metrics.confusion(y, evaluation.true[known] > 0, evaluation_metrics.ones(len(y)))
+    values = evaluation_metrics.of_confusion(confusion)
+    return {f"slice_{name}": None if np.isnan(values[name][0]) else float(values[name][0]) for name in OF_SLICES}
+
+
+def _reason(evaluation: Segmentation, name: str) -> str:
+    """Why a metric can be undefined."""
+    if name in REASONS:
+        return REASONS[name]
+    return scores.reason(name.removeprefix("slice_")) if evaluation.labels[0].any() else NO_LABEL
+
+
+def _rule_record(rule: Rule, n: int) -> dict[str, Any]:
+    record = {"fold": rule.fold, "threshold": rule.threshold, "threshold_rule": rule.threshold_rule, "chosen": rule.chosen}
+    best = rule.curve[rule.threshold]
+    return record | {"val_dice": None if np.isnan(best) else float(best), "n": n}
+
+
+def _slice_counts(evaluation: Segmentation) -> dict[str, int]:
+    """Scored slices by what is empty, and those of unknown label."""
+    true, predicted = evaluation.true > 0, evaluation.predicted > 0
+    return {
+        "both_drawn": int((true & predicted).sum()),
+        "prediction_empty": int((true & ~predicted).sum()),
+        "truth_empty": int((~true & predicted).sum()),
+        "both_empty": int((~true & ~predicted).sum()),
+        "unknown_label": int((~evaluation.labels[0]).sum()),
+    }
+
+
+def _notes(evaluation: Segmentation, about: dict[str, Any]) -> list[str]:
+    """What a reader of the numbers has to know beyond them."""
+    known, y = evaluation.labels
+    of, label = _slice_counts(evaluation), evaluation.question and evaluation.question.positive
+    notes = (
+        [UPPER_BOUND] * about["upper_bound"]
+        + about.get("caveats", [])
+        + [
+            f"slices: {of['both_drawn']} with a true and a predicted mask; {of['prediction_empty']} missed, {of['truth_empty']} "
+            f"false alarms (Dice and NSD 0, no HD95); {of['both_empty']} empty in both (left out of means over slices)"
+        ]
+    )
+    if evaluation.missing:
+        notes.append(f"{evaluation.missing} test slice(s) without a mask file were not scored (missing mask)")
+    if y.any():
+        drawn = int((evaluation.true[known] > 0)[y == 1].sum())
+        notes.append(
+            f"ceiling of slice recall: {drawn} of {y.sum()} slices with the label {label} have a true mask "
+            f"with a pixel ({drawn / y.sum():.1%})"
+        )
+    patients = len(np.unique(evaluation.patients))
+    if patients < 10:
+        notes.append(f"{patients} patient(s): the intervals are too narrow, a bootstrap needs more")
+    return notes

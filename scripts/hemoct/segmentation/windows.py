@@ -1,54 +1,249 @@
-"""Square windows of slices: cut out of the cache on the device, and probabilities pasted back.
+"""Square windows of slices: where a network looks, which windows it learns from, cutting them out and pasting them back.
 
 A window is (x, y, side) in pixels of the cached square, its upper left corner and its side; it may reach beyond the square.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 
+from hemoct.base import tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import boxes as data_boxes
+from hemoct.data import images
+from hemoct.detection import predictions
+from hemoct.segmentation.data import MaskData
+from hemoct.segmentation.networks import SegmenterSpec
+
 MULTIPLE = 2  # of a window's side, so that its centre lies on a pixel's corner
+LEAST_CONFIDENCES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+"""least confidence of the boxes that a network looks around: the best of these is chosen on validation"""
+FALSE_ALARM = 0.01  # least confidence of a detector's false alarm that a network learns from
+APART = 0.1  # IoU with every true box below which a predicted box is a false alarm
+JITTER = {"shift": 0.1, "scale": 0.2}  # of a window around a true box: predicted boxes are not exact either
 
 
-def whole(rows: int, size: int) -> np.ndarray:
-    """Windows that are the whole square: float64 (rows, 3)."""
-    return np.tile([0.0, 0.0, float(size)], (rows, 1))
+@dataclass(frozen=True)
+class Windows:
+    """Windows of slices, in the order of their rows: row numbers int (k,), places float64 (k, 3)."""
+
+    rows: np.ndarray
+    places: np.ndarray
+    confidence: np.ndarray
+    """of the box that a window lies around, float64 (k,); 1 for whole slices and true boxes"""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, chosen: np.ndarray) -> Windows:
+        return Windows(self.rows[chosen], self.places[chosen], self.confidence[chosen])
+
+    def of(self, rows: np.ndarray) -> Windows:
+        """Those of the slices `rows`."""
+        return self[np.isin(self.rows, rows)]
+
+    def least(self, confidence: float) -> Windows:
+        """Those around boxes of at least this confidence."""
+        return self[self.confidence >= confidence]
 
 
-def around(boxes: np.ndarray, margin: float, least_side: int) -> np.ndarray:
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of slices in pixels of the cached square: row numbers int (k,), corners (k, 4), confidence (k,)."""
+
+    rows: np.ndarray
+    corners: np.ndarray
+    confidence: np.ndarray
+
+    @classmethod
+    def none(cls) -> Boxes:
+        return cls(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
+
+    def __getitem__(self, chosen: np.ndarray) -> Boxes:
+        return Boxes(self.rows[chosen], self.corners[chosen], self.confidence[chosen])
+
+    def of(self, rows: np.ndarray) -> Boxes:
+        """Those of the slices `rows`."""
+        return self[np.isin(self.rows, rows)]
+
+    def windows(self, margin: float, least_side: int) -> Windows:
+        """A window around each box (see `around`), in the order of the slices."""
+        order = np.argsort(self.rows, kind="stable")
+        return Windows(self.rows[order], around(self.corners[order], margin, least_side), self.confidence[order])
+
+
+# ---- where windows lie
+
+
+def whole_slices(rows: np.ndarray, size: int) -> Windows:
+    """Windows that are the whole square of `size` pixels."""
+    return Windows(rows, np.tile([0.0, 0.0, float(size)], (len(rows), 1)), np.ones(len(rows)))
+
+
+def around(corners: np.ndarray, margin: float, least_side: int) -> np.ndarray:
     """Windows around boxes (k, 4), in whole pixels: float64 (k, 3).
 
-    The side is that of the longer side of the box with `margin` of it at both ends, and no less than `least_side`: small
-    lesions are seen at native resolution, large ones are made smaller.
+    The side is the longer side of the box plus `margin` of it at both ends, and at least `least_side`: a small lesion is shown
+    at native resolution, a large one is made smaller.
     """
-    low, high = boxes[:, :2], boxes[:, 2:]
+    low, high = corners[:, :2], corners[:, 2:]
     longest = (high - low).max(axis=1, initial=0) * (1 + 2 * margin)
     side = np.maximum(np.ceil(longest / MULTIPLE - 1e-6) * MULTIPLE, least_side)[:, None]
     return np.concatenate([np.round((low + high - side) / 2), side], axis=1)
 
 
-def jitter(windows: np.ndarray, shift: float, scale: float, random: np.random.Generator) -> np.ndarray:
-    """Windows moved by up to `shift` of their side and made larger or smaller by up to `scale`: (k, 3), no whole pixels."""
-    n = len(windows)
-    side = windows[:, 2] * np.exp(random.uniform(-1, 1, n) * np.log1p(scale))
-    centre = windows[:, :2] + windows[:, 2:] / 2 + random.uniform(-shift, shift, (n, 2)) * windows[:, 2:]
+def jitter(places: np.ndarray, shift: float, scale: float, random: np.random.Generator) -> np.ndarray:
+    """Windows moved by up to `shift` of their side and resized by up to `scale`: (k, 3), no whole pixels."""
+    n = len(places)
+    side = places[:, 2] * np.exp(random.uniform(-1, 1, n) * np.log1p(scale))
+    centre = places[:, :2] + places[:, 2:] / 2 + random.uniform(-shift, shift, (n, 2)) * places[:, 2:]
     return np.concatenate([centre - side[:, None] / 2, side[:, None]], axis=1)
 
 
-def placement(windows: torch.Tensor, size: int) -> torch.Tensor:
+def true_boxes(work: Workspace, data: MaskData, size: int) -> Boxes:
+    """Boxes of boxes.csv. Stops when there is none."""
+    frame = tables.read_boxes(work)
+    if frame.empty:
+        raise UserError(f"{work.show(work.work / 'boxes.csv')} has no box; use --region slice")
+    return _in_squares(work, data, frame.assign(confidence=1.0), size)
+
+
+def predicted_boxes(work: Workspace, data: MaskData, detector: Path, size: int) -> Boxes:
+    """Boxes that a detector predicted; `detector` is the folder of its fold."""
+    frame, _ = predictions.read(work, detector, data)
+    return _in_squares(work, data, frame[frame["confidence"].notna()], size)
+
+
+def _in_squares(work: Workspace, data: MaskData, frame: pd.DataFrame, size: int) -> Boxes:
+    row_of = pd.Series(np.arange(len(data.table)), index=data.table["image_id"])
+    frame = frame[frame["image_id"].isin(row_of.index)]
+    rows = row_of[frame["image_id"]].to_numpy()
+    corners, sizes = frame[predictions.CORNERS].to_numpy(dtype=float), images.sizes(work, data.table)[rows]
+    squared = [data_boxes.to_letterbox(box, *of_image, size)[0] for box, of_image in zip(corners, sizes, strict=True)]
+    return Boxes(rows, np.array(squared).reshape(-1, 4), frame["confidence"].to_numpy(dtype=float))
+
+
+# ---- what a network learns from
+
+
+class WholeSlices:
+    """Whole slices: all with a lesion, and each epoch another sample of the empty ones, `negatives` for each of those."""
+
+    def __init__(self, rows: np.ndarray, positive: np.ndarray, size: int, negatives: float) -> None:
+        self.size, self.positives, self.empty = size, rows[positive[rows]], rows[~positive[rows]]
+        self.negatives = min(len(self.empty), round(negatives * len(self.positives)))
+
+    def __len__(self) -> int:
+        return len(self.positives) + self.negatives
+
+    def draw(self, random: np.random.Generator) -> Windows:
+        """The windows of one epoch, in random order."""
+        empty = random.choice(self.empty, self.negatives, replace=False)
+        return whole_slices(random.permutation(np.concatenate([self.positives, empty])), self.size)
+
+
+class AroundBoxes:
+    """Windows around true boxes, moved a little each time, and windows without any lesion, `negatives` for each of those.
+
+    Half of the empty windows lie where the detector raised a false alarm in a training slice, as far as it did; the others lie
+    in a slice without a lesion, at the place of the lesion of another slice. From both the network learns to predict nothing.
+    """
+
+    def __init__(self, rows: np.ndarray, true: Boxes, predicted: Boxes, spec: SegmenterSpec, negatives: float) -> None:
+        self.spec = spec
+        self.true = true.of(rows)
+        self.empty = np.setdiff1d(rows, true.rows)
+        predicted = predicted.of(rows)
+        self.alarms = predicted[(predicted.confidence >= FALSE_ALARM) & ~_touching(predicted, self.true)]
+        wanted = round(negatives * len(self.true.rows))
+        self.at_alarms = min(wanted // 2, len(self.alarms.rows))
+        self.at_other_places = wanted - self.at_alarms if len(self.empty) else 0
+
+    def __len__(self) -> int:
+        return len(self.true.rows) + self.at_alarms + self.at_other_places
+
+    def draw(self, random: np.random.Generator) -> Windows:
+        """The windows of one epoch, in random order."""
+        alarms = self.alarms[random.choice(len(self.alarms.rows), self.at_alarms, replace=False)]
+        rows = np.concatenate([self.true.rows, alarms.rows, random.choice(self.empty, self.at_other_places)])
+        elsewhere = self.true.corners[random.integers(len(self.true.rows), size=self.at_other_places)]
+        corners = np.concatenate([self.true.corners, alarms.corners, elsewhere])
+        places = jitter(around(corners, self.spec.margin, self.spec.least_side), **JITTER, random=random)
+        order = random.permutation(len(places))
+        return Windows(rows[order], places[order], np.ones(len(places)))
+
+
+def _touching(boxes: Boxes, true: Boxes) -> np.ndarray:
+    """Whether a box overlaps a true one of its slice: bool (k,)."""
+    return np.array(
+        [
+            (data_boxes.iou(corners[None], true.corners[true.rows == row]) >= APART).any()
+            for row, corners in zip(boxes.rows, boxes.corners, strict=True)
+        ],
+        dtype=bool,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The windows of a fold: those that its network learns from, and those that it predicts, of validation and test slices."""
+
+    training: WholeSlices | AroundBoxes
+    prediction: Windows
+    true: Windows | None
+    """as `prediction`, around true boxes; None for whole slices"""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a fold's network may learn from, for each slice of the data: both (n,)."""
+
+    part: np.ndarray
+    """`train`, `val` or `test`"""
+    positive: np.ndarray
+    """whether the mask has a pixel"""
+
+
+def plan(work: Workspace, data: MaskData, spec: SegmenterSpec, parts: Parts, detector: Path | None, negatives: float) -> Plan:
+    """The windows of a fold. `detector`: the folder of its fold, None for true boxes."""
+    rows, rest = np.flatnonzero((parts.part == "train") & data.known), np.flatnonzero(parts.part != "train")
+    if spec.region == "slice":
+        training = WholeSlices(rows, parts.positive, spec.source_size, negatives)
+        return Plan(training, whole_slices(rest, spec.source_size), None)
+    true = true_boxes(work, data, spec.source_size)
+    predicted = predicted_boxes(work, data, detector, spec.source_size) if detector else None
+    training = AroundBoxes(rows, true, predicted or Boxes.none(), spec, negatives)
+    if len(training) < 2:  # batch normalisation cannot use a single one
+        raise UserError(
+            f"{work.show(work.work / 'boxes.csv')} has {len(training.true.rows)} box(es) in training slices of fold {spec.fold}; "
+            "use more patients, or --region slice"
+        )
+    at_true, prediction = (boxes.of(rest).windows(spec.margin, spec.least_side) for boxes in (true, predicted or true))
+    return Plan(training, prediction.least(LEAST_CONFIDENCES[0]), at_true)
+
+
+# ---- cut out on the device, and pasted back
+
+
+def placement(places: torch.Tensor, size: int) -> torch.Tensor:
     """The affine matrices (k, 2, 3) of torch's affine_grid that map a window to the cached square of `size` pixels."""
-    scale = windows[:, 2] / size
-    shift = (2 * windows[:, :2] + windows[:, 2:]) / size - 1
-    matrices = torch.zeros(len(windows), 2, 3, device=windows.device)
+    scale = places[:, 2] / size
+    shift = (2 * places[:, :2] + places[:, 2:]) / size - 1
+    matrices = torch.zeros(len(places), 2, 3, device=places.device)
     matrices[:, 0, 0] = matrices[:, 1, 1] = scale
     matrices[:, :, 2] = shift
     return matrices
 
 
 def compose(placed: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
-    """Affine matrices (k, 2, 3) that apply `moves` (see transforms.draw_moves) within a window, then `placed`."""
+    """Affine matrices (k, 2, 3) that apply `moves` (see training.augment.draw_moves) within a window, then `placed`."""
     last = torch.tensor([[[0.0, 0.0, 1.0]]], device=placed.device).expand(len(placed), 1, 3)
     return placed @ torch.cat([moves, last], dim=1)
 
