@@ -1,4 +1,4 @@
-"""The real chain once: every step that run_all.sh lists for the demonstration, on a tiny phantom, each training one epoch long."""
+"""The real chain once: every step that run_all.sh lists for the demonstration, on a tiny phantom, one epoch a training."""
 
 from __future__ import annotations
 

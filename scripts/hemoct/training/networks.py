@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pickle
+from pathlib import Path
 
 import huggingface_hub
 import timm
@@ -17,34 +18,47 @@ from hemoct.training.checkpoints import first_line, read_state
 from hemoct.training.options import SCRATCH, Initial
 
 
+def imagenet(name: str, folder: Path | None = None) -> tuple[weights.Origin, dict[str, torch.Tensor]]:
+    """The ImageNet weights of a whole network of timm, from this machine or the hub, and where they came from."""
+    _stop_if_unknown(name, "a network")
+    local = weights.local_imagenet(name, folder)
+    if local is not None:
+        return local
+    config = timm.models.get_pretrained_cfg(name)
+    if not config:
+        raise weights.missing(name, "timm knows none")
+    huggingface_hub.utils.logging.set_verbosity_error()  # its lines about retries; what failed is said below, once
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise weights.missing(name, first_line(error)) from None
+    return weights.of_hub(name), {key: value.contiguous() for key, value in model.state_dict().items()}
+
+
 def build_backbone(name: str, image_size: int, channels: int, classes: int, initial: Initial = SCRATCH) -> tuple[nn.Module, int]:
     """A network of timm for so many input channels and logits (0: features in place of logits); and how many it gives.
 
     Of weights for three channels the first layer is summed, or repeated, over RGB, so that a grey image stays one channel.
     """
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
-        raise UserError(f"--backbone {name} is unknown to timm {timm.__version__}; near it: {', '.join(near) or 'none'}")
+    _stop_if_unknown(name, "--backbone")
     options, config = {"in_chans": channels, "num_classes": classes}, timm.models.get_pretrained_cfg(name)
     if config and config.fixed_input_size:
         options["img_size"] = image_size
-    local = weights.local_imagenet(name, initial.weights_dir) if initial.weights == "imagenet" else None
-    fetched = initial.weights == "imagenet" and local is None
-    if fetched and not config:
-        raise weights.missing(name, "timm knows none")
-    if fetched:
-        huggingface_hub.utils.logging.set_verbosity_error()  # its lines about retries; what failed is said below, once
     try:
-        model = timm.create_model(name, pretrained=fetched, **options)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        if fetched:
-            raise weights.missing(name, first_line(error)) from None
+        model = timm.create_model(name, **options)
+    except (OSError, RuntimeError) as error:
         raise UserError(f"--backbone {name} cannot be built for {image_size} px: {first_line(error)}") from None
-    if local is not None:
-        _load_body(model, local[1], "imagenet")
+    if initial.weights == "imagenet":
+        _load_body(model, imagenet(name, initial.weights_dir)[1], "imagenet")
     for path in weights.inputs(initial):
         _load_body(model, read_state(path), str(path))
     return model, _outputs(model, name, torch.zeros(1, channels, image_size, image_size))
+
+
+def _stop_if_unknown(name: str, what: str) -> None:
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+        raise UserError(f"{what} {name} is unknown to timm {timm.__version__}; near it: {', '.join(near) or 'none'}")
 
 
 def _outputs(model: nn.Module, name: str, black: torch.Tensor) -> int:

@@ -132,15 +132,19 @@ def missing(name: str, reason: str) -> UserError:
     )
 
 
+def of_hub(name: str) -> Origin:
+    """What is known of the ImageNet weights of a network in the hub."""
+    config = timm.models.get_pretrained_cfg(name) if timm.is_model(name) else None
+    return Origin(name, f"hub {config.hf_hub_id if config else name}", None, config.license if config else None)
+
+
 def origin(initial: Initial, name: str) -> dict[str, Any] | None:
     """What model.json says of the weights that a network `name` of timm starts from; None from scratch."""
     if initial.weights == "none":
         return None
     if initial.weights == "imagenet":
         local = local_imagenet(name, initial.weights_dir)
-        config = timm.models.get_pretrained_cfg(name) if timm.is_model(name) else None
-        hub = Origin(name, f"hub {config.hf_hub_id if config else name}", None, config.license if config else None)
-        return asdict(local[0] if local else hub)
+        return asdict(local[0] if local else of_hub(name))
     if initial.weights == "coco":
         return asdict(Origin(name, "hub coco", None, None))
     return asdict(Origin(name, "file", files.sha256(Path(initial.weights)), None))
