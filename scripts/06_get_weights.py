@@ -34,7 +34,7 @@ def fetch(args: argparse.Namespace) -> Path:
     for name in args.networks:
         origin, state = networks.imagenet(name)
         with files.replacing(args.to / f"{name}.safetensors") as temporary:
-            safetensors.torch.save_file(state, temporary)
+            safetensors.torch.save_file({key: value.contiguous() for key, value in state.items()}, temporary)
         known[name] = asdict(origin) | {"file_sha256": files.sha256(args.to / f"{name}.safetensors")}
         files.write_json(listed, known)
         print(f"{name}: {origin.source}, {origin.licence or 'licence not stated'}")

@@ -32,7 +32,7 @@ def imagenet(name: str, folder: Path | None = None) -> tuple[weights.Origin, dic
         model = timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise weights.missing(name, first_line(error)) from None
-    return weights.of_hub(name), {key: value.contiguous() for key, value in model.state_dict().items()}
+    return weights.of_hub(name), model.state_dict()
 
 
 def build_backbone(name: str, image_size: int, channels: int, classes: int, initial: Initial = SCRATCH) -> tuple[nn.Module, int]:
