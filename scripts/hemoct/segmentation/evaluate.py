@@ -24,7 +24,7 @@ from hemoct.segmentation import metrics, predictions
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import COUNTS, Histograms
 
-RULE = "max mean Dice by patient on val, a level 1..255 of the 8-bit probability"
+RULE = "max mean Dice by patient on val"
 OF_SLICES = ("accuracy", "precision", "recall", "specificity", "f1")
 
 
