@@ -85,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--context", type=int, choices=range(6), default=0, help="neighbouring slices on each side as further channels"
     )
     group.add_argument("--normalise", default="dataset", choices=("dataset", "window"),
-                       help="grey values less mean, over standard deviation: of the data set, or of each window's own brain")  # fmt: skip
+                       help="grey values normalised by the data set, or by each window's own brain")  # fmt: skip
     group.add_argument("--loss", default="bce-dice", choices=networks.LOSSES, help="loss function")
     group.add_argument("--augment", default="affine", choices=train.AUGMENTATIONS, help="random changes of the training windows")
     group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),

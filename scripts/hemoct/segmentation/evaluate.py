@@ -41,7 +41,7 @@ class Rule:
     curve: np.ndarray
     """mean Dice by patient on validation at each threshold 0..255, float64 (256,); NaN where validation has no true pixel"""
     lacks: str = ""
-    """what validation lacked to choose a threshold, `no true pixel`; then one half stands in, and is left out of means of folds"""
+    """what validation lacked to choose a threshold, `no true pixel`; then 0.5 stands in, and is left out of means of folds"""
 
     @property
     def chosen(self) -> bool:
