@@ -41,7 +41,7 @@ from hemoct.base.cli import NOT_WRITABLE
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import REPOSITORY, Workspace
-from hemoct.ingest import conversion, conversion_tables, csv_reader, figshare, hounsfield, layouts, phantom
+from hemoct.ingest import conversion, conversion_tables, csv_reader, figshare, hounsfield, layouts, phantom_dataset
 
 PREDICT_STEPS = {1: "task1_classification/04_predict.py", 4: "task4_multilabel/05_predict.py"}
 
@@ -91,7 +91,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = cli.parse(parser, argv, __file__)
     if args.source is None and (args.convert or args.intercept is not None or args.window != parser.get_default("window")):
         parser.error("--convert, --window and --intercept go with --from DIR")
-    least_values = {"patients": phantom.FEWEST_PATIENTS, "slices": phantom.FEWEST_SLICES, "size": phantom.SMALLEST_SIZE}
+    least_values = {
+        "patients": phantom_dataset.FEWEST_PATIENTS,
+        "slices": phantom_dataset.FEWEST_SLICES,
+        "size": phantom_dataset.SMALLEST_SIZE,
+    }
     for name, least in least_values.items():
         if getattr(args, name) < least:
             parser.error(f"--{name} {getattr(args, name)} is too small, the smallest is {least}")
@@ -102,7 +106,7 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
     """Where the data come from, as far as that is known before they are there; a bad --from stops here."""
     if args.demo:
         drawing = {"patients": args.patients, "slices": args.slices, "size": args.size, "seed": args.seed}
-        return {"drawn": phantom.VERSION, **drawing}
+        return {"drawn": phantom_dataset.VERSION, **drawing}
     if args.figshare:
         return {"figshare": figshare.PHE_SICH}
     folder = args.source.expanduser().resolve()
@@ -157,7 +161,7 @@ def draw(origin: dict[str, Any], work: Workspace) -> None:
     drawing = work.raw.with_name(f".drawing-{work.dataset}")
     shutil.rmtree(drawing, ignore_errors=True)  # of a run that was killed
     try:
-        phantom.draw_dataset(drawing, **{name: value for name, value in origin.items() if name != "drawn"})
+        phantom_dataset.draw_dataset(drawing, **{name: value for name, value in origin.items() if name != "drawn"})
         files.write_json(drawing / layouts.ORIGIN, origin)
         os.rename(drawing, work.raw)
     finally:

@@ -20,7 +20,7 @@ from pydicom.uid import JPEG2000Lossless, generate_uid
 from tqdm import tqdm
 
 from hemoct.base import cli
-from hemoct.ingest import conversion, conversion_tables, phantom, phantom_formats
+from hemoct.ingest import conversion, conversion_tables, phantom, phantom_dataset
 
 RSNA_FILES = 752_803  # stage_2_train; its files are not compressed
 LEVELS = (0.4, 0.5, 0.6)  # of the head, where a slice is fullest
@@ -53,7 +53,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def draw(folder: Path, number: int, size: int, seed: int, compressed: bool) -> None:
     """Files of a few phantom slices, each with a name and a place of its own; 30 make a patient."""
     volume = phantom.draw_volume(phantom.make_head((seed, 1), len(LEVELS)), np.array(LEVELS), size)
-    phantom_formats.write_dicom(folder, 1, volume.hu)
+    phantom_dataset.write_dicom(folder, 1, volume.hu)
     templates = [pydicom.dcmread(path) for path in sorted((folder / "dicom").glob("*.dcm"))]
     for header in templates if compressed else ():
         header.compress(JPEG2000Lossless)

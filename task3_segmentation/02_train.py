@@ -85,26 +85,26 @@ def make_parser() -> argparse.ArgumentParser:
         "--context", type=int, choices=range(6), default=0, help="neighbouring slices on each side as further channels"
     )
     group.add_argument("--normalise", default="dataset", choices=("dataset", "window"),
-                       help="grey values by mean and deviation of the data set, or of each window's own brain")  # fmt: skip
-    group.add_argument("--loss", default="bce-dice", choices=networks.LOSSES, help="what is minimised")
-    group.add_argument("--augment", default="affine", choices=train.AUGMENTATIONS, help="on training windows only")
+                       help="grey values normalised by the data set, or by each window's own brain")  # fmt: skip
+    group.add_argument("--loss", default="bce-dice", choices=networks.LOSSES, help="loss function")
+    group.add_argument("--augment", default="affine", choices=train.AUGMENTATIONS, help="random changes of the training windows")
     group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
                        help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip
-    group.add_argument("--no-mirrored-mean", action="store_true", help="predict without the mean over the mirrored image")
+    group.add_argument("--no-mirrored-mean", action="store_true", help="predict without averaging over the mirrored image")
     group.add_argument("--negatives", type=cli.number_from_0, default=0.5, metavar="RATIO",
-                       help="windows without a lesion for each one with it, another draw each epoch")  # fmt: skip
+                       help="windows without a lesion for each window with one; other ones each epoch")  # fmt: skip
     group.add_argument("--validation", type=int, choices=range(1, splits.FOLDS), default=1, metavar="N",
                        help="the fold that validates, counted on from the test fold, 1 to 4; networks that differ in it learn "
                        "from other patients: members for 07_ensemble.py")  # fmt: skip
     group.add_argument("--mask-value", type=cli.whole_number, metavar="V",
                        help="the lesion in masks of several values (palette: its index)")  # fmt: skip
-    group.add_argument("--experiment", help="name of the folder; default: made of the flags that differ from their defaults")
+    group.add_argument("--experiment", help="name of the folder; default: made of the flags that are not at their defaults")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     group = parser.add_argument_group("region")
     group.add_argument("--region", default="box", choices=("slice", "box"), help="what the network sees")
     group.add_argument("--boxes", default="yolov8n", metavar="EXPERIMENT", help=f"of task 2; {TRUTH}: true boxes, an upper bound")
     group.add_argument("--margin", type=cli.number_from_0, default=0.1,
-                       help="what is added at both ends of a box, in parts of its longer side")  # fmt: skip
+                       help="added at both ends of a box, as a share of its longer side")  # fmt: skip
     group.add_argument("--least-side", type=cli.positive_int, help="of a window, in pixels of the image; default: the image size")
     group.add_argument("--upper-bound", action="store_true", help="predict around true boxes too, into EXPERIMENT/truth-boxes")
     data_slices.add_flags(parser)
@@ -130,7 +130,7 @@ def detector_of(work: Workspace, args: argparse.Namespace) -> dict[str, Path]:
     """The folder of the detector of each fold, by its name; empty where none is needed."""
     if args.region == "slice" or args.boxes == TRUTH:
         if args.upper_bound:
-            raise UserError("--upper-bound is for --region box with a detector's boxes: it asks what true boxes would give")
+            raise UserError("--upper-bound is for --region box with a detector's boxes: it measures what true boxes would give")
         return {}
     if tables.read_boxes(work).empty:
         raise UserError(f"{work.dataset} has no boxes to look around; add --region slice: the network sees whole slices")

@@ -1,9 +1,9 @@
 """Evaluate masks on the test slices of their folds: Dice by patient and slice, outlines, volumes; with intervals and figures.
 
-One threshold a fold, chosen on its validation slices (highest mean Dice by patient); test is only read. Reads probability maps
-and true masks, never a model. Slices without a mask file are counted, not scored.
+One threshold a fold, chosen on its validation slices (highest mean Dice by patient), is applied to its test slices. Reads
+probability maps and true masks, never a model. Slices without a mask file are counted, not scored.
 --experiment NAME/truth-boxes: the upper bound that 02_train.py --upper-bound left there; every heading says so.
-With --on the mean of the fold models and the mean of their thresholds, frozen, meet another data set.
+--on OTHER: the mean of the fold models at the mean of their thresholds, frozen, on another data set.
 In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding.
 
 Reads   outputs/NAME/task3/EXPERIMENT/foldK/{predictions.csv,probability/,model.json,history.csv}   task3_segmentation/02_train.py

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset
 
-from hemoct.ingest import phantom_formats
+from hemoct.ingest import phantom_dataset
 
 SIZE = 64
 AIR, BRAIN, BLOOD, SKULL = -1000, 30, 70, 900
@@ -34,7 +34,7 @@ def write_series(
 ) -> list[Path]:
     """folder/dicom/NN.dcm, from base to vertex; `edit` changes each file before it is saved. Slices lie as they are shown."""
     # write_dicom turns phantoms, whose forehead is at the left; turned back before, these come out as they went in.
-    phantom_formats.write_dicom(folder, number, np.rot90(hu, 1, axes=(1, 2)) if len(hu) > 1 else _two(hu))
+    phantom_dataset.write_dicom(folder, number, np.rot90(hu, 1, axes=(1, 2)) if len(hu) > 1 else _two(hu))
     paths = sorted((folder / "dicom").glob("*.dcm"))
     for path in paths[len(hu) :]:
         path.unlink()

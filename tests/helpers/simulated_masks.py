@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -28,32 +30,46 @@ def make(work: Workspace, missing: int = 1, empty: int = 1, **options: object) -
     return frame
 
 
-def predict(work: Workspace, experiment: str = "e", folds: tuple[int, ...] = (0, 1, 2, 3, 4), shift: int = 2,
-            found: float = 0.9, alarms: float = 0.2, protocol: str = "patient", split: str = "folds", seed: int = 1,
-            validation: int = 1, **told: object) -> None:  # fmt: skip
-    """Write foldK/{probability/,predictions.csv,model.json,history.csv}. `found`: share of the disks; `shift`: px to the right.
+@dataclass(frozen=True)
+class Network:
+    """How a network that never was draws the disks."""
 
-    `told`: further keys of model.json.
-    """
-    random = np.random.default_rng(seed)
+    found: float = 0.9
+    """share of the disks that it draws"""
+    shift: int = 2
+    """px to the right of the disk"""
+    alarms: float = 0.2
+    """share of the slices with something that is no disk"""
+    seed: int = 1
+
+
+def predict(work: Workspace, experiment: str = "e", folds: tuple[int, ...] = (0, 1, 2, 3, 4), network: Network = Network(),
+            **spec: object) -> None:  # fmt: skip
+    """Write foldK/{probability/,predictions.csv,model.json,history.csv}. `spec`: what model.json says beside the usual."""
+    spec = {"protocol": "patient", "split": "folds", "validation": 1} | spec
+    random = np.random.default_rng(network.seed)
     labels, table = tables.read_labels(work, tables.read_dataset(work)), tables.read_splits(work)
     for fold in folds:
         folder = work.task(3) / experiment / f"fold{fold}"
         (folder / "probability").mkdir(parents=True)
-        part = splits.given_parts(labels, table) if split == "given" else splits.parts(table, fold, protocol, validation)
+        part = (
+            splits.given_parts(labels, table)
+            if spec["split"] == "given"
+            else splits.parts(table, fold, spec["protocol"], spec["validation"])
+        )
         rows = labels.assign(fold=fold, part=part.reindex(labels["image_id"]).to_numpy())
         rows = rows[rows["part"] != "train"]
         for row in rows.itertuples():
             grey = images.read_grey(work.raw / row.image)
-            sure = (grey > 150) * 200 if random.random() < found else np.zeros(grey.shape)
-            if random.random() < alarms:
+            sure = (grey > 150) * 200 if random.random() < network.found else np.zeros(grey.shape)
+            if random.random() < network.alarms:
                 sure[:3, :3] = 120
-            soft = np.roll(sure, shift, axis=1) + random.integers(0, FAINT, grey.shape)
+            soft = np.roll(sure, network.shift, axis=1) + random.integers(0, FAINT, grey.shape)
             Image.fromarray(soft.astype(np.uint8)).save(folder / "probability" / f"{row.image_id}.png")
         tables.write_predictions(folder, rows[tables.PREDICTION_COLUMNS])
         files.write_json(folder / "model.json", {
-            "task": 3, "protocol": protocol, "split": split, "fold": fold, "region": "slice", "boxes": None, "mask_value": None,
-            "splits_sha256": files.sha256(work.work / "splits.csv"), "validation": validation, **told,
+            "task": 3, "fold": fold, "region": "slice", "boxes": None, "mask_value": None,
+            "splits_sha256": files.sha256(work.work / "splits.csv"), **spec,
         })  # fmt: skip
         epochs = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [1, 0.6, 0.5], "val_loss": [1, 0.7, 0.8]})
         tables.write_csv(folder / "history.csv", epochs.assign(val_dice=[0.1, 0.6, 0.5]))

@@ -22,7 +22,7 @@ from PIL import Image
 
 from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
-from hemoct.ingest import conversion, conversion_tables, hounsfield, phantom_formats
+from hemoct.ingest import conversion, conversion_tables, hounsfield, phantom_dataset
 
 STEP = "scripts/01_get_data.py"
 BRAIN = hounsfield.WINDOWS["brain"]
@@ -64,8 +64,8 @@ def test_slices_are_in_the_order_of_their_position_not_of_their_names(run_step, 
     assert list(table["image"]) == [f"images/ID_{place:04x}.png" for place in places]
     assert list(table["slice"]) == list(range(9)) and table["position"].is_monotonic_increasing
     assert (table["patient"] == "0001").all() and (table["group"] == table["study"]).all()
-    np.testing.assert_allclose(table["spacing_z"], phantom_formats.HEAD_HEIGHT_MM / 8, atol=1e-3)
-    np.testing.assert_allclose(table["spacing_row"], phantom_formats.FIELD_OF_VIEW_MM / 64, atol=1e-6)
+    np.testing.assert_allclose(table["spacing_z"], phantom_dataset.HEAD_HEIGHT_MM / 8, atol=1e-3)
+    np.testing.assert_allclose(table["spacing_row"], phantom_dataset.FIELD_OF_VIEW_MM / 64, atol=1e-6)
     for index, image in enumerate(table["image"]):
         np.testing.assert_array_equal(pixels(tmp_path, image), hounsfield.window(hu[index], BRAIN))
     left = sorted(os.listdir(tmp_path / "data/raw")), sorted(os.listdir(tmp_path / "data/raw/ct/conversion"))
@@ -127,7 +127,7 @@ def test_a_volume_gives_the_slices_that_its_dicom_series_gives_however_it_is_sto
     hu = head(5)
     turned = np.rot90(hu, 1, axes=(1, 2))  # phantoms lie on their side, see dicom_files
     write_series(tmp_path / "dicom", hu)
-    phantom_formats.write_nifti(tmp_path, 1, turned, turned > 40)
+    phantom_dataset.write_nifti(tmp_path, 1, turned, turned > 40)
     stored = nib.load(tmp_path / "nifti" / "0001.nii.gz")
     (tmp_path / "other").mkdir()
     axes = nib.orientations.axcodes2ornt(("S", "A", "L"))
@@ -147,7 +147,7 @@ def test_a_volume_gives_the_slices_that_its_dicom_series_gives_however_it_is_sto
 
 
 def test_masks_and_broken_volumes_are_passed_over(run_step, tmp_path):
-    phantom_formats.write_nifti(tmp_path, 1, head(5), head(5) > 40)
+    phantom_dataset.write_nifti(tmp_path, 1, head(5), head(5) > 40)
     (tmp_path / "nifti" / "cut.nii.gz").write_bytes((tmp_path / "nifti" / "0001.nii.gz").read_bytes()[:2000])
     (tmp_path / "nifti" / "text.nii").write_text("no volume")
     done = convert(run_step, tmp_path / "nifti", tmp_path)

@@ -14,7 +14,7 @@ import pytest
 from lxml import etree
 from PIL import Image
 
-from hemoct.ingest import hounsfield, layouts, phantom, phantom_formats
+from hemoct.ingest import hounsfield, layouts, phantom, phantom_dataset
 
 PATIENTS, SLICES, SIZE = 7, 6, 64
 
@@ -22,7 +22,7 @@ PATIENTS, SLICES, SIZE = 7, 6, 64
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantom")
-    phantom.draw_dataset(folder, PATIENTS, SLICES, SIZE)
+    phantom_dataset.draw_dataset(folder, PATIENTS, SLICES, SIZE)
     return folder
 
 
@@ -43,7 +43,7 @@ def boxes(folder: Path) -> dict[str, list[int]]:
 
 def test_layout_is_that_of_the_real_set(drawn: Path) -> None:
     base = drawn / "SubdatasetC_PNG"
-    numbers = phantom.patient_numbers(PATIENTS)
+    numbers = phantom_dataset.patient_numbers(PATIENTS)
     assert sorted(path.name for path in (base / "set").iterdir()) == sorted(f"image{n}" for n in numbers)
     assert 13 in numbers and len(numbers) == PATIENTS
     assert len(list(base.glob("set/image*/*.png"))) == len(list(base.glob("annotation/annotation*/*.xml"))) == PATIENTS * SLICES
@@ -82,13 +82,13 @@ def test_mask_is_the_dark_edema_and_the_box_holds_the_bright_bleeding_too() -> N
     assert volume.hu[volume.edema].mean() < 30 < 55 < volume.hu[volume.bleeding].mean()
     assert not (volume.edema & volume.bleeding).any()
     rows, columns = np.nonzero(volume.edema[0] | volume.bleeding[0])
-    box = phantom_formats.box_around(volume.edema[0] | volume.bleeding[0], margin=0)
+    box = phantom_dataset.box_around(volume.edema[0] | volume.bleeding[0], margin=0)
     assert box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
 def test_every_patient_bleeds_and_not_on_every_slice(drawn: Path) -> None:
     patients = [int(stem.split("_")[0]) for stem in boxes(drawn)]
-    assert set(patients) == set(phantom.patient_numbers(PATIENTS))
+    assert set(patients) == set(phantom_dataset.patient_numbers(PATIENTS))
     assert max(patients.count(patient) for patient in set(patients)) < SLICES - 1
 
 
@@ -104,8 +104,8 @@ def test_side_in_medinfo_is_where_the_box_lies(drawn: Path) -> None:
 
 
 def test_same_seed_same_pixels_other_seed_other_pixels(drawn: Path, tmp_path: Path) -> None:
-    phantom.draw_dataset(tmp_path / "again", PATIENTS, SLICES, SIZE)
-    phantom.draw_dataset(tmp_path / "other", PATIENTS, SLICES, SIZE, seed=7)
+    phantom_dataset.draw_dataset(tmp_path / "again", PATIENTS, SLICES, SIZE)
+    phantom_dataset.draw_dataset(tmp_path / "other", PATIENTS, SLICES, SIZE, seed=7)
     names = sorted(path.relative_to(drawn) for path in drawn.rglob("*") if path.is_file() and path.suffix != ".xlsx")
     assert len(names) > 3 * PATIENTS * SLICES
     assert [name for name in names if (drawn / name).read_bytes() != (tmp_path / "again" / name).read_bytes()] == []
@@ -115,26 +115,26 @@ def test_same_seed_same_pixels_other_seed_other_pixels(drawn: Path, tmp_path: Pa
 
 def test_types_show_what_their_labels_say(drawn: Path) -> None:
     labels = pd.read_csv(drawn / "types" / "labels.csv")
-    assert list(labels.columns) == ["image", "patient", *phantom.TYPES]
+    assert list(labels.columns) == ["image", "patient", *phantom_dataset.TYPES]
     assert (
         len(labels)
         == len(list((drawn / "types" / "images").glob("*.png")))
-        == phantom.TYPES_FACTOR * PATIENTS * len(phantom.TYPE_LEVELS)
+        == phantom_dataset.TYPES_FACTOR * PATIENTS * len(phantom_dataset.TYPE_LEVELS)
     )
-    kinds = labels[list(phantom.TYPES)].sum(axis=1)
+    kinds = labels[list(phantom_dataset.TYPES)].sum(axis=1)
     assert (kinds == 0).any() and (kinds >= 2).any()
     assert 0 < labels["SAH"].sum() < min(labels["IVH"].sum(), labels["IPH"].sum())
     # Blood is 160 to 250 grey; tissue, fluid and bone are not: each type makes more such pixels than none does.
     blood = {name: np.mean((grey(drawn / "types" / "images" / name) > 160) & (grey(drawn / "types" / "images" / name) < 250))
              for name in labels["image"]}  # fmt: skip
     amount = labels["image"].map(blood)
-    for label in phantom.TYPES:
+    for label in phantom_dataset.TYPES:
         assert amount[labels[label] == 1].mean() > 1.5 * amount[kinds == 0].mean(), label
 
 
 def test_types_do_not_follow_from_the_level() -> None:
-    for level in range(len(phantom.TYPE_LEVELS)):
-        bleeding = [bool(phantom._types_of(patient, level)) for patient in range(24)]
+    for level in range(len(phantom_dataset.TYPE_LEVELS)):
+        bleeding = [bool(phantom_dataset.types_of(patient, level)) for patient in range(24)]
         assert 0.2 < np.mean(bleeding) < 0.8
 
 
@@ -162,5 +162,5 @@ def test_nifti_mask_fits_its_volume(drawn: Path) -> None:
 
 def test_too_few_patients_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 6 patients"):
-        phantom.draw_dataset(tmp_path / "few", patients=5)
+        phantom_dataset.draw_dataset(tmp_path / "few", patients=5)
     assert not (tmp_path / "few").exists()

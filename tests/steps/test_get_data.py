@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.fake_figshare import Server, random_bytes, zip_of
-from hemoct.ingest import figshare, layouts, phantom
+from hemoct.ingest import figshare, layouts, phantom_dataset
 
 STEP = "scripts/01_get_data.py"
 SMALL = ("--patients", 6, "--slices", 4, "--size", 64)
@@ -19,7 +19,7 @@ SMALL = ("--patients", 6, "--slices", 4, "--size", 64)
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copy")
-    phantom.draw_dataset(folder, patients=6, slices=4, size=64)
+    phantom_dataset.draw_dataset(folder, patients=6, slices=4, size=64)
     return folder
 
 
@@ -55,7 +55,7 @@ def test_demo_takes_another_name(run_step, tmp_path: Path) -> None:
 def test_demo_is_drawn_once(run_step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("--demo", *SMALL, "--root", tmp_path)
     run_step(STEP, *words)
-    monkeypatch.setattr(phantom, "draw_dataset", lambda *_, **__: pytest.fail("drawn again"))
+    monkeypatch.setattr(phantom_dataset, "draw_dataset", lambda *_, **__: pytest.fail("drawn again"))
     assert "up to date" in run_step(STEP, *words, "--skip-if-done").out
     assert run_step(STEP, *words).code == 0, "the same demo is there: fine without a record, too"
     other = run_step(STEP, *words, "--seed", 7)
@@ -70,7 +70,7 @@ def test_stopped_drawing_leaves_nothing_and_is_cleaned_up(run_step, tmp_path: Pa
     killed = tmp_path / "data" / "raw" / ".drawing-demo" / "SubdatasetC_PNG"
     killed.mkdir(parents=True)
     with monkeypatch.context() as patch:
-        patch.setattr(phantom, "draw_dataset", full)
+        patch.setattr(phantom_dataset, "draw_dataset", full)
         failed = run_step(STEP, "--demo", *SMALL, "--root", tmp_path)
     assert failed.code == 2 and failed.err.count("\n") == 1 and "No space left" in failed.err
     assert left_over(tmp_path) == []

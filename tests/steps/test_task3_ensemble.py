@@ -8,6 +8,7 @@ from PIL import Image
 
 from helpers import simulated_masks
 from helpers.refusals import refused
+from helpers.simulated_masks import Network
 from hemoct.base import files, tables
 from hemoct.segmentation import predictions
 
@@ -18,8 +19,8 @@ STEP, EVALUATE = "task3_segmentation/07_ensemble.py", "task3_segmentation/03_eva
 def join(work, run_step):
     """Two experiments with maps of their own, and the step that joins them."""
     simulated_masks.make(work, slices=6)
-    simulated_masks.predict(work, "a", seed=1)
-    simulated_masks.predict(work, "b", seed=2, shift=0)
+    simulated_masks.predict(work, "a")
+    simulated_masks.predict(work, "b", network=Network(seed=2, shift=0))
     return lambda *words: run_step(STEP, "--root", work.root, "--dataset", "toy", *(words or ("a", "b")), "--experiment", "both")
 
 
@@ -61,7 +62,7 @@ def test_an_ensemble_is_evaluated_like_any_experiment(work, join, run_step):
 
 
 def test_a_member_with_other_validation_patients_speaks_of_test_alone(work, join, run_step):
-    simulated_masks.predict(work, "c", seed=3, validation=3)
+    simulated_masks.predict(work, "c", network=Network(seed=3), validation=3)
     assert join("a", "c", "b").code == 0
     of = {name: maps(work, name) for name in ("a", "b", "c", "both")}
     frame = tables.read_predictions(work.task(3) / "both" / "fold0").set_index("image_id")["part"]

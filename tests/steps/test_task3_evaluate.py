@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from helpers import simulated_masks
+from helpers.simulated_masks import Network
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
@@ -180,7 +181,7 @@ def test_thresholds_come_from_validation_alone(work, frame, plain):
 
 def test_true_masks_as_maps_score_one(work, plain):
     simulated_masks.make(work, missing=0, empty=0)
-    simulated_masks.predict(work, shift=0, found=1, alarms=0)
+    simulated_masks.predict(work, network=Network(shift=0, found=1, alarms=0))
     assert plain().code == 0
     value = {name: cell["value"] for name, cell in content_of(work)["metrics"].items()}
     assert (value.pop("hd95_slice"), value.pop("volume_error"), value.pop("volume_bias")) == (0, 0, 0)
@@ -270,7 +271,7 @@ def test_other_splits(work, frame, plain, protocol):
 def test_spacings_make_millilitres_and_millimetres(work, frame, plain):
     spaced = frame.assign(spacing_row=0.5, spacing_col=0.5, spacing_z=5.0)
     tables.write_labels(work, spaced, tables.read_dataset(work))
-    simulated_masks.predict(work, found=1, alarms=0)
+    simulated_masks.predict(work, network=Network(found=1, alarms=0))
     assert plain().code == 0
     patients, slices = table_of(work, "per_patient"), table_of(work, "per_slice")
     assert set(patients["unit"]) == {"ml"} and set(slices["distance_unit"]) == {"mm"}
@@ -297,7 +298,7 @@ def test_several_classes_have_no_positive_one(work, plain):
     dataset.labels, dataset.exclusive = list(labels), True
     tables.write_labels(work, frame.assign(normal=1 - positive, bleeding=positive), dataset)
     tables.write_dataset(work, dataset)
-    simulated_masks.predict(work, shift=0, found=1, alarms=0)
+    simulated_masks.predict(work, network=Network(shift=0, found=1, alarms=0))
     assert plain().code == 0
     assert content_of(work)["slice_label"] == "bleeding" and content_of(work)["metrics"]["slice_f1"]["value"] == 1
     dataset.labels = [*labels, "other"]
@@ -380,7 +381,7 @@ def test_no_test_slice_with_a_mask_stops(work, frame, plain):
 
 
 def test_examples_are_the_best_the_median_and_the_worst(work, frame):
-    simulated_masks.predict(work, found=0.7)
+    simulated_masks.predict(work, network=Network(found=0.7))
     data = segmentation_data.load(work)
     table, _ = predictions.read(work, "e", data)
     evaluation = evaluate.evaluate(work, "e", table, data)

@@ -22,7 +22,7 @@ def estimate(work, run_step, monkeypatch):
     """Evaluated maps, and boxes of a detector in which the disks are looked for."""
     simulated_masks.make(work, slices=6, size=64, radius=8)
     simulated_masks.predict(work, "e")
-    simulated_boxes.predict(work, "d", found=1.0, alarms=0.0, side=64)
+    simulated_boxes.predict(work, "d", sensitivity=1.0, alarms=0.0)
     monkeypatch.setattr(bootstrap, "RESAMPLES", 20)
     for name in FIGURES:
         monkeypatch.setattr(figures, name, lambda *_: None)

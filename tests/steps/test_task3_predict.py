@@ -126,7 +126,7 @@ def test_the_threshold_is_that_of_the_evaluation(work, predict):
 )
 def test_a_trained_network_predicts_what_its_training_wrote(work, run_step, monkeypatch, tmp_path, flags):
     toy.make(work, patients=6, slices=5, size=(72, 64), radius=9, boxes=True, masks=True)
-    simulated_boxes.predict(work, "d", found=0.95, alarms=0.2, side=64)
+    simulated_boxes.predict(work, "d", sensitivity=0.95, alarms=0.2)
     place = ("--root", work.root, "--dataset", "toy", "--experiment", "t", "--device", "cpu")
     small = ("--weights", "none", "--encoder", "resnet18", "--fold", 0, "--epochs", 1, "--batch-size", 8, "--context", 1)
     assert run_step(TRAIN, *place, *flags, *small).code == 0

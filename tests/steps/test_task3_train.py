@@ -31,7 +31,7 @@ def rims(work, run_step, monkeypatch):
     """Rims of disks in images that are not square, and a detector that finds most of the disks."""
     toy.make(work, patients=10, slices=6, size=(72, 64), radius=9, boxes=True, masks=True)
     monkeypatch.setattr(networks.smp, "create_model", tiny)
-    simulated_boxes.predict(work, "d", found=0.95, alarms=0.2, side=64)
+    simulated_boxes.predict(work, "d", sensitivity=0.95, alarms=0.2)
     return lambda *more: run_step(TRAIN, "--root", work.root, *COMMON, *more)
 
 
@@ -167,7 +167,7 @@ def test_boxes_that_lie_in_no_training_slice_stop(work, rims):
 
 
 def test_a_detector_that_found_nothing(work, rims):
-    simulated_boxes.predict(work, "d", found=0.0, alarms=0.0)
+    simulated_boxes.predict(work, "d", sensitivity=0.0, alarms=0.0)
     assert rims(*BOX, "--epochs", "1").code == 0
     assert (tables.read_predictions(work.task(3) / "e" / "fold0", ["windows"])["windows"] == 0).all()
 

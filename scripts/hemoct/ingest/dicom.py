@@ -1,12 +1,12 @@
-"""One slice of CT from a DICOM file: Hounsfield units and what the header says of them.
+"""One slice of CT from a DICOM file: Hounsfield units (HU) and the facts of its header.
 
-HU = RescaleSlope * stored + RescaleIntercept, 1 and 0 where a tag is missing. Slope 1 and intercept 0 are right for values that
-are stored as HU (signed, air near -1000), and wrong where the intercept got lost. What can be told from the pixels:
+HU = RescaleSlope * stored value + RescaleIntercept; 1 and 0 if a tag is missing. Slope 1 and intercept 0 are right for values
+that are stored as HU (signed, air near -1000), and wrong if the intercept got lost. The pixels show two such errors:
 * Unsigned 12 bit, intercept about 0, many values of 3072 and above: HU of -1024 to 3071 were stored and those below 0 wrapped
-  around, air is 3096. Some files of RSNA 2019 are like that (J. Howard, 'Cleaning the data for rapid prototyping'); put right.
-* Nothing below AIR_BELOW: no air, which a head CT always has around the head. `Facts.air` is then False; `intercept` mends it.
+  around, air is 3096. Some files of RSNA 2019 are like that (J. Howard, 'Cleaning the data for rapid prototyping'). Corrected.
+* Nothing below AIR_BELOW: no air, which a head CT always has around the head. `Facts.air` is then False; `intercept` corrects it.
 MONOCHROME1 shows low values bright, so stored values are mirrored in their range, unless the slope is negative (the rescale
-mirrors them) or the frame of the picture is air as it stands (values in HU, only the display is inverted).
+mirrors them) or the border of the image is air already (values in HU, only the display is inverted).
 Padding (PixelPaddingValue, up to PixelPaddingRangeLimit) becomes air.
 
 pydicom decodes RLE itself, python-gdcm JPEG and JPEG-LS, pylibjpeg-openjpeg JPEG 2000 and its high-throughput form.
@@ -23,21 +23,21 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.ingest.hounsfield import AIR_HU, Window
 
 SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 PREAMBLE = 128
-FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # how a file without a preamble begins: group 0002 or 0008, little endian
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # the start of a file without a preamble: group 0002 or 0008, little endian
 AIR_BELOW = -200
-"""a head CT without any value below this (HU) has no air, not even fat: its intercept is in doubt"""
+"""a head CT without any value below this (HU) has no air, not even fat: its intercept is doubtful"""
 WRAP_BITS, WRAP_FROM, WRAP_SHARE, WRAP_INTERCEPT = 12, 3072, 0.01, -100
 PLANES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a header says of a slice; None or "" where it does not say. Lengths in mm."""
+    """What a header says about a slice; None or "" if it says nothing. Lengths in mm."""
 
     patient: str = ""
     study: str = ""
@@ -50,7 +50,7 @@ class Facts:
     instance: int | None = None
     position: float | None = None
     """of the slice along its normal, rising towards the head (axial), the front or the right; with a tilted gantry the distance
-    between two positions is the one between the planes, which is less than the table moved"""
+    between two positions is that between the planes, which is less than the table moved"""
     plane: str = ""
     """one of PLANES, the nearest"""
     tilt: float | None = None
@@ -61,10 +61,10 @@ class Facts:
     thickness: float | None = None
     spacing_between: float | None = None
     level: float | None = None
-    """of the file's own window, the first if it has several"""
+    """of the window in the file, the first if there are several"""
     width: float | None = None
     rescale: str = "tags"
-    """where HU come from: `tags`, `missing` (1 and 0 were taken), `given` (by the user), `unwrapped`"""
+    """source of the HU: `tags`, `missing` (1 and 0 were used), `given` (by the user), `unwrapped`"""
     air: bool = True
     """whether anything is below AIR_BELOW"""
 
@@ -75,7 +75,7 @@ class Facts:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """By the name's suffix, else by the mark behind the preamble; a broken file named *.dcm counts, so that it is reported."""
+    """By the suffix, else by the letters DICM after the preamble; a broken file *.dcm counts, so that it is reported."""
     if path.suffix.lower() in SUFFIXES:
         return True
     with path.open("rb") as stream:
@@ -85,7 +85,7 @@ def looks_like_dicom(path: Path) -> bool:
 def read(path: Path, intercept: float | None = None, any_modality: bool = False) -> tuple[np.ndarray, Facts]:
     """HU, float32 (rows, columns), and the facts of one DICOM file; UserError names the file and what is wrong with it.
 
-    `intercept` (HU) is used where RescaleIntercept is missing or 0. `any_modality` takes others than CT, whose values are no HU.
+    `intercept` (HU) is used if RescaleIntercept is missing or 0. `any_modality` also reads files that are no CT and hold no HU.
     """
     header = _read_dataset(path)
     _refuse_other_than_slices(path, header, any_modality)
@@ -97,13 +97,14 @@ def read(path: Path, intercept: float | None = None, any_modality: bool = False)
         stored, source = wrapped, "unwrapped"
     hu = stored.astype(np.float32) * np.float32(slope) + np.float32(offset)
     if header.get("PhotometricInterpretation") == "MONOCHROME1" and slope > 0 and not _framed_by_air(hu):
-        hu = (_lowest(header) + _highest(header)) * np.float32(slope) + np.float32(2 * offset) - hu
+        ends = 2 * _lowest(header) + (1 << header.BitsStored) - 1  # the lowest and the highest value that can be stored, added
+        hu = ends * np.float32(slope) + np.float32(2 * offset) - hu
     hu[padding] = AIR_HU
     return hu, _facts(header, rescale=source, air=bool(hu.min() < AIR_BELOW))
 
 
 def _read_dataset(path: Path) -> Dataset:
-    # Odd values in tags that nobody asks for are common and harmless: no warning for each of 750,000 files.
+    # Odd values in tags that are not used are common and harmless: no warning for each of 750,000 files.
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     try:
         with path.open("rb") as stream:
@@ -116,28 +117,21 @@ def _read_dataset(path: Path) -> Dataset:
             return pydicom.dcmread(stream, force=True)
     except UserError:
         raise
-    except Exception as error:  # broken files make the parser fail in every way there is
-        _refuse(path, f"cannot be read as DICOM ({_short(error)}); it may be cut off")
+    except Exception as error:  # broken files make the parser fail in many ways
+        _refuse(path, f"cannot be read as DICOM ({one_line(error)}); it may be cut off")
 
 
 def _refuse(path: Path, problem: str, remedy: str = "replace the file or leave it out") -> NoReturn:
     raise UserError(f"{path} {problem}; {remedy}") from None
 
 
-def _short(error: Exception) -> str:
-    """An error of another library in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{text[:157]}..."
-
-
 def _refuse_other_than_slices(path: Path, header: Dataset, any_modality: bool) -> None:
-    """Stop at all that is no single grey slice of CT."""
+    """Stop at everything that is not a single grey slice of CT."""
     modality, kinds = str(header.get("Modality") or ""), header.get("ImageType") or []
     frames, samples = _number(header, "NumberOfFrames") or 1, _number(header, "SamplesPerPixel") or 1
-    if "PixelData" not in header and ("FloatPixelData" in header or "DoubleFloatPixelData" in header):
-        _refuse(path, "has pixels in floating point, no CT")
     if "PixelData" not in header:
-        _refuse(path, "has no pixels, or is cut off before them")
+        floating = "FloatPixelData" in header or "DoubleFloatPixelData" in header
+        _refuse(path, "has pixels in floating point, no CT" if floating else "has no pixels, or is cut off before them")
     missing = [name for name in ("Rows", "Columns", "BitsAllocated") if not _number(header, name)]
     if missing:
         _refuse(path, f"lacks {' and '.join(missing)}")
@@ -155,43 +149,37 @@ def _refuse_other_than_slices(path: Path, header: Dataset, any_modality: bool) -
 def _decode(path: Path, header: Dataset) -> np.ndarray:
     """Stored values as an integer array (rows, columns); pydicom has masked unused bits and extended the sign."""
     syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
-    if syntax is None:  # without a preamble there is none: implicit little endian is DICOM's default
+    if syntax is None:  # a file without a preamble has none: implicit little endian is the default of DICOM
         header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-    for name, default in (("SamplesPerPixel", 1), ("PhotometricInterpretation", "MONOCHROME2"), ("PixelRepresentation", 0)):
+    defaults = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
+    for name, default in {**defaults, "BitsStored": header.BitsAllocated}.items():
         if header.get(name) is None:
             setattr(header, name, default)
-    if header.get("BitsStored") is None:
-        header.BitsStored = header.BitsAllocated
     try:
         return np.array(header.pixel_array)
-    except Exception as error:  # as above: each decoder has its own ways to fail
+    except Exception as error:  # each decoder has its own ways to fail
         name = syntax.name if syntax is not None else "no transfer syntax"
-        _refuse(path, f"cannot be decoded ({name}: {_short(error)})")
+        _refuse(path, f"cannot be decoded ({name}: {one_line(error)})")
 
 
 def _rescale(path: Path, header: Dataset, given: float | None) -> tuple[float, float, str]:
-    """Slope, intercept and where they come from."""
+    """Slope, intercept and their source, see Facts.rescale."""
     slope, intercept = _number(header, "RescaleSlope"), _number(header, "RescaleIntercept")
     if slope == 0:
         _refuse(path, "has RescaleSlope 0")
     if given is not None and not intercept:
-        return (slope or 1.0), given, "given"
-    missing = slope is None or intercept is None
-    return (1.0 if slope is None else slope), intercept or 0.0, "missing" if missing else "tags"
+        return slope or 1.0, given, "given"
+    return slope or 1.0, intercept or 0.0, "missing" if slope is None or intercept is None else "tags"
 
 
 def _lowest(header: Dataset) -> int:
     return -(1 << (header.BitsStored - 1)) if header.PixelRepresentation else 0
 
 
-def _highest(header: Dataset) -> int:
-    return _lowest(header) + (1 << header.BitsStored) - 1
-
-
 def _padding(header: Dataset, stored: np.ndarray) -> np.ndarray:
     """Where the pixels are padding: bool (rows, columns).
 
-    The tag may be written signed though pixels are not, or the other way round: both are brought into the stored range.
+    The tag may be signed although the pixels are not, or the other way round: it is converted to the range of stored values.
     """
     first = _number(header, "PixelPaddingValue")
     if first is None:
@@ -203,7 +191,7 @@ def _padding(header: Dataset, stored: np.ndarray) -> np.ndarray:
 
 
 def _unwrap(header: Dataset, stored: np.ndarray, slope: float, intercept: float) -> np.ndarray | None:
-    """HU below 0 that were stored in 12 unsigned bits, put right; None where they were not (see the top of this module)."""
+    """HU below 0 that were stored in 12 unsigned bits, corrected; None if there are none (see the top of this module)."""
     unsigned = header.BitsStored == WRAP_BITS and not header.PixelRepresentation
     if not unsigned or slope != 1 or intercept <= WRAP_INTERCEPT or (stored >= WRAP_FROM).mean() < WRAP_SHARE:
         return None
@@ -247,35 +235,33 @@ def _place(header: Dataset) -> tuple[float | None, str, float | None]:
 
     Without an orientation the slice is taken to be axial; without a position SliceLocation stands in.
     """
-    corner = _numbers(header, "ImagePositionPatient", 3)
-    rows_and_columns = _numbers(header, "ImageOrientationPatient", 6)
-    if rows_and_columns is None:
-        return (corner[2] if corner else _number(header, "SliceLocation")), "", None
-    normal = np.cross(rows_and_columns[:3], rows_and_columns[3:])
+    corner, location = _numbers(header, "ImagePositionPatient", 3), _number(header, "SliceLocation")
+    directions = _numbers(header, "ImageOrientationPatient", 6) or [0] * 6
+    normal = np.cross(directions[:3], directions[3:])
     length = np.linalg.norm(normal)
-    if length < 0.5:  # directions that are no right angle: the tag is broken
-        return (corner[2] if corner else _number(header, "SliceLocation")), "", None
-    return describe_place(normal / length, corner) if corner else (_number(header, "SliceLocation"), *plane_of(normal / length))
+    if length < 0.5:  # no orientation, or directions far from a right angle: the tag is broken
+        return (corner[2] if corner else location), "", None
+    return describe_place(normal / length, corner) if corner else (location, *_plane(normal / length))
 
 
 def describe_place(normal: np.ndarray, corner: list[float] | np.ndarray) -> tuple[float, str, float]:
     """Position (mm), plane and tilt (degrees) of a slice through `corner` with a unit `normal`, both (3,)."""
-    plane, tilt = plane_of(normal)
+    plane, tilt = _plane(normal)
     upwards = normal * math.copysign(1, normal[np.abs(normal).argmax()])
     return round(float(upwards @ np.asarray(corner)), 4), plane, tilt
 
 
-def plane_of(normal: np.ndarray) -> tuple[str, float]:
+def _plane(normal: np.ndarray) -> tuple[str, float]:
     """Which of PLANES is nearest to a slice with this unit normal, and the degrees between them."""
     axis = int(np.abs(normal).argmax())
     return PLANES[axis], round(math.degrees(math.acos(min(1.0, abs(float(normal[axis]))))), 2)
 
 
 def _value(header: Dataset, name: str) -> Any:
-    """A tag's value, or None where it is missing, empty or cannot be read."""
+    """The value of a tag, or None if it is missing, empty or cannot be read."""
     try:
         return header.get(name)
-    except Exception:  # a value that the tag's type does not allow: as good as none
+    except Exception:  # a value that the type of the tag does not allow
         return None
 
 
@@ -288,16 +274,16 @@ def _numbers(header: Dataset, name: str, count: int) -> list[float] | None:
     value = _value(header, name)
     values = list(value) if isinstance(value, pydicom.multival.MultiValue) else [] if value in (None, "") else [value]
     try:
-        found = [float(each) for each in values[:count]]
+        numbers = [float(each) for each in values[:count]]
     except (TypeError, ValueError):
         return None
-    return found if len(found) == count and all(map(math.isfinite, found)) else None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
 
 
 def _number(header: Dataset, name: str) -> float | None:
-    """A number, the first where there are several."""
-    found = _numbers(header, name, 1)
-    return found[0] if found else None
+    """A number, the first if there are several."""
+    numbers = _numbers(header, name, 1)
+    return numbers[0] if numbers else None
 
 
 def _whole(header: Dataset, name: str) -> int | None:
@@ -306,5 +292,5 @@ def _whole(header: Dataset, name: str) -> int | None:
 
 
 def _length(number: float | None) -> float | None:
-    """A length has to be above 0: 0 is what some programs write for 'unknown'."""
+    """A length must be above 0: some programs write 0 for 'unknown'."""
     return number if number is not None and number > 0 else None

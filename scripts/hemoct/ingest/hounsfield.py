@@ -1,7 +1,8 @@
 """Hounsfield units to grey values: the windows of head CT.
 
 Names and numbers are those of radiology's usual presets (Radiopaedia, 'Windowing (CT)': brain 40/80, subdural 50-100/130-300,
-stroke 40/40, bone 600/2800) as the entries to the RSNA 2019 challenge took them: brain 40/80, subdural 80/200, bone 600/2800.
+stroke 40/40, bone 600/2800), with the values that entries of the RSNA 2019 challenge used: brain 40/80, subdural 80/200, bone
+600/2800.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def parse_windows(text: str) -> tuple[Window | None, ...]:
 
 
 def words(text: str) -> str:
-    """A flag of windows as it was typed, once parse_windows knows it. A type for argparse."""
+    """The text of a flag unchanged, if parse_windows accepts it. A type for argparse."""
     parse_windows(text)
     return text
 
@@ -54,7 +55,7 @@ def _parse(word: str) -> Window | None:
 
 
 def window(hu: np.ndarray, shown: Window) -> np.ndarray:
-    """HU of any shape as uint8 grey: level - width / 2 and below is 0, level + width / 2 and above 255 (DICOM's LINEAR_EXACT)."""
+    """HU of any shape as uint8 grey: level - width / 2 and below is 0, level + width / 2 and above 255 (DICOM: LINEAR_EXACT)."""
     return np.clip((hu - (shown.level - shown.width / 2)) * (255 / shown.width), 0, 255).round().astype(np.uint8)
 
 

@@ -1,7 +1,7 @@
 """Axial slices of a NIfTI volume of CT: HU, and where each slice lies.
 
-Slices are shown as radiology does, forehead at the top, the patient's right at the left edge, and run from base to vertex,
-whichever way the volume is stored: equal to the DICOM slices it was made of, if those were axial.
+Slices are shown as in radiology, with the forehead at the top and the patient's right at the left edge, from base to vertex, in
+whatever order the volume is stored: equal to the DICOM slices from which it was made, if those were axial.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.ingest.dicom import AIR_BELOW, Facts, describe_place
 from hemoct.ingest.hounsfield import AIR_HU
 
@@ -31,14 +31,13 @@ def stem(path: Path) -> Path:
 def read(path: Path) -> Iterator[tuple[np.ndarray, Facts]]:
     """HU, float32 (rows, columns), and facts of each axial slice from the base up; UserError names a file that is no CT volume.
 
-    The volume is held as it is stored, mostly int16, and scaled slice by slice.
+    The volume is kept in memory as it is stored, mostly int16, and scaled slice by slice.
     """
     try:
         image = nib.load(path)
         stored, affine = _turn(image)
-    except Exception as error:  # cut, no NIfTI at all, broken header: the library fails in many ways
-        text = " ".join(str(error).split())[:160]
-        raise UserError(f"{path} cannot be read as NIfTI ({text}); replace the file or leave it out") from None
+    except Exception as error:  # cut off, no NIfTI at all, broken header: the library fails in many ways
+        raise UserError(f"{path} cannot be read as NIfTI ({one_line(error)}); replace the file or leave it out") from None
     if stored.ndim != 3 or stored.dtype.kind not in "iuf":
         shape = " x ".join(map(str, stored.shape))
         raise UserError(f"{path} is no grey volume ({shape}, {stored.dtype}); leave it out, or split it into volumes")
@@ -69,7 +68,7 @@ def read(path: Path) -> Iterator[tuple[np.ndarray, Facts]]:
 
 
 def _turn(image: nib.Nifti1Image) -> tuple[np.ndarray, np.ndarray]:
-    """Stored values with axes towards the patient's right, front and head, and the affine (4, 4) of that."""
+    """Stored values with axes towards the patient's right, front and head, and the affine (4, 4) of these axes."""
     stored = np.asanyarray(image.dataobj.get_unscaled())
     if stored.ndim > 3:
         stored = stored.reshape(stored.shape[:3] + tuple(size for size in stored.shape[3:] if size > 1))

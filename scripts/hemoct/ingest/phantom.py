@@ -1,36 +1,25 @@
-"""Draw a head-CT data set: the folder layout of PHE-SICH-CT-IDS with its defects, and no real pixel.
+"""Draw CT slices of heads with hemorrhages, without any real pixel.
 
-Heads are drawn in HU from ellipses and smoothed noise, base to vertex, with the forehead at the left edge of the image as in
-the real slices, so the patient's left is at the top. As in PHE-SICH-CT-IDS the mask is the perihematomal edema alone, the box
-encloses hematoma and edema.
+Heads are drawn in HU from ellipses and smoothed noise, from base to vertex, with the forehead at the left edge of the image as in
+the slices of PHE-SICH-CT-IDS, so that the patient's left is at the top.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from scipy import ndimage
-from tqdm import tqdm
 
-from hemoct.ingest import hounsfield, phantom_formats
+from hemoct.ingest import hounsfield
 
-VERSION = 2
-"""raised whenever the same arguments would draw other pixels"""
-FEWEST_PATIENTS = 6  # one for each defect below
-FEWEST_SLICES = 4
-SMALLEST_SIZE = 64  # below that the thin rim of edema falls between the pixels
 HEAD_HOLDER_HU, BONE_HU, AIR_HU = 700, 900, -1000
 WHITE_HU, GREY_HU, EDEMA_HU, CSF_HU = 29, 36, 20, 7
 NOISE_HU = 2.4
 BRAIN = hounsfield.WINDOWS["brain"]
-TYPES = ("IVH", "IPH", "SAH")
-TYPE_CYCLE = (("IPH",), ("IVH",), ("IPH", "IVH"), ("SAH",), (), ("IPH", "SAH"))  # SAH is the rare one: see _types_of
-TYPES_FACTOR = 4  # heads with types for each patient, since few show the rare one
-TYPE_LEVELS = (0.40, 0.46, 0.52, 0.58, 0.64)  # where ventricles and sulci can both be seen
+GRAINS = (1.5, 4.0, 5.0, 1.2)  # of the layers of Texture, in pixels of 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,7 @@ class Head:
     lesion: Lesion | None = None
     types: frozenset[str] = field(default_factory=frozenset)
     sah: float = 1.0
-    """how much blood a SAH has: from 0, sulci as dense as the brain, to 1, dense and swollen"""
+    """amount of blood of a SAH: from 0, sulci as dense as the brain, to 1, dense and swollen"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +64,28 @@ class Volume:
     hu: np.ndarray
     bleeding: np.ndarray
     edema: np.ndarray
+
+
+class Texture(NamedTuple):
+    """Smooth noise of one slice that makes borders uneven, each (size, size)."""
+
+    gyri: np.ndarray
+    blob: np.ndarray
+    rim: np.ndarray
+    bones: np.ndarray
+
+
+class Place(NamedTuple):
+    """Where the pixels of one slice lie in the brain, in units of its half axes: arrays of shape (size, size)."""
+
+    level: float
+    """0 skull base to 1 vertex"""
+    u: np.ndarray
+    """-1 forehead to 1 occiput"""
+    v: np.ndarray
+    """-1 patient's left to 1 right"""
+    rho: np.ndarray
+    """distance from the centre, 1 at the skull"""
 
 
 def make_head(key: tuple[int, ...], slices: int) -> Head:
@@ -111,12 +122,11 @@ def draw_volume(head: Head, levels: np.ndarray, size: int) -> Volume:
     """Draw the slices at `levels` (0 = skull base, 1 = vertex) with `size` x `size` pixels."""
     rng = np.random.default_rng((*head.rng_key, 1))
     count = len(levels)
-    gyri, blob, rim = (_smooth_noise(rng, count, size, grain) for grain in (1.5, 4.0, 5.0))
-    bones = _smooth_noise(rng, count, size, 1.2)
+    layers = [_smooth_noise(rng, count, size, grain) for grain in GRAINS]
     noise = ndimage.gaussian_filter(rng.standard_normal((count, size, size), dtype=np.float32), (0, 0.5, 0.5))
     noise *= NOISE_HU / noise.std()
-    drawn = [_draw_slice(head, float(level), gyri[i], blob[i], rim[i], bones[i]) for i, level in enumerate(levels)]
-    hu, bleeding, edema = (np.stack(layer) for layer in zip(*drawn, strict=True))
+    slices = [_draw_slice(head, float(level), Texture(*each)) for level, *each in zip(levels, *layers, strict=True)]
+    hu, bleeding, edema = map(np.stack, zip(*slices, strict=True))
     return Volume((hu + noise).astype(np.float32), bleeding, edema)
 
 
@@ -127,36 +137,35 @@ def _smooth_noise(rng: np.random.Generator, count: int, size: int, grain: float)
     return np.stack([Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC) for plane in coarse])
 
 
-def _draw_slice(
-    head: Head, level: float, gyri: np.ndarray, blob: np.ndarray, rim: np.ndarray, bones: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _draw_slice(head: Head, level: float, texture: Texture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One slice without noise: HU, hematoma, edema; each of shape (size, size)."""
-    size = len(gyri)
+    size = len(texture.gyri)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
     hu = np.full((size, size), AIR_HU, np.float32)
     hu[_holder(head, x, y)] = HEAD_HOLDER_HU
 
-    # The skull is an ellipsoid: small at base and vertex, and cut at a slant there, which makes its wall look thick.
+    # The skull is an ellipsoid: small at base and vertex, and cut at an angle there, which makes its wall look thick.
     shrink = np.sqrt(max(0.0, 1 - ((level - 0.42) / 0.66) ** 2))
     wall = 0.045 + 0.13 * max(0.0, level - 0.78) / 0.22
     dx, dy = x - head.centre[1], y - head.centre[0]
     turned = dx * np.cos(head.tilt) + dy * np.sin(head.tilt), dy * np.cos(head.tilt) - dx * np.sin(head.tilt)
-    u = turned[0] / (head.length * shrink) + 0.01 * blob
-    v = turned[1] / (head.breadth * shrink) + 0.01 * rim
+    u = turned[0] / (head.length * shrink) + 0.01 * texture.blob
+    v = turned[1] / (head.breadth * shrink) + 0.01 * texture.rim
     v = v * (1 - 0.09 * u)  # narrower at the forehead
     rho = np.hypot(u, v)
     inside = 1 - wall / (head.breadth * shrink)
 
-    hu[abs(rho - 1.1 - 0.012 * blob) < 0.013] = 40  # skin; the fat below it is black in this window
+    hu[abs(rho - 1.1 - 0.012 * texture.blob) < 0.013] = 40  # skin; the fat below it is black in this window
     hu[rho < 1] = BONE_HU
     brain = rho < inside
-    hu[brain] = _tissue(head, level, u / inside, v / inside, rho / inside, gyri, bones)[brain]
-    bleeding, edema = _paint_lesion(head, level, u / inside, v / inside, brain, (gyri, blob, rim), hu)
+    place = Place(level, u / inside, v / inside, rho / inside)
+    hu[brain] = _tissue(head, place, texture)[brain]
+    bleeding, edema = _paint_lesion(head, place, texture, brain, hu)
     return _partial_volume(hu), bleeding, edema
 
 
 def _partial_volume(hu: np.ndarray) -> np.ndarray:
-    """Blur the borders of tissues; bone and air, far outside the window, would swallow thin things and keep their own HU."""
+    """Blur the borders of tissues. Bone and air keep their HU: far outside the window, they would hide thin structures."""
     blurred = ndimage.gaussian_filter(hu.clip(-30, 250), 0.003 * len(hu))
     return np.where((hu > 250) | ((hu == AIR_HU) & (blurred < 0)), hu, blurred)
 
@@ -169,25 +178,24 @@ def _holder(head: Head, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (abs(arc - radius) < wall) & (x > opening)
 
 
-def _tissue(
-    head: Head, level: float, u: np.ndarray, v: np.ndarray, rho: np.ndarray, gyri: np.ndarray, bones: np.ndarray
-) -> np.ndarray:
-    """HU of everything within the skull."""
-    cortex = rho > 0.86 + 0.04 * gyri
+def _tissue(head: Head, place: Place, texture: Texture) -> np.ndarray:
+    """HU of everything inside the skull."""
+    level, u, v, rho = place
+    cortex = rho > 0.86 + 0.04 * texture.gyri
     ganglia = (0.32 < level < 0.62) & (
         _ellipse(u + 0.08, abs(v) - 0.30, 0.22, 0.09, 0.15) | _ellipse(u - 0.14, abs(v) - 0.12, 0.15, 0.10)
     )
-    hu = np.where(cortex | ganglia, GREY_HU, WHITE_HU) + 0.8 * gyri
+    hu = np.where(cortex | ganglia, GREY_HU, WHITE_HU) + 0.8 * texture.gyri
     hu = ndimage.gaussian_filter(hu.astype(np.float32), 0.006 * len(hu))
-    hu[_sulci(head, level, u, v, rho, gyri)] = GREY_HU + 40 * head.sah if "SAH" in head.types else CSF_HU + 5
-    hu[ventricles(head, level, u, v)] = 70 if "IVH" in head.types else CSF_HU
+    hu[_sulci(head, place, texture.gyri)] = GREY_HU + 40 * head.sah if "SAH" in head.types else CSF_HU + 5
+    hu[_ventricles(head, place)] = 70 if "IVH" in head.types else CSF_HU
     if level > 0.5:
         hu[(abs(v) < 0.013) & (abs(u) > 0.35)] = 46  # falx
     if head.calcified and 0.40 < level < 0.6:  # harmless calcifications, as bright as blood: hard negatives
         hu[_ellipse(u - 0.36, abs(v) - 0.27, 0.045, 0.022)] = 130
         hu[_ellipse(u - 0.26, v, 0.03, 0.03)] = 150
     if level < 0.26:
-        _skull_base(level, u, v, bones, hu)
+        _skull_base(place, texture.bones, hu)
     return hu
 
 
@@ -195,8 +203,9 @@ def _ellipse(u: np.ndarray, v: np.ndarray, a: float, b: float, slant: float = 0.
     return (u / a) ** 2 + ((v - slant * u) / b) ** 2 < 1
 
 
-def ventricles(head: Head, level: float, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Lateral and third ventricles at a level; `u`, `v` in units of the brain's half axes."""
+def _ventricles(head: Head, place: Place) -> np.ndarray:
+    """Lateral and third ventricles: bool (size, size)."""
+    level, u, v, _ = place
     wide, side = head.ventricles, abs(v)
     space = np.zeros(u.shape, bool)
     if 0.38 < level < 0.56:
@@ -208,8 +217,9 @@ def ventricles(head: Head, level: float, u: np.ndarray, v: np.ndarray) -> np.nda
     return space
 
 
-def _sulci(head: Head, level: float, u: np.ndarray, v: np.ndarray, rho: np.ndarray, gyri: np.ndarray) -> np.ndarray:
-    """Fluid between the gyri, in the fissures and basal cisterns: where subarachnoid blood collects."""
+def _sulci(head: Head, place: Place, gyri: np.ndarray) -> np.ndarray:
+    """Fluid between the gyri, in the fissures and basal cisterns, where subarachnoid blood collects: bool (size, size)."""
+    level, u, v, rho = place
     side = abs(v)
     filled = 0.06 * head.sah if "SAH" in head.types else 0.0
     space = (abs(gyri) < head.atrophy + filled) & (rho > 0.84 - 0.5 * max(0.0, level - 0.6))
@@ -222,8 +232,9 @@ def _sulci(head: Head, level: float, u: np.ndarray, v: np.ndarray, rho: np.ndarr
     return space
 
 
-def _skull_base(level: float, u: np.ndarray, v: np.ndarray, bones: np.ndarray, hu: np.ndarray) -> None:
-    """Face, orbits, petrous bones and air cells, painted over `hu` in place; they recede as the level rises."""
+def _skull_base(place: Place, bones: np.ndarray, hu: np.ndarray) -> None:
+    """Face, orbits, petrous bones and air cells, painted over `hu` in place; they become smaller as the level rises."""
+    level, u, v, _ = place
     side, reach = abs(v), (0.26 - level) / 0.26
     face = u < -0.55 + 0.5 * reach - 0.25 * side
     hu[face] = 25 + 6 * bones[face]
@@ -238,85 +249,20 @@ def _skull_base(level: float, u: np.ndarray, v: np.ndarray, bones: np.ndarray, h
         hu[orbit < 0.15] = 12
 
 
-def _paint_lesion(
-    head: Head, level: float, u: np.ndarray, v: np.ndarray, brain: np.ndarray, wobble: tuple[np.ndarray, ...], hu: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _paint_lesion(head: Head, place: Place, texture: Texture, brain: np.ndarray, hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Paint hematoma and edema over `hu` in place; return both as bool of the same shape (empty outside the lesion's levels)."""
     nothing = np.zeros(hu.shape, bool)
-    gyri, blob, rim = wobble
     lesion = head.lesion
-    if lesion is None or abs(level - lesion.level) >= lesion.half_height:
+    if lesion is None or abs(place.level - lesion.level) >= lesion.half_height:
         return nothing, nothing
-    radius = lesion.radius * np.sqrt(1 - ((level - lesion.level) / lesion.half_height) ** 2)
-    distance = np.hypot(u - lesion.along, v - lesion.across) + radius * (0.20 * blob + 0.27 * gyri)
-    tissue = brain & ~ventricles(head, level, u, v)
+    radius = lesion.radius * np.sqrt(1 - ((place.level - lesion.level) / lesion.half_height) ** 2)
+    distance = np.hypot(place.u - lesion.along, place.v - lesion.across)
+    distance += radius * (0.20 * texture.blob + 0.27 * texture.gyri)
+    tissue = brain & ~_ventricles(head, place)
     bleeding = tissue & (distance < radius)
-    edema = tissue & ~bleeding & (distance < radius + lesion.rim * (1 + 0.5 * rim).clip(0.2, 1.6))
+    edema = tissue & ~bleeding & (distance < radius + lesion.rim * (1 + 0.5 * texture.rim).clip(0.2, 1.6))
     if edema.sum() < 3:
         return nothing, nothing
     hu[edema] = EDEMA_HU
-    hu[bleeding] = lesion.hu + 3 * rim[bleeding]
+    hu[bleeding] = lesion.hu + 3 * texture.rim[bleeding]
     return bleeding, edema
-
-
-def patient_numbers(patients: int) -> list[int]:
-    """1, 2, 3 ...; number 13, which has a defect of its own, is always there."""
-    return [*range(1, patients), 13] if patients < 13 else list(range(1, patients + 1))
-
-
-def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int = 256, seed: int = 42) -> None:
-    """Draw the whole data set below `folder`: PNG set, MedInfo.xlsx, types/, dicom/, nifti/. The same call, the same bytes.
-
-    Raises ValueError below 6 patients, 4 slices or 64 pixels: less cannot hold the defects of the real data.
-    """
-    if patients < FEWEST_PATIENTS or slices < FEWEST_SLICES or size < SMALLEST_SIZE:
-        raise ValueError(
-            f"a data set needs at least {FEWEST_PATIENTS} patients, {FEWEST_SLICES} slices each and {SMALLEST_SIZE} pixels a side"
-        )
-    numbers = patient_numbers(patients)
-    defects = phantom_formats.choose_defects(numbers)
-    levels = np.linspace(0, 1, slices)
-    heads = [make_head((seed, number), slices) for number in numbers]
-    phantom_formats.write_medinfo(folder, numbers, [head.lesion.across < 0 for head in heads], seed)
-    boxes_so_far = 0
-    for number, head in zip(tqdm(numbers, desc="patients", disable=None), heads, strict=True):
-        volume = draw_volume(head, levels, size)
-        boxes_so_far = phantom_formats.write_patient(
-            folder, number, hounsfield.window(volume.hu, BRAIN), volume.bleeding, volume.edema, defects, boxes_so_far
-        )
-        if number in numbers[:2]:
-            phantom_formats.write_nifti(folder, number, volume.hu, volume.edema)
-        if number == numbers[0]:
-            phantom_formats.write_dicom(folder, number, volume.hu)
-    _draw_types(folder / "types", TYPES_FACTOR * patients, size, seed)
-
-
-def _types_of(patient: int, image: int) -> frozenset[str]:
-    """Types of bleeding on one image: some images of each patient have none, SAH is on fewer than the others.
-
-    Which images have none turns from patient to patient, or the level alone would give the label away.
-    """
-    types = set(TYPE_CYCLE[patient % len(TYPE_CYCLE)])
-    place = (image - patient) % len(TYPE_LEVELS)
-    if place in (0, 2) or (place == 3 and "SAH" in types):
-        return frozenset()
-    return frozenset(types - {"SAH"} if patient % 12 == 11 else types)
-
-
-def _draw_types(folder: Path, patients: int, size: int, seed: int) -> None:
-    """types/images/*.png and types/labels.csv: image, patient, IVH, IPH, SAH (0 or 1)."""
-    (folder / "images").mkdir(parents=True)
-    rows = []
-    for patient in tqdm(range(patients), desc="types", disable=None):
-        head = make_head((seed, 1000 + patient), len(TYPE_LEVELS))
-        sah = np.random.default_rng((seed, 2000 + patient)).uniform(0.1, 1)  # thin ones are missed in life, too
-        lesion = replace(head.lesion, level=0.52, half_height=0.3, radius=max(head.lesion.radius, 0.13), hu=66)
-        for image, level in enumerate(TYPE_LEVELS):
-            types = _types_of(patient, image)
-            key = (*head.rng_key, image)
-            shown = replace(head, rng_key=key, types=types, sah=sah, lesion=lesion if "IPH" in types else None)
-            volume = draw_volume(shown, np.array([level]), size)
-            name = f"T{patient + 1:03d}_{image}.png"
-            Image.fromarray(hounsfield.window(volume.hu[0], BRAIN)).save(folder / "images" / name)
-            rows.append({"image": name, "patient": f"T{patient + 1:03d}"} | {label: int(label in types) for label in TYPES})
-    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False, lineterminator="\n")

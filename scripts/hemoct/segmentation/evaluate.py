@@ -24,7 +24,7 @@ from hemoct.segmentation import metrics, predictions
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import COUNTS, Histograms
 
-RULE = "max mean Dice by patient on val, a level 1..255 of the 8-bit probability"
+RULE = "max mean Dice by patient on val"
 OF_SLICES = ("accuracy", "precision", "recall", "specificity", "f1")
 
 
@@ -41,7 +41,7 @@ class Rule:
     curve: np.ndarray
     """mean Dice by patient on validation at each threshold 0..255, float64 (256,); NaN where validation has no true pixel"""
     lacks: str = ""
-    """what validation lacked to choose a threshold, `no true pixel`; then one half stands in, and is left out of means of folds"""
+    """what validation lacked to choose a threshold, `no true pixel`; then 0.5 stands in, and is left out of means of folds"""
 
     @property
     def chosen(self) -> bool:

@@ -131,6 +131,7 @@ def report(evaluation: Segmentation, about: dict[str, Any], resamples: int, seed
         "patients": len(np.unique(evaluation.patients)),
         "missing_mask_left_out": evaluation.missing,
         "threshold_rule": "; ".join(dict.fromkeys(rule.threshold_rule for rule in evaluation.rules)),
+        "threshold_unit": "level 1..255 of an 8-bit probability",
         "folds": [_rule_record(rule, int((folds == rule.fold).sum())) for rule in evaluation.rules],
         "metrics": block,
         "pixels": dict(zip(COUNTS, evaluation.counts.sum(axis=0).tolist(), strict=True)),

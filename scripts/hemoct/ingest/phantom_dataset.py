@@ -1,21 +1,36 @@
-"""Write phantom slices as files: the folders and defects of PHE-SICH-CT-IDS, a CT series in DICOM, volumes in NIfTI.
+"""Draw a data set of phantoms: the folders and defects of PHE-SICH-CT-IDS, types of hemorrhage, a DICOM series, NIfTI volumes.
 
-The defects are those that every user of the real data meets. Image arrays have the forehead at the left edge.
+The defects are those that every user of the real data meets. As in the real data the masks outline the perihematomal edema alone
+and the boxes enclose hematoma and edema. Image arrays have the forehead at the left edge.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from openpyxl import Workbook
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from tqdm import tqdm
 
+from hemoct.ingest import hounsfield
+from hemoct.ingest.phantom import BRAIN, Volume, draw_volume, make_head
+
+VERSION = 2
+"""raised whenever the same arguments would draw other pixels"""
+FEWEST_PATIENTS = 6  # one for each of the Defects
+FEWEST_SLICES = 4
+SMALLEST_SIZE = 64  # below that the thin rim of edema falls between the pixels
+TYPES = ("IVH", "IPH", "SAH")
+TYPE_CYCLE = (("IPH",), ("IVH",), ("IPH", "IVH"), ("SAH",), (), ("IPH", "SAH"))  # SAH is rare: see types_of
+TYPES_FACTOR = 4  # heads with types for each patient, since few show the rare one
+TYPE_LEVELS = (0.40, 0.46, 0.52, 0.58, 0.64)  # where ventricles and sulci can both be seen
 FIELD_OF_VIEW_MM = 230
 HEAD_HEIGHT_MM = 150
 INTERCEPT = -1024
@@ -57,7 +72,7 @@ XML_OBJECT = """    <object>
 
 @dataclass(frozen=True)
 class Defects:
-    """Which patient has which defect of the real data (patient 13 has short XML names besides)."""
+    """Which patient has which defect of the real data (patient 13 also has short XML names)."""
 
     slice_jump: int
     """the last slice number jumps by 40"""
@@ -78,6 +93,67 @@ def choose_defects(numbers: Sequence[int]) -> Defects:
     return Defects(*numbers[:5], black_end=frozenset(numbers[::3]), dark_start=frozenset(numbers[1::6]))
 
 
+def patient_numbers(patients: int) -> list[int]:
+    """1, 2, 3 ...; number 13, which has a defect of its own, is always there."""
+    return [*range(1, patients), 13] if patients < 13 else list(range(1, patients + 1))
+
+
+def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int = 256, seed: int = 42) -> None:
+    """Draw the whole data set below `folder`: PNG set, MedInfo.xlsx, types/, dicom/, nifti/. The same call, the same bytes.
+
+    Raises ValueError below 6 patients, 4 slices or 64 pixels: less cannot hold the defects of the real data.
+    """
+    if patients < FEWEST_PATIENTS or slices < FEWEST_SLICES or size < SMALLEST_SIZE:
+        raise ValueError(
+            f"a data set needs at least {FEWEST_PATIENTS} patients, {FEWEST_SLICES} slices each and {SMALLEST_SIZE} pixels a side"
+        )
+    numbers = patient_numbers(patients)
+    defects = choose_defects(numbers)
+    levels = np.linspace(0, 1, slices)
+    heads = [make_head((seed, number), slices) for number in numbers]
+    _write_medinfo(folder, numbers, [head.lesion.across < 0 for head in heads], seed)
+    boxes = 0
+    for number, head in zip(tqdm(numbers, desc="patients", disable=None), heads, strict=True):
+        volume = draw_volume(head, levels, size)
+        boxes = _write_patient(folder, number, volume, defects, boxes)
+        if number in numbers[:2]:
+            write_nifti(folder, number, volume.hu, volume.edema)
+        if number == numbers[0]:
+            write_dicom(folder, number, volume.hu)
+    _draw_types(folder / "types", TYPES_FACTOR * patients, size, seed)
+
+
+def types_of(patient: int, image: int) -> frozenset[str]:
+    """The types of bleeding on one image: some images of each patient have none, and SAH is on fewer than the others.
+
+    Which images have none changes from patient to patient, so that the level alone does not tell the label.
+    """
+    types = set(TYPE_CYCLE[patient % len(TYPE_CYCLE)])
+    place = (image - patient) % len(TYPE_LEVELS)
+    if place in (0, 2) or (place == 3 and "SAH" in types):
+        return frozenset()
+    return frozenset(types - {"SAH"} if patient % 12 == 11 else types)
+
+
+def _draw_types(folder: Path, patients: int, size: int, seed: int) -> None:
+    """types/images/*.png and types/labels.csv: image, patient, IVH, IPH, SAH (0 or 1)."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for patient in tqdm(range(patients), desc="types", disable=None):
+        head = make_head((seed, 1000 + patient), len(TYPE_LEVELS))
+        sah = np.random.default_rng((seed, 2000 + patient)).uniform(0.1, 1)  # thin ones are missed in practice, too
+        lesion = replace(head.lesion, level=0.52, half_height=0.3, radius=max(head.lesion.radius, 0.13), hu=66)
+        for image, level in enumerate(TYPE_LEVELS):
+            types = types_of(patient, image)
+            key = (*head.rng_key, image)
+            shown = replace(head, rng_key=key, types=types, sah=sah, lesion=lesion if "IPH" in types else None)
+            volume = draw_volume(shown, np.array([level]), size)
+            name = f"T{patient + 1:03d}_{image}.png"
+            Image.fromarray(hounsfield.window(volume.hu[0], BRAIN)).save(folder / "images" / name)
+            rows.append({"image": name, "patient": f"T{patient + 1:03d}"} | {label: int(label in types) for label in TYPES})
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False, lineterminator="\n")
+
+
 def box_around(region: np.ndarray, margin: int) -> tuple[int, int, int, int] | None:
     """xmin, ymin, xmax, ymax of a bool image in zero-based pixels, xmax and ymax exclusive; None when it is empty."""
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
@@ -92,22 +168,21 @@ def box_around(region: np.ndarray, margin: int) -> tuple[int, int, int, int] | N
     )
 
 
-def write_patient(
-    folder: Path, number: int, grey: np.ndarray, bleeding: np.ndarray, edema: np.ndarray, defects: Defects, boxes: int
-) -> int:
+def _write_patient(folder: Path, number: int, volume: Volume, defects: Defects, boxes: int) -> int:
     """Write one patient's slices, masks (edema alone) and VOC files (box = hematoma + edema).
 
-    `grey` uint8, `bleeding` and `edema` bool, all (slices, size, size). `boxes` is the number of boxes with a mask written so
-    far; returns it increased. One in 16 (6 %, as in the real data) of them gets an empty mask.
+    `boxes` is the number of boxes with a mask written so far; returns the new number. One in 16 of them, 6 % as in the real
+    data, gets an empty mask.
     """
+    grey, size = hounsfield.window(volume.hu, BRAIN), volume.hu.shape[-1]
     base = folder / "SubdatasetC_PNG"
     images, masks, notes = (base / kind / f"{name}{number}" for kind, name in FOLDERS)
     for made in (images, notes) if number == defects.no_masks else (images, masks, notes):
         made.mkdir(parents=True)
     last = len(grey) - 1
     for index in range(len(grey)):
-        shown, mask = _spoil(number, index, last, grey[index], edema[index], defects)
-        box = box_around(bleeding[index] | edema[index], margin=max(1, grey.shape[-1] // 128))
+        shown, mask = _spoil(number, index, last, grey[index], volume.edema[index], defects)
+        box = box_around(volume.bleeding[index] | volume.edema[index], margin=max(1, size // 128))
         label = index + 40 if number == defects.slice_jump and index == last else index
         name = f"{number:04d}_{label:02d}"
         Image.fromarray(shown).save(images / f"{name}.png")
@@ -115,7 +190,7 @@ def write_patient(
             boxes += box is not None
             empty = box is not None and boxes % 16 == 4
             Image.fromarray(np.uint8(255) * (mask & (not empty))).save(masks / f"{name}.png")
-        _write_xml(notes, number, label, box, grey.shape[-1], defects)
+        _write_xml(notes, number, label, box, size, defects)
     return boxes
 
 
@@ -147,7 +222,7 @@ def _write_xml(folder: Path, number: int, label: int, box: tuple[int, ...] | Non
     (folder / f"{stem}.xml").write_text(text, encoding="ascii", newline="\r\n")
 
 
-def write_medinfo(folder: Path, numbers: Sequence[int], left: Sequence[bool], seed: int) -> None:
+def _write_medinfo(folder: Path, numbers: Sequence[int], left: Sequence[bool], seed: int) -> None:
     """MedInfo.xlsx: number, sex, age and the side of the bleeding, one row per patient; some ages are not known."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((seed, 0))
