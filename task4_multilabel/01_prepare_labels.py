@@ -24,7 +24,7 @@ import pandas as pd
 from hemoct.base import cli, figure, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import label_figures, working_set
+from hemoct.multilabel import figures, working_set
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,7 +62,7 @@ def write(work: Workspace, chosen: working_set.WorkingSet, drawn: pd.DataFrame |
     else:
         heading += f", {drawn['wanted'].iloc[0]} drawn per label"
         made = [tables.write_csv(folder / "drawn.csv", drawn)]
-    shown = label_figures.overview(together, working_set.combinations(chosen), counts, heading)
+    shown = figures.overview(together, working_set.combinations(chosen), counts, heading)
     return [
         *made,
         tables.write_csv(folder / "working_set.csv", chosen.table),

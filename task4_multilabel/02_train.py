@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hemoct.base import cli, tables
+from hemoct.base import cli, experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
@@ -51,18 +51,16 @@ def main(argv: list[str] | None = None) -> None:
     due = folders_due(runs, args.overwrite)
     if not due:
         return
-    chosen = device.pick(args.device, args.threads)
-    any_apart = slices.ANY in networks.HEADS[args.heads]
-    data = multilabel_data.load(
-        work, args.image_size, args.channels, args.context, any_apart, args.limit_patients, args.labels, args.group
-    )
+    picked = device.pick(args.device, args.threads)
+    choice = multilabel_data.Choice(args.labels, args.group, slices.ANY in networks.HEADS[args.heads], args.limit_patients)
+    data = multilabel_data.load(work, multilabel_data.Input(args.image_size, args.channels, args.context), choice)
     train.stop_if_unfit(args, data.classes)
     args.mirror = augment.mirror_axis(args.mirror, data.layout)
-    source = Stacks(Store(data.pixels, chosen), torch.as_tensor(data.planes))
+    source = Stacks(Store(data.pixels, picked), torch.as_tensor(data.planes))
     for folder in due:
         print(f"{work.show(folder)}: {args.backbone}, {', '.join(data.classes)}, {args.protocol} protocol")
         with runs[folder] as run:
-            run.note(device=str(chosen))
+            run.note(device=str(picked))
             run.wrote(*train_fold(folder, args, run.record["inputs"], data, source))
 
 
@@ -108,8 +106,8 @@ NAMED = {
 def train_fold(
     folder: Path, args: argparse.Namespace, inputs: dict, data: multilabel_data.LabelledSlices, source: Stacks
 ) -> list[Path]:
-    """Train one model and predict its fold; returns the files that were written."""
-    fold = int(folder.name.removeprefix("fold"))
+    """Train one model and predict the slices of its fold; returns the files that were written."""
+    fold = experiments.fold_of(folder)
     part = data.part_of(fold, args.protocol, args.split)
     rows = {name: np.flatnonzero(part == name) for name in tables.PARTS}
     if len(rows["train"]) < 2 or not len(rows["val"]):
@@ -118,17 +116,18 @@ def train_fold(
     torch.manual_seed(args.seed)
     model = networks.build(spec, args.weights)
     targets = torch.as_tensor(data.targets, device=source.device)
-    loss_of = train.training_loss(args, spec, targets[rows["train"]])
+    criterion = train.training_loss(args, spec, targets[rows["train"]])
     draws = train.Draws(rows["train"], data.targets[rows["train"]], spec.classes, args)
-    train.say_what_lacks(spec.classes, data.targets, rows)
+    train.print_gaps(spec.classes, data.targets, rows)
 
     fit = training_fit.Fit(model, folder, args, inputs, -(-len(draws) // args.batch_size), source.device)
     spec.save(folder)
-    change = train.augmentation(fit, data.targets, spec.classes)
+    augmentation = train.augmentation(fit, data.targets, spec.classes)
     for epoch in fit.epochs():
-        loss, seen, found = training_fit.one_epoch(fit, spec, source, draws.order(fit.generator), targets, loss_of, change)
-        of_training = train.label_scores("train", spec.classes, found, targets[seen], draws.weights(seen))
-        numbers, of_validation = train.validate(fit, spec, source, rows["val"], targets, loss_of)
+        order = draws.order(fit.generator)
+        loss, shown, logits = training_fit.one_epoch(fit, spec, source, order, targets, criterion, augmentation)
+        of_training = train.label_scores("train", spec.classes, logits, targets[shown], draws.weights(shown))
+        numbers, of_validation = train.validate(fit, spec, source, rows["val"], targets, criterion)
         fit.log(epoch, of_training | of_validation, train_loss=loss, **numbers)
     print(f"  best epoch {fit.best_epoch}")
 

@@ -1,15 +1,15 @@
-"""Decide in two stages: a binary model says whether there is anything, and only where it does the multi-label model says what.
+"""Decide in two stages: a binary model says whether there is any bleeding; only where it does, a multi-label model says which.
 
 Stage 1 is an experiment of task 1 (--binary), or the output `any` of the multi-label model itself. Below its threshold, which is
-chosen on the validation images of each fold, every type has probability 0. What comes out is an experiment like any other, with
-thresholds of the types that are chosen after stage 1, and a comparison with one stage on the same images.
+chosen on the validation images of each fold, every type gets probability 0. The result is an experiment like any other: the
+thresholds of its types are chosen after stage 1. A comparison with one stage on the same images goes along.
 
 --pool makes one prediction of each study: the mean over the images of a view group (column `group` of labels.csv), the maximum
-over the groups; a study is a patient. Stage 1 decides on images, before. --view lets another experiment answer for a group; it
-may know fewer types: of the others its images say nothing (probability 0).
+over the groups; a study is a patient. Stage 1 decides before that, on images. --view lets another experiment answer for the
+images of a group; a type that it does not know gets probability 0 there, which needs --pool.
 
 The label `any` keeps the probability of stage 1, and 03_evaluate.py chooses its threshold by max F1 like that of any label. With
---rule median or qNN that is another one than the gate's: an image may pass with a type called and `any` not, or the other way.
+--rule median or qNN that differs from the threshold of stage 1: an image may have a type called and `any` not, or the reverse.
 
 Reads   outputs/NAME/task4/TYPES/foldK/{predictions.csv,model.json}     task4_multilabel/02_train.py, also those of --view
         outputs/NAME/task1/BINARY/foldK/{predictions.csv,model.json}    task1_classification/02_evaluate.py (with --binary)
@@ -31,44 +31,51 @@ from hemoct.base import cli
 from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices
-from hemoct.multilabel import cascade, cascade_results, cascade_stages, pooling
-from hemoct.multilabel.cascade_stages import Stages
+from hemoct.multilabel import cascade, cascade_results
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 NAMED = {"binary": "{}", "rule": "{}", "view": "{}", "pool": {True: "pooled"}}
+
+
+class View(argparse.Action):
+    """GROUP=EXPERIMENT, gathered as a dictionary from as many flags as are given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, args: argparse.Namespace, text: str, flag: str | None = None) -> None:
+        group, _, experiment = text.partition("=")
+        known = getattr(args, self.dest)
+        if not group or not experiment or group in known:
+            parser.error(f"{flag} {text}: give GROUP=EXPERIMENT, each group once")
+        setattr(args, self.dest, known | {group: experiment})
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
-    stages = Stages(args.types, None if args.binary == slices.ANY else args.binary, args.view)
+    stages = cascade.Stages(args.types, None if args.binary == slices.ANY else args.binary, args.view)
     experiment = work.task(4) / cli.experiment_name(parser, args, f"{args.types}-cascade", NAMED)
-    cascade_stages.stop_if_taken(work, experiment)
-    folds = cascade_stages.fold_folders(work, stages)
-    inputs = [folder / name for folders in folds.values() for folder in folders for name in ("predictions.csv", "model.json")]
+    cascade.stop_if_taken(work, experiment)
+    inputs = [folder / name for folder in cascade.folders(work, stages) for name in ("predictions.csv", "model.json")]
     run = Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
     if not folders_due({experiment: run}, args.overwrite):
         return
-    where = pooling.places(work) if args.pool else None
-    two = cascade.decide(work, stages, args.rule, args.pool)
+    group = cascade.groups(work) if args.pool else None
+    decided = cascade.decide(work, stages, args.rule, args.pool)
     with run:
-        run.wrote(*cascade_results.write_folds(work, experiment, stages, two, folds, args.pool))
-        first = [folders[0] for folders in folds.values()]
-        run.wrote(*cascade_results.compare(work, experiment, stages, two, first, where, args.seed))
+        run.wrote(*cascade_results.write(work, experiment, decided, group, args.seed))
     print((experiment / "comparison.md").read_text(encoding="utf-8"))
-    print(f"{work.show(experiment)}: {len(folds)} fold(s)")
+    print(f"{work.show(experiment)}: {len(decided.first.rules)} fold(s)")
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("--types", required=True, metavar="EXPERIMENT", help="of task 4: the multi-label model")
+    parser.add_argument("--types", required=True, metavar="EXPERIMENT", help="stage 2, the multi-label model, of task 4")
     parser.add_argument("--binary", default=slices.ANY, metavar="EXPERIMENT",
-                        help="of task 1: stage 1; any: the output `any` of the multi-label model")  # fmt: skip
+                        help="stage 1, of task 1; any: the output `any` of the multi-label model")  # fmt: skip
     parser.add_argument("--rule", type=cascade.rule, default=cascade.MAX, metavar="max-f1|median|qNN",
-                        help="threshold of stage 1, from validation: max F1, median or quantile of probabilities")  # fmt: skip
+                        help="threshold of stage 1 from validation: maximum F1, median or quantile of probabilities")  # fmt: skip
     parser.add_argument("--pool", action="store_true", help="one prediction of each study, that is patient")
-    parser.add_argument("--view", action=cascade_stages.View, default={}, metavar="GROUP=EXPERIMENT",
+    parser.add_argument("--view", action=View, default={}, metavar="GROUP=EXPERIMENT",
                         help="who answers for the images of a group; may be given several times")  # fmt: skip
     parser.add_argument("--experiment", help="name of the folder; default: TYPES-cascade and the flags that differ")
     parser.add_argument(

@@ -30,16 +30,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct.base import cli, files, tables
+from hemoct.base import cli, experiments, files, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import named_images, named_slices
 from hemoct.evaluation import external, sheets, thresholds
 from hemoct.ingest import hounsfield, layouts
-from hemoct.multilabel import cascade_stages, drawing, predict
+from hemoct.multilabel import cascade, drawing, predict
 from hemoct.multilabel import data as multilabel_data
 from hemoct.multilabel.networks import MultiLabelSpec
-from hemoct.multilabel.predict import Labelled
+from hemoct.multilabel.predict import PredictedLabels
 from hemoct.training import device, fit, inference
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.on and (args.out or args.window or args.threshold is not None or args.intercept is not None):
         parser.error("--on writes probabilities: --threshold, --window, --intercept and --out do not go with it")
     work = Workspace.of(args)
-    cascade_stages.stop_if_cascade(work.task(4) / args.experiment)
+    cascade.stop_if_cascade(work.task(4) / args.experiment)
     folders = named_images.models(work, 4, args.experiment, args.fold)
     specs = predict.read_specs(folders)
     if args.on:
@@ -70,21 +70,21 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
     how, why = named_slices.reading(work, specs[0].channels, args.window, args.intercept)
     out = args.out or experiment / "predicted"
     named_images.stop_if_taken(out, args.images, Path(__file__).stem, predict.OUTPUTS)
-    found = named_slices.find(args.images)
+    paths = named_slices.find(args.images)
 
     sources = [experiment / "metrics.json", *(work.work / name for name in TABLES), work.raw / layouts.ORIGIN, *args.images]
-    run = Run(__file__, args, out, made_by(folders) + sources)
+    run = Run(__file__, args, out, experiments.model_files(folders) + sources)
     if run.up_to_date():
         return
     with run:
-        slices, problems = named_slices.read_all(found, how, specs[0].image_size)
+        slices, problems = named_slices.read_all(paths, how, specs[0].image_size)
         shown, slices, copies = predict.known(work, slices, specs)
         classes = specs[0].classes
         limits, chosen = thresholds.thresholds(4, experiment, folders, args.threshold, predict.THRESHOLD, classes)
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
         probability = predict.probabilities(slices, shown, folders, args.batch_size, picked)
-        predicted = Labelled(shown, classes, probability, limits, predict.truth(work, shown, classes))
+        predicted = PredictedLabels(shown, classes, probability, limits, predict.truth(work, shown, classes))
         drawn = drawing.choose(predicted, args.figures)
         with files.replacing_folder(out / "figures") as figures:
             footer = f"Mean of {len(folders)} model(s) of {args.experiment}."
@@ -100,23 +100,21 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
 def predict_other(work: Workspace, other: Workspace, folders: list[Path], spec: MultiLabelSpec, args: argparse.Namespace) -> None:
     """Probabilities of the labels that another data set knows, in the form of predictions.csv, for 03_evaluate.py --on."""
     out = external.folder(work, 4, args.experiment, other.dataset)
-    run = Run(__file__, args, out, [*made_by(folders), other.raw, *(other.work / name for name in TABLES[:2])])
+    run = Run(__file__, args, out, [*experiments.model_files(folders), other.raw, *(other.work / name for name in TABLES[:2])])
     if run.up_to_date():
         return
     with run:
-        data = multilabel_data.load_other(other, spec.classes, spec.image_size, spec.channels, spec.context)
+        data = multilabel_data.load_other(
+            other, spec.classes, multilabel_data.Input(spec.image_size, spec.channels, spec.context)
+        )
         picked = device.pick(args.device, args.threads)
         run.note(device=str(picked))
-        found = predict.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, picked)
+        probability = predict.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, picked)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
         shared = [spec.classes.index(name) for name in data.classes]
-        frame = inference.with_columns(about, data.classes, data.targets, found[:, shared])
+        frame = inference.with_columns(about, data.classes, data.targets, probability[:, shared])
         run.wrote(tables.write_predictions(out, frame))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s), labels {', '.join(data.classes)}")
-
-
-def made_by(folders: list[Path]) -> list[Path]:
-    return [folder / name for folder in folders for name in ("best.pt", "model.json")]
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -151,7 +149,7 @@ def list_problems(path: Path, problems: dict[Path, str]) -> list[Path]:
     return [tables.write_csv(path, frame)] if problems else []
 
 
-def report(predicted: Labelled, chosen: str, drawn: int) -> None:
+def report(predicted: PredictedLabels, chosen: str, drawn: int) -> None:
     """Print the thresholds, how often each label is called, what was not drawn and what was seen in training."""
     n, called = len(predicted.called), predicted.called.sum(axis=0)
     print(f"  called from these probabilities up ({chosen}):")

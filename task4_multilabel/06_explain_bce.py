@@ -26,10 +26,10 @@ from hemoct.base import cli, figure, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import bce_figures, explain_bce
+from hemoct.multilabel import explain_bce
 
 LOGITS, TRUTHS, LABELS = "[[2.0,-1.2,0.5],[-0.5,0.8,1.5]]", "[[1,0,1],[0,1,1]]", "IVH,IPH,SAH"
-SHOWN_IMAGES, SHOWN_LABELS = len(bce_figures.MARKERS), 6  # on the screen and in figures; the tables hold all
+SHOWN_IMAGES, SHOWN_LABELS = len(explain_bce.MARKERS), 6  # on the screen and in figures; the tables hold all
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,16 +58,16 @@ def main(argv: list[str] | None = None) -> None:
             tables.write_csv(folder / "bce.csv", table),
             tables.write_csv(folder / "bce_sums.csv", sums),
             figure.save(
-                bce_figures.curves(shown, f"From logit to probability (above) and to the loss (below): {whole}{part}"),
+                explain_bce.curves(shown, f"From logit to probability (above) and to the loss (below): {whole}{part}"),
                 folder / "sigmoid.png",
             ),
-            figure.save(bce_figures.bars(shown, total["mean"], f"BCE per label and image: {whole}{part}"), folder / "bce.png"),
+            figure.save(explain_bce.bars(shown, total["mean"], f"BCE per label and image: {whole}{part}"), folder / "bce.png"),
         )
-    print(told(shown))
+    print(as_text(shown))
     print(f"{whole}{part}\n{work.show(folder)}: bce.csv, bce_sums.csv, sigmoid.png, bce.png")
 
 
-def told(table: pd.DataFrame) -> str:
+def as_text(table: pd.DataFrame) -> str:
     """Probabilities, losses and verdicts as three small tables of images x labels."""
     parts = [
         ("probability = 1 / (1 + exp(-logit))", explain_bce.grid(table, "probability").to_string(float_format="{:.2f}".format)),

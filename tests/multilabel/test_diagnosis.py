@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemoct.multilabel import diagnosis, evaluate
+from hemoct.multilabel import diagnosis, evaluate, tables
 
 FOLDS, PATIENTS, SLICES = 2, 60, 4
 HIGH, LOW = 0.9, 0.1
@@ -49,15 +49,22 @@ def history(train: list[float], val: list[float], loss: list[float] | None = Non
 
 
 def diagnosed(predicted: pd.DataFrame, histories: dict[str, pd.DataFrame] | None = None, **options) -> dict:
-    found = evaluate.evaluate(predicted)
-    content = evaluate.report(found, {"experiment": "e"}, resamples=60, seed=42)
-    result = diagnosis.diagnose(found, content, histories or {}, **options)
+    evaluation = evaluate.evaluate(predicted)
+    content = evaluate.report(evaluation, {"experiment": "e"}, resamples=60, seed=42)
+    result = diagnosis.diagnose(evaluation, content, histories or {}, **options)
     json.dumps(result, allow_nan=False)
     return result
 
 
 def of(result: dict, name: str) -> dict:
     return next(it for it in result["labels"] if it["label"] == name)
+
+
+def cells(text: str, heading: str, label: str) -> dict[str, str]:
+    """The row of a label in one of the tables of diagnosis.md."""
+    lines = text[text.index(f"### {heading}") :].split("\n\n")[1].splitlines()
+    columns, *rows = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if "---" not in line)
+    return next(dict(zip(columns, row, strict=True)) for row in rows if row[0] == label)
 
 
 def commands(result: dict) -> list[str]:
@@ -78,7 +85,7 @@ def test_where_nothing_is_wrong_no_remedy_is_named():
     result = diagnosed(frame(**GOOD), LEARNT)
     assert result["unmeasured"] == {} and result["weakest"]["remedies"] == []
     assert result["weakest"]["not_surely_weaker_than"] == ["SAH"], "both are perfect: neither is surely the weaker one"
-    assert of(result, "SAH")["learning"]["state"] == diagnosis.LEARNS
+    assert of(result, "SAH")["learning"]["state"] == tables.LEARNS
     assert "No number speaks for a remedy" in diagnosis.as_markdown(result)
 
 
@@ -99,17 +106,21 @@ def test_the_facts_of_a_label_are_those_of_its_images():
     any_bleeding = np.maximum(IVH, SAH)
     beside_any = frame(any=(any_bleeding, perfect(any_bleeding)), IVH=(IVH, p_ivh), SAH=(SAH, p_sah))
     assert of(diagnosed(beside_any), "SAH")["truly"] == it["truly"], "any goes along with every type"
-    assert "2 missed; wrongly called there: IVH 1, no other 1; 1 of them with no label called at all" in text
-    assert "2 false alarms; these images show: IVH 1, none of the labels 1" in text
+    assert cells(text, "What it is taken for", "SAH") == {
+        "label": "SAH", "missed": "2", "wrongly called there": "IVH 1, no other 1", "no label called there": "1",
+        "false alarms": "2", "these images show": "IVH 1, none of the labels 1",
+    }  # fmt: skip
+    assert cells(text, "How well it is found", "SAH")["positive images"] == "60 of 60 patients"
+    assert cells(text, "How it is learned", "SAH")["positive training images, mean of the folds"] == "1.00"
 
 
 def test_the_weakest_label_has_the_lowest_f1_and_of_equal_ones_the_lowest_ap():
     assert diagnosed(frame(IVH=GOOD["IVH"], SAH=(SAH, noisy(SAH, 1))))["weakest"]["label"] == "SAH"
     assert diagnosed(frame(IVH=(IVH, noisy(IVH, 1)), SAH=GOOD["SAH"]))["weakest"]["label"] == "IVH"
-    found = evaluate.evaluate(frame(**GOOD))
-    content = evaluate.report(found, {}, 20, 42)
+    evaluation = evaluate.evaluate(frame(**GOOD))
+    content = evaluate.report(evaluation, {}, 20, 42)
     content["metrics"]["ap_SAH"]["value"] = 0.9
-    assert diagnosis.diagnose(found, content, {})["weakest"]["label"] == "SAH", "same F1, lower average precision"
+    assert diagnosis.diagnose(evaluation, content, {})["weakest"]["label"] == "SAH", "same F1, lower average precision"
 
 
 def test_a_label_without_a_positive_is_not_called_weak_but_named_with_the_reason():
@@ -160,7 +171,7 @@ def test_a_rare_label_that_is_not_learnt_is_to_be_shown_more_often():
     flat = history([0.1] * 5, [0.1] * 5)
     result = diagnosed(frame(SAH=(rare, perfect(rare))), flat)
     assert commands(result) == ["--sampler balanced or --oversample SAH=3"]
-    assert of(result, "SAH")["learning"]["state"] == diagnosis.NO_LEARNING
+    assert of(result, "SAH")["learning"]["state"] == tables.NO_LEARNING
     assert commands(diagnosed(frame(SAH=(rare, perfect(rare))), LEARNT)) == [], "rare, but learnt"
     assert commands(diagnosed(frame(SAH=GOOD["SAH"]), flat)) == [], "a quarter of the images is not rare"
 
@@ -168,31 +179,31 @@ def test_a_rare_label_that_is_not_learnt_is_to_be_shown_more_often():
 @pytest.mark.parametrize(
     ("train", "val", "state"),
     [
-        ([0.5, 0.9, 0.95, 0.97, 0.98], [0.3, 0.5, 0.5, 0.5, 0.5], diagnosis.OVERFITS),  # far apart
-        ([0.6, 0.7, 0.8, 0.8, 0.8, 0.8], [0.8, 0.95, 0.95, 0.7, 0.65, 0.65], diagnosis.OVERFITS),  # falls, and training does not
-        ([0.8, 0.95, 0.95, 0.7, 0.65, 0.65], [0.8, 0.95, 0.95, 0.7, 0.65, 0.65], diagnosis.LEARNS),  # both fall: not overfit
-        ([0.5, 0.9, 0.9, 0.9, 0.9], [0.4, 0.8, 0.85, 0.8, 0.85], diagnosis.LEARNS),
-        ([0.1, 0.3, 0.4, 0.4, 0.4], [0.0, 0.1, 0.1, 0.1, 0.1], diagnosis.NO_LEARNING),
-        ([np.nan] * 3, [np.nan] * 3, diagnosis.UNKNOWN),
+        ([0.5, 0.9, 0.95, 0.97, 0.98], [0.3, 0.5, 0.5, 0.5, 0.5], tables.OVERFITS),  # far apart
+        ([0.6, 0.7, 0.8, 0.8, 0.8, 0.8], [0.8, 0.95, 0.95, 0.7, 0.65, 0.65], tables.OVERFITS),  # falls, and training does not
+        ([0.8, 0.95, 0.95, 0.7, 0.65, 0.65], [0.8, 0.95, 0.95, 0.7, 0.65, 0.65], tables.LEARNS),  # both fall: not overfit
+        ([0.5, 0.9, 0.9, 0.9, 0.9], [0.4, 0.8, 0.85, 0.8, 0.85], tables.LEARNS),
+        ([0.1, 0.3, 0.4, 0.4, 0.4], [0.0, 0.1, 0.1, 0.1, 0.1], tables.NO_LEARNING),
+        ([np.nan] * 3, [np.nan] * 3, tables.UNKNOWN),
     ],
 )
 def test_learning_states(train, val, state):
-    assert diagnosis.learning(history(train, val), "SAH").state == state
+    assert tables.learning(history(train, val), "SAH").state == state
     result = diagnosed(frame(SAH=GOOD["SAH"]), history(train, val))
-    assert commands(result) == ["--augment-label SAH=strong"] * (state == diagnosis.OVERFITS)
+    assert commands(result) == ["--augment-label SAH=strong"] * (state == tables.OVERFITS)
 
 
 def test_without_a_history_of_a_label_its_learning_is_unknown():
-    assert diagnosis.learning({}, "SAH").state == diagnosis.learning(LEARNT, "IVH").state == diagnosis.UNKNOWN
+    assert tables.learning({}, "SAH").state == tables.learning(LEARNT, "IVH").state == tables.UNKNOWN
     assert commands(diagnosed(frame(SAH=(SAH, noisy(SAH, 3))), LEARNT)) != [], "else the next line says nothing"
     assert "--attention" not in commands(diagnosed(frame(SAH=(SAH, noisy(SAH, 3)))))
 
 
 def test_the_numbers_of_folds_that_ended_at_different_epochs_are_those_of_their_ends():
     long, short = history([0.9] * 6, [0.9] * 3 + [0.6] * 3)["fold0"], history([0.7] * 3, [0.8] * 3)["fold0"]
-    found = diagnosis.learning({"fold0": long, "fold1": short}, "SAH")
-    assert found.train_f1 == pytest.approx(0.8) and found.val_f1 == pytest.approx(0.7)
-    assert found.val_f1_folds == pytest.approx([0.6, 0.8]) and found.epochs == 6 and found.val_fall == 0
+    learning = tables.learning({"fold0": long, "fold1": short}, "SAH")
+    assert learning.train_f1 == pytest.approx(0.8) and learning.val_f1 == pytest.approx(0.7)
+    assert learning.val_f1_folds == pytest.approx([0.6, 0.8]) and learning.epochs == 6 and learning.val_fall == 0
 
 
 def test_a_validation_loss_that_still_falls_wants_longer_training():
@@ -200,14 +211,14 @@ def test_a_validation_loss_that_still_falls_wants_longer_training():
     assert commands(diagnosed(frame(SAH=GOOD["SAH"]), falling)) == ["--epochs 10"]
     one_of_two = {"fold0": falling["fold0"], "fold1": LEARNT["fold1"]}
     assert "in 1 of 2 folds" in diagnosed(frame(SAH=GOOD["SAH"]), one_of_two)["weakest"]["remedies"][0]["because"]
-    assert diagnosis.learning(history([0.9], [0.9], loss=[1.0]), "SAH").best_is_last == 0, "one epoch is not a trend"
-    assert diagnosis.learning(history([0.9] * 3, [0.9] * 3, loss=[np.nan] * 3), "SAH").best_is_last == 0
+    assert tables.learning(history([0.9], [0.9], loss=[1.0]), "SAH").best_is_last == 0, "one epoch is not a trend"
+    assert tables.learning(history([0.9] * 3, [0.9] * 3, loss=[np.nan] * 3), "SAH").best_is_last == 0
 
 
 def test_bad_ranking_suggests_attention_only_where_the_label_does_not_overfit_and_says_what_it_cannot_tell():
     bad = frame(SAH=(SAH, noisy(SAH, 3)))
     result = diagnosed(bad, LEARNT)
-    assert of(result, "SAH")["auroc"]["value"] < diagnosis.RANKS_BADLY
+    assert of(result, "SAH")["metrics"]["auroc"]["value"] < diagnosis.RANKS_BADLY
     reasons = {one["command"]: one["because"] for one in result["weakest"]["remedies"]}
     assert "these numbers cannot tell" in reasons["`--attention`"]
     assert "--attention" not in commands(diagnosed(bad, history([0.9] * 5, [0.3] * 5)))
@@ -268,7 +279,7 @@ def test_the_first_line_says_that_no_label_was_learned():
     line = "No label was learned (training F1 0.05 at most): train longer first; all numbers below are near chance."
     assert diagnosis.headline(result) == line == diagnosis.as_markdown(result).splitlines()[0]
     half = diagnosed(frame(SAH=(SAH, noisy(SAH, 1.2))), flat)
-    assert diagnosis.NEAR_CHANCE < of(half, "SAH")["auroc"]["value"] < diagnosis.RANKS_WELL
+    assert diagnosis.NEAR_CHANCE < of(half, "SAH")["metrics"]["auroc"]["value"] < diagnosis.RANKS_WELL
     assert "No label was learned" in diagnosis.headline(half) and "chance" not in diagnosis.headline(half)
     two = frame(IVH=(IVH, noisy(IVH, 9)), SAH=(SAH, noisy(SAH, 9)))
     of_ivh = history([0.9] * 4, [0.9] * 4, label="IVH")["fold0"].filter(like="IVH")
@@ -282,5 +293,6 @@ def test_the_first_line_says_that_no_label_was_learned():
 
 def test_a_temperature_at_its_bound_is_no_calibration():
     text = diagnosis.as_markdown(diagnosed(frame(SAH=(SAH, perfect(1 - SAH)), IVH=(IVH, noisy(IVH, 1))), LEARNT))
-    told = "the temperature lies at a bound of its search (0.05 to 20) in 2 of 2 fold(s), which is no calibration"
-    assert text.count("no calibration") == 1 and told in text[text.index("### SAH") : text.index("### IVH")]
+    at_bound = {name: cells(text, "Calibration", name)["folds with a temperature at its bound"] for name in ("SAH", "IVH")}
+    assert at_bound == {"SAH": "2 of 2", "IVH": "0 of 2"}
+    assert "A temperature at a bound of its search is no calibration" in text

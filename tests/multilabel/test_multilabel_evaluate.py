@@ -42,28 +42,30 @@ def evaluated(unknown: float = 0.0, folds: tuple[int, ...] = (0, 1)) -> evaluate
     return evaluate.evaluate(pd.concat(parts, ignore_index=True))
 
 
-def values(found: evaluate.MultiLabel) -> dict[str, float]:
-    return {name: value[0] for name, value in evaluate.measure(found, metrics.ones(len(found.table))).items()}
+def values(evaluation: evaluate.MultiLabel) -> dict[str, float]:
+    return {name: value[0] for name, value in evaluate.measure(evaluation, metrics.ones(len(evaluation.table))).items()}
 
 
 def test_metrics_are_those_of_scikit_learn():
-    found = evaluated()
-    got, truth, called = values(found), found.truth, found.called
+    evaluation = evaluated()
+    got, truth, called = values(evaluation), evaluation.truth, evaluation.called
     assert got["f1_macro"] == pytest.approx(sk.f1_score(truth, called, average="macro"))
     assert got["f1_micro"] == pytest.approx(sk.f1_score(truth, called, average="micro"))
     assert got["hamming"] == pytest.approx(sk.hamming_loss(truth, called))
     assert got["exact_match"] == pytest.approx(sk.accuracy_score(truth, called))
-    folds = found.table["fold"].to_numpy()
+    folds = evaluation.table["fold"].to_numpy()
     for place, name in enumerate(LABELS):
         assert got[f"recall_{name}"] == pytest.approx(sk.recall_score(truth[:, place], called[:, place]))
-        of_folds = [sk.average_precision_score(truth[folds == fold, place], found.p[folds == fold, place]) for fold in (0, 1)]
+        of_folds = [
+            sk.average_precision_score(truth[folds == fold, place], evaluation.p[folds == fold, place]) for fold in (0, 1)
+        ]
         assert got[f"ap_{name}"] == pytest.approx(np.mean(of_folds))
 
 
 def test_log_loss_counts_any_twice():
-    found = evaluated()
-    of_label = [sk.log_loss(found.truth[:, place], found.p[:, place]) for place in range(3)]
-    assert values(found)["rsna_logloss"] == pytest.approx(np.average(of_label, weights=[1, 1, 2]))
+    evaluation = evaluated()
+    of_label = [sk.log_loss(evaluation.truth[:, place], evaluation.p[:, place]) for place in range(3)]
+    assert values(evaluation)["rsna_logloss"] == pytest.approx(np.average(of_label, weights=[1, 1, 2]))
     types = evaluate.evaluate(pd.concat([frame(*drawn(seed=1), part=part, labels=("a", "b", "c")) for part in ("val", "test")]))
     assert values(types)["rsna_logloss"] == pytest.approx(
         np.mean([sk.log_loss(types.truth[:, place], types.p[:, place]) for place in range(3)])
@@ -71,39 +73,39 @@ def test_log_loss_counts_any_twice():
 
 
 def test_unknown_truths_count_for_nothing():
-    found = evaluated(unknown=0.3)
-    got, known = values(found), found.known
+    evaluation = evaluated(unknown=0.3)
+    got, known = values(evaluation), evaluation.known
     assert 0.2 < 1 - known.mean() < 0.4
-    wrong = (found.called != (found.truth == 1)) & known
+    wrong = (evaluation.called != (evaluation.truth == 1)) & known
     assert got["hamming"] == pytest.approx(wrong.sum() / known.sum())
     whole = known.all(axis=1)
     assert got["exact_match"] == pytest.approx(1 - wrong[whole].any(axis=1).mean())
     column = known[:, 1]
-    assert got["f1_SAH"] == pytest.approx(sk.f1_score(found.truth[column, 1], found.called[column, 1]))
-    loss = [sk.log_loss(found.truth[known[:, place], place], found.p[known[:, place], place]) for place in range(3)]
+    assert got["f1_SAH"] == pytest.approx(sk.f1_score(evaluation.truth[column, 1], evaluation.called[column, 1]))
+    loss = [sk.log_loss(evaluation.truth[known[:, place], place], evaluation.p[known[:, place], place]) for place in range(3)]
     assert got["rsna_logloss"] == pytest.approx(np.average(loss, weights=[1, 1, 2]))
 
 
 def test_each_label_and_fold_has_its_own_threshold_from_validation():
-    found = evaluated()
-    for name, one in found.of_label.items():
-        assert len({rule.points["max F1"] for rule in one.rules}) == 2, name
+    evaluation = evaluated()
+    for name, label in evaluation.by_label.items():
+        assert len({rule.points["max F1"] for rule in label.rules}) == 2, name
     parts = [frame(*drawn(seed=0), part="val"), frame(*drawn(seed=1))]
     truth, p = drawn(seed=1)
     other = [parts[0], frame(truth, 1 - p)]
-    rules = [[one.rules for one in evaluate.evaluate(pd.concat(of)).of_label.values()] for of in (parts, other)]
+    rules = [[label.rules for label in evaluate.evaluate(pd.concat(of)).by_label.values()] for of in (parts, other)]
     assert rules[0] == rules[1], "test does not touch what is chosen"
 
 
 def test_thresholds_can_be_quantiles_of_the_training_probabilities():
     parts = pd.concat([frame(*drawn(seed=0), part="val"), frame(*drawn(seed=1))])
     training = frame(*drawn(200, seed=7), part="train")
-    found = evaluate.evaluate(parts, "train:q90", training)
+    evaluation = evaluate.evaluate(parts, "train:q90", training)
     for place, name in enumerate(LABELS):
-        rule = found.of_label[name].rules[0]
+        rule = evaluation.by_label[name].rules[0]
         assert rule.points[rule.decides] == pytest.approx(np.quantile(training[f"p_{name}"], 0.9))
-        assert (found.called[:, place] == (found.p[:, place] >= rule.points[rule.decides])).all()
-    content = evaluate.report(found, {}, 20, 42)
+        assert (evaluation.called[:, place] == (evaluation.p[:, place] >= rule.points[rule.decides])).all()
+    content = evaluate.report(evaluation, {}, 20, 42)
     assert content["folds"][0]["threshold_rules"]["SAH"] == "90% quantile of training probabilities" == content["threshold_rule"]
 
 
@@ -116,8 +118,8 @@ def test_other_sources_of_thresholds_are_refused(text):
 def test_a_label_without_a_positive_is_null_with_a_reason():
     truth, p = drawn(seed=3)
     truth[:, 1], p[:, 1] = 0, 0.1
-    found = evaluate.evaluate(pd.concat([frame(truth, p, part="val"), frame(truth, p)]))
-    content = evaluate.report(found, {}, 50, 42)
+    evaluation = evaluate.evaluate(pd.concat([frame(truth, p, part="val"), frame(truth, p)]))
+    content = evaluate.report(evaluation, {}, 50, 42)
     assert content["folds"][0]["threshold_rules"]["SAH"] == "0.5: validation has no positive"
     for name in ("recall_SAH", "f1_SAH", "auroc_SAH", "ap_SAH", "f1_macro"):
         assert content["metrics"][name]["value"] is None and content["metrics"][name]["reason"], name
@@ -128,26 +130,33 @@ def test_a_label_without_a_positive_is_null_with_a_reason():
 def test_a_label_known_nowhere_leaves_the_others_alone():
     truth, p = drawn(seed=3)
     truth[:, 1] = np.nan
-    found = evaluate.evaluate(pd.concat([frame(truth, p, part="val"), frame(truth, p)]))
-    content = evaluate.report(found, {}, 50, 42)
+    evaluation = evaluate.evaluate(pd.concat([frame(truth, p, part="val"), frame(truth, p)]))
+    content = evaluate.report(evaluation, {}, 50, 42)
     assert content["metrics"]["f1_SAH"]["value"] is None and content["metrics"]["exact_match"]["value"] is None
     assert content["metrics"]["rsna_logloss"] == {"value": None, "ci95": None, "reason": "a label is known on no image"}
     assert content["metrics"]["f1_IVH"]["value"] > 0 and content["unknown_by_label"]["SAH"] == 60
-    assert "on no image" in tables.text_report(found, [])
+    assert "on no image" in tables.text_report(evaluation, [])
+
+
+def test_a_single_label_has_a_report_of_its_own():
+    truth, p = drawn(seed=3)
+    parts = [frame(truth[:, :1], p[:, :1], part=part, labels=("IVH",)) for part in ("val", "test")]
+    report = tables.text_report(evaluate.evaluate(pd.concat(parts)), ["what was measured"])
+    assert report.startswith("what was measured\n") and "no IVH" in report and f" {int(truth[:, 0].sum())}\n" in report
 
 
 def test_subsets_keep_label_rows_together():
-    found = evaluated(unknown=0.3)
+    evaluation = evaluated(unknown=0.3)
     rows = np.array([5, 80, 3, 17, 101])
-    of_rows = found.of(rows)
-    assert of_rows.table["image_id"].tolist() == found.table["image_id"].iloc[rows].tolist()
-    for place, one in enumerate(of_rows.of_label.values()):
-        known = rows[found.known[rows, place]]
-        assert one.test.table["image_id"].tolist() == found.table["image_id"].iloc[known].tolist()
-        assert (one.test.p == found.p[known, place]).all()
-    first = found.of_fold(1)
-    assert (first.table["fold"] == 1).all() and all(len(one.rules) == 1 for one in first.of_label.values())
-    np.testing.assert_array_equal(first.called, found.called[(found.table["fold"] == 1).to_numpy()])
+    of_rows = evaluation.of(rows)
+    assert of_rows.table["image_id"].tolist() == evaluation.table["image_id"].iloc[rows].tolist()
+    for place, label in enumerate(of_rows.by_label.values()):
+        known = rows[evaluation.known[rows, place]]
+        assert label.test.table["image_id"].tolist() == evaluation.table["image_id"].iloc[known].tolist()
+        assert (label.test.p == evaluation.p[known, place]).all()
+    first = evaluation.of_fold(1)
+    assert (first.table["fold"] == 1).all() and all(len(label.rules) == 1 for label in first.by_label.values())
+    np.testing.assert_array_equal(first.called, evaluation.called[(evaluation.table["fold"] == 1).to_numpy()])
 
 
 def test_an_image_tested_twice_stops():
@@ -182,9 +191,9 @@ def test_tables_count_what_goes_together():
 
 
 def test_the_table_of_labels_agrees_with_the_metrics():
-    found = by_hand()
-    content = evaluate.report(found, {}, 50, 42)
-    table = tables.per_label(found, content).set_index("label")
+    evaluation = by_hand()
+    content = evaluate.report(evaluation, {}, 50, 42)
+    table = tables.per_label(evaluation, content).set_index("label")
     assert table.loc["IVH", ["tn", "fp", "fn", "tp"]].tolist() == [2, 1, 2, 1]
     assert table.loc["IVH", "recall"] == pytest.approx(1 / 3) == content["metrics"]["recall_IVH"]["value"]
     assert table.loc["SAH", ["positive", "positive_patients", "threshold_fold0"]].tolist() == [2, 2, pytest.approx(0.5)]
@@ -193,7 +202,7 @@ def test_the_table_of_labels_agrees_with_the_metrics():
 def test_without_a_positive_a_false_alarm_makes_no_macro_f1():
     truth, p = drawn(seed=3)
     truth[:, 1] = 0
-    found = evaluate.evaluate(pd.concat([frame(truth, p, part="val"), frame(truth, p)]))
-    assert found.called[:, 1].any()
-    got = values(found)
+    evaluation = evaluate.evaluate(pd.concat([frame(truth, p, part="val"), frame(truth, p)]))
+    assert evaluation.called[:, 1].any()
+    got = values(evaluation)
     assert got["f1_SAH"] == 0 and np.isnan(got["f1_macro"])

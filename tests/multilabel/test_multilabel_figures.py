@@ -31,8 +31,8 @@ def predicted(folds: int = 2, edh: float = 0.0) -> tuple[evaluate.MultiLabel, di
             for name, y in (("IVH", TRUTH[:, 0]), ("SAH", TRUTH[:, 1]), ("EDH", np.full(len(TRUTH), edh))):
                 table[f"y_{name}"], table[f"p_{name}"] = y, {"IVH": 0.1 + 0.8 * y, "SAH": 0.9 - 0.8 * y, "EDH": 0.2}[name]
             tables.append(table)
-    found = evaluate.evaluate(pd.concat(tables, ignore_index=True))
-    return found, evaluate.report(found, {}, 20, 42)
+    evaluation = evaluate.evaluate(pd.concat(tables, ignore_index=True))
+    return evaluation, evaluate.report(evaluation, {}, 20, 42)
 
 
 def texts(axis: plt.Axes) -> str:
@@ -41,8 +41,8 @@ def texts(axis: plt.Axes) -> str:
 
 
 def test_every_label_has_its_confusion_matrix():
-    found, _ = predicted()
-    axes = multilabel_figures.confusion_matrices(found, "a heading").axes
+    evaluation, _ = predicted()
+    axes = multilabel_figures.confusion_matrices(evaluation, "a heading").axes
     assert [axis.get_title() for axis in axes] == LABELS
     counts = [[text.get_text().split("\n")[0] for text in axis.texts] for axis in axes]
     assert counts == [["40", "0", "0", "40"], ["0", "40", "0", "40"], ["80", "0", "0", "0"]]
@@ -50,8 +50,8 @@ def test_every_label_has_its_confusion_matrix():
 
 @pytest.mark.parametrize(("draw", "value"), [("roc", "AUROC"), ("precision_recall", "AP")])
 def test_curves_of_each_label_and_fold_or_the_reason_why_there_are_none(draw, value):
-    found, content = predicted()
-    ivh, sah, edh = getattr(multilabel_figures, draw)(found, content, "a heading").axes
+    evaluation, content = predicted()
+    ivh, sah, edh = getattr(multilabel_figures, draw)(evaluation, content, "a heading").axes
     assert f"mean of 2 folds, {value} 1.000 (1.000 to 1.000)" in texts(ivh) and "threshold: max F1 on val" in texts(ivh)
     assert f"{value} {content['metrics'][f'{value.lower()}_SAH']['value']:.3f}" in texts(sah)
     assert sum(line.get_linewidth() < 1 for line in ivh.lines) == 2, "a thin line for each fold"
@@ -62,16 +62,18 @@ def test_curves_of_each_label_and_fold_or_the_reason_why_there_are_none(draw, va
 
 
 def test_no_curve_at_all_is_no_figure():
-    found, content = predicted()
-    only = evaluate.MultiLabel(found.table, found.truth[:, 2:], found.p[:, 2:], {"EDH": found.of_label["EDH"]})
+    evaluation, content = predicted()
+    only = evaluate.MultiLabel(
+        evaluation.table, evaluation.truth[:, 2:], evaluation.p[:, 2:], {"EDH": evaluation.by_label["EDH"]}
+    )
     assert multilabel_figures.roc(only, content, "a heading") is None
     assert multilabel_figures.precision_recall(only, content, "a heading") is None
 
 
 def test_a_label_known_nowhere_has_empty_panels():
-    found, content = predicted(edh=np.nan)
-    assert "0 positive, 0 negative" in texts(multilabel_figures.roc(found, content, "a heading").axes[2])
-    assert multilabel_figures.confusion_matrices(found, "a heading").axes[2].get_title() == "EDH"
+    evaluation, content = predicted(edh=np.nan)
+    assert "0 positive, 0 negative" in texts(multilabel_figures.roc(evaluation, content, "a heading").axes[2])
+    assert multilabel_figures.confusion_matrices(evaluation, "a heading").axes[2].get_title() == "EDH"
 
 
 def history(epochs: int, best: int, f1: float) -> pd.DataFrame:
@@ -134,9 +136,9 @@ def test_folds_whose_thresholds_follow_other_rules_are_told_apart():
 
 @pytest.mark.parametrize(("ap", "place"), [(0.8, "lower left"), (0.2, "upper right")])
 def test_the_legend_of_precision_lies_where_the_curves_are_not(ap, place):
-    found, content = predicted()
+    evaluation, content = predicted()
     content["metrics"]["ap_SAH"]["value"] = ap
-    legend = multilabel_figures.precision_recall(found, content, "a heading").axes[1].get_legend()
+    legend = multilabel_figures.precision_recall(evaluation, content, "a heading").axes[1].get_legend()
     assert legend._loc == legend.codes[place]
 
 

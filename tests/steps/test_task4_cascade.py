@@ -10,8 +10,8 @@ from helpers import simulated, simulated_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
-from hemoct.evaluation import predictions
-from hemoct.multilabel import cascade, cascade_stages, evaluate, pooling
+from hemoct.evaluation.predictions import AGAIN, label_columns
+from hemoct.multilabel import cascade, cascade_results, evaluate, predictions
 
 STEP, EVALUATE = "task4_multilabel/04_cascade.py", "task4_multilabel/03_evaluate.py"
 TYPES = list(simulated_types.TYPES)
@@ -32,23 +32,26 @@ def one() -> pd.DataFrame:
     return by_hand(rows, ["any", "IVH"])
 
 
-def gated(frame: pd.DataFrame, how: str = "max-f1") -> cascade.Gated:
-    return cascade.gate("any", frame, pd.DataFrame({"y": frame["y_any"].astype(float), "p": frame["p_any"]}), how)
+def decided(frame: pd.DataFrame, how: str = "max-f1", y: pd.Series | None = None) -> cascade.Cascade:
+    """The `any` of a multi-label model as stage 1, whose truth may be `y`."""
+    first = frame[tables.PREDICTION_COLUMNS].assign(y_any=frame["y_any"] if y is None else y, p_any=frame["p_any"])
+    evaluation = cascade.gate(first, how)
+    return cascade.Cascade(cascade.Stages("e"), "patient", frame, frame, frame["p_any"].to_numpy(), evaluation, {})
 
 
 # ---- the gate by hand
 
 
 def test_below_the_threshold_of_validation_every_type_is_zero(one):
-    found = gated(one)
-    assert found.rules[0].points["max F1"] == pytest.approx(0.45) and found.rules[0].threshold_rule == "max F1 on val"
-    assert found.passed.tolist() == [False, False, True, True, False, True, False, True]
-    assert found.predictions["p_IVH"].tolist() == [0, 0, 0.4, 0.7, 0, 0.6, 0, 0.1]
-    assert found.predictions["p_any"].equals(one["p_any"]) and one["p_IVH"].iloc[0] == 0.2, "what came in stays as it was"
-    points = cascade.operating_points(found, 50, 1).set_index("fold")
+    two = decided(one)
+    assert two.first.rules[0].points["max F1"] == pytest.approx(0.45) and two.first.rules[0].threshold_rule == "max F1 on val"
+    assert two.passed.tolist() == [False, False, True, True, False, True, False, True]
+    assert two.predictions["p_IVH"].tolist() == [0, 0, 0.4, 0.7, 0, 0.6, 0, 0.1]
+    assert two.predictions["p_any"].equals(one["p_any"]) and one["p_IVH"].iloc[0] == 0.2, "what came in stays as it was"
+    points = cascade_results.operating_points(two, 50, 1).set_index("fold")
     assert points.loc["all", ["images", "unknown", "sensitivity", "specificity", "passed"]].tolist() == [4, 0, 0.5, 0.5, 0.5]
     assert points.loc["all", "stopped_IVH"] == 1 and points.loc[0, "threshold"] == pytest.approx(0.45)
-    strict = cascade.operating_points(gated(one, "q90"), 50, 1).set_index("fold")
+    strict = cascade_results.operating_points(decided(one, "q90"), 50, 1).set_index("fold")
     assert strict.loc["all", "stopped_IVH"] == strict.loc[0, "stopped_IVH"] == 2, "c of validation is not counted"
     assert strict.loc["all", ["sensitivity", "passed"]].tolist() == [0, 0]
 
@@ -58,35 +61,35 @@ def test_below_the_threshold_of_validation_every_type_is_zero(one):
     ("q90", 0.81, "90% quantile of validation probabilities"), ("max-f1", 0.45, "max F1 on val"),
 ])  # fmt: skip
 def test_the_threshold_is_that_of_the_rule_and_says_so(one, how, threshold, said):
-    rule = gated(one, how).rules[0]
+    rule = decided(one, how).first.rules[0]
     assert rule.points[rule.decides] == pytest.approx(threshold) and rule.threshold_rule == said
     moved = one.assign(p_any=one["p_any"].where(one["part"] == "val", 0.99), y_any=one["y_any"].where(one["part"] == "val", 0))
-    assert gated(moved, how).rules[0].points == rule.points, "test is only read"
+    assert decided(moved, how).first.rules[0].points == rule.points, "test is only read"
 
 
 def test_without_a_positive_in_validation_the_threshold_is_half_and_says_so(one):
-    rule = gated(one.assign(y_any=0)).rules[0]
+    rule = decided(one.assign(y_any=0)).first.rules[0]
     assert rule.points[rule.decides] == 0.5 and rule.threshold_rule == "0.5: validation has no positive"
-    median = gated(one.assign(y_any=0), "median").rules[0]
+    median = decided(one.assign(y_any=0), "median").first.rules[0]
     assert median.points[median.decides] == pytest.approx(0.45), "the median asks for no truth"
+
+
+def test_without_validation_images_there_is_no_threshold(one):
+    with pytest.raises(UserError, match="fold 0 has no validation image to choose the threshold of stage 1 on"):
+        decided(one[one["part"] == "test"])
 
 
 def test_an_image_that_was_stopped_is_never_called(one):
     """All positives of validation are stopped: without care the best threshold of IVH would be 0, which calls everything."""
     frame = one.assign(p_any=[0.9, 0.8, 0.1, 0.2, 0.9, 0.1, 0.1, 0.1])
-    answer = pd.DataFrame({"y": [1.0, 1, 0, 0, 1, 0, 0, 0], "p": frame["p_any"]})
-    found = cascade.gate("any", frame, answer, "max-f1")
-    stopped = ~found.passed[found.frame["part"] == "test"]
-    called = evaluate.evaluate(found.predictions).called[:, 1]
+    two = decided(frame, y=pd.Series([1.0, 1, 0, 0, 1, 0, 0, 0]))
+    stopped = ~two.passed[frame["part"] == "test"]
+    called = evaluate.evaluate(two.predictions).called[:, 1]
     assert stopped.sum() == 3 and not called[stopped].any()
 
 
-def test_images_whose_truth_stage_1_does_not_know_are_left_out(one, capsys):
-    answer = pd.DataFrame({"y": one["y_any"].astype(float), "p": one["p_any"].where(one["image_id"] != "h")})
-    found = cascade.gate("any", one, answer, "max-f1")
-    assert "h" not in set(found.frame["image_id"]) and len(found.passed) == 7 and "1 of 8" in capsys.readouterr().out
-    unknown = pd.DataFrame({"y": one["y_any"].where(one["image_id"] != "e").astype(float), "p": one["p_any"]})
-    points = cascade.operating_points(cascade.gate("any", one, unknown, "max-f1"), 50, 1).set_index("fold")
+def test_images_whose_truth_stage_1_does_not_know_are_counted_and_left_out_of_its_numbers(one):
+    points = cascade_results.operating_points(decided(one, y=one["y_any"].where(one["image_id"] != "e")), 50, 1).set_index("fold")
     assert points.loc["all", ["images", "unknown"]].tolist() == [4, 1] and points.loc["all", "specificity"] == 0
 
 
@@ -99,8 +102,8 @@ def test_the_mean_of_a_view_group_and_the_maximum_over_groups():
         *(("a", "s", 0, "test", 0, 0.2, 0, 0.8), ("b", "s", 0, "test", 1, 0.6, nan, 0.4), ("c", "s", 0, "test", 0, 0.5, 0, 0.5)),
         *(("d", "t", 0, "test", 0, 0.1, 0, 0.3), ("e", "t", 0, "val", nan, 0.9, 1, 0.1), ("f", "t", 0, "val", 0, 0.3, nan, 0.7)),
     ]
-    where = pd.DataFrame({"group": ["top", "top", "base", "top", "top", "top"]}, index=list("abcdef"))
-    found = pooling.pool(by_hand(rows, ["IVH", "SAH"]), where)
+    group = pd.Series(["top", "top", "base", "top", "top", "top"], index=list("abcdef"))
+    pooled = cascade_results.pool(by_hand(rows, ["IVH", "SAH"]), group)
     expected = by_hand(
         [
             ("s", "s", 0, "test", 1.0, 0.5, nan, 0.6),
@@ -109,7 +112,7 @@ def test_the_mean_of_a_view_group_and_the_maximum_over_groups():
         ],
         ["IVH", "SAH"],
     )
-    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    pd.testing.assert_frame_equal(pooled, expected, check_dtype=False)
 
 
 # ---- the step
@@ -128,7 +131,7 @@ def run(work, frame, run_step):
 
 
 def joined(work, experiment: str) -> pd.DataFrame:
-    return evaluate.read(work, experiment, None)[0]
+    return predictions.read(work, experiment)[0]
 
 
 def binary(work, frame, experiment="b", **options):
@@ -183,24 +186,24 @@ def test_a_classifier_of_task_1_is_the_first_stage(work, frame, run):
     )
     assert [(stage["task"], stage["experiment"]) for stage in told["stages"]] == [(4, "e"), (1, "b")]
     assert run("--binary", "b", types="plain").code == 0
-    assert predictions.label_columns(joined(work, "plain-cascade-b")) == TYPES
+    assert label_columns(joined(work, "plain-cascade-b")) == TYPES
 
 
 def test_it_is_made_again_only_when_a_stage_changed(work, run, run_step):
     assert run().code == 0
     folder = work.task(4) / "e-cascade" / "fold1"
-    cascade_stages.stop_if_stages_changed(work, folder)
-    cascade_stages.stop_if_stages_changed(work, work.task(4) / "e" / "fold1")
+    predictions.read_fold(work, folder)
+    predictions.read_fold(work, work.task(4) / "e" / "fold1")
     assert "up to date" in run("--skip-if-done").out
     assert refused(run("--rule", "median", "--experiment", "e-cascade"), "--rule max-f1", "--overwrite")
     stage = work.task(4) / "e" / "fold1"
     tables.write_predictions(stage, tables.read_predictions(stage).assign(p_IVH=0.5))
-    with pytest.raises(UserError, match=r"e/fold1/predictions\.csv is gone or another one than e-cascade was"):
-        cascade_stages.stop_if_stages_changed(work, folder)
+    with pytest.raises(UserError, match=r"e/fold1/predictions\.csv has changed since e-cascade was made of it"):
+        predictions.read_fold(work, folder)
     evaluated = run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "e-cascade")
     assert refused(evaluated, "e/fold1/predictions.csv", "e-cascade", STEP)
     assert "up to date" not in run("--skip-if-done").out
-    cascade_stages.stop_if_stages_changed(work, folder)
+    predictions.read_fold(work, folder)
 
 
 def test_studies_are_pooled_and_compared_with_pooled_ones(work, frame, run, run_step):
@@ -210,7 +213,9 @@ def test_studies_are_pooled_and_compared_with_pooled_ones(work, frame, run, run_
     pooled = tables.read_predictions(place)
     assert sorted(pooled["image_id"]) == sorted(frame["patient"].unique()) and (pooled["image_id"] == pooled["patient"]).all()
     content = files.read_json(place / "metrics.json")
-    assert content["n"] == 20 and content["notes"][0] == pooling.NOTE and pooling.NOTE in (place / "comparison.md").read_text()
+    assert (
+        content["n"] == 20 and content["cases"] == "studies" and cascade_results.STUDIES in (place / "comparison.md").read_text()
+    )
     assert not list(place.glob("fold*/predictions.csv")), "a study is no image of splits.csv"
     assert run("--rule", "median").code == 0
     images = joined(work, "e-cascade-median").merge(frame[["image_id", "group"]])
@@ -271,9 +276,9 @@ def test_a_trained_model_is_never_written_over(work, run):
 
 def test_stages_of_other_folds_stop(work, frame, run):
     binary(work, frame, "few", folds=(0, 1, 2))
-    assert refused(run("--binary", "few"), "few has no fold3, fold4, which e has")
+    assert refused(run("--binary", "few"), "task1/few: its predictions lack 120 images", "on the same images and folds")
     binary(work, frame, "slices", protocol="slice")
-    assert refused(run("--binary", "slices"), "slices has the protocol slice, e patient")
+    assert refused(run("--binary", "slices"), "slices has the protocol slice, not patient")
     binary(work, frame)
     for folder in (work.task(1) / "b").glob("fold*"):
         files.write_json(folder / "model.json", files.read_json(folder / "model.json") | {"splits_sha256": "0"})
@@ -287,17 +292,23 @@ def test_stage_1_must_know_the_images_and_be_binary(work, frame, run):
     binary(work, frame)
     place = work.task(1) / "b" / "fold0"
     tables.write_predictions(place, tables.read_predictions(place).iloc[3:])
-    assert refused(run("--binary", "b"), "task1/b", "lack", "02_evaluate.py")
+    assert refused(run("--binary", "b"), "task1/b: its predictions lack 3 images", "on the same images and folds")
     (place / "best.pt").write_bytes(b"weights")
     (place / "predictions.csv").unlink()
-    assert refused(run("--binary", "b"), "b/fold0/predictions.csv is missing", "02_evaluate.py", "--experiment b")
+    assert refused(run("--binary", "b"), "b/fold0/predictions.csv is missing", AGAIN[1])
     exclusive = frame.assign(a=1, b=0, c=0)
     simulated.predict(work, exclusive, labels=("a", "b", "c"), experiment="many")
     assert refused(run("--binary", "many"), "many chooses among 3 classes")
     simulated.predict(work, frame, labels=("IVH",), experiment="ivh")
-    assert refused(run("--binary", "ivh"), "ivh answers for IVH, one of the types")
+    assert refused(
+        run("--binary", "ivh"),
+        "ivh answers for IVH; stage 1 must answer for any, or for a label",
+        "none of the types (IVH, IPH, SAH)",
+    )
     simulated.predict(work, frame.assign(tumour=0), labels=("tumour",), experiment="other")
-    assert refused(run("--binary", "other"), "other answers for tumour, no label of toy", "IVH, IPH, SAH")
+    assert refused(
+        run("--binary", "other"), "other answers for tumour; stage 1 must answer for any, or for a label of toy (IVH, IPH, SAH)"
+    )
 
 
 def test_views_that_do_not_fit_stop(work, frame, run):
@@ -305,15 +316,18 @@ def test_views_that_do_not_fit_stop(work, frame, run):
     assert run("--view", "low", "--pool").code == 2 and run("--view", "low=v", "--view", "low=e", "--pool").code == 2
     assert refused(run("--view", "low=e", "--pool", types="v"), "v has no output `any`")
     binary(work, frame)
-    assert refused(run("--view", "low=e", "--pool", "--binary", "b", types="v"), "e knows the label IPH, but v only IVH")
+    assert refused(
+        run("--view", "low=e", "--pool", "--binary", "b", types="v"),
+        "--view low=e knows IVH, IPH, SAH; name one that knows types of v (IVH)",
+    )
     place = work.task(4) / "v" / "fold0"
     kept = tables.read_predictions(place)
     tables.write_predictions(place, kept.iloc[20:])
-    assert refused(run("--view", "low=v", "--pool"), "task4/v", "lack", "images of its group")
+    assert refused(run("--view", "low=v", "--pool"), "task4/v: its predictions lack")
     tables.write_predictions(place, kept.assign(y_IVH=1 - kept["y_IVH"]))
-    assert refused(run("--view", "low=v", "--pool"), "v has another truth for")
+    assert refused(run("--view", "low=v", "--pool"), "v: its predictions have another truth than labels.csv for")
     simulated_types.predict(work, frame.assign(any=0), "any", labels=("any",))
-    assert refused(run("--view", "low=any", "--pool"), "--view low=any: it tells no types apart")
+    assert refused(run("--view", "low=any", "--pool"), "--view low=any knows no type")
 
 
 def test_data_without_groups_stop(work, run_step):

@@ -9,12 +9,13 @@ import pytest
 from helpers import simulated_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
-from hemoct.evaluation import comparison, predictions
+from hemoct.evaluation import comparison
 from hemoct.evaluation import figures as evaluation_figures
+from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.evaluation import protocol as evaluation_protocol
+from hemoct.multilabel import cascade_results, predictions
 from hemoct.multilabel import compare as multilabel_compare
 from hemoct.multilabel import evaluate as multilabel_evaluate
-from hemoct.multilabel import pooling
 
 STEP = "task4_multilabel/07_compare.py"
 COLUMNS = ["experiment", "metric", "value", "difference", "difference_low", "difference_high", "n_common", "left_out", "note"]
@@ -23,14 +24,16 @@ DIFFERENCE = ["difference", "difference_low", "difference_high"]
 
 def evaluate(work, experiment: str) -> None:
     """What 03_evaluate.py leaves for the comparison."""
-    frame, protocol = multilabel_evaluate.read(work, experiment, None)
-    found = multilabel_evaluate.evaluate(frame)
+    frame, protocol = predictions.read(work, experiment)
+    evaluation = multilabel_evaluate.evaluate(frame)
     folder = work.task(4) / experiment
-    about = evaluation_protocol.describe(work, 4, experiment, work, protocol, predictions.fold_folders(work, 4, experiment))
-    called = pd.DataFrame(found.called.astype(int), columns=[f"called_{name}" for name in found.labels])
+    about = evaluation_protocol.describe(
+        work, 4, experiment, work, protocol, evaluation_predictions.fold_folders(work, 4, experiment)
+    )
+    called = pd.DataFrame(evaluation.called.astype(int), columns=[f"called_{name}" for name in evaluation.labels])
     test = frame[frame["part"] == "test"].reset_index(drop=True)
     tables.write_predictions(folder, pd.concat([test, called], axis=1))
-    files.write_json(folder / "metrics.json", multilabel_evaluate.report(found, about, 200, 42))
+    files.write_json(folder / "metrics.json", multilabel_evaluate.report(evaluation, about, 200, 42))
 
 
 @pytest.fixture
@@ -142,9 +145,13 @@ def test_what_is_better_when_lower_is_marked(metric, shown):
 
 
 def test_pooled_experiments_are_left_out_unless_they_are_named(work, compare):
-    for name in "bc":
+    def pool(name: str, **field: object) -> None:
         path = work.task(4) / name / "metrics.json"
-        files.write_json(path, files.read_json(path) | {"notes": [pooling.NOTE]})
+        content = {key: value for key, value in files.read_json(path).items() if key != "cases"}
+        files.write_json(path, content | field)
+
+    pool("b", cases="studies")
+    pool("c", notes=[cascade_results.STUDIES])  # older versions said it in a note alone
     result = compare()
     assert result.code == 0 and "b is left out: it is pooled, its cases are studies" in result.out
     table = tables.read_csv(work.task(4) / "comparison" / "comparison.csv", COLUMNS)
@@ -153,7 +160,6 @@ def test_pooled_experiments_are_left_out_unless_they_are_named(work, compare):
     assert set(table_of(work, "b")["note"]) == {"no difference: its cases are studies, those of a images"}
     assert table_of(work, "b")[DIFFERENCE].isna().all(axis=None)
     assert compare("b", "c").code == 0 and table_of(work, "c")["difference"].notna().any()
-    path = work.task(4) / "a" / "metrics.json"
-    files.write_json(path, files.read_json(path) | {"notes": [pooling.NOTE]})
+    pool("a", cases="studies")
     result = compare()
     assert result.code == 0 and "left out:" not in result.out, "where all are pooled, all are compared"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from helpers.refusals import refused
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import bce_figures, explain_bce
+from hemoct.multilabel import explain_bce
 
 STEP = "task4_multilabel/06_explain_bce.py"
 TABLES = """
@@ -126,7 +126,7 @@ def test_values_in_a_crowded_figure_do_not_lie_on_each_other():
     generator = np.random.default_rng(2)
     cells = {"image_id": np.repeat(list("abcd"), 3), "label": ["A", "B", "C"] * 4}
     cells |= {"logit": generator.normal(0, 1, 12), "truth": generator.integers(0, 2, 12)}
-    drawn = bce_figures.curves(explain_bce.explain(pd.DataFrame(cells)), "crowded")
+    drawn = explain_bce.curves(explain_bce.explain(pd.DataFrame(cells)), "crowded")
     assert [axis.get_ylabel() for axis in drawn.axes] == ["p = sigmoid(z)", "", "", "BCE", "", ""]
     drawn.canvas.draw()
     written = 0

@@ -196,12 +196,12 @@ def test_words_for_labels():
     table = pd.DataFrame({"image": list("abc"), "image_id": "", "group": "g", "slice": pd.array([pd.NA] * 3, dtype="Int64")})
     shown = named_images.ImageFiles(table, pd.DataFrame(index=range(3)), np.zeros(3, dtype=bool), None)
     limits = {"any": 0.5, "IPH": 0.6, "SAH": 0.2}
-    found = multilabel_predict.Labelled(shown, ["any", "IPH", "SAH"], p, limits, np.full((3, 3), np.nan))
+    found = multilabel_predict.PredictedLabels(shown, ["any", "IPH", "SAH"], p, limits, np.full((3, 3), np.nan))
     assert found.table()["labels"].tolist() == ["IPH + SAH", "SAH", "SAH"], "a threshold that is reached calls"
     assert found.table()["most_likely"].tolist() == ["IPH", "IPH", "SAH"], "apart from any, called or not"
     strict = replace(found, thresholds={"any": 0.5, "IPH": 0.95, "SAH": 0.95})
     assert strict.table()["labels"].tolist() == ["any", "any", "none"]
-    alone = multilabel_predict.Labelled(shown, ["any"], p[:, :1], limits, np.full((3, 1), np.nan))
+    alone = multilabel_predict.PredictedLabels(shown, ["any"], p[:, :1], limits, np.full((3, 1), np.nan))
     assert alone.table()["labels"].tolist() == ["any", "any", "none"] and alone.table()["most_likely"].tolist() == [""] * 3
 
 
@@ -440,7 +440,7 @@ def test_a_figure_shows_the_slice_its_bars_thresholds_and_truth():
     table = pd.DataFrame({"image": ["x/a.dcm"], "image_id": "a", "group": "g", "slice": pd.array([7], dtype="Int64")})
     shown = named_images.ImageFiles(table, pd.DataFrame(index=[0]), np.array([True]), None)
     limits = {"IVH": 0.7, "IPH": 0.2, "SAH": 0.5}
-    found = multilabel_predict.Labelled(shown, LABELS, np.array([[0.6, 0.3, 0.1]]), limits, np.array([[1, 0, np.nan]]))
+    found = multilabel_predict.PredictedLabels(shown, LABELS, np.array([[0.6, 0.3, 0.1]]), limits, np.array([[1, 0, np.nan]]))
     planes = np.random.default_rng(0).integers(0, 255, (1, 16, 16), dtype=np.uint8)
     drawn = drawing.figure(found, 0, Slice(Path("x/a.dcm"), planes, None), "brain", "Mean of 5 model(s).")
     picture, bars = drawn.axes
@@ -463,7 +463,7 @@ def test_a_figure_names_the_windows_of_hu_alone():
 
     table = pd.DataFrame({"image": ["a"], "image_id": "", "group": "g", "slice": pd.array([pd.NA], dtype="Int64")})
     shown = named_images.ImageFiles(table, pd.DataFrame(index=[0]), np.array([False]), None)
-    found = multilabel_predict.Labelled(shown, ["IPH"], np.array([[0.6]]), {"IPH": 0.5}, np.array([[np.nan]]))
+    found = multilabel_predict.PredictedLabels(shown, ["IPH"], np.array([[0.6]]), {"IPH": 0.5}, np.array([[np.nan]]))
     planes = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
     for facts, names in ((Facts(), ["brain", "subdural", "40/400"]), (None, ["red channel", "green channel", "blue channel"])):
         drawn = drawing.figure(found, 0, Slice(Path("a"), planes, facts), "brain,subdural,40/400", "")
@@ -493,7 +493,7 @@ def test_the_title_says_whether_the_highest_type_is_called_and_the_footer_that_a
     table = pd.DataFrame({"image": ["a"], "image_id": "", "group": "g", "slice": pd.array([pd.NA], dtype="Int64")})
     shown = named_images.ImageFiles(table, pd.DataFrame(index=[0]), np.array([False]), None)
     labels = ["any", "IPH", "SAH"]
-    found = multilabel_predict.Labelled(shown, labels, np.array([p]), dict.fromkeys(labels, 0.5), np.full((1, 3), np.nan))
+    found = multilabel_predict.PredictedLabels(shown, labels, np.array([p]), dict.fromkeys(labels, 0.5), np.full((1, 3), np.nan))
     drawn = drawing.figure(found, 0, Slice(Path("a"), np.zeros((1, 8, 8), dtype=np.uint8), None), "brain", "")
     assert drawn.get_suptitle() == f"a (g): {title}"
     assert ("A type is called but any is not" in drawn.get_supxlabel().replace("\n", " ")) == mismatch

@@ -11,7 +11,7 @@ from hemoct.base import figure, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import splits
-from hemoct.multilabel import label_figures, working_set
+from hemoct.multilabel import figures, working_set
 
 STEP = "task4_multilabel/01_prepare_labels.py"
 LABELS = ["IVH", "IPH", "SAH"]
@@ -164,7 +164,7 @@ def test_the_figure_marks_parts_without_a_positive(work: Workspace):
     write(work, truth)
     chosen = working_set.choose(work, None)
     counts = working_set.count_parts(chosen, working_set.load_splits(work))
-    shown = label_figures.overview(working_set.cooccurrence_table(chosen), working_set.combinations(chosen), counts, "toy")
+    shown = figures.overview(working_set.cooccurrence_table(chosen), working_set.combinations(chosen), counts, "toy")
     left, middle, right = shown.axes
     assert sum(text.get_text() == "none" for text in right.texts) == 2 + 4 + 4, "training twice, validation and test four times"
     assert left.texts[0].get_text().startswith(str(int(truth[:, 0].sum())))

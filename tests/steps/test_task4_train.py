@@ -303,8 +303,8 @@ def test_a_label_without_a_positive_in_a_part(work, call):
     tables.write_splits(work, frozen)
     result = call("--loss", "weighted-bce", "--sampler", "balanced", "--oversample", "IPH=3")
     assert result.code == 0, result.err
-    assert "IPH: no positive image in train; what needs one will be null" in result.out
-    assert "SAH: no positive image in val; what needs one will be null" in result.out and "IVH: no" not in result.out
+    assert "IPH: no positive image in train; metrics that need one will be null" in result.out
+    assert "SAH: no positive image in val; metrics that need one will be null" in result.out and "IVH: no" not in result.out
     history = history_of(work).iloc[0]
     assert np.isfinite(history["val_loss"]) and np.isnan(history["val_recall_SAH"]) and np.isnan(history["train_recall_IPH"])
     assert not np.isnan(history["val_recall_IPH"])

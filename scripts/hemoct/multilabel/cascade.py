@@ -1,221 +1,250 @@
-"""Two stages: a binary model says whether there is anything, and only where it does a multi-label model says what.
+"""Two stages: a binary model says whether there is any bleeding; only where it does, a multi-label model says of which types.
 
-An image whose probability of stage 1 lies below the threshold of its fold has probability 0 of every type. The threshold is
-chosen on the validation images of the fold, those of the types after it, on what stage 1 lets through. Both stages of fold K were
-trained without its test patients: they must have the same folds and splits.csv.
+Where the probability of stage 1 lies below the threshold of the fold, every type gets probability 0. That threshold is chosen on
+the validation images of the fold; those of the types are chosen after it. Both stages of fold K were trained without its test
+patients: they must have the same folds and splits.csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hemoct.base import files, tables
+from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.data import slices
 from hemoct.data.slices import ANY
-from hemoct.evaluation import bootstrap, decisions, metrics, predictions
-from hemoct.evaluation.decisions import Evaluation, Question, Scored
-from hemoct.evaluation.thresholds import MAX_F1, Rule
-from hemoct.multilabel import cascade_stages, evaluate
-from hemoct.multilabel.cascade_stages import Stages
+from hemoct.evaluation import decisions
+from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation.decisions import Evaluation
+from hemoct.evaluation.predictions import label_columns
+from hemoct.multilabel import evaluate, predictions
 
 MAX, MEDIAN = "max-f1", "median"
 
 
-def rule(text: str) -> str:
-    """A type for argparse: max-f1, median, or qNN, the quantile 0.NN."""
-    if text not in (MAX, MEDIAN) and not re.fullmatch(r"q[1-9][0-9]?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither {MAX}, {MEDIAN} nor qNN (q90: the 90 % quantile)")
-    return text
+@dataclass(frozen=True)
+class Stages:
+    """The experiments that a cascade is made of."""
+
+    types: str
+    """of task 4, the multi-label model"""
+    binary: str | None = None
+    """of task 1; None: the output `any` of the multi-label model"""
+    views: dict[str, str] = field(default_factory=dict)
+    """experiments of task 4 by the group (a column of labels.csv) for whose images they answer instead"""
+
+    @property
+    def members(self) -> list[tuple[int, str]]:
+        """Task and name of each experiment, once."""
+        binary = [(1, self.binary)] if self.binary else []
+        return list(dict.fromkeys([(4, self.types), *((4, name) for name in self.views.values()), *binary]))
 
 
 @dataclass(frozen=True)
-class Gated:
-    """Images with the answer of stage 1 and its threshold in each fold."""
+class Cascade:
+    """The validation and test images of all folds, and what both stages say of them."""
 
-    asked: str
-    """what stage 1 says is there or not"""
-    frame: pd.DataFrame
-    """predictions of the multi-label model, val and test"""
-    answer: pd.DataFrame
-    """y (0, 1, NaN where unknown) and p of stage 1 for each row of `frame`"""
-    rules: dict[int, Rule]
-    """by fold"""
+    stages: Stages
+    protocol: str
+    one_stage: pd.DataFrame
+    """predictions of the multi-label model alone"""
+    second: pd.DataFrame
+    """predictions of stage 2, whatever stage 1 says: those of the multi-label model, or of the experiment of a view"""
+    p: np.ndarray
+    """probability of stage 1 for each image, float (n,)"""
+    first: Evaluation
+    """stage 1 by itself on the test images, with its rule for each fold"""
+    unknown: dict[str, list[str]]
+    """types that the experiment of a view does not know, by group"""
 
     @cached_property
     def passed(self) -> np.ndarray:
         """Whether an image goes on to stage 2; bool (n,)."""
-        chosen = {fold: one.points[one.decides] for fold, one in self.rules.items()}
-        return self.answer["p"].to_numpy() >= self.frame["fold"].map(chosen).to_numpy(dtype=float)
+        thresholds = {rule.fold: rule.points[rule.decides] for rule in self.first.rules}
+        return self.p >= self.second["fold"].map(thresholds).to_numpy(dtype=float)
 
     @property
     def predictions(self) -> pd.DataFrame:
-        """`frame` with p 0 for each type where stage 1 has stopped an image; `any`, if it is a label, is what stage 1 says."""
-        types = [f"p_{name}" for name in predictions.label_columns(self.frame) if name != ANY]
-        found = self.frame.assign(**{f"p_{ANY}": self.answer["p"]}) if f"p_{ANY}" in self.frame else self.frame.copy()
-        found.loc[~self.passed, types] = 0.0
-        return found
-
-    @property
-    def evaluation(self) -> Evaluation:
-        """Stage 1 by itself on the test images, at its thresholds."""
-        test, known = (self.frame["part"] == "test").to_numpy(), self.answer["y"].notna().to_numpy()
-        rows = test & known
-        scored = Scored(
-            self.frame.loc[rows, tables.PREDICTION_COLUMNS].reset_index(drop=True),
-            self.answer["y"].to_numpy()[rows].astype(int),
-            self.answer["p"].to_numpy()[rows],
-        )
-        return Evaluation(
-            Question([self.asked], self.asked), scored, list(self.rules.values()), unknown=int((test & ~known).sum())
-        )
+        """`second` with probability 0 of each type where stage 1 stops the image; `any`, if it is a label, is that of stage 1."""
+        both = self.second.assign(**({f"p_{ANY}": self.p} if f"p_{ANY}" in self.second else {}))
+        both.loc[~self.passed, [f"p_{name}" for name in predictions.types(both)]] = 0.0
+        return both
 
 
-@dataclass(frozen=True)
-class Decided:
-    """What the two stages say, image by image."""
-
-    gated: Gated
-    one_stage: pd.DataFrame
-    """the multi-label model alone on the same images"""
-    unknown: dict[str, list[str]]
-    """types that the experiment of a view does not know, by group"""
-    protocol: str
+# ---- experiments
 
 
-def decide(work: Workspace, stages: Stages, how: str, pool: bool) -> Decided:
+def folders(work: Workspace, stages: Stages) -> list[Path]:
+    """The fold folders of all stages, those of the multi-label model first. Stops where an experiment has none, or no network."""
+    every = []
+    for task, name in stages.members:
+        stop_if_cascade(work.task(task) / name)
+        every += evaluation_predictions.fold_folders(work, task, name)
+    return every
+
+
+def stop_if_cascade(experiment: Path) -> None:
+    """Stop where networks are wanted, and name the experiment that has them. `experiment`: a folder of a task."""
+    types = _made_of(experiment)
+    if types:
+        raise UserError(f"{experiment.name} is a cascade itself, without a network; name {types}, which it was made of")
+
+
+def stop_if_taken(work: Workspace, experiment: Path) -> None:
+    """Stop rather than write over the folds of another kind of experiment."""
+    predicted = experiments.folds(experiment, "predictions.csv")
+    if experiments.folds(experiment, "best.pt") or (predicted and not _made_of(experiment)):
+        raise UserError(f"{work.show(experiment)} holds a trained experiment; give the cascade another --experiment")
+
+
+def _made_of(experiment: Path) -> str | None:
+    """The multi-label experiment that a cascade was made of; None of any other experiment."""
+    models = [files.read_json(folder / "model.json") for folder in experiments.folds(experiment, "model.json")]
+    return next((model["types"] for model in models if "stages" in model), None)
+
+
+# ---- decisions
+
+
+def rule(text: str) -> str:
+    """A type for argparse: max-f1, median, or qNN, the quantile 0.NN."""
+    if text not in (MAX, MEDIAN) and evaluate.quantile(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {MAX}, {MEDIAN} nor qNN (q90: the 90 % quantile)")
+    return text
+
+
+def decide(work: Workspace, stages: Stages, how: str, pool: bool) -> Cascade:
     """Read the predictions of the stages and choose the thresholds of stage 1 by the rule `how` (see `rule`).
 
     Stops where the stages do not fit together, or cannot be pooled to studies where they are to be (`pool`).
     """
-    frame, protocol = evaluate.read(work, stages.types, None)
-    if not [name for name in predictions.label_columns(frame) if name != ANY]:
+    frame, protocol = predictions.read(work, stages.types)
+    if not predictions.types(frame):
         raise UserError(f"{stages.types} tells no types apart; name a multi-label experiment with --types")
     if protocol == "unknown":
         raise UserError(f"{stages.types}: its val and test images follow no fold of splits.csv; train it again")
     if pool and protocol == "slice":
-        raise UserError("--pool: under the slice protocol images of one study are both trained on and tested; leave it")
-    asked, answer = cascade_stages.answers(work, stages, frame, protocol)
-    seen, unknown = cascade_stages.with_views(work, stages, frame.copy(), protocol) if stages.views else (frame, {})
+        raise UserError("--pool: under the slice protocol images of one study are both trained on and tested; leave it out")
+    first = _first_stage(work, stages, frame, protocol)
+    second, unknown = _with_views(work, stages, frame, protocol)
     if unknown and not pool:
         group, labels = next(iter(unknown.items()))
         raise UserError(f"--view {group}={stages.views[group]} does not know {', '.join(labels)}; add --pool, or name another")
-    gated = gate(asked, seen, answer, how)
-    return Decided(gated, frame[answer["p"].notna()].reset_index(drop=True), unknown, protocol)
+    known = first.iloc[:, -1].notna()
+    if not known.all():
+        print(f"{(~known).sum()} of {len(frame)} predictions are left out: stage 1 does not know the truth of the image")
+    first, second, frame = (table[known].reset_index(drop=True) for table in (first, second, frame))
+    return Cascade(stages, protocol, frame, second, first.iloc[:, -1].to_numpy(), gate(first, how), unknown)
 
 
-def gate(asked: str, frame: pd.DataFrame, answer: pd.DataFrame, how: str) -> Gated:
-    """Choose the threshold of stage 1 in each fold by the rule `how` (see `rule`) on its validation images.
+def gate(first: pd.DataFrame, how: str) -> Evaluation:
+    """Stage 1 on its test images, with the threshold that the rule `how` (see `rule`) gives on the validation of each fold.
 
-    Images without an answer of stage 1 are left out. Stops where a fold has no validation image.
+    `first`: its predictions, y and p of one label.
     """
-    asked_of = answer["p"].notna()
-    if not asked_of.all():
-        print(f"{(~asked_of).sum()} of {len(frame)} predictions are left out: stage 1 does not know the truth of the image")
-    frame, answer = (one[asked_of].reset_index(drop=True) for one in (frame, answer))
-    rules = {}
-    for fold in sorted(int(fold) for fold in frame["fold"].unique()):
-        rows = ((frame["fold"] == fold) & (frame["part"] == "val")).to_numpy()
-        if not rows.any():
-            raise UserError(f"fold {fold} has no validation image to choose the threshold of stage 1 on; use more patients")
-        rules[fold] = choose(asked, fold, frame[rows], answer[rows], how)
-    return Gated(asked, frame, answer, rules)
-
-
-def choose(asked: str, fold: int, frame: pd.DataFrame, answer: pd.DataFrame, how: str) -> Rule:
-    """The threshold of stage 1 for one fold from its validation images; 0.5 where max F1 finds a single class."""
-    columns = {f"{sort}_{asked}": answer[sort] for sort in "yp"}
-    question = Question([asked], asked)
-    val, _ = decisions.scored(frame[tables.PREDICTION_COLUMNS].assign(**columns), question)
-    chosen = decisions.choose(question, fold, val)
+    validation = first[first["part"] == "val"].groupby("fold")
+    for fold in sorted(set(first["fold"]) - validation.groups.keys()):
+        raise UserError(f"fold {fold} has no validation image to choose the threshold of stage 1 on; use more patients")
+    evaluation = decisions.evaluate(first)
     if how == MAX:
-        return chosen
-    share = 0.5 if how == MEDIAN else int(how[1:]) / 100
-    name = f"{'median' if how == MEDIAN else f'{share:.0%} quantile'} of validation probabilities"
-    points = {MAX_F1: chosen.points[MAX_F1], name: float(answer["p"].quantile(share))}
-    return Rule(fold, points, name, chosen.temperature, chosen.temperature_rule, decides=name)
+        return evaluation
+    share = 0.5 if how == MEDIAN else evaluate.quantile(how)
+    words = f"{'median' if how == MEDIAN else f'{share:.0%} quantile'} of validation probabilities"
+    p = validation[f"p_{evaluation.question.positive}"]
+    rules = [evaluate.at_quantile(rule, p.get_group(rule.fold), share, words) for rule in evaluation.rules]
+    return replace(evaluation, rules=rules)
 
 
-SHOWN = {"sensitivity": "recall", "specificity": "specificity"}
+def _first_stage(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The predictions of stage 1 for each row of `frame`: y (NaN where unknown) and p (NaN where it has none) of its label."""
+    if stages.binary is None:
+        if f"p_{ANY}" not in frame:
+            raise UserError(
+                f"{stages.types} has no output `{ANY}` to be the first stage; name an experiment of task 1 with --binary, "
+                f"or train it with --heads any,types"
+            )
+        return frame[[*tables.PREDICTION_COLUMNS, f"y_{ANY}", f"p_{ANY}"]]
+    answers = _beside(work, 1, stages.binary, frame, protocol)
+    dataset, types, labels = tables.read_dataset(work), predictions.types(frame), label_columns(answers)
+    label = decisions.question_of(labels).positive
+    if label is None:
+        raise UserError(f"{stages.binary} chooses among {len(labels)} classes; name a binary experiment with --binary")
+    if label in types or label not in (ANY, *dataset.labels):
+        raise UserError(
+            f"{stages.binary} answers for {label}; stage 1 must answer for {ANY}, or for a label of {dataset.name} "
+            f"({', '.join(dataset.labels)}) that is none of the types ({', '.join(types)})"
+        )
+    table = tables.read_labels(work, dataset)
+    _, truth = slices.choose_targets(table, dataset, None if dataset.exclusive else label)
+    known = frame["image_id"].isin(table["image_id"][~np.isnan(truth).any(axis=1)])
+    _stop_if_missing(work.show(work.task(1) / stages.binary), frame["image_id"][answers[f"p_{label}"].isna() & known])
+    return frame[tables.PREDICTION_COLUMNS].join(answers[[f"y_{label}", f"p_{label}"]].astype(float))
 
 
-def operating_points(gated: Gated, resamples: int, seed: int) -> pd.DataFrame:
-    """stage_one.csv: what stage 1 reaches on the test images, a row a fold and one for all.
-
-    Columns: fold, threshold, rule, images, unknown (truth of stage 1, not counted in what follows), sensitivity and specificity
-    with _low, _high, passed (share of all test images), stopped_LABEL (test images that show the type and were stopped).
-    """
-    whole, rows = gated.evaluation, []
-    for fold in (*gated.rules, "all"):
-        found = whole if fold == "all" else whole.of_fold(fold)
-        test = (gated.frame["part"] == "test").to_numpy() & ((gated.frame["fold"] == fold).to_numpy() | (fold == "all"))
-        row = {"fold": fold, "threshold": np.nan, "rule": ""} if fold == "all" else _rule_row(gated.rules[fold])
-        row |= {"images": int(test.sum()), "unknown": int(test.sum()) - len(found.test.y)}
-        weights = bootstrap.weights(*(found.test.table[name].to_numpy() for name in ("patient", "fold")), resamples, seed)
-        one, many = (metrics.of_confusion(metrics.confusion(found.test.y, found.decision, drawn))
-                     for drawn in (metrics.ones(len(found.test.y)), weights))  # fmt: skip
-        for name, key in SHOWN.items():
-            low, high, _ = bootstrap.interval(many[key])
-            row |= {name: one[key][0], f"{name}_low": low, f"{name}_high": high}
-        row["passed"] = gated.passed[test].mean() if test.any() else np.nan
-        for label in predictions.label_columns(gated.frame):
-            if label != ANY:
-                row[f"stopped_{label}"] = int((gated.frame[f"y_{label}"].eq(1).to_numpy() & test & ~gated.passed).sum())
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _rule_row(chosen: Rule) -> dict[str, Any]:
-    return {"fold": chosen.fold, "threshold": chosen.points[chosen.decides], "rule": chosen.threshold_rule}
+def _with_views(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """`frame` with the probabilities of each view's own experiment, 0 for types that it does not know; and those, by group."""
+    if not stages.views:
+        return frame, {}
+    frame, types, unknown = frame.copy(), predictions.types(frame), {}
+    group = frame["image_id"].map(groups(work))
+    columns = [f"p_{label}" for label in types]
+    for name, experiment in stages.views.items():
+        rows = (group == name).to_numpy()
+        if not rows.any():
+            there = ", ".join(sorted(set(group)))
+            raise UserError(f"--view {name}: no image has this group in labels.csv; its groups are {there}")
+        answers = _beside(work, 4, experiment, frame[rows], protocol)
+        own = predictions.types(answers)
+        if not own or set(own) - set(types):
+            known, wanted = ", ".join(own) or "no type", ", ".join(types)
+            raise UserError(f"--view {name}={experiment} knows {known}; name one that knows types of {stages.types} ({wanted})")
+        _stop_if_missing(work.show(work.task(4) / experiment), frame["image_id"][rows][answers[f"p_{own[0]}"].isna()])
+        frame.loc[rows, columns] = answers.reindex(columns=columns, fill_value=0.0).to_numpy()
+        unknown[name] = [label for label in types if label not in own]
+    for label in types:
+        if all(label in unknown.get(name, []) for name in set(group)):
+            raise UserError(f"no view knows the label {label}; name a --view that does, or leave a group to {stages.types}")
+    return frame, {name: labels for name, labels in unknown.items() if labels}
 
 
-def model_json(work: Workspace, stages: Stages, gated: Gated, protocol: str, fold: Path, folders: list[Path]) -> dict[str, Any]:
-    """model.json of one fold: no network, but what the fold was made of. `folders`: those of `stages.members`."""
-    number = int(fold.name.removeprefix("fold"))
-    made_of = [
-        {"task": task, "experiment": name, "sha256": files.sha256(folder / "predictions.csv")}
-        for (task, name), folder in zip(stages.members, folders, strict=True)
-    ]
-    return {
-        **{"task": 4, "model": "cascade", "stages": made_of, "types": stages.types, "binary": stages.binary or ANY},
-        **{"views": stages.views, "asked": gated.asked, "classes": predictions.label_columns(gated.frame)},
-        **_rule_row(gated.rules[number]),
-        **{"protocol": "patient" if protocol == "given" else protocol, "split": "given" if protocol == "given" else "folds"},
-        "splits_sha256": files.sha256(work.work / "splits.csv"),
-    }
+def _beside(work: Workspace, task: int, experiment: str, frame: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """The predictions of another experiment for each row of `frame`, by image and fold; NaN where it has none."""
+
+    def read_fold(folder: Path) -> pd.DataFrame:
+        path = folder / "predictions.csv"
+        # a view may have had another working set: what counts is the truth, which is compared below
+        if not path.exists() or not evaluation_predictions.is_current(work, folder, ("labels.csv",) if task == 1 else ()):
+            again = evaluation_predictions.AGAIN[task]
+            raise UserError(f"{work.show(path)} is missing, or older than best.pt or labels.csv; {again}")
+        return evaluation_predictions.check(tables.read_predictions(folder), path, several=task == 4)
+
+    answers, other = evaluation_predictions.joined(work, task, experiment, read_fold)
+    if other != protocol:
+        raise UserError(f"{experiment} has the protocol {other}, not {protocol}; name experiments with the same folds")
+    if task == 4:
+        predictions.stop_if_relabelled(work, experiment, answers)
+    keys = ["image_id", "fold"]
+    return answers.set_index(keys).reindex(pd.MultiIndex.from_frame(frame[keys])).set_index(frame.index)
 
 
-def remarks(gated: Gated, stages: Stages, points: pd.DataFrame, unknown: dict[str, list[str]]) -> list[str]:
-    """Lines below the comparison: the operating point of stage 1 and what it costs."""
-    whole = points[points["fold"] == "all"].iloc[0]
-    stage = f"the output `{ANY}` of {stages.types}" if stages.binary is None else f"{stages.binary} of task 1"
-    reached = ", ".join(f"{name} {_with_interval(whole, name)}" for name in SHOWN)
-    rules = "; ".join(dict.fromkeys(one.threshold_rule for one in gated.rules.values()))
-    stopped = ", ".join(
-        f"{whole[name]} with {name.removeprefix('stopped_')}" for name in whole.index if name.startswith("stopped_")
-    )
-    lines = [
-        f"Stage 1: {stage} ({gated.asked}), threshold: {rules}. On the {whole['images']} test images: {reached}; "
-        f"{whole['passed']:.0%} go on to stage 2.",
-        f"Stopped by stage 1, for good: {stopped}.",
-        "A type that is there and was stopped has probability 0, which rsna_logloss punishes as hard as it can.",
-    ]
-    lines += [
-        f"Images of the group {name} say nothing about {', '.join(missing)}: probability 0." for name, missing in unknown.items()
-    ]
-    return lines
+def _stop_if_missing(experiment: str, images: pd.Series) -> None:
+    if len(images):
+        raise UserError(
+            f"{experiment}: its predictions lack {images.nunique()} images (first: {images.iloc[0]}); train it on the same "
+            "images and folds"
+        )
 
 
-def _with_interval(row: pd.Series, name: str) -> str:
-    if pd.isna(row[name]):
-        return "undefined"
-    interval = "" if pd.isna(row[f"{name}_low"]) else f" ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
-    return f"{row[name]:.3f}{interval}"
+def groups(work: Workspace) -> pd.Series:
+    """The column `group` of labels.csv by image_id; converted DICOM series have their StudyInstanceUID there."""
+    labels, path = tables.read_labels(work, tables.read_dataset(work)), work.show(work.work / "labels.csv")
+    if "group" not in labels:
+        raise UserError(f"{path} has no column group, which --pool and --view need; add it to the source of the labels")
+    return labels.set_index("image_id")["group"]

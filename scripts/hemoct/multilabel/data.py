@@ -1,4 +1,4 @@
-"""The working set of task 4 with folds and pixels: what a multi-label network is fed."""
+"""The working set of task 4 with folds and pixels: what a multi-label network learns from."""
 
 from __future__ import annotations
 
@@ -21,113 +21,125 @@ from hemoct.multilabel.working_set import WorkingSet
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSlices(data_slices.Slices):
-    """The images of the working set; row i of `table`, `targets` and `planes` is the same image."""
+    """Images with labels; row i of `table`, `targets` and `planes` is the same image."""
 
     classes: list[str]
     targets: np.ndarray
     """float32 (n, classes): 0, 1, NaN where unknown"""
     pixels: np.ndarray
-    """uint8 (planes of all images that are seen, size, size), a memory map"""
+    """uint8 (k, size, size): the planes of these images and their neighbours, a memory map"""
     planes: np.ndarray
-    """rows of `pixels` that each image is shown with, its own in the middle: int64 (n, channels * (2 * context + 1))"""
+    """rows of `pixels` that the network sees of each image, its own in the middle: int64 (n, channels * (2 * context + 1))"""
 
 
-def load(
-    work: Workspace,
-    image_size: int,
-    channels: int = 1,
-    context: int = 0,
-    any_apart: bool = False,
-    limit_patients: int | None = None,
-    only: list[str] | None = None,
-    group: str | None = None,
-) -> LabelledSlices:
-    """Read the working set and splits.csv, decode what is not yet in the cache.
+@dataclass(frozen=True)
+class Input:
+    """What a network is fed of an image."""
 
-    `channels`: 1 for grey, 3 for red, green and blue. `context`: neighbouring slices on each side, of the same patient; they
-    may lie outside of the working set. `any_apart`: `any` comes first among the classes, see `with_any`. `only` some labels of
-    the working set, or the images of one view `group`: for a model that answers for that view alone.
-    """
+    image_size: int
+    """side in pixels"""
+    channels: int = 1
+    """1 for grey, 3 for red, green and blue"""
+    context: int = 0
+    """neighbouring slices on each side, of the same patient; they may lie outside of the working set"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which labels and images of the working set a network learns from."""
+
+    labels: list[str] | None = None
+    """None: all of the working set"""
+    group: str | None = None
+    """the images of one view alone, by the column `group` of labels.csv"""
+    any_first: bool = False
+    """`any` comes first among the classes, see `with_any`"""
+    limit_patients: int | None = None
+
+
+def load(work: Workspace, fed: Input, choice: Choice | None = None) -> LabelledSlices:
+    """Read the working set and splits.csv, decode what is not yet in the cache."""
+    choice = choice or Choice()
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
-    chosen = _narrowed(work, working_set.read(work), labels, only, group)
+    chosen = _narrowed(work, working_set.read(work), labels, choice)
     classes, truth = chosen.labels, chosen.truth
-    if any_apart:
+    if choice.any_first:
         of_any = pd.Series(data_slices.truth_of_any(labels, dataset.labels), index=labels["image_id"])
         classes, truth = with_any(classes, truth, of_any.loc[chosen.table["image_id"]].to_numpy())
     wanted = labels["image_id"].isin(chosen.table["image_id"]).to_numpy()
     slices, kept = data_slices.choose(
-        work, dataset, labels, wanted, limit_patients, why="not asked for, or not in the working set"
+        work, dataset, labels, wanted, choice.limit_patients, why="not chosen, or not in the working set"
     )
-    pixels, planes = _shown(work, labels, kept, image_size, channels, context)
     rows = pd.Index(chosen.table["image_id"]).get_indexer(slices.table["image_id"])
+    pixels, planes = _pixels(work, labels, kept, fed)
     return LabelledSlices(**vars(slices), classes=classes, targets=truth[rows].astype(np.float32), pixels=pixels, planes=planes)
 
 
-def load_other(work: Workspace, asked: list[str], image_size: int, channels: int, context: int) -> LabelledSlices:
-    """The images of another data set on which at least one of the labels that are `asked` is known; classes: those it knows.
+def load_other(work: Workspace, wanted: list[str], fed: Input) -> LabelledSlices:
+    """The images of another data set on which at least one of the `wanted` labels is known; classes: those that it knows.
 
     Needs neither working set nor folds. See `truth_of_other`.
     """
     dataset = tables.read_dataset(work)
-    labels, classes, truth = truth_of_other(work, asked)
+    labels, classes, truth = truth_of_other(work, wanted)
     known = ~np.isnan(truth).all(axis=1)
-    slices, kept = data_slices.choose(work, dataset, labels, known, split=False, why="no label known that the models answer for")
-    pixels, planes = _shown(work, labels, kept, image_size, channels, context)
+    slices, kept = data_slices.choose(work, dataset, labels, known, split=False, why="no label of the models is known")
+    pixels, planes = _pixels(work, labels, kept, fed)
     return LabelledSlices(**vars(slices), classes=classes, targets=truth[kept].astype(np.float32), pixels=pixels, planes=planes)
 
 
-def truth_of_other(work: Workspace, asked: list[str]) -> tuple[pd.DataFrame, list[str], np.ndarray]:
-    """labels.csv of another data set by patient and slice, those of the labels `asked` that it knows, their truth (n, labels).
+def truth_of_other(work: Workspace, wanted: list[str]) -> tuple[pd.DataFrame, list[str], np.ndarray]:
+    """labels.csv of another data set by patient and slice, the `wanted` labels that it knows, and their truth (n, labels).
 
-    `any` is its own column; else 1 where one of the types asked is, and 0 where all its labels are: what else it knows, a
-    fracture, may be no bleeding. Stops where no label is known.
+    `any` is its own column; else 1 where one of the wanted types is 1, and 0 where all labels of the data set are 0: a label of
+    its own, such as a fracture, may be no bleeding. Stops where no label is known.
     """
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
-    truth = labels.reindex(columns=asked).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    if ANY in asked and ANY not in dataset.labels:
+    truth = labels.reindex(columns=wanted).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    if ANY in wanted and ANY not in dataset.labels:
         of_all = data_slices.truth_of_any(labels, dataset.labels)
-        truth[:, asked.index(ANY)] = np.where((truth == 1).any(axis=1), 1.0, np.where(of_all == 0, 0.0, np.nan))
-    if not set(asked) & set(dataset.labels):
-        truth[:] = np.nan  # it knows that all of its own labels are 0, and of ours none
-    classes = [name for name, of_label in zip(asked, truth.T, strict=True) if not np.isnan(of_label).all()]
+        truth[:, wanted.index(ANY)] = np.where((truth == 1).any(axis=1), 1.0, np.where(of_all == 0, 0.0, np.nan))
+    if not set(wanted) & set(dataset.labels):
+        truth[:] = np.nan  # it knows that all of its own labels are 0, and nothing of the wanted ones
+    classes = [name for name, of_label in zip(wanted, truth.T, strict=True) if not np.isnan(of_label).all()]
     if not classes:
         raise UserError(
-            f"{work.show(work.work / 'labels.csv')} knows none of the labels {', '.join(asked)}; it has "
+            f"{work.show(work.work / 'labels.csv')} knows none of the labels {', '.join(wanted)}; it has "
             f"{', '.join(dataset.labels)}: name its labels alike"
         )
-    return labels, classes, truth[:, [asked.index(name) for name in classes]]
+    return labels, classes, truth[:, [wanted.index(name) for name in classes]]
 
 
-def _shown(
-    work: Workspace, labels: pd.DataFrame, kept: np.ndarray, image_size: int, channels: int, context: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _pixels(work: Workspace, labels: pd.DataFrame, kept: np.ndarray, fed: Input) -> tuple[np.ndarray, np.ndarray]:
     """`pixels` and `planes` (see LabelledSlices) of the rows `kept` (bool) of labels.csv."""
     number = labels["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    around = data_slices.neighbours(labels["patient"].to_numpy(), number, context)[kept]
-    if context:
+    around = data_slices.neighbours(labels["patient"].to_numpy(), number, fed.context)[kept]
+    if fed.context:
         _stop_if_alone(work, around)
-    _say_if_other_channels(work, work.raw / labels["image"][kept.argmax()], channels)
-    shown, place = np.unique(around, return_inverse=True)
-    return images.cached(work, labels.iloc[shown], image_size, channels), stacked(place.reshape(around.shape), channels)
+    _warn_of_channels(work, work.raw / labels["image"][kept.argmax()], fed.channels)
+    rows, place = np.unique(around, return_inverse=True)
+    pixels = images.cached(work, labels.iloc[rows], fed.image_size, fed.channels)
+    return pixels, stacked(place.reshape(around.shape), fed.channels)
 
 
-def _narrowed(work: Workspace, chosen: WorkingSet, labels: pd.DataFrame, only: list[str] | None, group: str | None) -> WorkingSet:
-    """The working set with `only` these labels and the images of this `group` of labels.csv (`labels`); None: all."""
-    absent = [name for name in only or () if name not in chosen.labels]
+def _narrowed(work: Workspace, chosen: WorkingSet, labels: pd.DataFrame, choice: Choice) -> WorkingSet:
+    """The labels and images of the working set that are chosen. `labels`: labels.csv."""
+    absent = [name for name in choice.labels or () if name not in chosen.labels]
     if absent:
         raise UserError(f"--labels {absent[0]}: the working set has no such label; it has {', '.join(chosen.labels)}")
-    names = only or chosen.labels
+    names = choice.labels or chosen.labels
     table = chosen.table[[*working_set.KEYS, *names]]
-    if group is not None:
-        where = work.show(work.work / "labels.csv")
+    if choice.group is not None:
+        source = work.show(work.work / "labels.csv")
         if "group" not in labels:
-            raise UserError(f"{where} has no column group, which --group chooses from; add it to the source of the labels")
+            raise UserError(f"{source} has no column group, which --group chooses from; add it to the source of the labels")
         groups = labels.set_index("image_id")["group"].loc[table["image_id"]].to_numpy()
-        if group not in groups:
-            raise UserError(f"--group {group}: no image of the working set has it; {where} has {', '.join(sorted(set(groups)))}")
-        table = table[groups == group]
+        if choice.group not in groups:
+            there = ", ".join(sorted(set(groups)))
+            raise UserError(f"--group {choice.group}: no image of the working set has it; {source} has {there}")
+        table = table[groups == choice.group]
     known = table[names].notna().any(axis=1)
     return WorkingSet(table[known].reset_index(drop=True), names)
 
@@ -137,15 +149,15 @@ def _stop_if_alone(work: Workspace, around: np.ndarray) -> None:
     alone = int((around == around[:, :1]).all(axis=1).sum())
     if alone == len(around):
         raise UserError(
-            f"--context: no image has a neighbour, for {work.show(work.work / 'labels.csv')} has no slice numbers that follow "
-            "one another; leave --context, or name slice and patient in the source of the labels"
+            f"--context: no image has a neighbour, for the slice numbers of {work.show(work.work / 'labels.csv')} do not follow "
+            "one another; leave out --context, or name slice and patient in the source of the labels"
         )
     if alone:
-        print(f"{alone} of {len(around)} images have no neighbour; they are their own")
+        print(f"{alone} of {len(around)} images have no neighbour; the image itself stands in its place")
 
 
-def _say_if_other_channels(work: Workspace, first: Path, channels: int) -> None:
-    """Say where the channels that are asked for are not those that the images have. `first`: one of the images."""
+def _warn_of_channels(work: Workspace, first: Path, channels: int) -> None:
+    """Say where the number of channels does not suit the images. `first`: one of them."""
     windows = layouts.recorded_window(work.raw) or ""
     if channels == 1 and "," in windows:
         print(f"mind: the images hold three windows ({windows}), which one channel mixes; --channels 3 keeps them apart")
@@ -154,15 +166,15 @@ def _say_if_other_channels(work: Workspace, first: Path, channels: int) -> None:
 
 
 def stacked(around: np.ndarray, channels: int) -> np.ndarray:
-    """Images (n, neighbours) to planes (n, neighbours * channels): image i has the planes channels * i + 0, 1 ..."""
+    """Rows of images (n, neighbours) as rows of planes (n, neighbours * channels): those of image i begin at channels * i."""
     return (around[:, :, None] * channels + np.arange(channels)).reshape(len(around), -1)
 
 
 def with_any(labels: list[str], truth: np.ndarray, of_any: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Labels and truth (n, labels) with `any` as the first: its own column, else `of_any` (n,), what all labels of the data say.
+    """Labels and truth (n, labels) with `any` first: its own column, else `of_any` (n,), made of all labels of the data set.
 
-    Not what these labels say: an image that shows a type which is none of them is no image without bleeding. Raises UserError
-    where there is no other label.
+    All of them, for an image that shows a type which is none of `labels` is no image without bleeding. Raises UserError where
+    there is no label beside `any`.
     """
     types = [place for place, name in enumerate(labels) if name != ANY]
     if not types:

@@ -1,4 +1,4 @@
-"""Figures of evaluated multi-label networks: a panel for each label. A function returns None where its figure would be empty."""
+"""Figures of task 4: the labels of a working set, and evaluated networks. A function returns None where its figure is empty."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hemoct.base import figure as base_figure
-from hemoct.classification import figures
+from hemoct.base.tables import PARTS
+from hemoct.classification import figures as classification_figures
 from hemoct.evaluation import metrics
-from hemoct.multilabel import label_figures, tables
+from hemoct.multilabel import tables
 from hemoct.multilabel.evaluate import MultiLabel
 
 ABREAST = 3  # panels in a row
@@ -22,44 +23,118 @@ STYLES = {"train": ("C1", "--", "training"), "val": ("C0", "-", "validation")}
 MEASURED = {"precision": "precision", "recall": "recall", "f1": "F1"}
 NO_LINE = {"precision": "nothing called at 0.5", "recall": "no positive", "f1": "no positive,\nnothing called at 0.5"}
 """why a score of MEASURED is undefined in all epochs"""
-CELL, FEWEST_INCHES = 0.72, 2.9
+COMBINATIONS = 12  # bars; the others are one bar
+SHORT = 6  # letters of a name that fit below a cell without turning it
+DARK = 0.55  # mean of red, green and blue below which words are white
 
 
-def confusion_matrices(found: MultiLabel, heading: str) -> Figure:
+# ---- the labels of a working set
+
+
+def overview(together: pd.DataFrame, combinations: pd.Series, counts: pd.DataFrame, heading: str) -> Figure:
+    """Three panels: co-occurrence, images per combination of labels, positives per label, fold and part.
+
+    The frames are those of `working_set`: cooccurrence_table, combinations, count_parts.
+    """
+    labels = list(dict.fromkeys(together["label"]))
+    side = max(3.4, 1.2 + 0.85 * len(labels))
+    figure, (left, middle, right) = base_figure.figure(1, 3, width=side + 0.6, height=side)
+    _together(left, together)
+    _combinations(middle, combinations)
+    _positives(right, counts)
+    base_figure.title(figure, heading)
+    return figure
+
+
+def _together(axis: Axes, together: pd.DataFrame) -> None:
+    """Images with both labels, and their share of the row's label, which is also the colour."""
+    labels = list(dict.fromkeys(together["label"]))
+    images = together["images"].to_numpy().reshape(len(labels), -1)
+    share = together["share"].to_numpy(dtype=float).reshape(images.shape)
+    words = [f"{n:,}\n{part:.0%}" if np.isfinite(part) else "-" for n, part in zip(images.flat, share.flat, strict=True)]
+    _cells(axis, pd.DataFrame(np.nan_to_num(share), labels, labels), np.array(words).reshape(share.shape))
+    axis.set(title="Images with both labels, and share of the row", xlabel="... also show", ylabel="of the images with")
+
+
+def _combinations(axis: Axes, combinations: pd.Series) -> None:
+    """One bar per combination of labels, most frequent first."""
+    shown = combinations[:COMBINATIONS]
+    if len(combinations) > COMBINATIONS:
+        rest = combinations[COMBINATIONS:]
+        shown = pd.concat([shown, pd.Series({f"{len(rest)} other": rest.sum()})])
+    drawn = axis.barh(range(len(shown)), shown.to_numpy())
+    axis.bar_label(drawn, [f" {n:,}" for n in shown])
+    axis.set_yticks(range(len(shown)), shown.index, fontsize=8)
+    axis.invert_yaxis()
+    axis.margins(x=0.18)
+    axis.grid(False, axis="y")
+    axis.set(title="Labels that one image shows", xlabel="images")
+
+
+def _positives(axis: Axes, counts: pd.DataFrame) -> None:
+    """Positive images per label in training and test of each fold; a part without any is marked."""
+    folds = counts[counts["fold"] != "all"]
+    table = folds.pivot_table(index=["fold", "part"], columns="label", values="positive", sort=False)
+    table = table[list(dict.fromkeys(counts["label"]))].astype(int)
+    share = table / np.maximum(table.groupby("part").transform("max"), 1)
+    _cells(axis, share.set_axis([f"{fold} {part}" for fold, part in table.index]), table.to_numpy().astype(str))
+    for row, column in np.argwhere(table.to_numpy() == 0):
+        axis.text(column, row, "none", ha="center", va="center", color="white", weight="bold", fontsize=8,
+                  bbox={"facecolor": "#d55e00", "edgecolor": "none", "pad": 2})  # fmt: skip
+    for line in range(len(PARTS), len(table), len(PARTS)):
+        axis.axhline(line - 0.5, color="white", linewidth=3)
+    axis.set(title="Positive images by fold and part", ylabel="fold, part")
+
+
+def _cells(axis: Axes, share: pd.DataFrame, words: np.ndarray, colours: str = "Blues", lowest: float = 0) -> None:
+    """A table as colours (`share`, from `lowest` to 1) with `words` (rows, columns) in its cells."""
+    image = axis.imshow(share.to_numpy(), cmap=colours, vmin=lowest, vmax=1, aspect="auto")
+    for (row, column), word in np.ndenumerate(words):
+        dark = np.mean(image.to_rgba(share.iloc[row, column])[:3]) < DARK
+        axis.text(column, row, word, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    short = max(map(len, share.columns)) <= SHORT
+    axis.set_xticks(range(share.shape[1]), share.columns, rotation=0 if short else 35, ha="center" if short else "right")
+    axis.set_yticks(range(len(share)), share.index)
+    axis.grid(False)
+
+
+# ---- evaluated networks: a panel for each label
+
+
+def confusion_matrices(evaluation: MultiLabel, heading: str) -> Figure:
     """A 2 x 2 matrix for each label, on the images where it is known."""
-    figure, axes = _grid(len(found.labels), width=2.9, height=2.9)
-    for axis, (name, one) in zip(axes, found.of_label.items(), strict=True):
-        matrix = metrics.confusion(one.test.y, one.decision, metrics.ones(len(one.test.y)))[0]
+    figure, axes = _grid(len(evaluation.labels), width=2.9, height=2.9)
+    for axis, (name, label) in zip(axes, evaluation.by_label.items(), strict=True):
+        matrix = metrics.confusion(label.test.y, label.decision, metrics.ones(len(label.test.y)))[0]
         base_figure.confusion(axis, matrix.astype(int), ["no", "yes"])
         axis.set(title=name, xlabel="called", ylabel="truth")
     base_figure.title(figure, heading)
     return figure
 
 
-def roc(found: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:
+def roc(evaluation: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:
     """ROC curves of each label: thin for each fold, thick for their mean, a dot where the thresholds of the folds lead."""
-    return _curves(figures.roc_panel, found, content, heading)
+    return _curves(classification_figures.roc_panel, evaluation, content, heading)
 
 
-def precision_recall(found: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:
+def precision_recall(evaluation: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:
     """Precision over recall of each label: thin for each fold, thick for their mean, a dot where the thresholds lead."""
-    return _curves(figures.precision_recall_panel, found, content, heading)
+    return _curves(classification_figures.precision_recall_panel, evaluation, content, heading)
 
 
-def _curves(draw: Callable[..., bool], found: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:
-    figure, axes = _grid(len(found.labels), width=4.3, height=4.5)
-    anything = False
-    for axis, (name, one) in zip(axes, found.of_label.items(), strict=True):
-        drawn = draw(axis, one, {key.removesuffix(f"_{name}"): cell for key, cell in content["metrics"].items()
-                                 if key.endswith(f"_{name}")})  # fmt: skip
-        anything = anything or drawn
+def _curves(draw: Callable[..., bool], evaluation: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:
+    figure, axes = _grid(len(evaluation.labels), width=4.3, height=4.5)
+    drawn = []
+    for axis, (name, label) in zip(axes, evaluation.by_label.items(), strict=True):
+        values = {key.removesuffix(f"_{name}"): cell for key, cell in content["metrics"].items() if key.endswith(f"_{name}")}
+        drawn.append(draw(axis, label, values))
         axis.set_title(name)
-        if not drawn:
-            positives = int(one.test.y.sum())
+        if not drawn[-1]:
+            positives = int(label.test.y.sum())
             axis.text(0.5, 0.5, f"nothing to draw: no fold has both classes\n{positives} positive, "
-                      f"{len(one.test.y) - positives} negative test images", ha="center", va="center", fontsize=9)  # fmt: skip
+                      f"{len(label.test.y) - positives} negative test images", ha="center", va="center", fontsize=9)  # fmt: skip
             axis.set(xticks=[], yticks=[], box_aspect=1)
-    if not anything:
+    if not any(drawn):
         return None
     base_figure.title(figure, heading)
     return figure
@@ -122,15 +197,16 @@ def _legend() -> list[Line2D]:
 
 def cooccurrence(true: np.ndarray, predicted: np.ndarray, labels: list[str], heading: str) -> Figure:
     """How many images show two labels, on how many both are called, and the difference: int (labels, labels) each."""
-    side = max(FEWEST_INCHES, 1.0 + CELL * len(labels))
+    side = max(2.9, 1.0 + 0.72 * len(labels))
     figure, axes = base_figure.figure(1, 3, width=side + 0.7, height=side + 0.5)
     most = max(true.max(), predicted.max(), 1)
     for axis, counts, title in zip(axes, (true, predicted), ("truth", "called"), strict=False):
-        label_figures.cells(axis, counts / most, np.array([[f"{n:,}" for n in row] for row in counts]), labels, labels)
+        _cells(axis, pd.DataFrame(counts / most, labels, labels), np.array([[f"{n:,}" for n in row] for row in counts]))
         axis.set(title=f"Images with both labels: {title}")
     difference = predicted - true
     words = np.array([[f"{n:+,}" if n else "0" for n in row] for row in difference])
-    label_figures.cells(axes[2], difference / max(np.abs(difference).max(), 1), words, labels, labels, "RdBu_r", lowest=-1)
+    share = pd.DataFrame(difference / max(np.abs(difference).max(), 1), labels, labels)
+    _cells(axes[2], share, words, "RdBu_r", lowest=-1)
     axes[2].set(title="Difference: called - truth")
     base_figure.title(figure, heading)
     return figure

@@ -25,14 +25,14 @@ from hemoct.training.batches import Stacks, Store
 
 OUTPUTS = ("predicted.csv", "passed_over.csv", "figures")
 ALIKE = ("classes", "image_size", "channels", "context")
-"""what models must share whose probabilities are averaged"""
+"""what models must share so that their probabilities can be averaged"""
 THRESHOLD = 0.5
 NONE, PLUS = "none", " + "
-"""words of predicted.csv: no label is called; what stands between two that are"""
+"""words of predicted.csv: no label is called; between two that are"""
 
 
 @dataclass(frozen=True)
-class Labelled:
+class PredictedLabels:
     """What is predicted on the images of `shown`; row i of each is the same image."""
 
     shown: ImageFiles
@@ -54,13 +54,13 @@ class Labelled:
         return [column for column, name in enumerate(self.classes) if name != ANY]
 
     def words(self, row: int) -> str:
-        """The types that are called: `IPH + SAH`; `any` where nothing but that is, else `none`."""
+        """The types that are called, `IPH + SAH`; `any` where that alone is called, else `none`."""
         called = self.called[row]
         named = [self.classes[column] for column in self.types if called[column]]
         return PLUS.join(named) or (ANY if called.any() else NONE)
 
     def highest(self, row: int) -> str:
-        """The most likely type in words; "" where the models know none, or it is the only one that is called."""
+        """The most likely type, in words; "" where the models know no type, or it is the only one that is called."""
         likely = self.most_likely(row)
         is_called = bool(likely) and bool(self.called[row, self.classes.index(likely)])
         if not likely or (is_called and self.words(row) == likely):
@@ -100,34 +100,34 @@ def read_specs(folders: list[Path]) -> list[MultiLabelSpec]:
 
 
 def known(work: Workspace, slices: list[Slice], specs: list[MultiLabelSpec]) -> tuple[ImageFiles, list[Slice], dict[Path, str]]:
-    """What the tables know of slices, the slices in its order, and the problem of each that was passed over as a copy."""
+    """What the tables know of slices, the slices in the same order, and the problem of each that was passed over as a copy."""
     places, copies = named_slices.arrange(slices)
-    paths = [one.path for one in slices if one.path not in set(copies)]
+    by_path = {str(each.path): each for each in slices}
+    paths = [each.path for each in slices if each.path not in set(copies)]
     shown = look_up(work, paths, specs, places, named_slices.converted(work) if places else {})
-    by_path = {str(one.path): one for one in slices}
     return shown, [by_path[name] for name in shown.table["image"]], dict.fromkeys(copies, named_slices.TWICE)
 
 
 def truth(work: Workspace, shown: ImageFiles, classes: list[str]) -> np.ndarray:
     """What labels.csv says, float64 (n, classes), NaN where unknown; `any` is made of all labels where it has no column."""
-    there = shown.labels.reindex(columns=classes).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    known = shown.labels.reindex(columns=classes).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
     if ANY in classes and len(shown.labels.columns):
-        there[:, classes.index(ANY)] = data_slices.truth_of_any(shown.labels, tables.read_dataset(work).labels)
-    return there
+        known[:, classes.index(ANY)] = data_slices.truth_of_any(shown.labels, tables.read_dataset(work).labels)
+    return known
 
 
 def notes(slices: list[Slice], shown: ImageFiles, context: int) -> list[str]:
-    """What should be known of slices, in words: which have no neighbour to look at, which have no colours."""
+    """What a reader has to know of the slices: how many have no neighbour to look at, how many have no colours."""
     around = shown.neighbours(context)
     alone = int((around == around[:, :1]).all(axis=1).sum()) if context else 0
-    grey = sum(len(one.planes) > 1 and is_grey(one) for one in slices)
-    told = [f"{alone} slice(s) have no neighbour: name their whole series or folder"] * bool(alone)
-    return told + [f"{grey} image(s) are grey: the three channels are the same"] * bool(grey)
+    grey = sum(len(each.planes) > 1 and is_grey(each) for each in slices)
+    lines = [f"{alone} slice(s) have no neighbour: name their whole series or folder"] * bool(alone)
+    return lines + [f"{grey} image(s) are grey: the three channels are the same"] * bool(grey)
 
 
-def is_grey(one: Slice) -> bool:
-    """Whether all planes of an image are the same. Of HU it is never said: a window may fill them all."""
-    return one.facts is None and not np.ptp(one.planes, axis=0).any()
+def is_grey(image: Slice) -> bool:
+    """Whether all planes of an image are the same; never said of HU, of which one window may fill them all."""
+    return image.facts is None and not np.ptp(image.planes, axis=0).any()
 
 
 def probabilities(
@@ -136,17 +136,17 @@ def probabilities(
     """The mean of the models' probabilities: float64 (n, classes). `slices`: in the order of `shown`, at the models' size."""
     spec = MultiLabelSpec.read(folders[0])
     planes = data.stacked(shown.neighbours(spec.context), spec.channels)
-    return mean_probabilities(np.concatenate([one.planes for one in slices]), planes, folders, batch_size, device)
+    return mean_probabilities(np.concatenate([each.planes for each in slices]), planes, folders, batch_size, device)
 
 
 def mean_probabilities(
     pixels: np.ndarray, planes: np.ndarray, folders: list[Path], batch_size: int, device: torch.device
 ) -> np.ndarray:
-    """The mean of the models' probabilities: float64 (n, classes). `pixels`, `planes`: see multilabel_data.LabelledSlices."""
+    """The mean of the models' probabilities: float64 (n, classes). `pixels`, `planes`: see data.LabelledSlices."""
     source = Stacks(Store(pixels, device), torch.as_tensor(planes))
     total = 0.0
     for folder in folders:
         model, spec = networks.load(folder, device)
-        found = inference.logits(model, spec, source, np.arange(len(planes)), batch_size)
-        total = total + inference.probabilities(found, spec.exclusive)
+        logits = inference.logits(model, spec, source, np.arange(len(planes)), batch_size)
+        total = total + inference.probabilities(logits, spec.exclusive)
     return total / len(folders)

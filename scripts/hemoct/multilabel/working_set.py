@@ -1,7 +1,7 @@
-"""The working set of task 4: which images, and which of their labels, a multi-label model learns from and is scored on.
+"""The working set of task 4: which images, and which of their labels, a multi-label network learns from and is evaluated on.
 
 data/work/NAME/task4/working_set.csv: image_id, patient, then one column per label: 0, 1 or empty = unknown. Folds are those of
-splits.csv; rows are chosen, no patient is moved.
+splits.csv: rows are chosen, no patient is moved.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def read(work: Workspace) -> WorkingSet:
 
 
 def _outdated(table: pd.DataFrame, labels: list[str], known: pd.DataFrame) -> str | None:
-    """What labels.csv (`known`) does not say as the working set `table` does, in words; None where they agree."""
+    """Where labels.csv (`known`) says something else than the working set `table`, in words; None where they agree."""
     gone = table["image_id"][~table["image_id"].isin(known["image_id"])]
     if len(gone):
         return f"{len(gone)} image(s) are not in labels.csv (first: {gone.iloc[0]})"
@@ -87,9 +87,9 @@ def _outdated(table: pd.DataFrame, labels: list[str], known: pd.DataFrame) -> st
     return None if same.all() else f"labels.csv has changed (first: {table['image_id'][~same].iloc[0]})"
 
 
-def same_truth(one: pd.DataFrame, other: pd.DataFrame, labels: list[str]) -> np.ndarray:
-    """Whether two tables say the same of each image, row by row, also that a label is unknown: bool (n,)."""
-    here, there = (frame[labels].astype("Float64").to_numpy(dtype=float, na_value=np.nan) for frame in (one, other))
+def same_truth(first: pd.DataFrame, second: pd.DataFrame, labels: list[str]) -> np.ndarray:
+    """Whether two tables have the same truth for each image, row by row, also that a label is unknown: bool (n,)."""
+    here, there = (frame[labels].astype("Float64").to_numpy(dtype=float, na_value=np.nan) for frame in (first, second))
     return ((here == there) | (np.isnan(here) & np.isnan(there))).all(axis=1)
 
 
@@ -97,7 +97,7 @@ def balance(everything: WorkingSet, n: int, seed: int) -> tuple[WorkingSet, pd.D
     """Draw `n` positive images per label, or all there are, and `n` on which every label is 0; and what was drawn.
 
     The rarest label draws first. An image drawn for one label counts for each of its labels, so a label that goes along with
-    others may end above `n`. Patients take turns: a patient with many slices gives no more than the others can.
+    others may end above `n`. Patients take turns, so that one with many slices does not fill the draw.
     """
     random = np.random.default_rng(seed)
     table, truth = everything.table, everything.truth
@@ -147,9 +147,7 @@ def gaps(counts: pd.DataFrame) -> list[str]:
         for kind in ("positive", "negative"):
             empty = of_label[of_label[kind] == 0]
             if "all" in set(empty["fold"]):
-                lines.append(
-                    f"{label}: no {kind} image at all; the label stays in the table, what cannot be computed will be null"
-                )
+                lines.append(f"{label}: no {kind} image at all; the label stays in the table, metrics that need one will be null")
             elif len(empty):
                 of_parts = empty.groupby("part")["fold"].agg(", ".join)
                 places = of_parts.reindex([part for part in tables.PARTS if part in of_parts])
@@ -159,9 +157,9 @@ def gaps(counts: pd.DataFrame) -> list[str]:
 
 
 def cooccurrence(truth: np.ndarray) -> np.ndarray:
-    """How many images show both labels, int64 (labels, labels), the diagonal each label itself; of truth (n, labels) 0, 1, NaN.
+    """How many images show both labels, int64 (labels, labels), on the diagonal each label; of truth (n, labels): 0, 1, NaN.
 
-    An unknown label goes along with nothing. Predicted labels can be counted by the same rule.
+    An unknown label counts as not shown. Predicted labels can be counted by the same rule.
     """
     positive = (truth == 1).astype(np.int64)
     return positive.T @ positive
@@ -185,7 +183,7 @@ def combinations(chosen: WorkingSet) -> pd.Series:
 
 
 def load_splits(work: Workspace) -> pd.DataFrame:
-    """splits.csv, once it is sure that every image of labels.csv has a fold in it."""
+    """splits.csv; stops where an image of labels.csv has no fold in it."""
     split_table = tables.read_splits(work)
     slices.stop_if_unsplit(work, tables.read_labels(work, tables.read_dataset(work)), split_table)
     return split_table

@@ -1,0 +1,100 @@
+"""Predictions of multi-label experiments, of networks and of cascades: read, and checked against what the tables say now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from hemoct.base import files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import slices
+from hemoct.data.slices import ANY
+from hemoct.evaluation import external
+from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.multilabel import data, working_set
+
+AGAIN = evaluation_predictions.AGAIN[4]
+"""how wrong predictions are made again"""
+CASCADE = "task4_multilabel/04_cascade.py"
+
+
+def types(frame: pd.DataFrame) -> list[str]:
+    """The labels of predictions apart from `any`."""
+    return [name for name in evaluation_predictions.label_columns(frame) if name != ANY]
+
+
+def read(work: Workspace, experiment: str, limit_patients: int | None = None) -> tuple[pd.DataFrame, str]:
+    """Validation and test predictions of all folds of an experiment; and its protocol."""
+    frame, protocol = evaluation_predictions.joined(work, 4, experiment, lambda folder: read_fold(work, folder))
+    stop_if_relabelled(work, experiment, frame)
+    if limit_patients is not None:
+        frame = frame[frame["patient"].isin(slices.first_patients(tables.read_splits(work), limit_patients))]
+    return frame, protocol
+
+
+def read_fold(work: Workspace, folder: Path) -> pd.DataFrame:
+    """Predictions of a fold; stops when they are older than the model, the working set, or the stages of a cascade."""
+    path = folder / "predictions.csv"
+    _stop_if_stages_changed(work, folder)
+    if not evaluation_predictions.is_current(work, folder, made_with=("task4/working_set.csv",)):
+        raise UserError(f"{work.show(path)} is missing, or older than best.pt or working_set.csv; {AGAIN}")
+    return evaluation_predictions.check(tables.read_predictions(folder), path, several=True)
+
+
+def _stop_if_stages_changed(work: Workspace, folder: Path) -> None:
+    """Stop when the fold of a cascade was made of other predictions than its stages have now; other folds have no stages."""
+    model = folder / "model.json"
+    for stage in files.read_json(model).get("stages", []) if model.exists() else []:
+        path = work.task(stage["task"]) / stage["experiment"] / folder.name / "predictions.csv"
+        if files.fingerprint(path) != stage["sha256"]:
+            raise UserError(f"{work.show(path)} has changed since {folder.parent.name} was made of it; run {CASCADE} again")
+
+
+def stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame) -> None:
+    """Stop where labels.csv was corrected since: the predictions would be measured by labels that were taken back."""
+    dataset = tables.read_dataset(work)
+    now = tables.read_labels(work, dataset).set_index("image_id").reindex(frame["image_id"])
+    shared = [name for name in evaluation_predictions.label_columns(frame) if name in dataset.labels]
+    before = frame[[f"y_{name}" for name in shared]].set_axis(shared, axis=1)
+    changed = frame["image_id"][~working_set.same_truth(now, before, shared)]
+    if len(changed):
+        raise UserError(
+            f"{experiment}: its predictions have another truth than labels.csv for {changed.nunique()} image(s) (first: "
+            f"{changed.iloc[0]}); run task4_multilabel/01_prepare_labels.py and train again"
+        )
+
+
+def read_training(work: Workspace, folders: list[Path]) -> pd.DataFrame:
+    """Predictions of the training images of all folds."""
+    frames = []
+    for folder in folders:
+        path = folder / "train_predictions.csv"
+        if not path.exists():
+            raise UserError(f"{work.show(path)} is missing; a cascade has none: use --threshold-from val; else {AGAIN}")
+        frame = tables.read_csv(path, tables.PREDICTION_COLUMNS)
+        frames.append(evaluation_predictions.check(frame.assign(part="val"), path, several=True).assign(part="train"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def read_external(
+    work: Workspace, experiment: str, other: Workspace, labels: list[str], limit_patients: int | None, models: list[Path]
+) -> pd.DataFrame:
+    """The mean predictions of the `models`, which know these `labels`, on another data set, as 05_predict.py --on left them.
+
+    Labels that are unknown on all images are left out. Stops where images, labels or truths are no longer those of labels.csv.
+    """
+    path = external.predictions_csv(work, 4, experiment, other.dataset, models)
+    again = external.again(work, 4, experiment, other.dataset)
+    frame = evaluation_predictions.check(tables.read_predictions(path.parent), path, several=True, again=again)
+    table, shared, truth = data.truth_of_other(other, labels)
+    known = ~np.isnan(truth).all(axis=1)
+    now = pd.DataFrame(truth[known], index=table["image_id"][known], columns=[f"y_{name}" for name in shared])
+    before = frame.set_index("image_id").reindex(columns=now.columns).astype(float)
+    if evaluation_predictions.label_columns(frame) != shared or not before.sort_index().equals(now.sort_index()):
+        raise UserError(f"{work.show(path)} has other images or truths than labels.csv of {other.dataset} has now; {again}")
+    frame = frame[frame["patient"].isin(sorted(frame["patient"].unique())[:limit_patients])]
+    unknown = [name for name in shared if frame[f"y_{name}"].isna().all()]
+    return frame.drop(columns=[f"{kind}_{name}" for name in unknown for kind in "yp"])
