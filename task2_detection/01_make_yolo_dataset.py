@@ -22,14 +22,14 @@ from hemoct.detection import export
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     slices.add_flags(parser)
-    parser.add_argument("--format", default="yolo", choices=("yolo", "coco"), help="which files describe the boxes")
+    parser.add_argument("--format", default="yolo", choices=("yolo", "coco"), help="form of the label files")
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
     protocol = "given" if args.split == "given" else args.protocol
     inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]
-    place = {fold: export.folder(work, args.format, protocol, fold) for fold in slices.folds(args)}
-    runs = {fold: Run(__file__, args, folder, inputs) for fold, folder in place.items()}
-    due = [fold for fold in place if not runs[fold].up_to_date()]
+    folders = {fold: export.folder(work, args.format, protocol, fold) for fold in slices.folds(args)}
+    runs = {fold: Run(__file__, args, folder, inputs) for fold, folder in folders.items()}
+    due = [fold for fold in folders if not runs[fold].up_to_date()]
     if not due:
         return
 
@@ -38,11 +38,11 @@ def main(argv: list[str] | None = None) -> None:
     for fold in due:
         part = data.part_of(fold, args.protocol, args.split)
         with runs[fold] as run:
-            run.wrote(*export.WRITERS[args.format](place[fold], work, data, part, sizes))
+            run.wrote(*export.WRITERS[args.format](folders[fold], work, data, part, sizes))
         counts = ", ".join(
             f"{name} {(part == name).sum()} ({data.positive[part == name].sum()} with boxes)" for name in export.PARTS
         )
-        print(f"{work.show(place[fold])}: {counts}")
+        print(f"{work.show(folders[fold])}: {counts}")
 
 
 if __name__ == "__main__":

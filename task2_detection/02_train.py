@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hemoct.base import cli
+from hemoct.base import cli, experiments
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
@@ -93,24 +93,24 @@ NAMED = {
 def train_fold(folder: Path, args: argparse.Namespace, inputs: dict, work: Workspace, data: detection_data.BoxData,
                chosen: torch.device) -> list[Path]:  # fmt: skip
     """Train one model and predict its fold; returns the files that were written."""
-    fold = int(folder.name.removeprefix("fold"))
-    part = data.part_of(fold, args.protocol, args.split)
+    number = experiments.fold_of(folder)
+    part = data.part_of(number, args.protocol, args.split)
     rows = {name: np.flatnonzero(part == name) for name in ("train", "val")}
     positive = data.positive
     for name, of_part in rows.items():
         if not positive[of_part].any():
             raise UserError(f"{folder.name}: no slice of {name} has a box; use more patients, or another --split")
-    share = None if args.negatives == "all" else args.negatives
-    rows["train"] = rows["train"][detection_data.choose_negatives(positive[rows["train"]], share, args.seed + fold)]
+    ratio = None if args.negatives == "all" else args.negatives
+    rows["train"] = rows["train"][detection_data.choose_negatives(positive[rows["train"]], ratio, args.seed + number)]
 
     mean, std = images.grey_statistics(images.cached(work, data.table, args.image_size), rows["train"])
     spec = networks.DetectorSpec(
-        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
+        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=number,
         splits_sha256=data.splits_sha256, model=args.model, classes=data.classes,
         group_norm=networks.family(args.model).group_norm(args.weights),
     )  # fmt: skip
     training_networks.stop_if_trained_elsewhere(args.weights, spec)
-    spec.family.train(folder, args, inputs, spec, work, data, rows, chosen)
+    spec.family.train(networks.Fold(folder, data, rows, spec, inputs), args, work, chosen)
     spec.save(folder)
     written = networks.predict_fold(work, folder, data, 4 * args.batch_size, chosen)
     return [*(folder / name for name in ("best.pt", "model.json", "history.csv")), *written]

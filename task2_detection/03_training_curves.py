@@ -1,13 +1,13 @@
 """Draw how detectors were trained: losses and mAP on validation by epoch, the best epoch and the end of each fold marked.
 
 Reads   outputs/NAME/task2/EXPERIMENT/foldK/{history.csv,02_train.run.json}     task2_detection/02_train.py
-Writes  outputs/NAME/task2/EXPERIMENT/training_performance_summary.png          all folds in one figure
+Writes  outputs/NAME/task2/EXPERIMENT/training_performance_summary.png          the folds in one figure
         outputs/NAME/task2/EXPERIMENT/training_summary.csv                      fold, epochs, epochs_asked, ended, best_epoch,
                                                                                 map50, map50_95, seconds_per_epoch
 Next    python task2_detection/04_evaluate.py
 
-Both families of detectors have one form of history.csv; a loss that a family does not have is left out. An unfinished training
-is drawn as far as it came.
+Both families of detectors have the same history.csv; a loss that a family does not have is left out. An unfinished training is
+drawn up to its last epoch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hemoct.base import cli, experiments, tables
 from hemoct.base import figure as base_figure
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.detection import training_figures
+from hemoct.detection import figures
 from hemoct.training import histories
 
 
@@ -33,14 +33,18 @@ def main(argv: list[str] | None = None) -> None:
             continue
         with run:
             summary = histories.summary(trainings)
-            figure = training_figures.performance(
-                trainings, f"{experiment} on {work.dataset}: training of {len(trainings)} fold(s)"
-            )
+            figure = figures.training(trainings, f"{experiment} on {work.dataset}: training of {folds_in_words(trainings)}")
             run.wrote(
                 tables.write_csv(folder / "training_summary.csv", summary),
                 base_figure.save(figure, folder / "training_performance_summary.png"),
             )
         print(f"{work.show(folder)}:\n{summary.to_string(index=False, na_rep='-', float_format='{:.4g}'.format)}")
+
+
+def folds_in_words(trainings: list[histories.Training]) -> str:
+    """`fold 2`, `folds 0, 1`."""
+    numbers = [training.fold.removeprefix("fold") for training in trainings]
+    return f"fold{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
 
 
 if __name__ == "__main__":

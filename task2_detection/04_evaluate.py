@@ -1,7 +1,7 @@
 """Evaluate detectors on the test slices of their folds: boxes, lesions, slices, what is hard; with intervals and figures.
 
-One threshold a fold, chosen on its validation slices (maximum F1 of 'the slice has a box'); test is only read. Reads tables
-alone, never a model. With --on the fused boxes of the fold models and their mean thresholds, frozen, meet another data set.
+Each fold has one threshold, chosen on its validation slices (maximum F1 of 'the slice has a box'). Only tables are read, no
+model. With --on the fused boxes of the fold models on another data set are evaluated, at the mean of their thresholds, frozen.
 In PHE-SICH-CT-IDS a box encloses the bleeding together with its edema.
 
 Reads   outputs/NAME/task2/EXPERIMENT/foldK/{predictions.csv,model.json}    task2_detection/02_train.py
@@ -36,9 +36,9 @@ from hemoct.detection import data as detection_data
 from hemoct.detection import errors
 from hemoct.detection import evaluate as detection_evaluate
 from hemoct.detection import figures as detection_figures
+from hemoct.detection import predictions as detection_predictions
 from hemoct.detection import tables as detection_tables
-from hemoct.detection.data import BoxData
-from hemoct.detection.evaluate import Detection
+from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.evaluation import bootstrap, external, predictions
 from hemoct.evaluation import protocol as evaluation_protocol
 
@@ -59,107 +59,104 @@ def main(argv: list[str] | None = None) -> None:
 def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
     folders = predictions.fold_folders(work, 2, experiment)
-    seen, folder = external.place(work, 2, experiment, args)
+    evaluated_on, folder = external.place(work, 2, experiment, args)
     inputs = [fold / name for fold in folders for name in PREDICTED]
-    inputs += [work.work / "splits.csv", *(seen.work / name for name in TABLES)]
+    inputs += [work.work / "splits.csv", *(evaluated_on.work / name for name in TABLES)]
     if args.on:
-        inputs += [detection_evaluate.external_file(work, experiment, args.on), *(work.work / name for name in TABLES)]
+        inputs += [detection_predictions.external_file(work, experiment, args.on), *(work.work / name for name in TABLES)]
     run = Run(__file__, args, folder, inputs)
     if run.up_to_date():
         return
     with run:
         data = detection_data.load(work, None if args.on else args.limit_patients)
-        frame, protocol = detection_evaluate.read(work, experiment, data)
-        found = detection_evaluate.evaluate(frame, data, tables.read_boxes(work))
+        frame, protocol = detection_predictions.read_folds(work, experiment, data)
+        evaluation = detection_evaluate.evaluate(frame, data, tables.read_boxes(work))
         if args.on:
-            data, protocol = detection_data.load(seen, args.limit_patients, split=False), "external"
-            frame = detection_evaluate.read_external(work, experiment, seen, data)
-            found = detection_evaluate.evaluate(frame, data, tables.read_boxes(seen), found.slices.rules)
-        about = evaluation_protocol.describe(work, 2, experiment, seen, protocol, folders)
+            data, protocol = detection_data.load(evaluated_on, args.limit_patients, split=False), "external"
+            frame = detection_predictions.read_external(work, experiment, evaluated_on, data)
+            evaluation = detection_evaluate.evaluate(frame, data, tables.read_boxes(evaluated_on), evaluation.slices.rules)
+        about = evaluation_protocol.describe(work, 2, experiment, evaluated_on, protocol, folders)
         test = frame[frame["part"] == "test"].sort_values("image_id", kind="stable")
-        if not args.on or args.limit_patients:  # else they stand there already, as they were read
+        if not args.on or args.limit_patients:  # else it is the file that was read
             run.wrote(tables.write_predictions(folder, test))
-        content = write_tables(run, folder, found, about, test, args.seed)
-        hard = write_errors(run, folder, found, seen, data, args.seed)
-        draw(run, folder, found, content, hard, seen, data)
+        content = write_tables(run, folder, evaluation, about, test, args.seed)
+        names = data.table.set_index("image_id")["image"].reindex(evaluation.scene.table["image_id"])
+        test_images = [evaluated_on.raw / name for name in names]
+        hard = write_errors(run, folder, evaluation, test_images, data.layout, args.seed)
+        draw(run, folder, evaluation, content, hard, data.layout)
+        hardest = errors.hardest(hard["errors"], HARDEST)
+        heading = evaluation_protocol.headline(content)[0]
+        sheet = detection_figures.hard_cases(evaluation, hardest, test_images, data.layout, heading)
+        if sheet is not None:
+            run.wrote(base_figure.save_image(sheet, folder / "hard_cases.png"))
         for fold in folders if folder == folders[0].parent else []:
-            write_fold(run, fold, found, about, args.seed)
+            write_fold(run, fold, evaluation, about, args.seed)
     print(classification_tables.summary(work, folder, content))
 
 
-def write_tables(run: Run, folder: Path, found: Detection, about: dict, test: pd.DataFrame, seed: int) -> dict:
+def write_tables(run: Run, folder: Path, evaluation: BoxEvaluation, about: dict, test: pd.DataFrame, seed: int) -> dict:
     """Write the tables of an evaluation; returns the content of metrics.json."""
-    per_patient = classification_tables.patients_table(found.slices, found.numbers)
-    content = detection_evaluate.report(found, about, per_patient, bootstrap.RESAMPLES, seed)
+    per_patient = classification_tables.patients_table(evaluation.slices, evaluation.numbers)
+    content = detection_evaluate.report(evaluation, about, per_patient, seed)
     text = [*evaluation_protocol.headline(content), *detection_tables.report_lines(content)]
-    tabled = {
+    written = {
         "per_patient": per_patient,
-        "per_lesion": found.per_lesion,
-        "predictions_with_none": detection_tables.predictions_with_none(found, test),
-        "classification_summary": detection_tables.classification_summary(found),
-        "operating_points": classification_tables.operating_points(found.slices, bootstrap.RESAMPLES, seed),
+        "per_lesion": evaluation.per_lesion,
+        "predictions_with_none": detection_tables.predictions_with_none(evaluation, test),
+        "classification_summary": detection_tables.classification_summary(evaluation),
+        "operating_points": classification_tables.operating_points(evaluation.slices, bootstrap.RESAMPLES, seed),
         "froc": detection_tables.froc(content),
         "localisation": detection_tables.localisation(content),
     }
     run.wrote(
         files.write_json(folder / "metrics.json", content),
-        files.write_text(folder / "classification_report.txt", classification_tables.text_report(found.slices, text)),
-        *(tables.write_csv(folder / f"{name}.csv", table) for name, table in tabled.items()),
+        files.write_text(folder / "classification_report.txt", classification_tables.text_report(evaluation.slices, text)),
+        *(tables.write_csv(folder / f"{name}.csv", table) for name, table in written.items()),
     )
     return content
 
 
-def write_errors(run: Run, folder: Path, found: Detection, seen: Workspace, data: BoxData, seed: int) -> dict:
+def write_errors(
+    run: Run, folder: Path, evaluation: BoxEvaluation, test_images: list[Path], layout: str, seed: int
+) -> dict[str, pd.DataFrame]:
     """Look at missed and false boxes in the images and write what is hard; returns the tables by name."""
-    true, false = errors.true_boxes(found), errors.false_boxes(found)
-    errors.look(true, false, image_files(found, seen, data), label_meaning.LEFT_RIGHT.get(data.layout, "horizontal"))
+    true, false = errors.true_boxes(evaluation), errors.false_boxes(evaluation)
+    errors.look(true, false, test_images, label_meaning.LEFT_RIGHT.get(layout, "horizontal"))
     table = errors.errors(true, false)
     hard = {
         "errors": table,
         "error_types": errors.counts(table),
-        "size_and_brightness": errors.by_quarter(found, true, bootstrap.RESAMPLES, seed),
+        "size_and_brightness": errors.by_quarter(evaluation, true, seed),
     }
     run.wrote(*(tables.write_csv(folder / f"{name}.csv", written) for name, written in hard.items()))
     return hard
 
 
-def image_files(found: Detection, seen: Workspace, data: BoxData) -> list[Path]:
-    """The files of the test images, in order."""
-    names = data.table.set_index("image_id")["image"].reindex(found.scene.table["image_id"])
-    return [seen.raw / name for name in names]
-
-
-def draw(run: Run, folder: Path, found: Detection, content: dict, hard: dict, seen: Workspace, data: BoxData) -> None:
+def draw(run: Run, folder: Path, evaluation: BoxEvaluation, content: dict, hard: dict[str, pd.DataFrame], layout: str) -> None:
     """Draw and save every figure that is not empty."""
     heading = evaluation_protocol.headline(content)[0]
-    of_boxes = "; ".join(
-        filter(None, [heading, f"box = {label_meaning.BOX[data.layout]}" if data.layout in label_meaning.BOX else None])
-    )
+    if layout in label_meaning.BOX:
+        heading = f"{heading}; box = {label_meaning.BOX[layout]}"
     figures = {
-        "confusion_matrix": classification_figures.confusion(found.slices, of_boxes),
-        "roc": classification_figures.roc(found.slices, content, of_boxes),
-        "pr": classification_figures.precision_recall(found.slices, content, of_boxes),
-        "threshold_tradeoff": detection_figures.threshold_tradeoff(found, of_boxes),
-        "box_precision_recall": detection_figures.box_precision_recall(found, content, of_boxes),
-        "froc": detection_figures.froc(found, content, of_boxes),
-        "localisation": detection_figures.localisation(content, of_boxes),
-        "error_types": detection_figures.error_types(hard["error_types"], of_boxes),
-        "size_and_brightness": detection_figures.size_and_brightness(hard["size_and_brightness"], of_boxes),
+        "confusion_matrix": classification_figures.confusion(evaluation.slices, heading),
+        "roc": classification_figures.roc(evaluation.slices, content, heading),
+        "pr": classification_figures.precision_recall(evaluation.slices, content, heading),
+        "threshold_tradeoff": detection_figures.threshold_tradeoff(evaluation, heading),
+        "box_precision_recall": detection_figures.box_precision_recall(evaluation, content, heading),
+        "froc": detection_figures.froc(evaluation, content, heading),
+        "localisation": detection_figures.localisation(content, heading),
+        "error_types": detection_figures.error_types(hard["error_types"], heading),
+        "size_and_brightness": detection_figures.size_and_brightness(hard["size_and_brightness"], heading),
     }
-    run.wrote(*(base_figure.save(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None))
-    hardest = errors.hardest(hard["errors"], HARDEST)
-    sheet = detection_figures.hard_cases(found, hardest, image_files(found, seen, data), data.layout, heading)
-    if sheet is not None:
-        run.wrote(base_figure.save_image(sheet, folder / "hard_cases.png"))
+    run.wrote(*base_figure.save_all(figures, folder))
 
 
-def write_fold(run: Run, fold: Path, found: Detection, about: dict, seed: int) -> None:
+def write_fold(run: Run, fold: Path, evaluation: BoxEvaluation, about: dict, seed: int) -> None:
     """metrics.json of one fold alone, where it has test slices."""
-    of_fold = found.of_fold(int(fold.name.removeprefix("fold")))
+    of_fold = evaluation.of_fold(experiments.fold_of(fold))
     if len(of_fold.scene):
         per_patient = classification_tables.patients_table(of_fold.slices, of_fold.numbers)
-        content = detection_evaluate.report(of_fold, about, per_patient, bootstrap.RESAMPLES, seed)
-        run.wrote(files.write_json(fold / "metrics.json", content))
+        run.wrote(files.write_json(fold / "metrics.json", detection_evaluate.report(of_fold, about, per_patient, seed)))
 
 
 if __name__ == "__main__":

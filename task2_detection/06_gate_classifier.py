@@ -1,8 +1,8 @@
 """Detection as a gate: cut the detector's best region out of every slice, classify it, compare with whole slices.
 
-The region of a slice is its most confident box, positive slice or not, made square and larger by --margin; a slice without any
-box is taken whole. The gate of fold K looks through the detector of fold K, under the detector's protocol. The detector has
-seen the training slices, so that its regions are better there than on new slices; the test is not touched by that.
+The region of a slice is its most confident box, in positive and in negative slices, made square and larger by --margin; a slice
+without any box is taken whole. The gate of fold K uses the detector of fold K and the detector's protocol. The detector has seen
+the training slices, so its regions are better there than on new slices; this does not make the test dishonest.
 
 Reads   data/work/NAME/{labels,boxes,splits}.csv, dataset.json      scripts/03_make_labels.py, scripts/05_make_splits.py
         outputs/NAME/task2/EXPERIMENT/foldK/{model.json,predictions.csv,train_predictions.csv}    task2_detection/02_train.py
@@ -24,15 +24,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from hemoct.base import cli, experiments, figure, files, tables
+from hemoct.base import cli, experiments, files, tables
+from hemoct.base import figure as base_figure
 from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
 from hemoct.classification import predict, train
 from hemoct.classification import tables as classification_tables
 from hemoct.data import slices as data_slices
 from hemoct.data.slices import SliceData
-from hemoct.detection import gate, gate_figures, networks, predictions
-from hemoct.evaluation import bootstrap
+from hemoct.detection import drawing, gate, networks, predictions
 from hemoct.evaluation import figures as evaluation_figures
 from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.evaluation.comparison import Evaluated
@@ -69,13 +69,15 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--experiment", required=True, help="the detector; see outputs/NAME/task2")
-    parser.add_argument("--name", default="gate", help="the folder below the detector's that is written to")
-    parser.add_argument("--classifier", metavar="EXPERIMENT", help="of task 1, on whole slices; compared on the same test slices")
+    parser.add_argument("--name", default="gate", help="folder for the results, below that of the detector")
+    parser.add_argument("--classifier", metavar="EXPERIMENT", help="of task 1, on whole slices: compared on the same test slices")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     group = parser.add_argument_group("region")
     group.add_argument("--margin", type=cli.number_from_0, default=0.25,
-                       help="what is added at both ends of a box, in parts of its longer side")  # fmt: skip
-    group.add_argument("--least-side", type=cli.positive_int, default=64, help="of a region, in pixels of the image")
+                       help="added on each side of a box, as a share of its longer side")  # fmt: skip
+    group.add_argument(
+        "--least-side", type=cli.positive_int, default=64, help="smallest side of a region, in pixels of the image"
+    )
     train.add_flags(parser, image_size=96)
     data_slices.add_flags(parser, protocol=False)
     fit.add_flags(parser, epochs=20, batch_size=32, lr=3e-4, batch=cli.above_one)
@@ -84,7 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run_of(work: Workspace, detector: Path, args: argparse.Namespace) -> Run:
-    """The run record of one fold. What the gate is compared with does not change how it is trained."""
+    """The run record of one fold, without --classifier: it does not change the training."""
     training = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "classifier"})
     inputs = [*(work.work / name for name in TABLES), *(detector / name for name in predictions.NEEDED)]
     inputs += [Path(args.weights)] if args.weights not in ("none", "imagenet") else []
@@ -109,11 +111,11 @@ def train_fold(work: Workspace, detector: Path, args: argparse.Namespace, inputs
 
 
 def compare(work: Workspace, args: argparse.Namespace, protocol: str, data: SliceData, whole: Evaluated | None) -> None:
-    """Join the folds that are trained with these flags, measure them, and set them beside the detector and whole slices."""
+    """Join the folds that were trained with these flags, evaluate them, and compare them with the detector and whole slices."""
     place = work.task(2) / args.experiment / args.name
-    there = experiments.folds(place, "predictions.csv")
-    folds = [path for path in there if run_of(work, place.parent / path.name, args).is_done()]
-    for path in sorted(set(there) - set(folds)):
+    trained = experiments.folds(place, "predictions.csv")
+    folds = [path for path in trained if run_of(work, place.parent / path.name, args).is_done()]
+    for path in sorted(set(trained) - set(folds)):
         print(f"{work.show(path)} was trained with other flags or tables, and is left out")
     detector = [place.parent / path.name for path in folds]
     inputs = [work.work / "boxes.csv", *(path / "predictions.csv" for path in (*folds, *detector))]
@@ -127,19 +129,23 @@ def compare(work: Workspace, args: argparse.Namespace, protocol: str, data: Slic
         squares = gate.squares_of(work, detector, data, args.margin, args.least_side)
         about = evaluation_protocol.describe(work, 2, f"{args.experiment}/{args.name}", work, protocol, detector)
         about |= gate.describe(args.experiment, args.margin, args.least_side)
-        slices = data.table.set_index("image_id")["slice"]
-        found = gate.measure(frame, squares, whole, about, slices, bootstrap.RESAMPLES, args.seed)
-        heading = f"{work.dataset}: detection as a gate, {found.facts['common']} test slices out of fold, the same for all"
-        run.wrote(
-            tables.write_predictions(place, classification_tables.predictions_table(found.found)),
-            files.write_json(place / "metrics.json", found.content),
-            tables.write_csv(place / "gate_comparison.csv", found.table),
-            files.write_text(place / "gate_comparison.md", gate.text(found)),
-            figure.save(evaluation_figures.side_by_side(found.table, heading), place / "gate_comparison.png"),
+        compared = gate.measure(frame, squares, whole, about, data.table.set_index("image_id")["slice"], args.seed)
+        count = compared.slices["common"]
+        heading = (
+            f"{work.dataset}: detection as a gate, {count} test slices out of fold ({about['folds_done']}), the same for all"
         )
-        shown = gate_figures.regions(work, data, found, squares, SHOWN)
-        run.wrote(*([figure.save(shown, place / "gate_regions.png")] if shown else []))
-    print(f"{work.show(place)}\n\n{gate.text(found)}", end="")
+        run.wrote(
+            tables.write_predictions(place, classification_tables.predictions_table(compared.evaluation)),
+            files.write_json(place / "metrics.json", compared.content),
+            tables.write_csv(place / "gate_comparison.csv", compared.table),
+            files.write_text(place / "gate_comparison.md", gate.text(compared)),
+        )
+        figures = {
+            "gate_comparison": evaluation_figures.side_by_side(compared.table, heading),
+            "gate_regions": drawing.regions(work, data, compared, squares, SHOWN),
+        }
+        run.wrote(*base_figure.save_all(figures, place))
+    print(f"{work.show(place)}\n\n{gate.text(compared)}", end="")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hemoct.detection import metrics
-from hemoct.detection.scene import Scene
+from hemoct.detection.predictions import Scene
 from hemoct.evaluation import bootstrap
 from hemoct.evaluation import metrics as evaluation_metrics
 
@@ -55,7 +56,7 @@ def random_scene(seed: int, images: int = 40, classes: int = 1, decimals: int = 
 def coco(of: Scene) -> dict[str, float]:
     """mAP from pycocotools' own run, from the images to the end. -1 means undefined there."""
     truth, found = [], []
-    for number, (true, label, boxes) in enumerate(zip(of.truth, of.truth_class, of.found, strict=True)):
+    for number, (true, label, boxes) in enumerate(zip(of.truth, of.truth_class, of.predicted, strict=True)):
         for box, of_class in zip(true, label, strict=True):
             sides = [*box[:2], *(box[2:] - box[:2])]
             truth.append({"id": len(truth) + 1, "image_id": number, "category_id": int(of_class) + 1, "bbox": sides,
@@ -92,8 +93,8 @@ def test_average_precision_equals_pycocotools_on_images_really_repeated(classes,
 
 def test_ties_within_an_image_are_taken_as_pycocotools_takes_them():
     drawn = random_scene(5, classes=2)
-    tied = Scene(drawn.table, drawn.classes, drawn.truth, drawn.truth_class,
-                 [np.column_stack([boxes[:, :4], np.full(len(boxes), 0.5), boxes[:, 5]]) for boxes in drawn.found])  # fmt: skip
+    equal = [np.column_stack([boxes[:, :4], np.full(len(boxes), 0.5), boxes[:, 5]]) for boxes in drawn.predicted]
+    tied = replace(drawn, predicted=equal)
     values = metrics.average_precision(metrics.match(tied), evaluation_metrics.ones(len(tied)))
     assert values["map50_95"][0] == pytest.approx(coco(tied)["map50_95"], abs=1e-9)
 
@@ -252,11 +253,11 @@ def test_the_confidence_that_found_each_true_box():
     np.testing.assert_array_equal(metrics.true_corners(drawn), [UNIT, FAR, UNIT])
 
 
-def test_each_box_is_told_where_it_stood():
+def test_each_box_keeps_its_place_in_the_image():
     drawn = random_scene(12, classes=3)
     matched = metrics.match(drawn)
-    assert len(matched.row) == sum(len(boxes) for boxes in drawn.found)
-    stood = [drawn.found[image][row] for image, row in zip(matched.image, matched.row, strict=True)]
+    assert len(matched.row) == sum(len(boxes) for boxes in drawn.predicted)
+    stood = [drawn.predicted[image][row] for image, row in zip(matched.image, matched.row, strict=True)]
     np.testing.assert_array_equal(np.array(stood)[:, 4:], np.column_stack([matched.confidence, matched.label]))
     hit = matched.hit()
     partner = matched.partner[hit, list(metrics.IOUS).index(0.5)]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from hemoct.detection import lesions, metrics
-from hemoct.detection.scene import Scene
+from hemoct.detection.predictions import Scene
 from hemoct.evaluation import bootstrap
 from hemoct.evaluation import metrics as evaluation_metrics
 

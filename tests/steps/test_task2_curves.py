@@ -11,13 +11,12 @@ import pytest
 from conftest import REPOSITORY
 from PIL import Image
 
+from helpers.refusals import refused
+from helpers.simulated_boxes import TORCHVISION, history
 from hemoct.base import files, tables
-from hemoct.detection import training_figures
-from hemoct.training import histories
 
 STEP = "task2_detection/03_training_curves.py"
 FIGURE, TABLE = "training_performance_summary.png", "training_summary.csv"
-YOLO, TORCHVISION = ("box", "cls", "dfl"), ("box", "cls")
 
 
 @pytest.fixture
@@ -25,32 +24,19 @@ def curves(work, run_step):
     return lambda *words: run_step(STEP, "--root", work.root, "--dataset", "toy", *words)
 
 
-def history(epochs: int, losses=YOLO, **columns) -> pd.DataFrame:
-    """A training whose mAP50:95 rises by 0.01 an epoch; `columns` replace what is drawn."""
-    epoch = np.arange(1, epochs + 1)
-    lost = {f"{part}_{loss}_loss": 2 / epoch for part in ("train", "val") for loss in losses}
-    measured = {"map50": 0.02 * epoch, "map50_95": 0.01 * epoch, "seconds": 3.0}
-    return pd.DataFrame({"epoch": epoch, "lr": 1e-3, **lost, **measured, **columns})
-
-
-def put(work, experiment: str, fold: int | str, table: pd.DataFrame, asked: int | None = None, status: str = "ok") -> None:
+def put(work, experiment: str, fold: int | str, table: pd.DataFrame, epochs: int | None = None, status: str = "ok") -> None:
     folder = work.task(2) / experiment / f"fold{fold}"
     tables.write_csv(folder / "history.csv", table)
-    if asked is not None:
-        files.write_json(folder / "02_train.run.json", {"status": status, "arguments": {"epochs": asked}})
-
-
-def stopped(result, *words: str) -> None:
-    assert result.code == 2 and result.err.strip().count("\n") == 0, result.err
-    assert all(word in result.err for word in words), result.err
+    if epochs is not None:
+        files.write_json(folder / "02_train.run.json", {"status": status, "arguments": {"epochs": epochs}})
 
 
 def test_folds_of_every_fate_are_summed_up_in_one_table_and_figure(work, curves):
-    put(work, "e", 0, history(4, map50_95=[0.1, 0.4, 0.2, 0.3], map50=[0.2, 0.7, 0.9, 0.5], seconds=[9, 2, 2, 4]), asked=4)
-    put(work, "e", 1, history(3, map50_95=[0.5, 0.1, 0.5]), asked=4)
-    put(work, "e", 2, history(2, map50_95=[np.nan, 0.3], val_box_loss=[np.nan, np.inf]), asked=4, status="unfinished")
+    put(work, "e", 0, history(4, map50_95=[0.1, 0.4, 0.2, 0.3], map50=[0.2, 0.7, 0.9, 0.5], seconds=[9, 2, 2, 4]), epochs=4)
+    put(work, "e", 1, history(3, map50_95=[0.5, 0.1, 0.5]), epochs=4)
+    put(work, "e", 2, history(2, map50_95=[np.nan, 0.3], val_box_loss=[np.nan, np.inf]), epochs=4, status="unfinished")
     put(work, "e", 3, history(1))
-    put(work, "e", 4, history(2, map50_95=np.nan, map50=np.nan), asked=2)
+    put(work, "e", 4, history(2, map50_95=np.nan, map50=np.nan), epochs=2)
     result = curves()
     assert result.code == 0, result.err
     table = pd.read_csv(work.task(2) / "e" / TABLE)
@@ -74,38 +60,13 @@ def test_a_copy_of_a_fold_is_no_fold(work, curves):
 
 
 def test_every_experiment_is_drawn_and_a_second_call_finds_it_up_to_date(work, curves):
-    put(work, "yolov8n", 0, history(2), asked=2)
-    put(work, "retinanet", 0, history(2, TORCHVISION), asked=2)
+    put(work, "yolov8n", 0, history(2), epochs=2)
+    put(work, "retinanet", 0, history(2, TORCHVISION), epochs=2)
     assert curves().code == 0
     assert all((work.task(2) / name / FIGURE).exists() for name in ("yolov8n", "retinanet"))
     assert curves("--skip-if-done").out.count("up to date") == 2
-    put(work, "retinanet", 0, history(2, TORCHVISION), asked=2, status="unfinished")  # only the record has changed
+    put(work, "retinanet", 0, history(2, TORCHVISION), epochs=2, status="unfinished")  # only the record has changed
     assert curves("--skip-if-done").out.count("up to date") == 1
-
-
-@pytest.mark.parametrize("losses", [YOLO, TORCHVISION])
-def test_the_figure_shows_the_losses_that_there_are_with_best_epoch_and_end_marked(losses):
-    numbers = history(3, losses, map50_95=[0.1, 0.3, 0.2])
-    training = histories.Training("fold0", numbers, 9, histories.EARLY)
-    figure = training_figures.performance([training], "a heading")
-    shown = [axis for axis in figure.axes if axis.axison]
-    assert [axis.get_title() for axis in shown] == [
-        *(training_figures.PANELS[f"{loss}_loss"] for loss in losses), "mAP50 on validation", "mAP50:95 on validation"
-    ]  # fmt: skip
-    for axis, column in zip(shown, [*(f"val_{loss}_loss" for loss in losses), "map50", "map50_95"], strict=True):
-        marked = {line.get_marker(): (line.get_xdata()[0], line.get_ydata()[0]) for line in axis.lines}
-        assert marked["o"] == (2, numbers[column][1]) and marked[training_figures.ENDS[histories.EARLY]] == (
-            3,
-            numbers[column][2],
-        )
-    assert any("best epoch 2; ended at 3 of 9 (early stop)" in text.get_text() for text in figure.axes[-1].get_legend().texts)
-
-
-def test_one_wild_epoch_does_not_flatten_the_others():
-    wild = histories.Training("fold0", history(4, val_cls_loss=[12, 143, 3, 2]), 4, histories.LAST)
-    figure = training_figures.performance([wild], "a heading")
-    scales = {axis.get_title(): axis.get_yscale() for axis in figure.axes}
-    assert scales["class loss"] == "log" and scales["box loss"] == "linear"
 
 
 @pytest.mark.parametrize(
@@ -121,14 +82,14 @@ def test_one_wild_epoch_does_not_flatten_the_others():
 )
 def test_a_broken_history_is_one_line(work, curves, text, words):
     files.write_text(work.task(2) / "e" / "fold0" / "history.csv", text)
-    stopped(curves(), "history.csv", *words)
+    assert refused(curves(), "history.csv", *words)
     assert not (work.task(2) / "e" / TABLE).exists()
 
 
 def test_without_a_history_the_line_says_what_there_is(work, curves):
-    stopped(curves(), "holds no trained experiment", "02_train.py")
-    put(work, "yolov8n", 0, history(2), asked=2)
-    stopped(curves("--experiment", "other"), "other holds no foldK/history.csv", "yolov8n")
+    assert refused(curves(), "holds no trained experiment", "02_train.py")
+    put(work, "yolov8n", 0, history(2), epochs=2)
+    assert refused(curves("--experiment", "other"), "other holds no foldK/history.csv", "yolov8n")
 
 
 def test_nothing_of_torch_is_imported():

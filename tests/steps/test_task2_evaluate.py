@@ -15,16 +15,14 @@ import pytest
 from PIL import Image
 
 from helpers import simulated_boxes, toy
+from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.classification import figures
 from hemoct.detection import data as detection_data
-from hemoct.detection import errors as detection_errors
 from hemoct.detection import evaluate as detection_evaluate
 from hemoct.detection import figures as detection_figures
-from hemoct.detection import scene
-from hemoct.detection import tables as detection_tables
-from hemoct.detection.scene import CORNERS
-from hemoct.evaluation import bootstrap, metrics, thresholds
+from hemoct.detection.predictions import COLUMNS, CORNERS, GEOMETRY
+from hemoct.evaluation import bootstrap
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EVALUATE = "task2_detection/04_evaluate.py"
@@ -59,12 +57,6 @@ def frame(work):
     return toy.make(work, patients=15, slices=6, size=48, boxes=True)
 
 
-def stopped(result, *words: str) -> None:
-    """The step ended with exit code 2 and one line that has all words."""
-    assert result.code == 2 and result.err.strip().count("\n") == 0, result.err
-    assert all(word in result.err for word in words), result.err
-
-
 def test_all_files_are_written_and_agree(work, frame, step):
     simulated_boxes.predict(work)
     result = step()
@@ -77,9 +69,9 @@ def test_all_files_are_written_and_agree(work, frame, step):
     assert set(content["metrics"]) == SLICES | BOXES
     assert all(low <= high for low, high in (cell["ci95"] for cell in content["metrics"].values()))
     assert (content["n"], content["patients"], content["positives"], content["folds_done"]) == (90, 15, 45, "all 5 folds")
-    assert set(content["folds"][0]) == {"fold", "threshold", "threshold_rule", "n"}, "a confidence has no temperature"
+    assert set(content["folds"][0]) == {"fold", "threshold", "threshold_rule", "chosen", "n"}, "a confidence has no temperature"
 
-    joined = tables.read_predictions(folder, scene.COLUMNS)
+    joined = tables.read_predictions(folder, COLUMNS)
     assert set(joined["image_id"]) == set(frame["image_id"]) and set(joined["part"]) == {"test"}
     summary = pd.read_csv(folder / "classification_summary.csv")
     truth = frame.set_index("image_id")["hemorrhage"].reindex(summary["image"])
@@ -119,7 +111,7 @@ def test_the_step_starts_without_torch():
 
 def perfect(work, experiment: str = "e") -> None:
     """Each true box found exactly, nothing else; confidence 0.9."""
-    simulated_boxes.predict(work, experiment, found=1.0, alarms=0.0)
+    simulated_boxes.predict(work, experiment, sensitivity=1.0, alarms=0.0)
     boxes = tables.read_boxes(work).set_index("image_id")[CORNERS]
     for folder in (work.task(2) / experiment).glob("fold*"):
         table = tables.read_predictions(folder)
@@ -141,7 +133,7 @@ def test_perfect_boxes_score_one_and_leave_nothing_hard(work, frame, step):
 
 
 def test_without_any_box_every_table_and_figure_is_made(work, frame, step):
-    simulated_boxes.predict(work, found=0.0, alarms=0.0)
+    simulated_boxes.predict(work, sensitivity=0.0, alarms=0.0)
     assert tables.read_predictions(work.task(2) / "e" / "fold0")["confidence"].isna().all()
     result = step()
     assert result.code == 0, result.err
@@ -153,75 +145,6 @@ def test_without_any_box_every_table_and_figure_is_made(work, frame, step):
     assert cells["precision"] == {"value": None, "ci95": None, "reason": "nothing was called positive"}
     assert cells["box_precision"]["value"] is None and "no predicted box" in cells["box_precision"]["reason"]
     assert (pd.read_csv(folder / "errors.csv")["kind"] == "missed").sum() == 45
-
-
-def by_hand(fold: int, part: str, slices: list[tuple[bool, list[float]]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Predictions and true boxes of slices: (whether it has the true box 10, 10, 30, 30; confidences of equal boxes there)."""
-    rows, true = [], []
-    for number, (positive, found) in enumerate(slices):
-        about = {"image_id": f"{fold}{part}{number}", "patient": f"{fold}{part}{number // 2}", "fold": fold, "part": part}
-        box = dict(zip(CORNERS, (10.0, 10.0, 30.0, 30.0), strict=True))
-        rows += [about | {"class": "a", "confidence": sure} | box for sure in found] or [about | {"class": ""}]
-        true += [{"image_id": about["image_id"], "class": "a"} | box] * positive
-    return pd.DataFrame(rows, columns=scene.COLUMNS), pd.DataFrame(true, columns=tables.BOX_COLUMNS)
-
-
-def bare(table: pd.DataFrame) -> detection_data.BoxData:
-    """Slices that were never on disk."""
-    return detection_data.BoxData(
-        table=table, layout="csv", splits_sha256=None, _labels=table, _splits=None, classes=["a"], boxes=[], numbers=[]
-    )
-
-
-def evaluated(*parts: tuple[pd.DataFrame, pd.DataFrame]) -> detection_evaluate.Detection:
-    frame, true = (pd.concat(of_kind, ignore_index=True) for of_kind in zip(*parts, strict=True))
-    table = pd.DataFrame({"image_id": frame["image_id"].unique()}).assign(slice=range(frame["image_id"].nunique()))
-    data = bare(table.astype({"slice": "Int64"}))
-    return detection_evaluate.evaluate(frame, data, true)
-
-
-def test_thresholds_come_from_validation_and_hold_for_slices_and_boxes():
-    """Fold 0: validation parts at (0.8 + 0.4) / 2 = 0.6; fold 1: at (0.3 + 0) / 2 = 0.15. On test a second box is a false one."""
-    found = evaluated(
-        by_hand(0, "val", [(True, [0.9]), (True, [0.8]), (False, [0.4]), (False, [])]),
-        by_hand(0, "test", [(True, [0.7, 0.65]), (True, [0.5]), (False, [0.61]), (False, [0.59])]),
-        by_hand(1, "val", [(True, [0.3]), (False, [])]),
-        by_hand(1, "test", [(True, [0.2]), (True, []), (False, [0.1])]),
-    )
-    assert [rule.points["max F1"] for rule in found.slices.rules] == pytest.approx([0.6, 0.15])
-    assert found.slices.decision.tolist() == [1, 0, 1, 0, 1, 0, 0]
-    values, levels = detection_evaluate.measure(found, metrics.ones(7))
-    # boxes at or above: 0.7 (hit), 0.65 (second on the same), 0.61 (no lesion), 0.2 (hit); 4 true boxes
-    assert values["box_precision"] == pytest.approx(2 / 4) and values["box_recall"] == pytest.approx(2 / 4)
-    assert levels["false_positives"][0] == pytest.approx([2 / 7] * 7)
-    summary = detection_tables.classification_summary(found)
-    assert summary["classification"].tolist() == ["TP", "FN", "FP", "TN", "TP", "FN", "TN"]
-    any_box = found.slices.test.p >= found.slices.thresholds(detection_evaluate.ANY_BOX)
-    assert any_box.tolist() == [True, True, True, True, True, False, True]
-
-
-def test_threshold_free_metrics_are_means_over_folds():
-    """Fold 0 ranks its hit first (AP 1), fold 1 behind a false box (AP 1/2): 3/4, whatever the confidences between folds."""
-    val = [(True, [0.9]), (False, [])]
-    found = evaluated(
-        by_hand(0, "val", val),
-        by_hand(0, "test", [(True, [0.2]), (False, [0.1])]),
-        by_hand(1, "val", val),
-        by_hand(1, "test", [(True, [0.8]), (False, [0.9])]),
-    )
-    values, levels = detection_evaluate.measure(found, metrics.ones(4))
-    assert values["map50"] == pytest.approx([(1 + 1 / 2) / 2], abs=1e-6)
-    # fold 0 has its hit without any false box; fold 1 needs 1 false box for 2 images, allowed from 1/2 an image on
-    assert levels["froc"][0] == pytest.approx([0.5, 0.5, 1, 1, 1, 1, 1])
-
-
-def test_scores_of_zero_are_never_called_and_thresholds_keep_their_promise_where_they_can():
-    y, score = np.array([1, 1, 1, 0]), np.array([0.0, 0.0, 0.4, 0.3])
-    assert metrics.max_f1_threshold(y, score) == 0, "all four: F1 6/7"
-    threshold = metrics.max_f1_threshold(y, score, above=0)
-    assert threshold == pytest.approx(0.35)
-    assert metrics.sensitivity_threshold(y, score, 0.9, above=0) == pytest.approx(0.15), "what no threshold reaches: the lowest"
-    assert metrics.max_f1_threshold(np.array([1, 0]), np.zeros(2), above=0) > 0
 
 
 # ---- which predictions are taken
@@ -243,7 +166,7 @@ def test_predictions_that_are_not_whole_stop_with_the_command(work, frame, plain
     data = detection_data.load(work, 6)
     part = tables.read_predictions(folder)
     tables.write_predictions(folder, part[part["image_id"].isin(data.table["image_id"])])
-    stopped(plain(), "fold0/predictions.csv lacks", "02_train.py ... --resume", "--limit-patients N")
+    assert refused(plain(), "fold0/predictions.csv lacks", "02_train.py ... --resume", "--limit-patients N")
     assert not (work.task(2) / "e" / "metrics.json").exists()
     assert plain("--limit-patients", "6").code == 0
 
@@ -251,7 +174,7 @@ def test_predictions_that_are_not_whole_stop_with_the_command(work, frame, plain
 def test_predictions_older_than_the_model_stop(work, frame, plain):
     simulated_boxes.predict(work, folds=(0,))
     (work.task(2) / "e" / "fold0" / "best.pt").touch()
-    stopped(plain(), "fold0/predictions.csv is missing or older than best.pt", "--resume")
+    assert refused(plain(), "fold0/predictions.csv is missing or older than best.pt", "--resume")
 
 
 def test_a_changed_split_stops(work, frame, plain):
@@ -259,7 +182,7 @@ def test_a_changed_split_stops(work, frame, plain):
     table = tables.read_splits(work)
     table["fold"] = (table["fold"] + 1) % 5
     tables.write_splits(work, table)
-    stopped(plain(), "splits.csv", "e was trained with", "task2_detection/02_train.py")
+    assert refused(plain(), "splits.csv", "e was trained with", "task2_detection/02_train.py")
 
 
 def test_predictions_of_other_parts_stop(work, frame, plain):
@@ -272,7 +195,7 @@ def test_predictions_of_other_parts_stop(work, frame, plain):
         tables.read_splits(work).query("fold == 3")[["image_id", "patient"]].iloc[0].tolist()
     )
     tables.write_predictions(folder, moved)
-    stopped(plain(), "fold0/predictions.csv", "not those of fold 0")
+    assert refused(plain(), "fold0/predictions.csv", "not those of fold 0")
 
 
 def test_own_predictions_without_a_model_are_placed_by_their_images(work, frame, plain):
@@ -286,7 +209,7 @@ def test_own_predictions_without_a_model_are_placed_by_their_images(work, frame,
 
 def test_one_fold_alone_and_an_unfinished_training_are_said(work, frame, plain):
     simulated_boxes.predict(work, folds=(2,))
-    files.write_json(work.task(2) / "e" / "fold2" / "02_train.run.json", {"status": "unfinished"})
+    files.write_json(work.task(2) / "e" / "fold2" / "02_train.run.json", {"status": "unfinished", "arguments": {}})
     result = plain()
     assert result.code == 0 and "fold 2 of 5" in result.out and "training is not finished: fold2" in result.out, result.err
 
@@ -301,7 +224,7 @@ def test_a_copy_of_a_fold_is_no_fold(work, frame, plain):
 def test_the_given_split_is_one_model(work, frame, plain):
     given = frame.assign(given_split=np.where(frame["patient"] > "0011", "test", "train"))
     tables.write_labels(work, given, tables.read_dataset(work))
-    simulated_boxes.predict(work, folds=(0,), split="given")
+    simulated_boxes.predict(work, folds=(0,), protocol="given")
     result = plain()
     assert result.code == 0 and "given split" in result.out, result.err
     assert files.read_json(work.task(2) / "e" / "metrics.json")["n"] == 24
@@ -323,8 +246,6 @@ def test_a_fold_without_a_true_box_is_said_and_leaves_no_figure_open(work, frame
     tables.write_boxes(work, boxes[boxes["image_id"].map(fold) != 2])
     result = step()
     assert result.code == 0 and "fold 2: no true box, so it is left out of mean mAP and FROC" in result.out, result.err
-    found = evaluated(by_hand(0, "val", [(True, [0.5]), (False, [])]), by_hand(0, "test", [(False, [0.5]), (False, [])]))
-    assert detection_figures.froc(found, {}, "") is None and detection_figures.box_precision_recall(found, {}, "") is None
     assert not plt.get_fignums()
 
 
@@ -339,9 +260,7 @@ BAD = {
     "part must be": lambda table: table.assign(part="train"),
     "no row of labels.csv": lambda table: table.assign(image_id=table["image_id"] + "x"),
     "other patient": lambda table: table.assign(patient="0001"),
-    "empty row of an image": lambda table: pd.concat(
-        [table, table.assign(**{"class": ""}, **dict.fromkeys(detection_evaluate.GEOMETRY))]
-    ),
+    "empty row of an image": lambda table: pd.concat([table, table.assign(**{"class": ""}, **dict.fromkeys(GEOMETRY))]),
     "two parts": lambda table: pd.concat([table, table.assign(part=table["part"].map({"val": "test", "test": "val"}))]),
     "another fold": lambda table: table.assign(fold=1),
     "no rows": lambda table: table.iloc[:0],
@@ -353,7 +272,7 @@ def test_bad_predictions_stop_with_one_line(work, frame, plain, name):
     simulated_boxes.predict(work, folds=(0,))
     folder = work.task(2) / "e" / "fold0"
     tables.write_predictions(folder, BAD[name](tables.read_predictions(folder)))
-    stopped(
+    assert refused(
         plain(),
         "predictions.csv",
         *([name] if " " in name and name not in ("above one", "missing column", "no confidence") else []),
@@ -361,30 +280,30 @@ def test_bad_predictions_stop_with_one_line(work, frame, plain, name):
 
 
 def test_missing_and_unknown_names_stop(work, frame, plain):
-    stopped(plain(), "no trained experiment", "task2_detection/02_train.py")
+    assert refused(plain(), "no trained experiment", "task2_detection/02_train.py")
     simulated_boxes.predict(work, folds=(0,))
-    stopped(plain("--experiment", "f"), "f holds no trained fold", "there are: e")
-    stopped(plain("--on", "toy"), "--on toy", "on which the models were trained")
+    assert refused(plain("--experiment", "f"), "f holds no trained fold", "there are: e")
+    assert refused(plain("--on", "toy"), "--on toy", "on which the models were trained")
     (work.task(2) / "e" / "fold0" / "predictions.csv").write_text("")
-    stopped(plain(), "predictions.csv")
+    assert refused(plain(), "predictions.csv")
 
 
 def test_a_data_set_without_boxes_stops(work, frame, plain):
     simulated_boxes.predict(work, folds=(0,))
     tables.write_boxes(work, pd.DataFrame(columns=tables.BOX_COLUMNS))
-    stopped(plain(), "boxes.csv has no box")
+    assert refused(plain(), "boxes.csv has no box")
 
 
 def test_other_data_meet_frozen_thresholds(work, frame, plain):
     simulated_boxes.predict(work, folds=(0, 1))
     other = replace(work, dataset="other")
     toy.make(other, patients=6, slices=4, size=48, boxes=True, seed=3)
-    stopped(plain("--on", "other"), "on-other/predictions.csv is missing", "05_predict.py --experiment e --on other")
+    assert refused(plain("--on", "other"), "on-other/predictions.csv is missing", "05_predict.py --experiment e --on other")
     labels = tables.read_labels(other, tables.read_dataset(other))
     boxes = labels[["image_id", "patient"]].merge(tables.read_boxes(other), on="image_id", how="left").assign(fold=0, part="test")
     boxes["confidence"] = np.where(boxes["xmin"].notna(), 0.95, np.nan)
     folder = work.task(2) / "e" / "on-other"
-    written = tables.write_predictions(folder, boxes[scene.COLUMNS]).read_bytes()
+    written = tables.write_predictions(folder, boxes[COLUMNS]).read_bytes()
     assert plain().code == 0 and plain("--on", "other").code == 0
     here = files.read_json(work.task(2) / "e" / "metrics.json")
     content = files.read_json(folder / "metrics.json")
@@ -392,13 +311,13 @@ def test_other_data_meet_frozen_thresholds(work, frame, plain):
     assert (content["protocol"], content["evaluated_on"], content["n"]) == ("external", "other", 24)
     assert content["metrics"]["box_f1"]["value"] == content["metrics"]["f1"]["value"] == 1
     assert (folder / "predictions.csv").read_bytes() == written, "what 05_predict.py made is only read"
-    tables.write_predictions(folder, boxes[scene.COLUMNS].iloc[:-1])
+    tables.write_predictions(folder, boxes[COLUMNS].iloc[:-1])
     again = "run: python task2_detection/05_predict.py --experiment e --on other --dataset toy"
-    stopped(plain("--on", "other"), "on-other/predictions.csv lacks 1 of 24 slices", again)
-    tables.write_predictions(folder, boxes[scene.COLUMNS].assign(confidence=2 * boxes["confidence"]))
-    stopped(plain("--on", "other"), "confidence that is not from 0 to 1", again)
+    assert refused(plain("--on", "other"), "on-other/predictions.csv lacks 1 of 24 slices", again)
+    tables.write_predictions(folder, boxes[COLUMNS].assign(confidence=2 * boxes["confidence"]))
+    assert refused(plain("--on", "other"), "confidence that is not from 0 to 1", again)
     (work.task(2) / "e" / "fold0" / "best.pt").touch()
-    stopped(plain("--on", "other"), "older than the models")
+    assert refused(plain("--on", "other"), "older than the models")
 
 
 def test_classes_must_agree_and_have_their_own_precision(work, plain):
@@ -416,109 +335,3 @@ def test_classes_must_agree_and_have_their_own_precision(work, plain):
     assert content["metrics"]["accuracy"]["value"] == 1, "slices are positive by any box"
     kinds = pd.read_csv(work.task(2) / "e" / "errors.csv").query("kind == 'false alarm'")["type"]
     assert set(kinds) == {"wrong class"} and len(kinds) == b["true_boxes"]
-
-
-# ---- what is hard
-
-
-def test_contrast_by_hand():
-    """Box of 10 x 10 in grey 100: ten pixels at 180, ninety at 110; the ring (4 px) is 100 but for bone and air."""
-    grey = np.full((40, 40), 100, dtype=np.uint8)
-    grey[10:20, 10:20] = 110
-    grey[10, 10:20] = 180
-    grey[8, :] = 255
-    grey[21, :] = 0
-    assert detection_errors.contrast(grey, np.array([10, 10, 20, 20.0])) == pytest.approx(180 - 100)
-    grey[9, 10:20] = 200  # a brighter part of the ring: 10 of its tissue pixels. 18 x 18 - 100, less a row of bone and one of air
-    ring = 18 * 18 - 100 - 2 * 18
-    assert detection_errors.contrast(grey, np.array([10, 10, 20, 20.0])) == pytest.approx(180 - (100 * (ring - 10) + 2000) / ring)
-    assert np.isnan(detection_errors.contrast(np.zeros((40, 40), dtype=np.uint8), np.array([10, 10, 20, 20.0])))
-    assert np.isnan(detection_errors.contrast(grey, np.array([50, 50, 60, 60.0]))), "outside of the image"
-
-
-def test_dense_share_and_midline_by_hand():
-    grey = np.zeros((100, 50), dtype=np.uint8)
-    grey[20:60] = 100  # tissue in rows 20 to 59, its middle 40
-    grey[30:32, 10:20] = 255
-    assert detection_errors.dense_share(grey, np.array([10, 30, 20, 40.0])) == pytest.approx(0.2)
-    assert detection_errors.dense_share(grey, np.array([10.2, 30.3, 10.4, 30.4])) == 0, "no pixel"
-    corners = np.array([[10, 65, 20, 75.0], [0, 35, 50, 45.0]])
-    middle = (np.arange(20, 60) + 0.5).sum() * 50 - 10 * (30.5 + 31.5)
-    middle /= 40 * 50 - 20
-    assert detection_errors.midline_offset(grey, corners, "vertical") == pytest.approx(np.abs([70 - middle, 40 - middle]) / 100)
-    along = detection_errors.midline_offset(grey, corners, "horizontal")
-    across = (2000 * 25 - 20 * 15) / 1980
-    assert along == pytest.approx(np.abs([15 - across, 25 - across]) / 50)
-    assert np.isnan(detection_errors.midline_offset(np.zeros_like(grey), corners, "vertical")).all()
-
-
-def test_quarters():
-    assert detection_errors.quarters(pd.Series([4.0, 1, 3, 2, np.nan])).tolist() == [4, 1, 3, 2, 0]
-    assert 1 not in detection_errors.quarters(pd.Series([5.0] * 8)), "of equal values none is low"
-    assert detection_errors.quarters(pd.Series([], dtype=float)).tolist() == []
-
-
-def test_types_by_hand(tmp_path):
-    """One patient, threshold 0.5. Slices 1 to 3 have a lesion of 40 x 40, slice 6 a small one, slices 4, 5 and 8 none."""
-    lesion, small = (100.0, 100.0, 140.0, 140.0), (30.0, 30.0, 36.0, 36.0)
-    shifted = (120.0, 100.0, 160.0, 140.0)  # IoU 20 * 40 / (2 * 1600 - 800) = 1/3
-    true = {1: lesion, 2: lesion, 3: lesion, 6: small}
-    found = {
-        1: [(0.9, lesion), (0.8, (101.0, 100.0, 140.0, 140.0))],  # a hit and its duplicate
-        2: [(0.9, shifted)],  # the lesion is localised badly, the box overlaps badly
-        3: [(0.4, lesion)],  # below the threshold: missed in the last slice
-        4: [(0.7, lesion)],  # the lesion of the slice before
-        5: [(0.6, (10.0, 150.0, 40.0, 180.0)), (0.55, (60.0, 84.0, 80.0, 100.0))],  # on bone; on the midline
-        8: [(0.9, (10.0, 10.0, 20.0, 20.0))],  # nothing known
-    }
-    rows, boxes = [], []
-    for number in range(1, 9):
-        grey = np.full((200, 200), 90, dtype=np.uint8)
-        grey[150:, :50] = 255
-        if number in true:
-            left, top, right, bottom = map(int, true[number])
-            grey[top:bottom, left:right] = 150 if number != 3 else 100
-            boxes.append({"image_id": f"s{number}", "class": "a", **dict(zip(CORNERS, true[number], strict=True))})
-        Image.fromarray(grey).save(tmp_path / f"s{number}.png")
-        about = {"image_id": f"s{number}", "patient": "p", "fold": 0, "part": "test", "class": "a"}
-        rows += [about | {"confidence": sure, **dict(zip(CORNERS, box, strict=True))} for sure, box in found.get(number, [])] or [
-            about | {"class": ""}
-        ]
-    frame = pd.DataFrame(rows, columns=scene.COLUMNS)
-    slices = pd.DataFrame({"image_id": [f"s{n}" for n in range(1, 9)], "slice": pd.array(range(1, 9), dtype="Int64")})
-    data = bare(slices)
-    rules = [thresholds.Rule(0, {thresholds.MAX_F1: 0.5}, "told", None, "none")]
-    result = detection_evaluate.evaluate(frame.drop(columns=["fold"]).assign(fold="mean"), data, pd.DataFrame(boxes), rules)
-    missed, false = detection_errors.true_boxes(result), detection_errors.false_boxes(result)
-    assert missed["found"].tolist() == [True, False, False, False]
-    detection_errors.look(missed, false, [tmp_path / f"s{number}.png" for number in range(1, 9)], "vertical")
-    table = detection_errors.errors(missed, false).set_index(["kind", "image_id"])
-    held = table["flags"].groupby(level=[0, 1]).agg("; ".join)
-    assert held["missed", "s2"] == "localised badly"
-    assert held["missed", "s3"] == "faint; first or last slice", "150 against 90 elsewhere, 100 in slice 3"
-    assert held["missed", "s6"] == "small; first or last slice" and table["type"]["missed", "s6"] == "small"
-    types = table["type"]["false alarm"].groupby(level=0).agg(list)
-    assert types.to_dict() == {
-        "s1": ["duplicate"], "s2": ["overlaps a lesion badly"], "s4": ["neighbouring slice"],
-        "s5": ["dense structure", "midline"], "s8": ["other"],
-    }  # fmt: skip
-    assert "neighbouring slice" in held["false alarm", "s2"], "the lesion of slices 1 and 3 too"
-    counted = detection_errors.counts(table.reset_index()).set_index(["kind", "type"])
-    assert counted.loc[("missed", "first or last slice"), ["boxes", "holds_for"]].tolist() == [0, 2]
-    worst = detection_errors.hardest(table.reset_index(), 2)
-    assert worst["image_id"].tolist() == ["s2", "s6", "s2", "s8"], "never met: the larger first; then by confidence"
-
-
-def test_recall_by_quarter_follows_the_patients(work, frame):
-    simulated_boxes.predict(work)
-    data = detection_data.load(work)
-    table, _ = detection_evaluate.read(work, "e", data)
-    found = detection_evaluate.evaluate(table, data, tables.read_boxes(work))
-    true = detection_errors.true_boxes(found).assign(contrast=np.nan)
-    true["area"] = np.arange(len(true))
-    rows = detection_errors.by_quarter(found, true, 200, 42)
-    areas, none = rows[rows["by"] == "area"], rows[rows["by"] == "contrast"]
-    assert areas["boxes"].tolist() == [11, 11, 11, 12] and areas["found"].sum() == true["found"].sum()
-    assert areas["recall"].tolist() == pytest.approx((areas["found"] / areas["boxes"]).tolist())
-    assert (areas["recall_low"] <= areas["recall"]).all() and (areas["recall"] <= areas["recall_high"]).all()
-    assert none["boxes"].eq(0).all() and none["recall"].isna().all()

@@ -8,15 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import simulated, toy
+from helpers import simulated, simulated_boxes, toy
+from helpers.refusals import refused
 from hemoct.base import figure as base_figure
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.classification import figures
-from hemoct.data import images, slices, splits
-from hemoct.detection import gate, gate_figures, predictions, scene
-from hemoct.detection.gate import Regions
+from hemoct.data import images
+from hemoct.detection import drawing, predictions
+from hemoct.detection.predictions import COLUMNS, CORNERS
 from hemoct.evaluation import bootstrap, comparison, decisions
+from hemoct.evaluation import figures as evaluation_figures
 
 GATE = "task2_detection/06_gate_classifier.py"
 SMALL = ("--weights", "none", "--backbone", "test_resnet", "--image-size", "32", "--least-side", "8", "--batch-size", "8",
@@ -35,34 +37,9 @@ def step(drawn, monkeypatch):
     """The same without figures, which take most of the time; also of 02_evaluate.py, see `classify`."""
     for name in ("confusion", "losses", "roc", "precision_recall", "calibration", "worst_mistakes"):
         monkeypatch.setattr(figures, name, lambda *_: None)
-    monkeypatch.setattr(figures, "comparison", lambda *_: base_figure.figure(width=1, height=1)[0])
-    monkeypatch.setattr(gate_figures, "regions", lambda *_: None)
+    monkeypatch.setattr(evaluation_figures, "side_by_side", lambda *_: base_figure.figure(width=1, height=1)[0])
+    monkeypatch.setattr(drawing, "regions", lambda *_: None)
     return drawn
-
-
-def detect(work: Workspace, folds: tuple[int, ...] = (0,), protocol: str = "patient", experiment: str = "d") -> None:
-    """What a detector leaves: each lesion found with 0.9, a second box with 0.3; half of the healthy slices a box with 0.2."""
-    labels = tables.read_labels(work, tables.read_dataset(work))
-    boxes = tables.read_boxes(work).set_index("image_id")
-    for fold in folds:
-        part = splits.parts(tables.read_splits(work), fold, protocol)
-        rows = []
-        for number, image in enumerate(labels.itertuples()):
-            row = {"image_id": image.image_id, "patient": image.patient, "fold": fold, "part": part[image.image_id]}
-            if image.image_id in boxes.index:
-                rows.append(row | {"class": "disk", "confidence": 0.9, **boxes.loc[image.image_id, scene.CORNERS]})
-                rows.append(row | {"class": "disk", "confidence": 0.3, **dict(zip(scene.CORNERS, (0, 0, 4, 4), strict=True))})
-            elif number % 4 == 0:
-                rows.append(row | {"class": "disk", "confidence": 0.2, **dict(zip(scene.CORNERS, (5, 6, 15, 16), strict=True))})
-            else:
-                rows.append(row | {"class": ""})
-        folder, frame = work.task(2) / experiment / f"fold{fold}", pd.DataFrame(rows)[scene.COLUMNS]
-        tables.write_predictions(folder, frame[frame["part"] != "train"])
-        tables.write_csv(folder / "train_predictions.csv", frame[frame["part"] == "train"])
-        files.write_json(folder / "model.json", {
-            "task": 2, "model": "simulated", "classes": ["disk"], "image_size": 32, "mean": 0.2, "std": 0.2, "protocol": protocol,
-            "split": "folds", "fold": fold, "splits_sha256": files.sha256(work.work / "splits.csv"),
-        })  # fmt: skip
 
 
 def classify(work: Workspace, frame: pd.DataFrame, run_step, protocol: str = "patient") -> None:
@@ -71,68 +48,7 @@ def classify(work: Workspace, frame: pd.DataFrame, run_step, protocol: str = "pa
     assert run_step("task1_classification/02_evaluate.py", "--root", work.root, "--dataset", "toy").code == 0
 
 
-def stopped(result, *words: str) -> None:
-    assert result.code == 2 and result.err.count("\n") == 1 and "Traceback" not in result.err, result.err
-    assert all(word in result.err for word in words), result.err
-
-
 # ---- regions
-
-
-def test_squares_by_hand():
-    nothing = [np.nan] * 4
-    found = Regions(np.array([[10, 20, 20, 24], [0, 0, 2, 2], nothing, [5, 5, 10, 10]]), np.array([0.9, 0.5, 0, 0.1]))
-    # 10 x 4 around (15, 22), 12 a side; 2 x 2 around (1, 1), 8 at least; nothing; 5 x 5 around (7.5, 7.5), 8 at least
-    expected = [[9, 16, 21, 28], [-3, -3, 5, 5], [0, 0, 0, 0], [4, 4, 12, 12]]
-    np.testing.assert_array_equal(found.squares(margin=0.1, least_side=8), expected)
-    sides = np.ptp(found.squares(margin=0.25, least_side=1).reshape(-1, 2, 2), axis=1)
-    np.testing.assert_array_equal(sides, [[15, 15], [3, 3], [0, 0], [8, 8]])
-
-
-def test_regions_are_cut_at_native_resolution_and_black_beyond_the_image():
-    grey = np.arange(1, 7 * 11 + 1, dtype=np.uint8).reshape(7, 11)  # wider than high, no black of its own
-    np.testing.assert_array_equal(gate.cut(grey, np.array([2, 1, 6, 5]), 4), grey[1:5, 2:6])
-    over = gate.cut(grey, np.array([-2, 4, 3, 9]), 5)
-    np.testing.assert_array_equal(over[:3, 2:], grey[4:, :3])
-    assert (over[:, :2] == 0).all() and (over[3:] == 0).all()
-    np.testing.assert_array_equal(gate.cut(grey, np.zeros(4, int), 11), images.resize(grey, 11))
-    larger = gate.cut(grey, np.array([2, 1, 4, 3]), 8)
-    assert larger[0, 0] == grey[1, 2] and larger[-1, -1] == grey[2, 3]
-
-
-def test_every_slice_has_its_best_region_in_the_cache(work):
-    frame = toy.make(work, size=(40, 32), boxes=True)
-    detect(work)
-    data = slices.load(work, None, None)
-    kept, regions = gate.read(work, work.task(2) / "d" / "fold0", data)
-    assert len(kept.table) == len(regions.boxes) == 40
-    positive = frame.set_index("image_id")["hemorrhage"].reindex(kept.table["image_id"]).to_numpy() == 1
-    assert (regions.confidence[positive] == 0.9).all() and set(regions.confidence[~positive]) == {0.0, 0.2}
-    truth = tables.read_boxes(work).set_index("image_id")[scene.CORNERS].reindex(kept.table["image_id"])
-    np.testing.assert_array_equal(regions.boxes[positive], truth[positive])
-
-    squares = regions.squares(0.0, 16)
-    pixels = gate.cached(work, kept.table, squares, 16)
-    assert isinstance(pixels, np.memmap) and pixels.shape == (40, 16, 16) and pixels.dtype == np.uint8
-    for row in (0, 1, 2, 39):
-        grey = np.asarray(Image.open(work.raw / kept.table["image"][row]))
-        expected = np.pad(grey, 16)[squares[row, 1] + 16 :, squares[row, 0] + 16 :][:16, :16] if squares[row].any() else None
-        np.testing.assert_array_equal(pixels[row], images.resize(grey, 16) if expected is None else expected)
-    assert pixels.filename == gate.cached(work, kept.table, squares, 16).filename
-    assert pixels.filename != gate.cached(work, kept.table, squares + 1, 16).filename
-
-
-def test_only_boxes_of_the_asked_class_count(work):
-    toy.make(work, boxes=True, classes=("disk", "hole"))
-    detect(work)
-    folder = work.task(2) / "d" / "fold0"
-    files.write_json(folder / "model.json", files.read_json(folder / "model.json") | {"classes": ["disk", "hemorrhage"]})
-    for name in predictions.NEEDED[1:]:
-        frame = tables.read_csv(folder / name, scene.COLUMNS)
-        frame.loc[frame["confidence"] == 0.3, "class"] = "hemorrhage"
-        tables.write_csv(folder / name, frame)
-    _, regions = gate.read(work, folder, slices.load(work, None, None))
-    assert set(regions.confidence) == {0.0, 0.3}
 
 
 # ---- the step
@@ -140,7 +56,7 @@ def test_only_boxes_of_the_asked_class_count(work):
 
 def test_end_to_end_the_gate_finds_the_disks(work, drawn, run_step):
     frame = toy.make(work, patients=15, boxes=True)
-    detect(work, folds=(0, 1))
+    simulated_boxes.predict_exactly(work, folds=(0, 1))
     classify(work, frame, run_step)
     result = drawn("--classifier", "e", "--epochs", "12")
     assert result.code == 0, result.err
@@ -182,18 +98,18 @@ def test_end_to_end_the_gate_finds_the_disks(work, drawn, run_step):
 
 def test_a_fold_of_other_flags_is_left_out(work, step):
     toy.make(work, boxes=True)
-    detect(work, folds=(0, 1))
+    simulated_boxes.predict_exactly(work, folds=(0, 1))
     assert step("--fold", "1", "--margin", "0.5").code == 0
     result = step("--fold", "0")
     assert result.code == 0 and "gate/fold1 was trained with other flags or tables" in result.out
     assert files.read_json(work.task(2) / "d" / "gate" / "metrics.json")["folds_done"] == "fold 0 of 5"
-    stopped(step("--fold", "1"), "--margin 0.5", "--name")
+    assert refused(step("--fold", "1"), "--margin 0.5", "--name")
     assert step("--fold", "1", "--name", "narrow").code == 0 and (work.task(2) / "d" / "narrow" / "metrics.json").exists()
 
 
 def test_resumed_equals_uninterrupted_to_the_bit(work, step, monkeypatch):
     toy.make(work, boxes=True)
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     assert step("--name", "whole", "--epochs", "3", "--augment", "affine").code == 0
     saved, calls = torch.save, []
 
@@ -210,16 +126,16 @@ def test_resumed_equals_uninterrupted_to_the_bit(work, step, monkeypatch):
     assert resumed.code == 0 and "goes on after epoch" in resumed.out, resumed.err
     last = [torch.load(work.task(2) / "d" / name / "fold0" / "last.pt", weights_only=True) for name in ("whole", "gate")]
     assert all(torch.equal(last[0]["model"][name], last[1]["model"][name]) for name in last[0]["model"])
-    stopped(step("--epochs", "3", "--augment", "affine", "--resume", "--margin", "1", "--overwrite"), "--margin 0.25")
+    assert refused(step("--epochs", "3", "--augment", "affine", "--resume", "--margin", "1", "--overwrite"), "--margin 0.25")
 
 
 def test_no_box_anywhere_is_whole_slices_everywhere(work, step):
     toy.make(work, boxes=True)
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     folder = work.task(2) / "d" / "fold0"
     for name in predictions.NEEDED[1:]:
-        frame = tables.read_csv(folder / name, scene.COLUMNS).drop_duplicates("image_id")
-        tables.write_csv(folder / name, frame.assign(**{"class": "", "confidence": "", **dict.fromkeys(scene.CORNERS, "")}))
+        frame = tables.read_csv(folder / name, COLUMNS).drop_duplicates("image_id")
+        tables.write_csv(folder / name, frame.assign(**{"class": "", "confidence": "", **dict.fromkeys(CORNERS, "")}))
     result = step()
     assert result.code == 0 and "40 of 40 slices have no box" in result.out, result.err
     content = files.read_json(work.task(2) / "d" / "gate" / "metrics.json")
@@ -230,13 +146,13 @@ def test_no_box_anywhere_is_whole_slices_everywhere(work, step):
 
 def test_reference_results_serve_where_the_experiment_is_gone(work, step, run_step):
     frame = toy.make(work, boxes=True)
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     classify(work, frame, run_step)
     (work.reference / "task1").mkdir(parents=True)
     (work.task(1) / "e").rename(work.reference / "task1" / "e")
     result = step("--classifier", "e")
     assert result.code == 0 and "whole slices: e" in result.out, result.err
-    stopped(step("--classifier", "f", "--name", "g"), "task1/f/metrics.json", "02_evaluate.py")
+    assert refused(step("--classifier", "f", "--name", "g"), "task1/f/metrics.json", "02_evaluate.py")
 
 
 def test_other_folds_of_the_classifier_are_said(work, step, run_step):
@@ -244,7 +160,7 @@ def test_other_folds_of_the_classifier_are_said(work, step, run_step):
     table = tables.read_splits(work)
     classify(work, frame, run_step)
     tables.write_splits(work, table.assign(fold=(table["fold"] + 1) % 5))
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     result = step("--classifier", "e")
     assert result.code == 0 and "other folds: 8 slices" in result.out.replace("\n", " "), result.err
 
@@ -252,7 +168,7 @@ def test_other_folds_of_the_classifier_are_said(work, step, run_step):
 def test_several_classes_have_no_row_for_the_detector(work, step):
     labels = ("normal", "ivh", "sah")
     frame = simulated.make(work, patients=12, slices=6, labels=labels, draw=True)
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     result = step()
     assert result.code == 0 and "does not choose among several classes" in result.out, result.err
     table = pd.read_csv(work.task(2) / "d" / "gate" / "gate_comparison.csv")
@@ -264,73 +180,73 @@ def test_several_classes_have_no_row_for_the_detector(work, step):
 
 def test_a_classifier_that_cannot_be_compared_stops_before_training(work, step, run_step):
     frame = toy.make(work, boxes=True)
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     classify(work, frame, run_step, protocol="slice")
-    stopped(step("--classifier", "e"), "protocol slice", "detector patient")
+    assert refused(step("--classifier", "e"), "protocol slice", "detector patient")
     assert not (work.task(2) / "d" / "gate").exists()
 
 
 def test_a_detector_of_other_splits_or_of_another_fold_stops(work, step):
     toy.make(work, boxes=True)
-    detect(work, folds=(0, 1))
+    simulated_boxes.predict_exactly(work, folds=(0, 1))
     table = tables.read_splits(work)
     tables.write_splits(work, table.assign(fold=(table["fold"] + 1) % 5))
-    stopped(step(), "splits.csv", "d was trained with", "02_train.py")
+    assert refused(step(), "splits.csv", "d was trained with", "02_train.py")
     tables.write_splits(work, table)
     folder = work.task(2) / "d"
     files.write_json(folder / "fold1" / "model.json", files.read_json(folder / "fold0" / "model.json"))
-    stopped(step("--fold", "1"), "fold1/model.json", "fold 0", "leak")
+    assert refused(step("--fold", "1"), "fold1/model.json", "fold 0", "leak")
 
 
 def test_predictions_of_another_fold_or_part_would_leak(work, step):
     toy.make(work, boxes=True)
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     folder = work.task(2) / "d" / "fold0"
-    frame = tables.read_csv(folder / "train_predictions.csv", scene.COLUMNS)
+    frame = tables.read_csv(folder / "train_predictions.csv", COLUMNS)
     tables.write_csv(folder / "train_predictions.csv", frame.assign(fold=1))
-    stopped(step(), frame["image_id"].iloc[0], "not those of fold 0", "leak")
+    assert refused(step(), frame["image_id"].iloc[0], "not those of fold 0", "leak")
     tested = tables.read_predictions(folder).query("part == 'test'")
     tables.write_csv(folder / "train_predictions.csv", pd.concat([frame, tested.assign(part="train")]))
-    stopped(step(), tested["image_id"].iloc[0], "leak")
+    assert refused(step(), tested["image_id"].iloc[0], "leak")
     assert not (work.task(2) / "d" / "gate").exists() or not list(work.task(2).glob("d/gate/fold0/best.pt"))
 
 
 def test_missing_predictions_of_the_training_slices(work, step):
     toy.make(work, boxes=True)
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     (work.task(2) / "d" / "fold0" / "train_predictions.csv").unlink()
-    stopped(step(), "fold0/train_predictions.csv is missing", "task2_detection/02_train.py ... --resume")
+    assert refused(step(), "fold0/train_predictions.csv is missing", "task2_detection/02_train.py ... --resume")
 
 
 def test_predictions_that_lack_slices(work, step):
     toy.make(work, boxes=True)
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     path = work.task(2) / "d" / "fold0" / "train_predictions.csv"
-    frame = tables.read_csv(path, scene.COLUMNS)
+    frame = tables.read_csv(path, COLUMNS)
     tables.write_csv(path, frame[frame["image_id"] != frame["image_id"].iloc[0]])
-    stopped(step(), "lack 1 of 40 slices", frame["image_id"].iloc[0], "--limit-patients")
+    assert refused(step(), "lack 1 of 40 slices", frame["image_id"].iloc[0], "--limit-patients")
 
 
 def test_a_detector_that_is_not_there(work, step):
     toy.make(work, boxes=True)
-    stopped(step(), "task2", "02_train.py")
-    detect(work)
-    stopped(step("--experiment", "unknown"), "unknown/fold", "experiments of task 2: d")
-    stopped(step("--fold", "3"), "d/fold3")
-    stopped(step("--name", "fold7"), "--name fold7")
+    assert refused(step(), "task2", "02_train.py")
+    simulated_boxes.predict_exactly(work)
+    assert refused(step("--experiment", "unknown"), "unknown/fold", "experiments of task 2: d")
+    assert refused(step("--fold", "3"), "d/fold3")
+    assert refused(step("--name", "fold7"), "--name fold7")
 
 
 def test_task_1_refuses_a_gate(work, step, run_step):
     toy.make(work, boxes=True)
-    detect(work)
+    simulated_boxes.predict_exactly(work)
     assert step().code == 0
     place = work.task(1) / "g"
     place.mkdir(parents=True)
     (work.task(2) / "d" / "gate" / "fold0").rename(place / "fold0")
     words = ("--root", work.root, "--dataset", "toy", "--device", "cpu")
-    stopped(run_step("task1_classification/04_predict.py", work.raw, "--experiment", "g", *words), "regions")
+    assert refused(run_step("task1_classification/04_predict.py", work.raw, "--experiment", "g", *words), "regions")
     (place / "fold0" / "predictions.csv").unlink()
-    stopped(run_step("task1_classification/02_evaluate.py", "--experiment", "g", *words), "regions")
+    assert refused(run_step("task1_classification/02_evaluate.py", "--experiment", "g", *words), "regions")
 
 
 def test_values_are_made_anew_for_the_common_images(work):
@@ -343,17 +259,3 @@ def test_values_are_made_anew_for_the_common_images(work):
     assert part.content["n"] == len(common) == len(part.found.test.y) and [rule.fold for rule in part.found.rules] == [2]
     of_fold = found.of_fold(2)
     assert part.content["metrics"]["accuracy"]["value"] == pytest.approx((of_fold.decision == of_fold.test.y).mean())
-
-
-def test_the_figure_shows_the_region_and_black_beyond_the_slice():
-    figure, axes = base_figure.figure(2, 1, width=2, height=2)
-    for axis in axes:
-        axis.axis("off")
-    gate_figures._pair(axes, np.full((20, 20), 200, np.uint8), np.array([-10, 0, 10, 20]), np.zeros((0, 4)))
-    assert axes[0].patches[0].get_xy() == (-10.5, -0.5), "the edge of the first pixel, not its middle"
-    figure.canvas.draw()
-    shown = np.asarray(figure.canvas.buffer_rgba())[..., 0]
-    edges = axes[1].get_window_extent()
-    rows = shown[len(shown) - int(edges.y1) + 3 : len(shown) - int(edges.y0) - 3]
-    left, middle, right = (int(edges.x0 + part * edges.width) for part in (0.03, 0.5, 0.97))
-    assert (rows[:, left : middle - 2] == 0).all() and (rows[:, middle + 2 : right] == 200).all()

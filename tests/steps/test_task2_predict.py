@@ -14,16 +14,17 @@ import torch
 from PIL import Image
 
 from helpers import toy
+from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import named_images
 from hemoct.detection import data, networks
 from hemoct.detection import predict as detection_predict
+from hemoct.detection.predictions import CORNERS
 from hemoct.evaluation import overlays, sheets
 from hemoct.training import fit
 
 STEP = "task2_detection/05_predict.py"
-CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 CONFIDENCE = (0.9, 0.6, 0.0)  # of the models of folds 0, 1, 2; the last one finds nothing
 GREEN, RED = overlays.GREEN, overlays.RED
 
@@ -76,11 +77,6 @@ def table_of(work: Workspace, folder: Path | None = None) -> pd.DataFrame:
 
 def colours(path: Path) -> set[tuple[int, int, int]]:
     return {tuple(colour) for colour in np.asarray(Image.open(path)).reshape(-1, 3).tolist()}
-
-
-def stopped(result, *words: str) -> None:
-    assert result.code == 2 and result.err.strip().count("\n") == 0, result.err
-    assert all(word in result.err for word in words), result.err
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -211,35 +207,35 @@ def test_a_broken_image_stops_and_leaves_the_old_results_whole(work, predict, tm
     assert predict(tmp_path / "new", "--fuse").code == 0
     before = contents(out(work))
     (tmp_path / "new" / "b.png").write_bytes(b"no image")
-    stopped(predict(tmp_path / "new", "--fuse"), "b.png", "cannot be decoded")
+    assert refused(predict(tmp_path / "new", "--fuse"), "b.png", "cannot be decoded")
     assert contents(out(work)) == before and not list(out(work).glob(".tmp*"))
 
 
 def test_which_models_must_be_clear(work, predict):
-    stopped(predict(work.raw), "folds 0, 1, 2", "--fuse", "--fold K")
-    stopped(predict(work.raw, "--fold", 4), "no model of fold 4", "0, 1, 2")
-    stopped(predict(work.raw, "--fuse", "--fold", 0), "not allowed with")
-    stopped(predict(work.raw, "--experiment", "none"), "none holds no trained fold", "e")
+    assert refused(predict(work.raw), "folds 0, 1, 2", "--fuse", "--fold K")
+    assert refused(predict(work.raw, "--fold", 4), "no model of fold 4", "0, 1, 2")
+    assert refused(predict(work.raw, "--fuse", "--fold", 0), "not allowed with")
+    assert refused(predict(work.raw, "--experiment", "none"), "none holds no trained fold", "e")
     put_model(work, 1, 0.5, classes=("other",))
-    stopped(predict(work.raw, "--fuse"), "fold1", "other classes")
+    assert refused(predict(work.raw, "--fuse"), "fold1", "other classes")
     (work.task(2) / "e" / "fold1" / "model.json").unlink()
-    stopped(predict(work.raw, "--fuse"), "model.json is missing", "02_train.py")
+    assert refused(predict(work.raw, "--fuse"), "model.json is missing", "02_train.py")
     for fold in (1, 2):
         (work.task(2) / "e" / f"fold{fold}" / "best.pt").unlink()
     assert predict(work.raw / "0001_01.png").code == 0  # one model alone needs no flag
 
 
 def test_mistakes_with_places_are_one_line(work, predict, tmp_path):
-    stopped(predict("--fuse"), "name images or folders")
+    assert refused(predict("--fuse"), "name images or folders")
     (tmp_path / "empty").mkdir()
-    stopped(predict(tmp_path / "empty", "--fuse"), "no image")
-    stopped(predict(tmp_path / "nowhere", "--fuse"), "neither a file nor a folder")
-    stopped(predict(work.raw, "--fuse", "--out", work.raw / "predicted"), "searched for images")
-    stopped(predict(work.raw, "--fuse", "--out", work.work / "labels.csv"), "is a file")
-    stopped(predict(work.raw, "--fuse", "--threshold", 7), "--threshold")
+    assert refused(predict(tmp_path / "empty", "--fuse"), "no image")
+    assert refused(predict(tmp_path / "nowhere", "--fuse"), "neither a file nor a folder")
+    assert refused(predict(work.raw, "--fuse", "--out", work.raw / "predicted"), "searched for images")
+    assert refused(predict(work.raw, "--fuse", "--out", work.work / "labels.csv"), "is a file")
+    assert refused(predict(work.raw, "--fuse", "--threshold", 7), "--threshold")
     (tmp_path / "mine" / "overlays").mkdir(parents=True)
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    stopped(predict(work.raw, "--fuse", "--out", tmp_path / "mine"), "not of this step")
+    assert refused(predict(work.raw, "--fuse", "--out", tmp_path / "mine"), "not of this step")
     (tmp_path / "mine" / "overlays").rmdir()
     for _ in range(2):
         assert predict(work.raw / "0001_01.png", "--fuse", "--out", tmp_path / "mine").code == 0
@@ -272,12 +268,12 @@ def test_another_data_set_is_predicted_by_all_models(work, predict):
 def test_another_data_set_must_be_another_and_of_the_same_classes(work, predict):
     link = Workspace(work.root, "link")
     link.raw.symlink_to(work.raw)
-    stopped(predict("--on", "link"), "on which the models were trained")
+    assert refused(predict("--on", "link"), "on which the models were trained")
     toy.make(Workspace(work.root, "two"), patients=5, boxes=True, classes=("disk", "hole"), seed=1)
-    stopped(predict("--on", "two"), "of class disk, hole, the models know disk", "03_make_labels.py --dataset two")
-    stopped(predict("--on", "nothing"), "dataset.json is missing")
-    stopped(predict("--on", "two", work.raw), "name images or folders, or another data set")
-    stopped(predict("--on", "two", "--no-overlays"), "do not go with it")
+    assert refused(predict("--on", "two"), "of class disk, hole, the models know disk", "03_make_labels.py --dataset two")
+    assert refused(predict("--on", "nothing"), "dataset.json is missing")
+    assert refused(predict("--on", "two", work.raw), "name images or folders, or another data set")
+    assert refused(predict("--on", "two", "--no-overlays"), "do not go with it")
 
 
 def test_names_of_files_are_plain_and_different():

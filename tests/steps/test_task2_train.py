@@ -22,14 +22,14 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from helpers import toy
+from helpers import simulated_boxes, toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.detection import data as detection_data
 from hemoct.detection import metrics, networks, torchvision_models
-from hemoct.detection import scene as detection_scene
+from hemoct.detection import predictions as detection_predictions
 from hemoct.evaluation import metrics as evaluation_metrics
 from hemoct.training import fit as training_fit
 
@@ -48,7 +48,7 @@ def precision(work: Workspace, folder: Path, part: str) -> dict[str, float]:
     """mAP of a fold's predictions.csv, recomputed from the tables."""
     predictions = tables.read_predictions(folder, ["class", "confidence"])
     classes = tables.read_dataset(work).classes
-    scene = detection_scene.scene(predictions[predictions["part"] == part], tables.read_boxes(work), classes)
+    scene = detection_predictions.scene(predictions[predictions["part"] == part], tables.read_boxes(work), classes)
     found = metrics.average_precision(metrics.match(scene), evaluation_metrics.ones(len(scene)))
     return {name: float(value[0]) for name, value in found.items()}
 
@@ -58,11 +58,11 @@ def keeps_the_contract(work: Workspace, folder: Path, fold: int) -> bool:
     data = detection_data.load(work)
     part = pd.Series(data.part_of(fold, "patient", "folds"), data.table["image_id"])
     for name, parts in {"predictions.csv": ("val", "test"), "train_predictions.csv": ("train",)}.items():
-        frame = tables.read_csv(folder / name, detection_scene.COLUMNS)
-        assert list(frame) == detection_scene.COLUMNS and set(frame["image_id"]) == set(part.index[part.isin(parts)])
+        frame = tables.read_csv(folder / name, detection_predictions.COLUMNS)
+        assert list(frame) == detection_predictions.COLUMNS and set(frame["image_id"]) == set(part.index[part.isin(parts)])
         assert (frame["part"] == part[frame["image_id"]].to_numpy()).all() and (frame["fold"] == fold).all()
         empty = frame["confidence"].isna()
-        assert (frame.loc[empty, "class"] == "").all() and frame.loc[empty, detection_scene.CORNERS].isna().all(axis=None)
+        assert (frame.loc[empty, "class"] == "").all() and frame.loc[empty, detection_predictions.CORNERS].isna().all(axis=None)
         assert not frame.loc[empty, "image_id"].duplicated().any() and frame.loc[~empty, "class"].isin(data.classes).all()
         boxes = frame[~empty]
         assert boxes["confidence"].between(networks.LEAST_CONFIDENCE, 1).all()
@@ -307,54 +307,12 @@ def test_a_finished_detector_resumed_only_predicts_and_refuses_other_flags(work,
 def test_a_detector_that_sees_nothing_leaves_rows_without_boxes(work, disks, monkeypatch):
     monkeypatch.setattr(networks, "LEAST_CONFIDENCE", 1.1)
     assert disks("--epochs", "1").code == 0
-    frame = tables.read_csv(work.task(2) / "e/fold0/predictions.csv", detection_scene.COLUMNS)
+    frame = tables.read_csv(work.task(2) / "e/fold0/predictions.csv", detection_predictions.COLUMNS)
     assert len(frame) == 32 and frame["confidence"].isna().all() and keeps_nothing(work)
 
 
 def keeps_nothing(work: Workspace) -> bool:
     return np.nan_to_num(precision(work, work.task(2) / "e/fold0", "val")["map50"]) == 0
-
-
-def spec(model: str, classes: tuple[str, ...] = ("a",), size: int = 64, fold: int = 0) -> networks.DetectorSpec:
-    return networks.DetectorSpec(
-        model=model,
-        classes=list(classes),
-        image_size=size,
-        fold=fold,
-        mean=0.2,
-        std=0.3,
-        protocol="patient",
-        split="folds",
-        splits_sha256="x",
-    )
-
-
-@pytest.mark.parametrize("name", [*networks.TORCHVISION, "fcos_resnet50_fpn"])
-def test_each_detector_learns_from_slices_without_a_box_and_says_where_boxes_are(name):
-    torch.manual_seed(0)
-    described = spec(name, ("a", "b"))
-    model = described.family.build(described).train()
-    slices = [np.random.default_rng(k).integers(0, 255, size, dtype=np.uint8) for k, size in enumerate([(64, 64), (40, 100)])]
-    empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
-    sums = torchvision_models.Losses("train")
-    loss = sums.add(model(list(torch.rand(2, 3, 64, 64)), [empty, empty]), slices=2)
-    loss.backward()
-    assert torch.isfinite(loss) and any(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
-    assert loss.item() == pytest.approx(sum(sums.means().values()), rel=1e-5) and sums.means()["train_cls_loss"] > 0
-
-    for found, grey in zip(networks.detect(model.eval(), described, slices, 2), slices, strict=True):
-        height, width = grey.shape
-        assert found.shape[1] == 6 and 0 < len(found) <= networks.MOST_BOXES and (np.diff(found[:, 4]) <= 0).all()
-        assert (found[:, :4] >= 0).all() and (found[:, :4] <= [width, height, width, height]).all()
-        assert set(found[:, 5]) <= {0, 1} and found[:, 4].max() <= 1
-
-
-@pytest.mark.parametrize("name", networks.TORCHVISION)
-def test_anchors_fit_lesions(name):
-    """Real boxes have 20 to 250 of 512 px: from 1/26 to 1/2 of the side."""
-    model = torchvision_models.build(spec(name, size=256))
-    sizes = np.concatenate([np.ravel(level) for level in getattr(model, "rpn", model).anchor_generator.sizes])
-    assert sizes.min() == 256 / 32 and 256 / 2 <= sizes.max() < 256
 
 
 def test_the_first_layers_of_coco_weights_are_taken_and_their_normalisation_stays(work, disks, monkeypatch):
@@ -431,7 +389,7 @@ def test_weights_that_cannot_be_taken(work, run_step, model, tmp_path):
     torch.save({"fc.weight": torch.zeros(3, 3)}, other)
     assert refused(weights(other), "other.pt", "another model", "0 of")
     ours = tmp_path / "fold1" / "best.pt"
-    spec(model, ("disk",), fold=1).save(ours.parent)
+    simulated_boxes.spec(model, ("disk",), fold=1).save(ours.parent)
     torch.save({}, ours)
     assert refused(weights(ours), "fold 1", "leak")
     files.write_json(
@@ -480,16 +438,6 @@ def test_a_checkpoint_that_does_not_fit_its_model_json_and_a_new_split(work, dis
         networks.DetectorSpec.read(folder)
 
 
-def test_negatives_are_counted_and_drawn_by_the_seed():
-    positive = np.arange(100) % 4 == 0
-    for share, wanted in {0.0: 25, 0.5: 37, 1.0: 50, 10.0: 100}.items():  # 0.5 x 25 is rounded to the even 12
-        chosen = detection_data.choose_negatives(positive, share, 1)
-        assert chosen.sum() == wanted and chosen[positive].all()
-    assert detection_data.choose_negatives(positive, None, 1).all()
-    first, again, other = (detection_data.choose_negatives(positive, 1, seed) for seed in (1, 1, 2))
-    assert (first == again).all() and (first != other).any()
-
-
 def test_the_plateau_of_a_number_that_should_rise(tmp_path):
     """A learning rate that waits for mAP falls when mAP stands still, not while it rises."""
     flags = {"schedule": "plateau", "warmup": 0.0, "patience": 3, "epochs": 12, "precision": "fp32", "seed": 0, "resume": False}
@@ -502,13 +450,3 @@ def test_the_plateau_of_a_number_that_should_rise(tmp_path):
         fit.by_loss.step(value)
         rates.append(fit.optimizer.param_groups[0]["lr"])
     assert rates[3] == pytest.approx(0.1) and rates[-1] == pytest.approx(0.03)
-
-
-def test_slices_whose_proposals_all_collapse_have_a_finite_loss():
-    torch.manual_seed(0)
-    model = torchvision_models.build(spec("fasterrcnn_mobilenet_v3_large_fpn"))
-    torch.nn.init.constant_(model.rpn.head.bbox_pred.bias, 1000.0)  # all proposals lie beyond the image: cut, they are empty
-    torch.nn.init.constant_(model.rpn.head.cls_logits.bias, -50.0)  # and none of them looks like an object
-    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    losses = model.train()([torch.zeros(3, 64, 64)] * 2, [nothing] * 2)
-    assert all(bool(loss.isfinite()) for loss in losses.values()), losses

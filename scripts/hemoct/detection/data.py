@@ -1,4 +1,4 @@
-"""The slices of a data set with their boxes: what detectors learn from. Imports no torch."""
+"""The slices of a data set with their boxes, which detectors learn from. Imports no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BoxData(data_slices.Slices):
 
 
 def load(work: Workspace, limit_patients: int | None = None, split: bool = True) -> BoxData:
-    """Read labels.csv, boxes.csv and splits.csv. Stops when there is no box, or a box that no detector can learn."""
+    """Read labels.csv, boxes.csv and splits.csv. Stops when there is no box, or when boxes are wrong."""
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset)
     boxes = tables.read_boxes(work)
@@ -45,19 +45,19 @@ def load(work: Workspace, limit_patients: int | None = None, split: bool = True)
     return BoxData(**vars(slices), classes=dataset.classes, boxes=corners, numbers=numbers, unknown=unknown)
 
 
-def choose_negatives(positive: np.ndarray, share: float | None, seed: int) -> np.ndarray:
-    """Which training slices to learn from: bool (n,). All positives, and `share` times as many negatives (None: all)."""
+def choose_negatives(positive: np.ndarray, ratio: float | None, seed: int) -> np.ndarray:
+    """Which training slices are learned from: bool (n,). All positives, and `ratio` times as many negatives (None: all)."""
     chosen = np.ones(len(positive), dtype=bool)
-    if share is not None:
+    if ratio is not None:
         negatives = np.flatnonzero(~positive)
-        wanted = min(len(negatives), round(share * positive.sum()))
-        left_out = np.random.default_rng(seed).permutation(negatives)[wanted:]
+        count = min(len(negatives), round(ratio * positive.sum()))
+        left_out = np.random.default_rng(seed).permutation(negatives)[count:]
         chosen[left_out] = False
     return chosen
 
 
 def _stop_if_unusable(work: Workspace, dataset: tables.Dataset, labels: pd.DataFrame, boxes: pd.DataFrame) -> None:
-    """Name what is wrong with boxes.csv, all at once."""
+    """Stop with everything that is wrong with boxes.csv."""
     path = work.show(work.work / "boxes.csv")
     if boxes.empty:
         raise UserError(f"{path} has no box: {dataset.name} cannot be used for detection; use data with VOC XML or YOLO labels")

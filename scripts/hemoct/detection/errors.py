@@ -1,6 +1,6 @@
-"""What is hard for a detector, from the data: a type for each missed and each false box, and counts by size and brightness.
+"""What is hard for a detector: a type for each missed and each false box, and the recall by size and brightness.
 
-The types are simple rules on boxes and grey values, stated in MISSED and ALARMS; they say where to look, not why. Grey values
+The types are simple rules on boxes and grey values, given in MISSED and ALARMS; they say where to look, not why. Grey values
 are those of the image (uint8, brain window), where bone and calcification are saturated and blood is not. `Tissue` is what
 lies between air and bone. Small and faint mean the lowest quarter of the true boxes that are evaluated.
 """
@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from hemoct.data import boxes, images
-from hemoct.detection import evaluate, metrics
-from hemoct.detection import scene as detection_scene
-from hemoct.detection.evaluate import Detection
-from hemoct.detection.scene import Scene
+from hemoct.detection import metrics
+from hemoct.detection.evaluate import BoxEvaluation
+from hemoct.detection.predictions import CORNERS, Scene
 from hemoct.evaluation import bootstrap
 from hemoct.evaluation import metrics as evaluation_metrics
 
@@ -29,7 +28,7 @@ DENSE_SHARE = 0.05  # share of saturated pixels in a box
 MIDLINE = 0.03  # distance from the midline, as a share of the image's side
 QUARTERS = 4
 
-# In this order: of several that hold the first is the main type.
+# In this order: where several hold, the first is the main type.
 MISSED = {
     "localised badly": f"a predicted box overlaps it, IoU {TOUCHES} to below {metrics.HIT_IOU}",
     "small": "in the lowest quarter of areas",
@@ -48,59 +47,59 @@ ALARMS = {
 }
 COLUMNS = [
     *("image_id", "patient", "fold", "slice", "kind", "type", "flags", "class", "confidence", "threshold"),
-    *(*detection_scene.CORNERS, "area", "contrast", "dense_share", "midline_offset", "best_iou", "position"),
+    *(*CORNERS, "area", "contrast", "dense_share", "midline_offset", "best_iou", "position"),
 ]
 
 
-def true_boxes(found: Detection) -> pd.DataFrame:
-    """One row a true box of the test images, in the order of `found.matched`: where it is, what met it, its place in its lesion.
+def true_boxes(evaluation: BoxEvaluation) -> pd.DataFrame:
+    """One row a true box of the test images, in the order of `evaluation.matched`: its lesion, and the predicted box on it.
 
-    `confidence` is that of the box that found it at any threshold; `found` says whether that is at or above the threshold;
-    `best_iou` is over the boxes of its class at or above the threshold.
+    `confidence` is that of the predicted box that matches it at any threshold; `found` says whether that is at or above the
+    threshold; `best_iou` is the highest IoU with the boxes of its class at or above the threshold.
     """
-    scene, frame = found.scene, found.linked.copy()
-    frame["threshold"] = found.thresholds[frame["image"]]
+    scene, frame = evaluation.scene, evaluation.linked.copy()
+    frame["threshold"] = evaluation.thresholds[frame["image"]]
     frame["area"] = boxes.area(metrics.true_corners(scene))
-    frame["confidence"] = metrics.best_confidence(found.matched)
+    frame["confidence"] = metrics.best_confidence(evaluation.matched)
     frame["found"] = frame["confidence"] >= frame["threshold"]
     best = []
-    for image, threshold in enumerate(found.thresholds):
-        predicted = scene.found[image][scene.found[image][:, 4] >= threshold]
+    for image, threshold in enumerate(evaluation.thresholds):
+        predicted = scene.predicted[image][scene.predicted[image][:, 4] >= threshold]
         same = scene.truth_class[image][:, None] == predicted[None, :, 5]
         best.append(np.where(same, boxes.iou(scene.truth[image], predicted[:, :4]), 0).max(axis=1, initial=0))
     frame["best_iou"] = np.concatenate([np.zeros(0), *best])
     return frame
 
 
-def false_boxes(found: Detection) -> pd.DataFrame:
-    """One row a predicted box at or above the threshold that met no true one; overlaps are with the true boxes near it."""
-    scene, matched = found.scene, found.matched
-    rows = np.flatnonzero(evaluate.called(found) & ~matched.hit())
+def false_boxes(evaluation: BoxEvaluation) -> pd.DataFrame:
+    """One row a predicted box at or above the threshold that matches no true one, with its overlaps with true boxes near it."""
+    scene, matched = evaluation.scene, evaluation.matched
+    rows = np.flatnonzero(evaluation.above_threshold & ~matched.hit())
     image, label = matched.image[rows], matched.label[rows]
-    corners = np.array([scene.found[of][row, :4] for of, row in zip(image, matched.row[rows], strict=True)]).reshape(-1, 4)
+    corners = np.array([scene.predicted[of][row, :4] for of, row in zip(image, matched.row[rows], strict=True)]).reshape(-1, 4)
     frame = scene.table.iloc[image][["image_id", "patient", "fold"]].reset_index(drop=True)
-    frame = frame.assign(image=image, slice=_numbers(found)[image], threshold=found.thresholds[image])
+    frame = frame.assign(image=image, slice=_numbers(evaluation)[image], threshold=evaluation.thresholds[image])
     frame["class"] = np.array(scene.classes, dtype=object)[label]
-    frame[detection_scene.CORNERS], frame["area"], frame["confidence"] = corners, boxes.area(corners), matched.confidence[rows]
-    near = _neighbours(found, image)
+    frame[CORNERS], frame["area"], frame["confidence"] = corners, boxes.area(corners), matched.confidence[rows]
+    near = _neighbours(evaluation, image)
     overlaps = [_overlaps(scene, *of_box) for of_box in zip(image, corners, label, near, strict=True)]
     frame[["best_iou", "other_class_iou", "neighbour_iou"]] = np.array(overlaps, dtype=float).reshape(-1, 3)
     return frame
 
 
-def _numbers(found: Detection) -> np.ndarray:
+def _numbers(evaluation: BoxEvaluation) -> np.ndarray:
     """Slice number of each test image, NaN where unknown: float64 (n,)."""
-    return found.numbers.reindex(found.scene.table["image_id"]).to_numpy(dtype=float, na_value=np.nan)
+    return evaluation.numbers.reindex(evaluation.scene.table["image_id"]).to_numpy(dtype=float, na_value=np.nan)
 
 
-def _neighbours(found: Detection, image: np.ndarray) -> list[np.ndarray]:
+def _neighbours(evaluation: BoxEvaluation, image: np.ndarray) -> list[np.ndarray]:
     """For each of `image` (row numbers) the true boxes of the same patient's slices before and after: (k, 4) each."""
-    numbers, patients = _numbers(found), found.scene.table["patient"]
-    row_of = {key: row for row, key in enumerate(zip(patients, numbers, strict=True))}  # NaN finds nothing, not even itself
+    numbers, patients = _numbers(evaluation), evaluation.scene.table["patient"]
+    row_of = {key: row for row, key in enumerate(zip(patients, numbers, strict=True))}  # NaN equals nothing, not even itself
     near = []
     for row in image:
         beside = (row_of.get((patients[row], numbers[row] + step)) for step in (-1, 1))
-        near.append(np.concatenate([np.zeros((0, 4)), *(found.scene.truth[other] for other in beside if other is not None)]))
+        near.append(np.concatenate([np.zeros((0, 4)), *(evaluation.scene.truth[other] for other in beside if other is not None)]))
     return near
 
 
@@ -114,22 +113,22 @@ def _overlaps(scene: Scene, image: int, box: np.ndarray, label: int, near: np.nd
 
 
 def look(true: pd.DataFrame, false: pd.DataFrame, paths: list[Path], axis: str) -> None:
-    """Add to the true boxes their `contrast`, to the false ones `dense_share` and `midline_offset`. Each image is read once.
+    """Add `contrast` to the true boxes, `dense_share` and `midline_offset` to the false ones. Each image is read once.
 
-    `paths`: files of the test images in order. `axis`: the image axis along which left and right lie.
+    `paths`: files of the test images in order. `axis`: the image axis from the patient's left to right.
     """
     true_rows, false_rows = (frame.groupby("image").indices for frame in (true, false))
     needed = sorted({*true_rows, *false_rows})
     nothing = np.zeros(0, dtype=int)
     contrasts, dense, offsets = np.full(len(true), np.nan), np.full(len(false), np.nan), np.full(len(false), np.nan)
-    of_true, of_false = (frame[detection_scene.CORNERS].to_numpy() for frame in (true, false))
+    true_corners, false_corners = (frame[CORNERS].to_numpy() for frame in (true, false))
     for image, grey in zip(needed, images.decode([paths[image] for image in needed], desc="boxes in grey"), strict=True):
         for row in true_rows.get(image, nothing):
-            contrasts[row] = contrast(grey, of_true[row])
+            contrasts[row] = contrast(grey, true_corners[row])
         rows = false_rows.get(image, nothing)
         if len(rows):
-            dense[rows] = [dense_share(grey, of_false[row]) for row in rows]
-            offsets[rows] = midline_offset(grey, of_false[rows], axis)
+            dense[rows] = [dense_share(grey, false_corners[row]) for row in rows]
+            offsets[rows] = midline_offset(grey, false_corners[rows], axis)
     true["contrast"], false["dense_share"], false["midline_offset"] = contrasts, dense, offsets
 
 
@@ -155,7 +154,7 @@ def dense_share(grey: np.ndarray, box: np.ndarray) -> float:
 
 
 def midline_offset(grey: np.ndarray, corners: np.ndarray, axis: str) -> np.ndarray:
-    """Distance of box centres (k,) from the mean place of all tissue along `axis` (horizontal, vertical), as share of the side.
+    """Distance of box centres (k,) from the centre of all tissue along `axis` (horizontal, vertical), as share of the side.
 
     NaN in an image without tissue. A tilted head moves the real midline away from this one.
     """
@@ -189,7 +188,7 @@ def quarters(values: pd.Series) -> np.ndarray:
 def errors(true: pd.DataFrame, false: pd.DataFrame) -> pd.DataFrame:
     """errors.csv: the true boxes that were missed and the false ones, with every type that holds (`flags`) and the first.
 
-    Both frames as `look` left them. Missed boxes come first, then false alarms, each in the order of the images.
+    Both frames are those that `look` has completed. Missed boxes come first, then false alarms, each in the order of the images.
     """
     missed_flags = pd.DataFrame({
         "localised badly": true["best_iou"].between(TOUCHES, metrics.HIT_IOU, inclusive="left"),
@@ -211,41 +210,40 @@ def errors(true: pd.DataFrame, false: pd.DataFrame) -> pd.DataFrame:
 
 
 def _typed(frame: pd.DataFrame, flags: pd.DataFrame, kind: str) -> pd.DataFrame:
-    held = ["; ".join(flags.columns[row]) for row in flags.to_numpy(dtype=bool)]
-    return frame.assign(kind=kind, flags=held, type=[words.split("; ")[0] or "other" for words in held])
+    """The rows with every type that holds for them, joined, and the first of these, which is their main type."""
+    types = [list(flags.columns[row]) for row in flags.to_numpy(dtype=bool)]
+    return frame.assign(kind=kind, flags=["; ".join(held) for held in types], type=[[*held, "other"][0] for held in types])
 
 
 def counts(table: pd.DataFrame) -> pd.DataFrame:
     """error_types.csv: `kind, type, boxes, holds_for, meaning`: of how many boxes it is the main type, for how many it holds."""
     rows = []
-    for kind, types in (("missed", MISSED), ("false alarm", ALARMS)):
+    for kind, meanings in (("missed", MISSED), ("false alarm", ALARMS)):
         of_kind = table[table["kind"] == kind]
-        for name, meaning in types.items():
+        flags = of_kind["flags"].str.split("; ").explode()
+        for name, meaning in meanings.items():
             main = int((of_kind["type"] == name).sum())
-            holds = (
-                main if name == "other" else int(of_kind["flags"].str.split("; ").map(lambda held, name=name: name in held).sum())
-            )
+            holds = main if name == "other" else int((flags == name).sum())
             rows.append({"kind": kind, "type": name, "boxes": main, "holds_for": holds, "meaning": meaning})
     return pd.DataFrame(rows)
 
 
 def hardest(table: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The rows of errors.csv to look at, an image once a kind, `count` of each: first the largest lesions that no box met at any
-    confidence, and the most confident false alarms."""
-    missed = (
-        table[table["kind"] == "missed"].fillna({"confidence": 0.0}).sort_values(["confidence", "area"], ascending=[True, False])
-    )
+    """The rows of errors.csv to look at, `count` of each kind, each image once: the largest lesions that no box matches at any
+    confidence come first, then those of the lowest confidence; and the most confident false alarms."""
+    missed = table[table["kind"] == "missed"].fillna({"confidence": 0.0})
+    missed = missed.sort_values(["confidence", "area"], ascending=[True, False])
     alarms = table[table["kind"] != "missed"].sort_values("confidence", ascending=False, kind="stable")
     return pd.concat([of_kind.drop_duplicates("image_id").head(count) for of_kind in (missed, alarms)])
 
 
-def by_quarter(found: Detection, true: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+def by_quarter(evaluation: BoxEvaluation, true: pd.DataFrame, seed: int) -> pd.DataFrame:
     """size_and_brightness.csv: true boxes found and missed in each quarter of area and contrast, with the interval of recall.
 
     Quarters hold equally many boxes but for equal values. `low` and `high` are the least and greatest value in a quarter.
     """
-    table = found.scene.table
-    weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
+    table = evaluation.scene.table
+    weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), bootstrap.RESAMPLES, seed)
     rows = []
     for column in ("area", "contrast"):
         quarter = quarters(true[column])
@@ -260,12 +258,12 @@ def by_quarter(found: Detection, true: pd.DataFrame, resamples: int, seed: int) 
 
 def _recall(part: pd.DataFrame, weights: np.ndarray) -> dict[str, float]:
     """Share of the boxes that were found, with its interval over patients; NaN without a box."""
-    images, of_found = part["image"].to_numpy(), part["found"].to_numpy()
-    value, drawn = (
-        evaluation_metrics.of_confusion(evaluation_metrics.confusion(np.ones(len(part)), of_found, of_images[:, images]))[
-            "recall"
-        ]
-        for of_images in (evaluation_metrics.ones(weights.shape[1]), weights)
-    )
+    images, found = part["image"].to_numpy(), part["found"].to_numpy()
+
+    def recall(of_images: np.ndarray) -> np.ndarray:
+        confusion = evaluation_metrics.confusion(np.ones(len(part)), found, of_images[:, images])
+        return evaluation_metrics.of_confusion(confusion)["recall"]
+
+    value, drawn = recall(evaluation_metrics.ones(weights.shape[1])), recall(weights)
     low, high, _ = bootstrap.interval(drawn)
     return {"recall": value[0], "recall_low": low, "recall_high": high}

@@ -1,4 +1,4 @@
-"""Our tables as a YOLO or COCO data set on disk, and a check of what lies there. Images are linked, never copied."""
+"""The tables as a YOLO or COCO data set on disk, and a check of such an export. Images are linked, never copied."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from hemoct.ingest import annotations as ingest_annotations
 SLACK = 1.0  # px by which a box may leave its image, as rounding does; it is cut at the edge
 
 
-def folder(work: Workspace, form: str, protocol: str, fold: int) -> Path:
-    """Where the export of a fold lies. `form`: yolo or coco; `protocol` may also be `given`."""
-    return work.work / f"{form}_dataset" / protocol / f"fold{fold}"
+def folder(work: Workspace, file_format: str, protocol: str, fold: int) -> Path:
+    """Where the export of a fold lies. `file_format`: yolo or coco; `protocol` may also be `given`."""
+    return work.work / f"{file_format}_dataset" / protocol / f"fold{fold}"
 
 
 def sizes(work: Workspace, data: BoxData) -> np.ndarray:
     """Width and height of each image, int (n, 2). Stops when a box leaves its image, naming how many and the first."""
-    found = images.sizes(work, data.table)
+    size = images.sizes(work, data.table)
     outside = [
-        row for row, corners in enumerate(data.boxes) if (corners < -SLACK).any() or (corners[:, 2:] > found[row] + SLACK).any()
+        row for row, corners in enumerate(data.boxes) if (corners < -SLACK).any() or (corners[:, 2:] > size[row] + SLACK).any()
     ]
     if outside:
         row = outside[0]
         box = ", ".join(f"{value:g}" for value in data.boxes[row][0])
-        first = f"{data.table['image_id'][row]}, {found[row][0]} x {found[row][1]} px, box {box}"
+        first = f"{data.table['image_id'][row]}, {size[row][0]} x {size[row][1]} px, box {box}"
         raise UserError(
             f"{work.show(work.work / 'boxes.csv')}: {len(outside)} image(s) with a box outside (first: {first}); "
             "correct the annotation and run scripts/03_make_labels.py again"
         )
-    return found
+    return size
 
 
 def write_yolo(target: Path, work: Workspace, data: BoxData, part: np.ndarray, size: np.ndarray) -> list[Path]:
@@ -118,11 +118,11 @@ def _cut(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def check(work: Workspace, export: Path, data: BoxData, rows: np.ndarray, part: str) -> list[Path]:
-    """The images of the export for `rows`, which lie in `part`. Stops when one is missing, or its labels are broken or others.
+    """The images of the export for `rows`, which lie in `part`. Stops when one is missing, or its label file is wrong.
 
-    Ultralytics passes over a corrupt label file with a warning; here it is an error, with the command that mends it.
+    Ultralytics only warns of a corrupt label file; here it is an error, with the command that corrects it.
     """
-    found, problems = [], []
+    paths, problems = [], []
     for row in rows:
         name = data.table["image_id"][row]
         image = export / "images" / part / f"{name}{Path(data.table['image'][row]).suffix}"
@@ -136,17 +136,19 @@ def check(work: Workspace, export: Path, data: BoxData, rows: np.ndarray, part: 
                     problems.append(f"{work.show(label)} has other boxes than boxes.csv")
             except UserError as error:
                 problems.append(str(error))
-        found.append(image)
+        paths.append(image)
     if problems:
         raise UserError(
             f"{len(problems)} problem(s) in the export, the first: {problems[0]}; "
             f"make it again: python task2_detection/01_make_yolo_dataset.py --dataset {work.dataset}"
         )
-    return found
+    return paths
 
 
-def _agrees(found: list[ingest_annotations.Box], data: BoxData, row: int, size: np.ndarray) -> bool:
+def _agrees(labels: list[ingest_annotations.Box], data: BoxData, row: int, size: np.ndarray) -> bool:
     """Whether the boxes of a label file are those of a slice: same classes, corners within half a pixel."""
-    corners = np.array([[getattr(box, name) for name in ingest_annotations.CORNERS] for box in found], dtype=float).reshape(-1, 4)
-    same = [box.name for box in found] == [data.classes[number] for number in data.numbers[row]]
+    corners = np.array([[getattr(box, name) for name in ingest_annotations.CORNERS] for box in labels], dtype=float).reshape(
+        -1, 4
+    )
+    same = [box.name for box in labels] == [data.classes[number] for number in data.numbers[row]]
     return same and bool((np.abs(corners - _cut(data.boxes[row], size)) <= 0.5).all())

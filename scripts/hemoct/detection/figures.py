@@ -1,4 +1,4 @@
-"""Figures of evaluated detectors. Each function takes what it shows and returns one figure, or None where it would be empty."""
+"""Figures of detectors, their evaluation and their training. Each function returns one figure, None where it would be empty."""
 
 from __future__ import annotations
 
@@ -10,41 +10,45 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 from hemoct.base import figure as base_figure
 from hemoct.data import images
 from hemoct.detection import metrics
-from hemoct.detection.evaluate import Detection
+from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.detection.metrics import FROC_LEVELS, Matched
 from hemoct.evaluation import overlays
 from hemoct.evaluation.thresholds import MAX_F1
+from hemoct.training import histories
+from hemoct.training.histories import Training
 
 LOWEST = 0.001  # confidence below which no box is kept
 GRID = np.linspace(0, 1, 501)
 MOST_ALARMS = 12  # false boxes an image at which FROC curves end
 KINDS = ("missed", "false alarm")
+LOSSES = {"box_loss": "box loss", "cls_loss": "class loss", "dfl_loss": "distribution focal loss (DFL)"}
+ENDS = {histories.LAST: "s", histories.EARLY: "X", histories.UNFINISHED: ">", histories.UNKNOWN: "d"}
+WIDE = 20  # a loss that spans more than this factor needs a logarithmic axis to be seen after its first epochs
 NAMES = {"area": "area of the box (px)", "contrast": "contrast (grey values)"}
 
 
-def _folds(found: Detection) -> Iterator[Matched]:
+def _folds(evaluation: BoxEvaluation) -> Iterator[Matched]:
     """The matched boxes of each fold that has a true box."""
-    folds = found.scene.table["fold"].to_numpy()
-    for fold in np.unique(folds):
-        matched = found.matched.of(folds == fold)
+    for rows in evaluation.rows_of_folds().values():
+        matched = evaluation.matched.of(rows)
         if len(matched.true_image):
             yield matched
 
 
-def threshold_tradeoff(found: Detection, heading: str) -> Figure | None:
+def threshold_tradeoff(evaluation: BoxEvaluation, heading: str) -> Figure | None:
     """Sensitivity and false-positive rate of slices against the threshold: thin for each fold, thick for their mean.
 
     Dots lie at the threshold that validation gave to each fold.
     """
-    y, p, chosen = found.slices.test.y, found.slices.test.p, found.thresholds
-    folds = found.scene.table["fold"].to_numpy()
-    parts = [rows for rows in (folds == fold for fold in np.unique(folds)) if 0 < y[rows].sum() < rows.sum()]
+    y, p = evaluation.slices.test.y, evaluation.slices.test.p
+    parts = [rows for rows in evaluation.rows_of_folds().values() if 0 < y[rows].sum() < rows.sum()]
     if not parts:
         return None
     figure, axis = base_figure.figure(width=6.4, height=4.4)
@@ -55,20 +59,14 @@ def threshold_tradeoff(found: Detection, heading: str) -> Figure | None:
             scores = np.sort(p[rows][y[rows] == kind])
             curves.append(_share_from(scores, grid))
             axis.plot(grid, curves[-1], color=colour, linewidth=0.8, alpha=0.5)
-            threshold = chosen[rows][0]
-            axis.plot(
-                max(threshold, LOWEST), _share_from(scores, threshold), "o", color=colour, markersize=5, markeredgecolor="black"
-            )
-        shown = f"{name}, mean of {len(parts)} folds" if len(parts) > 1 else name
-        axis.plot(grid, np.mean(curves, axis=0), color=colour, linewidth=2.2, label=shown)
+            threshold = evaluation.thresholds[rows][0]
+            place = max(threshold, LOWEST), _share_from(scores, threshold)
+            axis.plot(*place, "o", color=colour, markersize=5, markeredgecolor="black")
+        label = f"{name}, mean of {len(parts)} folds" if len(parts) > 1 else name
+        axis.plot(grid, np.mean(curves, axis=0), color=colour, linewidth=2.2, label=label)
     axis.plot([], [], "o", color="white", markeredgecolor="black", label=f"threshold of a fold ({MAX_F1} on validation)")
-    axis.set(
-        xscale="log",
-        xlim=(LOWEST, 1),
-        ylim=(-0.02, 1.02),
-        xlabel="confidence threshold",
-        ylabel="share of test slices called positive",
-    )
+    axis.set(xscale="log", xlim=(LOWEST, 1), ylim=(-0.02, 1.02))
+    axis.set(xlabel="confidence threshold", ylabel="share of test slices called positive")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     figure.legend(loc="outside lower center", ncols=1, frameon=False)
     base_figure.title(figure, heading)
@@ -80,9 +78,9 @@ def _share_from(ascending: np.ndarray, threshold: np.ndarray) -> np.ndarray:
     return 1 - np.searchsorted(ascending, threshold, side="left") / len(ascending)
 
 
-def box_precision_recall(found: Detection, content: dict[str, Any], heading: str) -> Figure | None:
-    """Precision over recall of boxes at IoU 0.5: thin for each fold, thick for their mean, precision made to fall as for mAP."""
-    of_folds = list(_folds(found))
+def box_precision_recall(evaluation: BoxEvaluation, content: dict[str, Any], heading: str) -> Figure | None:
+    """Precision over recall of boxes at IoU 0.5: thin for each fold, thick for the mean of their falling envelopes."""
+    of_folds = list(_folds(evaluation))
     if not of_folds:
         return None
     figure, axis = base_figure.figure(width=5.4, height=5.2)
@@ -93,8 +91,9 @@ def box_precision_recall(found: Detection, content: dict[str, Any], heading: str
         axis.plot(recall, precision, color="C0", linewidth=0.8, alpha=0.5, drawstyle="steps-pre")
         falling = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
         means.append(falling[np.searchsorted(recall, GRID, side="left")])
-    of = f"mean of {len(means)} folds, " if len(means) > 1 else ""
-    axis.plot(GRID, np.mean(means, axis=0), color="C0", linewidth=2.2, label=f"{of}mAP50 {_shown(content['metrics']['map50'])}")
+    label = f"mean of {len(means)} folds, " if len(means) > 1 else ""
+    label += f"mAP50 {_in_words(content['metrics']['map50'])}"
+    axis.plot(GRID, np.mean(means, axis=0), color="C0", linewidth=2.2, label=label)
     recall, precision = (content["metrics"][f"box_{name}"]["value"] for name in ("recall", "precision"))
     if precision is not None:
         axis.plot(recall, precision, "o", color="black", markersize=7, label=f"threshold: {content['threshold_rule']}")
@@ -106,9 +105,9 @@ def box_precision_recall(found: Detection, content: dict[str, Any], heading: str
     return figure
 
 
-def froc(found: Detection, content: dict[str, Any], heading: str) -> Figure | None:
+def froc(evaluation: BoxEvaluation, content: dict[str, Any], heading: str) -> Figure | None:
     """Share of the true boxes found over false boxes an image: thin for each fold, points with intervals for their mean."""
-    curves = [metrics.froc_curve(matched) for matched in _folds(found)]
+    curves = [metrics.froc_curve(matched) for matched in _folds(evaluation)]
     if not curves:
         return None
     figure, axis = base_figure.figure(width=6, height=4.6)
@@ -116,16 +115,13 @@ def froc(found: Detection, content: dict[str, Any], heading: str) -> Figure | No
         label = "a fold" if not number and len(curves) > 1 else None
         x, y = np.append(per_image, MOST_ALARMS), np.append(sensitivity, sensitivity[-1])
         axis.plot(x, y, color="C0", linewidth=0.8, alpha=0.5, drawstyle="steps-post", label=label)
-    of = f"mean of {len(curves)} folds; " if len(curves) > 1 else ""
-    _points(axis, FROC_LEVELS, content["froc"], "C0", f"{of}mean over the levels {_shown(content['metrics']['froc_mean'])}")
+    label = f"mean of {len(curves)} folds; " if len(curves) > 1 else ""
+    label += f"mean over the levels {_in_words(content['metrics']['froc_mean'])}"
+    _points(axis, FROC_LEVELS, content["froc"], label)
     axis.set_xscale("log", base=2)
     axis.set_xticks(FROC_LEVELS, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
-    axis.set(
-        xlim=(1 / 16, MOST_ALARMS),
-        ylim=(-0.02, 1.02),
-        xlabel="false positive boxes per image",
-        ylabel="share of true boxes found (IoU >= 0.5)",
-    )
+    axis.set(xlim=(1 / 16, MOST_ALARMS), ylim=(-0.02, 1.02))
+    axis.set(xlabel="false positive boxes per image", ylabel="share of true boxes found (IoU >= 0.5)")
     figure.legend(loc="outside lower center", frameon=False)
     base_figure.title(figure, heading)
     return figure
@@ -135,12 +131,10 @@ def localisation(content: dict[str, Any], heading: str) -> Figure:
     """Localisation accuracy and average false positives at the threshold, against the IoU that makes a hit."""
     figure, axes = base_figure.figure(1, 2, width=4.2, height=3.8)
     ious = [level["iou"] for level in content["localisation"]]
-    shown = {
-        "accuracy": "localisation accuracy\n(share of true boxes found)",
-        "false_positives_per_image": "false positives per image",
-    }
-    for axis, (key, label) in zip(axes, shown.items(), strict=True):
-        _points(axis, np.array(ious), [level[key] for level in content["localisation"]], "C0", None, line=True)
+    accuracy = "localisation accuracy\n(share of true boxes found)"
+    panels = {"accuracy": accuracy, "false_positives_per_image": "false positives per image"}
+    for axis, (key, label) in zip(axes, panels.items(), strict=True):
+        _points(axis, np.array(ious), [level[key] for level in content["localisation"]], line=True)
         axis.set(xlabel="T(IoU): least overlap of a hit", ylabel=label, ylim=(0, None))
         axis.set_xticks(ious)
     axes[0].set_ylim(-0.02, 1.02)
@@ -148,17 +142,17 @@ def localisation(content: dict[str, Any], heading: str) -> Figure:
     return figure
 
 
-def _points(axis: Axes, x: np.ndarray, cells: list[dict[str, Any]], colour: str, label: str | None, line: bool = False) -> None:
+def _points(axis: Axes, x: np.ndarray, cells: list[dict[str, Any]], label: str | None = None, line: bool = False) -> None:
     """Values of metrics.json with their intervals; what is undefined is left out."""
     known = [number for number, cell in enumerate(cells) if cell["value"] is not None]
     place, value = x[known], np.array([cells[number]["value"] for number in known], dtype=float)
-    axis.plot(place, value, "o-" if line else "o", color=colour, markersize=5, label=label)
+    axis.plot(place, value, "o-" if line else "o", color="C0", markersize=5, label=label)
     ends = [cells[number]["ci95"] or (np.nan, np.nan) for number in known]
     low, high = np.array(ends, dtype=float).reshape(-1, 2).T
-    axis.vlines(place, low, high, color=colour, linewidth=1.6)
+    axis.vlines(place, low, high, color="C0", linewidth=1.6)
 
 
-def _shown(cell: dict[str, Any]) -> str:
+def _in_words(cell: dict[str, Any]) -> str:
     interval = f" ({cell['ci95'][0]:.3f} to {cell['ci95'][1]:.3f})" if cell["ci95"] else ""
     return f"{cell['value']:.3f}{interval}" if cell["value"] is not None else "undefined"
 
@@ -199,22 +193,90 @@ def size_and_brightness(table: pd.DataFrame, heading: str) -> Figure:
 
 
 def hard_cases(
-    found: Detection, hardest: pd.DataFrame, paths: list[Path], layout: str | None, heading: str
+    evaluation: BoxEvaluation, hardest: pd.DataFrame, paths: list[Path], layout: str | None, heading: str
 ) -> Image.Image | None:
-    """The slices of `detection_errors.hardest` with true boxes and those at or above the threshold. `paths`: the test images."""
+    """The slices of `errors.hardest` with true boxes and those at or above the threshold. `paths`: the test images."""
     if hardest.empty:
         return None
-    row_of = {image_id: row for row, image_id in enumerate(found.scene.table["image_id"])}
+    scene = evaluation.scene
+    row_of = {image_id: row for row, image_id in enumerate(scene.table["image_id"])}
     rows = [row_of[image_id] for image_id in hardest["image_id"]]
+    decoded = images.decode([paths[row] for row in rows], desc="hard cases")
     tiles = []
-    for case, row, grey in zip(
-        hardest.itertuples(), rows, images.decode([paths[row] for row in rows], desc="hard cases"), strict=True
-    ):
-        boxes = found.scene.found[row]
-        boxes = boxes[boxes[:, 4] >= found.thresholds[row]]
-        drawn = overlays.picture(
-            grey, boxes, found.scene.truth[row], overlays.TILE, found.scene.classes, found.scene.truth_class[row]
-        )
+    for case, row, grey in zip(hardest.itertuples(), rows, decoded, strict=True):
+        boxes = scene.predicted[row]
+        boxes = boxes[boxes[:, 4] >= evaluation.thresholds[row]]
+        drawn = overlays.picture(grey, boxes, scene.truth[row], overlays.TILE, scene.classes, scene.truth_class[row])
         tiles.append((drawn, f"{case.kind}  {case.image_id}\n{case.type}"))
     order = "missed: first the largest that no box met; false alarms: the most confident"
     return overlays.sheet(tiles, [heading, overlays.legend(layout, truth=True), order])
+
+
+# ---- training
+
+
+def training(trainings: list[Training], heading: str) -> Figure:
+    """Box, class and DFL loss (those that there are), below them mAP50 and mAP50:95 on validation; a colour for each fold."""
+    known = set().union(*(training.history.columns for training in trainings))
+    losses = [name for name in LOSSES if f"train_{name}" in known or f"val_{name}" in known]
+    figure, axes = base_figure.figure(2, len(LOSSES), width=4.0, height=3.1, squeeze=False)
+    for axis, name in zip(axes[0], losses, strict=False):
+        for number, training in enumerate(trainings):
+            _line(axis, training, f"train_{name}", f"C{number}", "--")
+            _line(axis, training, f"val_{name}", f"C{number}", "-", marked=True)
+        axis.set(title=LOSSES[name], ylabel="loss")
+        _scale(axis)
+    for axis, name, shown in zip(axes[1], ("map50", "map50_95"), ("mAP50", "mAP50:95"), strict=False):
+        for number, training in enumerate(trainings):
+            _line(axis, training, name, f"C{number}", "-", marked=True)
+        axis.set(title=f"{shown} on validation", ylabel=shown, ylim=(-0.02, 1.02))
+    for axis in (*axes[0, : len(losses)], *axes[1, :2]):
+        axis.set(xlabel="epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    for axis in (*axes[0, len(losses) :], axes[1, 2]):
+        axis.axis("off")
+    axes[1, 2].legend(handles=_legend(trainings), loc="center left", frameon=False, fontsize=8.5)
+    base_figure.title(figure, heading)
+    return figure
+
+
+def _line(axis: Axes, training: Training, name: str, colour: str, style: str, marked: bool = False) -> None:
+    """A column by epoch, with its best epoch and its end where `marked`; nothing where the family has no such column."""
+    if name not in training.history:
+        return
+    epoch, values = training.history["epoch"], training.history[name]
+    axis.plot(epoch, values, style, color=colour, linewidth=1.4, marker=".", markersize=3, alpha=1 if marked else 0.7)
+    if not marked:
+        return
+    axis.plot(epoch.iloc[-1:], values.iloc[-1:], ENDS[training.ended], color=colour, markersize=7, markeredgecolor="white")
+    if training.best is not None:
+        best = training.best
+        axis.plot(best["epoch"], best[name], "o", color="none", markeredgecolor=colour, markeredgewidth=1.8, markersize=11)
+
+
+def _scale(axis: Axes) -> None:
+    """From 0 up, or logarithmic where single epochs would flatten all others."""
+    drawn = np.concatenate([line.get_ydata() for line in axis.lines]).astype(float)
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) and drawn.min() > 0 and drawn.max() > WIDE * drawn.min():
+        axis.set(yscale="log", ylabel="loss (log scale)")
+    else:
+        axis.set(ylim=(0, None))
+
+
+def _legend(trainings: list[Training]) -> list[Line2D]:
+    """What each colour, line and mark means; the fold's own story beside its colour."""
+    folds = [Line2D([], [], color=f"C{number}", label=_story(training)) for number, training in enumerate(trainings)]
+    lines = [("--", "training"), ("-", "validation")]
+    styles = [Line2D([], [], color="0.35", linestyle=style, label=text) for style, text in lines]
+    best = Line2D([], [], color="none", marker="o", markeredgecolor="0.35", markeredgewidth=1.8, markersize=10)
+    best.set_label("best epoch (mAP50:95): best.pt")
+    ends = list(dict.fromkeys(training.ended for training in trainings))
+    marks = [Line2D([], [], color="0.35", linestyle="none", marker=ENDS[end], label=f"end: {end}") for end in ends]
+    return [*folds, *styles, best, *marks]
+
+
+def _story(training: Training) -> str:
+    asked = f" of {training.asked}" if training.asked is not None else ""
+    best = "none" if training.best is None else f"{training.best['epoch']:.0f}"
+    return f"{training.fold}: best epoch {best}; ended at {training.history['epoch'].iloc[-1]:.0f}{asked} ({training.ended})"

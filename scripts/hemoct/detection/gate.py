@@ -1,8 +1,6 @@
 """Detection as a gate: the best region of a detector on every slice, cut out and classified, and what that is compared with.
 
-A gate of fold K looks through the detector of fold K, which was trained without its test patients. The detector has seen the
-training slices: its regions there are better than on new slices, so the gate learns from a rosier picture than it is tested on.
-That can cost accuracy on test; it does not touch the test itself.
+The gate of fold K classifies the regions of the detector of fold K (see detection.predictions for what that means).
 """
 
 from __future__ import annotations
@@ -16,14 +14,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hemoct.base import tables
+from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.classification import tables as classification_tables
 from hemoct.data import images
 from hemoct.data.slices import SliceData
-from hemoct.detection import predictions, scene
-from hemoct.evaluation import comparison, decisions, scores
+from hemoct.detection import predictions
+from hemoct.detection.predictions import CORNERS
+from hemoct.evaluation import bootstrap, comparison, decisions, scores
 from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
@@ -34,9 +33,9 @@ class Regions:
     """The best box of the detector of one fold on each slice; row i of each is that of row i of the slices."""
 
     boxes: np.ndarray
-    """float64 (n, 4): xmin, ymin, xmax, ymax in pixels; NaN where the detector found nothing"""
+    """float64 (n, 4): xmin, ymin, xmax, ymax in pixels; NaN where the detector has no box"""
     confidence: np.ndarray
-    """float64 (n,), 0 where the detector found nothing"""
+    """float64 (n,), 0 where the detector has no box"""
 
     def squares(self, margin: float, least_side: int) -> np.ndarray:
         """The pixels to cut out: int64 (n, 4), xmin, ymin, xmax, ymax, the last two exclusive; zeros mean the whole slice.
@@ -44,59 +43,59 @@ class Regions:
         A square with the centre of the box, its side that of the longer side of the box with `margin` of that at both ends,
         and no less than `least_side`. It may reach beyond the image.
         """
-        found = ~np.isnan(self.boxes).any(axis=1)
-        low, high = self.boxes[found, :2], self.boxes[found, 2:]
+        has_box = ~np.isnan(self.boxes).any(axis=1)
+        low, high = self.boxes[has_box, :2], self.boxes[has_box, 2:]
         longest = (high - low).max(axis=1, initial=0)
         side = np.maximum(np.ceil(longest * (1 + 2 * margin) - 1e-6), least_side)[:, None]  # 1e-6: 10 * 1.2 is 12, not 13
         start = np.floor((low + high) / 2 - side / 2 + 0.5)
-        made = np.zeros((len(self.boxes), 4), dtype=np.int64)
-        made[found] = np.concatenate([start, start + side], axis=1)
-        return made
+        squares = np.zeros((len(self.boxes), 4), dtype=np.int64)
+        squares[has_box] = np.concatenate([start, start + side], axis=1)
+        return squares
 
 
 def describe(experiment: str, margin: float, least_side: int) -> dict[str, Any]:
-    """`region` of model.json: all that cuts the same regions again."""
+    """`region` of model.json: everything that is needed to cut the same regions again."""
     return {"detector": experiment, "margin": margin, "least_side": least_side}
 
 
-# ---- what the detector left
+# ---- the regions of a detector
 
 
 def read(work: Workspace, folder: Path, data: SliceData) -> tuple[SliceData, Regions]:
     """The best box of a detector's fold folder on each slice of `data`.
 
-    Slices that the detector was not asked about, as another of their labels is unknown, are left out of the data that come
-    back. For a label that is one of the detector's classes only boxes of that class count. Stops when predictions are wrong,
-    lack slices, or are not of the parts that the slices have in this fold.
+    Slices that the detector did not predict, as another of their labels is unknown, are left out of the data that are returned.
+    For a label that is one of the detector's classes only boxes of that class count. Stops when predictions are wrong, lack
+    slices, or are not of the parts that the slices have in this fold.
     """
-    of_data, spec = predictions.read(work, folder, data)
-    asked = data.table["image_id"].isin(of_data["image_id"]).to_numpy()
+    boxes, spec = predictions.read(work, folder, data)
+    predicted = data.table["image_id"].isin(boxes["image_id"]).to_numpy()
     dataset = tables.read_dataset(work)
-    missing = data.table.loc[~asked & data.table[dataset.labels].notna().all(axis=1).to_numpy(), "image_id"]
+    missing = data.table.loc[~predicted & data.table[dataset.labels].notna().all(axis=1).to_numpy(), "image_id"]
     if len(missing):
         raise UserError(
-            f"{work.show(folder)}: its predictions lack {len(missing)} of {len(asked)} slices (first: {missing.iloc[0]}); "
-            f"{evaluation_predictions.AGAIN[2]}, or give the --limit-patients that the detector was trained with"
+            f"{work.show(folder)}: its predictions lack {len(missing)} of {len(predicted)} slices (first: {missing.iloc[0]}); "
+            f"{predictions.AGAIN}, or give the --limit-patients that the detector was trained with"
         )
-    kept = replace(data, table=data.table[asked].reset_index(drop=True), targets=data.targets[asked])
-    best = _best(of_data, [name for name in data.classes if name in spec.classes]).reindex(kept.table["image_id"])
-    return kept, Regions(best[scene.CORNERS].to_numpy(), best["confidence"].fillna(0).to_numpy())
+    kept = replace(data, table=data.table[predicted].reset_index(drop=True), targets=data.targets[predicted])
+    best = _best(boxes, [name for name in data.classes if name in spec.classes]).reindex(kept.table["image_id"])
+    return kept, Regions(best[CORNERS].to_numpy(), best["confidence"].fillna(0).to_numpy())
 
 
 def _best(boxes: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """confidence and corners of the most confident box (of `classes`, unless that is empty) by image_id."""
     counted = boxes[boxes["class"].isin(classes)] if classes else boxes
     ordered = counted[counted["confidence"].notna()].sort_values("confidence", ascending=False, kind="stable")
-    return ordered.drop_duplicates("image_id").set_index("image_id")[["confidence", *scene.CORNERS]]
+    return ordered.drop_duplicates("image_id").set_index("image_id")[["confidence", *CORNERS]]
 
 
 def squares_of(work: Workspace, folders: list[Path], data: SliceData, margin: float, least_side: int) -> pd.DataFrame:
-    """What the detector's folds hand over: confidence and the corners of the square by (image_id, fold)."""
+    """Confidence and the corners of the square by (image_id, fold), from the detector's fold folders."""
     frames = []
     for folder in folders:
         slices, regions = read(work, folder, data)
-        frame = pd.DataFrame(regions.squares(margin, least_side), columns=scene.CORNERS)
-        fold = int(folder.name.removeprefix("fold"))
+        frame = pd.DataFrame(regions.squares(margin, least_side), columns=CORNERS)
+        fold = experiments.fold_of(folder)
         frames.append(frame.assign(image_id=slices.table["image_id"], fold=fold, confidence=regions.confidence))
     return pd.concat(frames).set_index(["image_id", "fold"])
 
@@ -129,16 +128,16 @@ def cached(work: Workspace, table: pd.DataFrame, squares: np.ndarray, size: int)
 
 
 def detector_alone(frame: pd.DataFrame, confidence: pd.Series) -> Evaluation | None:
-    """The detector's best confidence as the answer, for the slices and with the truth of the gate's predictions `frame`.
+    """The detector's best confidence as score of a slice, for the slices and with the truth of the gate's predictions `frame`.
 
     `confidence` by (image_id, fold). None for several classes: one number does not choose among them.
     """
-    asked = replace(decisions.question_of(evaluation_predictions.label_columns(frame)), probability=False)
-    if asked.positive is None:
+    question = replace(decisions.question_of(evaluation_predictions.label_columns(frame)), probability=False)
+    if question.positive is None:
         return None
     score = confidence.reindex(pd.MultiIndex.from_frame(frame[["image_id", "fold"]])).to_numpy()
-    found = {f"p_{label}": score if label == asked.positive else 1 - score for label in asked.labels}
-    return decisions.evaluate(frame.assign(**found), asked)
+    scores_of_labels = {f"p_{label}": score if label == question.positive else 1 - score for label in question.labels}
+    return decisions.evaluate(frame.assign(**scores_of_labels), question)
 
 
 def classifier_folder(work: Workspace, experiment: str) -> Path:
@@ -150,19 +149,19 @@ def classifier_folder(work: Workspace, experiment: str) -> Path:
 def whole_slices(work: Workspace, experiment: str, protocol: str, classes: list[str]) -> Evaluated:
     """A classifier of whole slices (task 1) that may stand beside a gate.
 
-    Stops under another protocol and for other labels. Other folds under the same protocol are allowed, and said beside its
+    Stops under another protocol and for other labels. Other folds under the same protocol are allowed, and noted beside its
     name: each model was trained without the patients that it is tested on, but not with the same ones.
     """
-    one = comparison.read(work, experiment, classifier_folder(work, experiment))
-    if one.content["protocol"] != protocol:
+    whole = comparison.read(work, experiment, classifier_folder(work, experiment))
+    if whole.content["protocol"] != protocol:
         raise UserError(
-            f"--classifier {experiment} has the protocol {one.content['protocol']}, the detector {protocol}; "
+            f"--classifier {experiment} has the protocol {whole.content['protocol']}, the detector {protocol}; "
             "name a classifier with the same one"
         )
-    if one.found.question.labels != classes:
-        seen, own = ", ".join(one.found.question.labels), ", ".join(classes)
-        raise UserError(f"--classifier {experiment} answers for {seen}, the gate for {own}; name one with the same --label")
-    return one
+    if whole.found.question.labels != classes:
+        theirs, own = ", ".join(whole.found.question.labels), ", ".join(classes)
+        raise UserError(f"--classifier {experiment} predicts {theirs}, the gate {own}; name one with the same --label")
+    return whole
 
 
 @dataclass(frozen=True)
@@ -171,39 +170,40 @@ class Compared:
 
     content: dict[str, Any]
     """metrics.json of the gate, on all of its test slices"""
-    found: Evaluation
-    """the gate"""
+    evaluation: Evaluation
+    """of the gate"""
     alone: Evaluation | None
-    """the detector's best confidence; None for several classes"""
+    """of the detector's best confidence; None for several classes"""
     table: pd.DataFrame
     """that of comparison.table, the gate first, on the test slices that all have"""
-    facts: dict[str, Any]
-    """how many test slices: `common`, `gate`, `whole` (None without it), and `other_folds` for the whole-slice classifier"""
+    slices: dict[str, int | None]
+    """how many test slices there are: `common` to all, of the `gate`, of the `whole`-slice classifier (None without it), and
+    those which the latter tested in `other_folds`"""
 
 
 def measure(
-    frame: pd.DataFrame, squares: pd.DataFrame, whole: Evaluated | None, about: dict[str, Any], slices: pd.Series,
-    resamples: int, seed: int,
-) -> Compared:  # fmt: skip
+    frame: pd.DataFrame, squares: pd.DataFrame, whole: Evaluated | None, about: dict[str, Any], numbers: pd.Series, seed: int
+) -> Compared:
     """Evaluate the gate and set it beside the detector alone and, unless None, a whole-slice classifier.
 
-    `frame`: the gate's predictions of all folds; `squares`: see squares_of; `about`: what metrics.json says first; `slices`:
+    `frame`: the gate's predictions of its folds; `squares`: see squares_of; `about`: what metrics.json says first; `numbers`:
     slice number by image_id.
     """
-    found = decisions.evaluate(frame)
-    test = found.test.table
+    evaluation = decisions.evaluate(frame)
+    test = evaluation.test.table
     confidence = squares["confidence"].reindex(pd.MultiIndex.from_frame(test[["image_id", "fold"]]))
     about = about | {"test_slices_without_box": int((confidence == 0).sum())}
-    content = scores.report(found, about, classification_tables.patients_table(found, slices), resamples, seed)
+    per_patient = classification_tables.patients_table(evaluation, numbers)
+    content = scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed)
     alone = detector_alone(frame, squares["confidence"])
-    listed, facts = _beside(Evaluated("gate", content, found), alone, whole, resamples, seed)
-    return Compared(content, found, alone, comparison.table(listed, resamples, seed), facts)
+    listed, slices = _beside(Evaluated("gate", content, evaluation), alone, whole, seed)
+    return Compared(content, evaluation, alone, comparison.table(listed, bootstrap.RESAMPLES, seed), slices)
 
 
 def _beside(
-    gate: Evaluated, alone: Evaluation | None, whole: Evaluated | None, resamples: int, seed: int
-) -> tuple[list[Evaluated], dict[str, Any]]:
-    """All on the test slices that all of them have, each with the thresholds of its own validation slices; and the facts."""
+    gate: Evaluated, alone: Evaluation | None, whole: Evaluated | None, seed: int
+) -> tuple[list[Evaluated], dict[str, int | None]]:
+    """All on the test slices that all of them have, each with the thresholds of its own validation slices; and how many."""
     tested = gate.found.test.table.set_index("image_id")["fold"]
     common, elsewhere = np.sort(tested.index), 0
     listed = [gate]
@@ -217,29 +217,29 @@ def _beside(
         listed.append(replace(whole, name=f"whole slices: {whole.name}", content=whole.content | {"folds_done": same}))
     if not len(common):
         raise UserError(f"{whole.name} and the gate have no test slice in common; name another --classifier")
-    facts = {"common": len(common), "gate": len(tested), "whole": None if whole is None else whole.content["n"],
-             "other_folds": elsewhere}  # fmt: skip
-    return [comparison.restricted(one, common, resamples, seed) for one in listed], facts
+    slices = {"common": len(common), "gate": len(tested), "whole": None if whole is None else whole.content["n"],
+              "other_folds": elsewhere}  # fmt: skip
+    return [comparison.restricted(evaluated, common, bootstrap.RESAMPLES, seed) for evaluated in listed], slices
 
 
 def text(compared: Compared) -> str:
     """gate_comparison.md."""
-    facts, content = compared.facts, compared.content
+    slices, content = compared.slices, compared.content
     lines = [
-        f"{facts['common']} test slices, the same for all rows, of {facts['gate']} that the gate has"
-        + (f" and {facts['whole']} that the whole-slice classifier has." if facts["whole"] else "."),
+        f"{slices['common']} test slices, the same for all rows, of {slices['gate']} that the gate has"
+        + (f" and {slices['whole']} that the whole-slice classifier has." if slices["whole"] else "."),
         "Each row has the thresholds of its own validation slices (max F1).",
         f"The gate sees the best box of {content['detector']} on each slice; {content['test_slices_without_box']} of "
-        f"{facts['gate']} test slices without any box are seen whole.",
+        f"{slices['gate']} test slices without any box are seen whole.",
         "Its training slices were known to the detector, whose regions are better there than on test slices.",
     ]
-    if facts["whole"] is None:
+    if slices["whole"] is None:
         lines.append("No whole-slice classifier beside it: --classifier names one of task 1.")
     if compared.alone is None:
         lines.append("No row for the detector alone: its confidence does not choose among several classes.")
-    if facts["other_folds"]:
+    if slices["other_folds"]:
         lines.append(
-            f"The whole-slice classifier was trained with other folds: {facts['other_folds']} slices lie in another one."
+            f"The whole-slice classifier was trained with other folds: {slices['other_folds']} slices lie in another one."
         )
     if content["training_unfinished"]:
         lines.append(f"The training of the detector is not finished: {', '.join(content['training_unfinished'])}.")
@@ -253,7 +253,7 @@ def text(compared: Compared) -> str:
 
 
 def examples(gate: Evaluation, alone: Evaluation, count: int) -> dict[str, pd.DataFrame]:
-    """Test slices for a figure by what the detector alone made of them: image_id, fold, confidence, p, called (by the gate).
+    """Test slices for a figure by the detector's answer: image_id, fold, confidence, p (of the gate), called (by the gate).
 
     Of each kind `count`, evenly spread over the probabilities of the gate, from the least to the highest.
     """

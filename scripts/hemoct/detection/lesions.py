@@ -1,9 +1,9 @@
 """Lesions: true boxes linked across neighbouring slices, and whether a detector found any slice of each.
 
 Two boxes belong to one lesion when they lie in neighbouring slices of a patient (slice numbers that differ by 1), have the same
-class and an IoU of at least 0.1; so do chains of such boxes, and two boxes of a slice that meet the same neighbour. A gap of a
-slice without a box ends a lesion. It is a proxy: nobody has numbered the lesions of these data. Where the slice number is
-unknown, each box is its own lesion.
+class and an IoU of at least 0.1; so do chains of such boxes, and two boxes of a slice that overlap the same neighbour. A slice
+without a box ends a lesion. It is a proxy: nobody has numbered the lesions of these data. Where the slice number is unknown,
+each box is its own lesion.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from scipy.sparse import csgraph
 
 from hemoct.data import boxes
 from hemoct.detection import metrics
-from hemoct.detection.scene import CORNERS, Scene
+from hemoct.detection.predictions import CORNERS, Scene
 from hemoct.evaluation import metrics as evaluation_metrics
 
 LINK_IOU = 0.1
 
 
 def link(scene: Scene, slices: pd.Series) -> pd.DataFrame:
-    """One row per true box, in the order of `detection_metrics.true_corners`, with its lesion. Needs each image once.
+    """One row per true box, in the order of `metrics.true_corners`, with its lesion. Needs each image once.
 
     `slices`: slice number by image_id, NA where unknown. Columns: image, the row of the scene; image_id, patient, fold, slice
     (float, NaN where unknown), class, xmin .. ymax; lesion, `PATIENT_1` and so on from the lowest slice up; position of the
@@ -70,15 +70,15 @@ def _positions(number: pd.Series, component: np.ndarray) -> np.ndarray:
 def per_lesion(linked: pd.DataFrame, confidence: np.ndarray, thresholds: np.ndarray) -> pd.DataFrame:
     """per_lesion.csv: one row per lesion, by patient and number.
 
-    `linked` from `link`; `confidence` of the box that met each true one, from `detection_metrics.best_confidence` (G,);
-    `thresholds` of the images (n,). Columns: lesion, patient, fold, class, first_slice, last_slice (NA where unknown), slices,
-    boxes, volume_px (sum of the areas of its boxes in square pixels: a proxy of the volume), boxes_found (met with IoU >= 0.5
-    by a box at or above the threshold), found (whether any is), best_confidence (below the threshold, too; NaN without any).
+    `linked`: see `link`; `confidence` of the box that matches each true one, see `metrics.best_confidence` (G,); `thresholds` of
+    the images (n,). Columns: lesion, patient, fold, class, first_slice, last_slice (NA where unknown), slices, boxes, volume_px
+    (sum of the areas of its boxes in square pixels: a proxy of the volume), boxes_found (those that a box at or above the
+    threshold matches with IoU >= 0.5), found (whether there is any), best_confidence (at any threshold; NaN without a match).
     """
     frame = linked.assign(
         area=boxes.area(linked[CORNERS].to_numpy(dtype=float)),
         confidence=confidence,
-        was_found=confidence >= np.asarray(thresholds)[linked["image"]],
+        hit=confidence >= np.asarray(thresholds)[linked["image"]],
         number=linked["lesion"].str.rsplit("_", n=1).str[-1].astype(int),
     )
     of_lesions = frame.groupby(["patient", "number"], sort=True)
@@ -91,8 +91,8 @@ def per_lesion(linked: pd.DataFrame, confidence: np.ndarray, thresholds: np.ndar
         slices=("image", "nunique"),
         boxes=("image", "size"),
         volume_px=("area", "sum"),
-        boxes_found=("was_found", "sum"),
-        found=("was_found", "any"),
+        boxes_found=("hit", "sum"),
+        found=("hit", "any"),
         best_confidence=("confidence", "max"),
     )
     table = table.reset_index("patient").reset_index(drop=True)
@@ -109,5 +109,5 @@ def lesion_recall(table: pd.DataFrame, patients: np.ndarray, weights: np.ndarray
     of_patient = weights[:, image]
     place = np.searchsorted(names, table["patient"].to_numpy(dtype=names.dtype))
     lesions = np.bincount(place, minlength=len(names))
-    found = np.bincount(place, weights=table["found"].to_numpy(dtype=float), minlength=len(names))
-    return evaluation_metrics.ratio(of_patient @ found, (of_patient @ lesions).astype(float))
+    hits = np.bincount(place, weights=table["found"].to_numpy(dtype=float), minlength=len(names))
+    return evaluation_metrics.ratio(of_patient @ hits, (of_patient @ lesions).astype(float))

@@ -1,11 +1,11 @@
-"""Metrics of detectors, written once for the value and for all its bootstrap resamples: matched once, accumulated anew.
+"""Metrics of detectors, written once for the value and for all its bootstrap resamples: boxes are matched once, then counted.
 
-`match` compares the boxes of all images with the true ones by the rules of COCO: within an image and a class the boxes choose
-in the order of their confidence, each takes the free true box that it overlaps most, if the intersection over union (IoU) is
-high enough; a true box is taken once. So a second box on the same lesion is a false positive in every metric here.
-A match does not depend on boxes of lower confidence: one matching serves every threshold.
+`match` compares the predicted boxes of all images with the true ones by the rules of COCO. Within an image and a class the
+boxes choose in the order of their confidence: each takes the free true box that it overlaps most, if the intersection over
+union (IoU) is high enough; a true box is taken once. So a second box on the same lesion is a false positive in every metric
+here. A match does not depend on boxes of lower confidence: one matching serves every threshold.
 
-`weights` (R, n) says how often each image counts in each of R resamples: `metrics.ones(n)` gives the value,
+`weights` (R, n) says how often each image counts in each of R resamples: `ones(n)` of hemoct.evaluation.metrics gives the value,
 `bootstrap.weights` its interval. Metrics are float64, NaN where undefined: every share of true boxes (recall, localisation
 accuracy, FROC, average precision) without a true box in the sample; precision without a predicted box; F1 without either;
 whatever is counted per image without an image. True boxes without any predicted box are a defined 0.
@@ -23,8 +23,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from scipy import sparse
 
-from hemoct.detection.scene import Scene
-from hemoct.evaluation import metrics
+from hemoct.detection.predictions import Scene
+from hemoct.evaluation import metrics as evaluation_metrics
 
 HIT_IOU = 0.5
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
@@ -38,7 +38,7 @@ MOST_BOXES = 100  # an image and class, as COCO; the boxes of lowest confidence 
 
 @dataclass(frozen=True)
 class Matched:
-    """The boxes of n images with what they met. True boxes stand in the scene's order, as `true_corners` gives them."""
+    """The boxes of n images with their matches. True boxes stand in the order of the scene, as in `true_corners`."""
 
     images: int
     """n; images are numbered as the rows of the scene"""
@@ -46,20 +46,20 @@ class Matched:
     image: np.ndarray
     """of each predicted box, int (D,); boxes are ordered by class, image and falling confidence"""
     row: np.ndarray
-    """of each predicted box in `Scene.found` of its image, int (D,)"""
+    """of each predicted box in `Scene.predicted` of its image, int (D,)"""
     label: np.ndarray
     """class number of each predicted box, int (D,)"""
     confidence: np.ndarray
     """float64 (D,)"""
     partner: np.ndarray
-    """number of the true box that a predicted one took at each of IOUS, -1 for none: int (D, 14)"""
+    """number of the true box that a predicted one matches at each of IOUS, -1 for none: int (D, 14)"""
     true_image: np.ndarray
     """of each true box, int (G,)"""
     true_label: np.ndarray
     """class number of each true box, int (G,)"""
 
     def hit(self, iou: float | np.ndarray = HIT_IOU) -> np.ndarray:
-        """Whether each predicted box took a true one: bool (D,), or (D, levels) for several levels of IOUS."""
+        """Whether each predicted box matches a true one: bool (D,), or (D, levels) for several levels of IOUS."""
         return self.partner[:, _columns(iou)] >= 0
 
     def of(self, rows: np.ndarray) -> Matched:
@@ -77,18 +77,18 @@ def true_corners(scene: Scene) -> np.ndarray:
 
 
 def match(scene: Scene) -> Matched:
-    """Match the boxes of a scene at each of IOUS, with COCO's own code (Lin et al. 2014). Any thresholds come later."""
-    found = np.concatenate([np.zeros((0, 6)), *scene.found])
-    counts = np.array([len(boxes) for boxes in scene.found], dtype=int)
+    """Match the boxes of a scene at each of IOUS, with COCO's own code (Lin et al. 2014). Thresholds are applied later."""
+    predicted = np.concatenate([np.zeros((0, 6)), *scene.predicted])
+    counts = np.array([len(boxes) for boxes in scene.predicted], dtype=int)
     image, row = _numbers(counts)
     true_image, _ = _numbers(np.array([len(boxes) for boxes in scene.truth], dtype=int))
     true_label = np.concatenate([np.zeros(0, dtype=int), *scene.truth_class]).astype(int)
-    label = found[:, 5].astype(int)
+    label = predicted[:, 5].astype(int)
     truth = _coco(scene, true_corners(scene), true_image, true_label, np.zeros(len(true_image)))
-    results = _evaluate(truth, _coco(scene, found[:, :4], image, label, found[:, 4]))
+    results = _evaluate(truth, _coco(scene, predicted[:, :4], image, label, predicted[:, 4]))
     order = np.concatenate([np.zeros(0, dtype=int), *(result["dtIds"] for result in results)]).astype(int) - 1
     partner = np.concatenate([np.zeros((0, len(IOUS))), *(result["dtMatches"].T for result in results)]).astype(int) - 1
-    of_boxes = (values[order] for values in (image, row, label, found[:, 4]))
+    of_boxes = (values[order] for values in (image, row, label, predicted[:, 4]))
     return Matched(len(scene), len(scene.classes), *of_boxes, partner, true_image, true_label)
 
 
@@ -98,28 +98,28 @@ def _numbers(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return image, np.arange(len(image)) - (np.cumsum(counts) - counts)[image]
 
 
-def _coco(scene: Scene, corners: np.ndarray, image: np.ndarray, label: np.ndarray, score: np.ndarray) -> COCO:
-    """Boxes in the form of pycocotools; identifiers start at 1, for there 0 means no match."""
+def _coco(scene: Scene, corners: np.ndarray, image: np.ndarray, label: np.ndarray, confidence: np.ndarray) -> COCO:
+    """Boxes in the form of pycocotools; identifiers start at 1, because there 0 means no match."""
     sides = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-    columns = zip(sides.tolist(), image.tolist(), label.tolist(), score.tolist(), strict=True)
-    made = COCO()
-    made.dataset = {
+    columns = zip(sides.tolist(), image.tolist(), label.tolist(), confidence.tolist(), strict=True)
+    coco = COCO()
+    coco.dataset = {
         "images": [{"id": number} for number in range(len(scene))],
         "categories": [{"id": number} for number in range(len(scene.classes))],
         "annotations": [
-            {"id": number, "image_id": of_image, "category_id": of_class, "bbox": box, "score": sure}
+            {"id": number, "image_id": of_image, "category_id": of_class, "bbox": box, "score": score}
             | {"area": box[2] * box[3], "iscrowd": 0}
-            for number, (box, of_image, of_class, sure) in enumerate(columns, start=1)
+            for number, (box, of_image, of_class, score) in enumerate(columns, start=1)
         ],
     }
     with contextlib.redirect_stdout(io.StringIO()):
-        made.createIndex()
-    return made
+        coco.createIndex()
+    return coco
 
 
-def _evaluate(truth: COCO, found: COCO) -> list[dict]:
-    """What COCO says of each class and image that has a box: identifiers of the boxes, and what each met at each of IOUS."""
-    evaluation = COCOeval(truth, found, "bbox")
+def _evaluate(truth: COCO, predicted: COCO) -> list[dict]:
+    """COCO's result for each class and image that has a box: identifiers of the boxes, and their matches at each of IOUS."""
+    evaluation = COCOeval(truth, predicted, "bbox")
     evaluation.params.iouThrs = IOUS
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, np.inf]], ["all"]
     evaluation.params.maxDets = [MOST_BOXES]
@@ -133,7 +133,7 @@ def average_precision(matched: Matched, weights: np.ndarray) -> dict[str, np.nda
     of_classes = class_precision(matched, weights)
     defined = ~np.isnan(of_classes[:, :, 0])
     summed = np.where(defined[:, :, None], of_classes, 0).sum(axis=1)
-    at_levels = metrics.ratio(summed, np.broadcast_to(defined.sum(axis=1)[:, None], summed.shape))
+    at_levels = evaluation_metrics.ratio(summed, np.broadcast_to(defined.sum(axis=1)[:, None], summed.shape))
     return {"map50": at_levels[:, 0], "map50_95": at_levels.mean(axis=1)}
 
 
@@ -141,7 +141,7 @@ def class_precision(matched: Matched, weights: np.ndarray) -> np.ndarray:
     """Average precision of each class at each of COCO_IOUS, interpolated at 101 recalls: float64 (R, classes, 10).
 
     Equal to pycocotools' accumulate() on the images as often as `weights` says. Boxes of equal confidence are taken in the
-    order of the images, as there (copies of one image follow each other; if they hold equal confidences, box by box).
+    order of the images, as there (copies of an image follow one another; if they hold equal confidences, box by box).
     """
     values = np.full((len(weights), matched.classes, len(COCO_IOUS)), np.nan)
     for label in range(matched.classes):
@@ -155,29 +155,29 @@ def class_precision(matched: Matched, weights: np.ndarray) -> np.ndarray:
 def _interpolated(image: np.ndarray, hit: np.ndarray, true_boxes: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Average precision (R, levels) of boxes in falling order of confidence: `image` (D,), `hit` (D, levels).
 
-    Precision, made to fall, only steps down behind a hit, so the points at hits are all that is needed: their number is that
-    of the true boxes at most, however many boxes there are. `true_boxes`: how many each image has (n,).
+    The falling envelope of precision only steps down after a hit, so the points at hits are all that is needed: they are no
+    more than the true boxes, however many predicted boxes there are. `true_boxes`: how many each image has (n,).
     """
     points = np.flatnonzero(hit.any(axis=1))
     counter = _counter(image, np.arange(len(image)), points, len(true_boxes))
     parts = []
-    for chunk in metrics.chunks(weights, max(len(points), len(true_boxes))):
+    for chunk in evaluation_metrics.chunks(weights, max(len(points), len(true_boxes))):
         boxes = np.cumsum(chunk @ counter, axis=1)
         at_points = chunk[:, image[points]]
-        wanted = chunk @ true_boxes
-        levels = [_area(np.cumsum(at_points[:, kept], axis=1), boxes[:, kept], wanted) for kept in hit[points].T]
+        truths = chunk @ true_boxes
+        levels = [_area(np.cumsum(at_points[:, kept], axis=1), boxes[:, kept], truths) for kept in hit[points].T]
         parts.append(np.stack(levels, axis=1))
     return np.concatenate(parts)
 
 
-def _area(tp: np.ndarray, boxes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _area(tp: np.ndarray, boxes: np.ndarray, truths: np.ndarray) -> np.ndarray:
     """Mean precision (R,) at RECALLS, from the counts of true positives and boxes at each hit (R, hits), true boxes (R,)."""
     precision = tp / (boxes + np.spacing(1))
     falling = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = tp / np.maximum(wanted, 1)[:, None]
+    recall = tp / np.maximum(truths, 1)[:, None]
     reached = np.searchsorted(RECALLS, recall, side="right")
     area = (falling * np.diff(reached, prepend=0, axis=1)).sum(axis=1) / len(RECALLS)
-    return np.where(wanted > 0, area, np.nan)
+    return np.where(truths > 0, area, np.nan)
 
 
 def _counter(image: np.ndarray, key: np.ndarray, points: np.ndarray, images: int) -> sparse.csr_array:
@@ -194,9 +194,9 @@ def _counter(image: np.ndarray, key: np.ndarray, points: np.ndarray, images: int
 def froc(matched: Matched, weights: np.ndarray) -> np.ndarray:
     """Sensitivity at each of FROC_LEVELS false positives an image: float64 (R, 7); `froc_mean` is the mean of a row.
 
-    Sensitivity: the share of true boxes, all classes together, that a box of their class meets with IoU >= 0.5. It is that of
-    the lowest threshold with at most so many false positives an image (Bandos et al. 2009; levels as LUNA16, Setio et al.
-    2017), hence 0 where even the most confident boxes bring more.
+    Sensitivity: the share of true boxes, all classes together, that a box of their class matches with IoU >= 0.5, at the
+    lowest threshold with at most so many false positives an image (Bandos et al. 2009; levels as LUNA16, Setio et al. 2017).
+    It is 0 where even the most confident boxes bring more false positives.
     """
     hit = matched.hit()
     points = np.flatnonzero(hit)
@@ -204,11 +204,11 @@ def froc(matched: Matched, weights: np.ndarray) -> np.ndarray:
     counter = _counter(matched.image[~hit], -matched.confidence[~hit], -matched.confidence[points], matched.images)
     true_boxes = np.bincount(matched.true_image, minlength=matched.images)
     parts = []
-    for chunk in metrics.chunks(weights, max(len(points), matched.images)):
+    for chunk in evaluation_metrics.chunks(weights, max(len(points), matched.images)):
         false_positives, at_points = np.cumsum(chunk @ counter, axis=1), chunk[:, matched.image[points]]
         allowed = np.outer(FROC_LEVELS, chunk.sum(axis=1))
-        found = [(at_points * (false_positives <= level[:, None])).sum(axis=1) for level in allowed]
-        parts.append(metrics.ratio(np.stack(found, axis=1), np.repeat((chunk @ true_boxes)[:, None], len(FROC_LEVELS), axis=1)))
+        hits = np.stack([(at_points * (false_positives <= level[:, None])).sum(axis=1) for level in allowed], axis=1)
+        parts.append(evaluation_metrics.ratio(hits, np.repeat((chunk @ true_boxes)[:, None], len(FROC_LEVELS), axis=1)))
     return np.concatenate(parts)
 
 
@@ -225,31 +225,33 @@ def froc_curve(matched: Matched) -> tuple[np.ndarray, np.ndarray]:
     _, tp, fp = curve(matched)
     per_image, sensitivity = np.append(0, fp), np.append(0, tp)
     images, truths = np.full(len(tp) + 1, matched.images), np.full(len(tp) + 1, len(matched.true_image))
-    return metrics.ratio(per_image, images), metrics.ratio(sensitivity, truths)
+    return evaluation_metrics.ratio(per_image, images), evaluation_metrics.ratio(sensitivity, truths)
 
 
 def localisation(matched: Matched, thresholds: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Localisation accuracy and average false positives at each of LOCALISATION_IOUS: two float64 (R, 7).
 
-    With the boxes at or above the threshold of their image (n,): the share of true boxes that a box of their class meets with
-    IoU >= T, and the boxes that meet none, per image (ChestX-ray8, Wang et al. 2017; there a second box on the same lesion is
+    With the boxes at or above the threshold of their image (n,): the share of true boxes that a box of their class matches with
+    IoU >= T, and the boxes without a match, per image (ChestX-ray8, Wang et al. 2017; there a second box on the same lesion is
     no false positive, here it is).
     """
     tp, fp, true_boxes = _counts(matched, thresholds, weights, LOCALISATION_IOUS)
     images = _sums(weights, np.ones((matched.images, 1)))
-    return metrics.ratio(tp, np.broadcast_to(true_boxes, tp.shape)), metrics.ratio(fp, np.broadcast_to(images, fp.shape))
+    return evaluation_metrics.ratio(tp, np.broadcast_to(true_boxes, tp.shape)), evaluation_metrics.ratio(
+        fp, np.broadcast_to(images, fp.shape)
+    )
 
 
 def of_boxes(matched: Matched, thresholds: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
     """`box_precision`, `box_recall`, `box_f1` (R,) of the boxes at or above their image's threshold (n,), IoU >= 0.5."""
     tp, fp, true_boxes = (counts[:, 0] for counts in _counts(matched, thresholds, weights, np.array([HIT_IOU])))
     matrix = np.stack([np.zeros_like(tp), fp, true_boxes - tp, tp], axis=1).reshape(-1, 2, 2)
-    values = metrics.of_confusion(matrix)
+    values = evaluation_metrics.of_confusion(matrix)
     return {f"box_{name}": values[name] for name in ("precision", "recall", "f1")}
 
 
 def best_confidence(matched: Matched) -> np.ndarray:
-    """Confidence of the box that took each true box at IoU >= 0.5, NaN where none did: float64 (G,).
+    """Confidence of the box that matches each true box at IoU >= 0.5, NaN where none does: float64 (G,).
 
     A true box is found at a threshold when this is at or above it.
     """
@@ -277,9 +279,9 @@ def _of_images(image: np.ndarray, counted: np.ndarray, images: int) -> np.ndarra
 
 def _sums(weights: np.ndarray, of_images: np.ndarray) -> np.ndarray:
     """Counts of the images (n, k) summed up for each resample: float64 (R, k)."""
-    return np.concatenate([chunk @ of_images for chunk in metrics.chunks(weights, len(of_images))])
+    return np.concatenate([chunk @ of_images for chunk in evaluation_metrics.chunks(weights, len(of_images))])
 
 
 def _columns(iou: float | np.ndarray) -> int | np.ndarray:
-    """Where one or several levels stand in IOUS."""
+    """The columns of `Matched.partner` for one or several levels of IOUS."""
     return np.abs(IOUS - np.asarray(iou)[..., None]).argmin(axis=-1)

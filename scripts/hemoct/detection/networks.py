@@ -1,7 +1,7 @@
-"""Detectors of both families behind one door: what describes a trained one, and boxes from it.
+"""Detectors of both families behind one interface: what describes a trained one, and its boxes.
 
-The families (detection.yolo, detection.torchvision_models) offer the same: LR, stop_if_unfit, group_norm, build, train,
-runner.
+Each family is a module (detection.yolo, detection.torchvision_models) with the same names: LR, stop_if_unfit, group_norm,
+build, train, runner.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.detection.data import BoxData
+from hemoct.detection.predictions import CORNERS
 from hemoct.training import augment, networks
 from hemoct.training.specs import Spec
 
@@ -29,35 +31,48 @@ LEAST_CONFIDENCE = 0.001
 MOST_BOXES = 30  # a slice; a patient has one or a few lesions
 TORCHVISION = ("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn")
 STEP = "task2_detection/02_train.py"
-# What may be done to a CT slice. Colours mean nothing in a grey image, and its brightness is HU: it may vary as between
-# scanners, no more. A head may be turned and shifted a little and mirrored left to right, never front to back.
+# Augmentation that suits a CT slice. A grey image has no colours, and its brightness is HU: it may vary as between scanners,
+# no more. A head may be turned and shifted a little and mirrored left to right, never front to back.
 CT = augment.Strength(mirror=True, degrees=10.0, scale=0.25, shift=0.1, brightness=0.0, contrast=0.15)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorSpec(Spec):
-    """model.json of task 2: all that rebuilds a detector and feeds it. Ultralytics' take grey in 0..1 without mean and std."""
+    """model.json of task 2: how a detector is built and fed. Those of Ultralytics take grey in 0..1, without mean and std."""
 
     TASK = 2
 
     model: str
     classes: list[str]
     group_norm: bool = False
-    """normalised by groups of channels instead of by batches; torchvision's from scratch only"""
+    """group normalisation instead of batch normalisation; only torchvision's models from scratch"""
 
     @property
     def family(self) -> ModuleType:
         return family(self.model)
 
 
+@dataclass(frozen=True)
+class Fold:
+    """One fold to train: its slices, and where the results go."""
+
+    folder: Path
+    data: BoxData
+    rows: dict[str, np.ndarray]
+    """row numbers in `data` of the slices of `train` and `val`"""
+    spec: DetectorSpec
+    inputs: dict[str, Any]
+    """hashes of the input tables by path, as in the run record: a resumed training must have the same"""
+
+
 def family(model: str) -> ModuleType:
-    """The module of a model's family: torchvision's detectors by their name, everything else is Ultralytics'."""
+    """The module of a model's family: torchvision's detectors by their name, all others are of Ultralytics."""
     name = "torchvision_models" if model.startswith(("fasterrcnn_", "retinanet_", "fcos_", "ssd")) else "yolo"
     return importlib.import_module(f"hemoct.detection.{name}")
 
 
 def not_fetched(model: str, error: Exception) -> UserError:
-    """The one line for COCO weights that the network did not give."""
+    """The error for COCO weights that could not be downloaded."""
     reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
     return UserError(
         f"--weights coco: the weights of {model} could not be fetched ({reason}); connect to the internet, "
@@ -76,50 +91,50 @@ def detect(model: nn.Module, spec: DetectorSpec, slices: Iterable[np.ndarray], b
 
     Columns: xmin, ymin, xmax, ymax, confidence, class number. At most MOST_BOXES of at least LEAST_CONFIDENCE.
     """
-    found, run = [], spec.family.runner(model, spec)
+    predicted, run = [], spec.family.runner(model, spec)
     for batch in _batches(slices, batch_size):
         for boxes in run(batch):
             order = np.argsort(-boxes[:, 4], kind="stable")
             kept = boxes[order][:MOST_BOXES]
-            found.append(kept[kept[:, 4] >= LEAST_CONFIDENCE])
-    return found
+            predicted.append(kept[kept[:, 4] >= LEAST_CONFIDENCE])
+    return predicted
 
 
 def predict_fold(work: Workspace, folder: Path, data: BoxData, batch_size: int, device: torch.device) -> list[Path]:
     """Write predictions.csv (val, test) and train_predictions.csv of a fold, from its best.pt, for the slices of `data`.
 
-    Those of the training slices serve steps that learn from a detector's output; nothing is measured on them.
+    The boxes of training slices are for steps that learn from a detector's output; nothing is measured on them.
     """
     model, spec = load(folder, device)
     if data.splits_sha256 != spec.splits_sha256:
         raise UserError(f"{work.show(folder)} was trained with another splits.csv; train it again, or restore the old splits.csv")
     part = data.part_of(spec.fold or 0, spec.protocol, spec.split)
     decoded = images.decode([work.raw / name for name in data.table["image"]], desc="detect")
-    found = detect(model, spec, decoded, batch_size)
+    predicted = detect(model, spec, decoded, batch_size)
     about = data.table[["image_id", "patient"]].assign(fold=spec.fold or 0, part=part)
-    frame = as_rows(about, found, spec.classes)
+    frame = as_rows(about, predicted, spec.classes)
     return [
         tables.write_predictions(folder, frame[frame["part"] != "train"]),
         tables.write_csv(folder / "train_predictions.csv", frame[frame["part"] == "train"]),
     ]
 
 
-def as_rows(about: pd.DataFrame, found: list[np.ndarray], classes: list[str]) -> pd.DataFrame:
-    """One row a box below the columns of `about` (one row a slice); a slice without any has one row with an empty box."""
-    counts = np.array([max(1, len(boxes)) for boxes in found])
+def as_rows(about: pd.DataFrame, predicted: list[np.ndarray], classes: list[str]) -> pd.DataFrame:
+    """One row a box with the columns of `about` (one row a slice); a slice without any box has one row with an empty box."""
+    counts = np.array([max(1, len(boxes)) for boxes in predicted])
     frame = about.loc[about.index.repeat(counts)].reset_index(drop=True)
     empty = np.full((1, 6), np.nan)
-    values = np.concatenate([boxes if len(boxes) else empty for boxes in found])
+    values = np.concatenate([boxes if len(boxes) else empty for boxes in predicted])
     frame["class"] = ["" if np.isnan(number) else classes[int(number)] for number in values[:, 5]]
     frame["confidence"] = values[:, 4].round(5)
-    frame[["xmin", "ymin", "xmax", "ymax"]] = values[:, :4].round(1)
+    frame[CORNERS] = values[:, :4].round(1)
     return frame
 
 
 def _batches(slices: Iterable[np.ndarray], size: int) -> Iterable[list[np.ndarray]]:
     batch: list[np.ndarray] = []
-    for one in slices:
-        batch.append(one)
+    for grey in slices:
+        batch.append(grey)
         if len(batch) == size:
             yield batch
             batch = []

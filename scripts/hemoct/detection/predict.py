@@ -1,28 +1,135 @@
-"""Image files for detectors: by which models, and which boxes are known of them. Imports no torch."""
+"""Boxes on image files: by which models, their boxes as one (fused), and which boxes are annotated on the files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes, named_images
+from hemoct.data import boxes, images, named_images
 from hemoct.data.named_images import ImageFiles
-from hemoct.detection import data
+from hemoct.detection import data, networks
 from hemoct.detection.data import BoxData
+from hemoct.detection.networks import LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec
 
 OUTPUTS = ("predicted.csv", "overlays", "patients")
 THRESHOLD = 0.25  # where no evaluation has chosen one: Ultralytics' default
+FUSION_IOU = 0.55  # boxes that overlap by more are one lesion: the value of the paper
+
+
+# ---- by which models
+
+
+def models(work: Workspace, experiment: str, fold: int | None, fuse: bool) -> list[Path]:
+    """The fold folders to predict with: that of `fold`, or all with `fuse`; a single one needs neither."""
+    folders = named_images.models(work, 2, experiment, fold)
+    if len(folders) > 1 and not fuse:
+        folds = ", ".join(folder.name.removeprefix("fold") for folder in folders)
+        raise UserError(
+            f"{work.show(work.task(2) / experiment)} has a model for each of the folds {folds}; "
+            "join their boxes (--fuse) or name one (--fold K)"
+        )
+    return folders
+
+
+def read_specs(folders: list[Path]) -> list[DetectorSpec]:
+    """model.json of each folder; stops when the models know different classes."""
+    specs = [DetectorSpec.read(folder) for folder in folders]
+    for folder, spec in zip(folders, specs, strict=True):
+        if spec.classes != specs[0].classes:
+            raise UserError(f"{folder} knows other classes than {folders[0]} (model.json); train the folds again, all alike")
+    return specs
+
+
+# ---- boxes of several models as one
+
+
+def detect(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device) -> list[np.ndarray]:
+    """Boxes of image files by the models of `folders`, fused: (k, 6) each, see `fuse`."""
+    by_model, sizes = detect_each(paths, folders, batch_size, device)
+    return [fuse(list(of_image), *size) for of_image, size in zip(zip(*by_model, strict=True), sizes, strict=True)]
+
+
+def detect_each(
+    paths: list[Path], folders: list[Path], batch_size: int, device: torch.device
+) -> tuple[list[list[np.ndarray]], list[tuple[int, int]]]:
+    """Boxes by each model of each image file, (k, 6) as of networks.detect, and width and height of the images.
+
+    One model after the other reads the files, so that neither all models nor all slices need to lie in memory.
+    """
+    sizes: list[tuple[int, int]] = []
+    by_model = []
+    for folder in folders:
+        model, spec = networks.load(folder, device)
+        sizes.clear()
+        slices = _measured(images.decode(paths, desc=folder.name), sizes)
+        by_model.append(networks.detect(model, spec, slices, batch_size))
+    return by_model, sizes
+
+
+def _measured(slices: Iterator[np.ndarray], sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+    """The slices as they come; width and height of each are appended to `sizes`."""
+    for grey in slices:
+        sizes.append((grey.shape[1], grey.shape[0]))
+        yield grey
+
+
+def fuse(by_model: list[np.ndarray], width: int, height: int) -> np.ndarray:
+    """Join the boxes of several models on one image of `width` x `height` px: (k, 6), most confident first.
+
+    Weighted box fusion (Solovyev, Wang, Gabruseva 2021, Image and Vision Computing 107, doi 10.1016/j.imavis.2021.104117).
+    `by_model` holds (m, 6) arrays, one a model: xmin, ymin, xmax, ymax, confidence, class number; m may be 0. Boxes of one class
+    that overlap by more than FUSION_IOU become one, whose corners are their mean weighted by confidence. Its confidence is the
+    mean of theirs times the share of the models that have a box there: a box of 2 of 5 models keeps 2/5. The boxes of a single
+    model are returned as they are.
+    """
+    if len(by_model) == 1:
+        return by_model[0]
+    from ensemble_boxes import weighted_boxes_fusion  # numba, which it brings along, takes seconds to import
+
+    size = np.array([width, height, width, height], dtype=float)
+    kept = [_one_vote(np.column_stack([np.clip(of_model[:, :4], 0, size), of_model[:, 4:]])) for of_model in by_model]
+    corners, confidence, number = weighted_boxes_fusion(
+        [of_model[:, :4] / size for of_model in kept],
+        [of_model[:, 4] for of_model in kept],
+        [of_model[:, 5] for of_model in kept],
+        iou_thr=FUSION_IOU,
+        conf_type="box_and_model_avg",
+    )
+    joined = np.column_stack([corners * size, confidence, number])
+    joined = joined[np.argsort(-confidence, kind="stable")][:MOST_BOXES]
+    return joined[joined[:, 4] >= LEAST_CONFIDENCE]
+
+
+def _one_vote(of_model: np.ndarray) -> np.ndarray:
+    """The boxes of one model without empty ones and without those that lie on a more confident one of their class.
+
+    Detectors keep boxes that overlap by up to about 0.7: in the mean, a faint double would halve the confidence of a good box.
+    """
+    from torchvision.ops import batched_nms
+
+    solid = of_model[(of_model[:, 2] > of_model[:, 0]) & (of_model[:, 3] > of_model[:, 1])]
+    columns = torch.from_numpy(solid)
+    return solid[batched_nms(columns[:, :4], columns[:, 4], columns[:, 5].long(), FUSION_IOU).numpy()]
+
+
+def at_threshold(predicted: list[np.ndarray], threshold: float) -> list[np.ndarray]:
+    """The boxes of each image, (k, 6), at or above the threshold, with the five digits of predictions.csv that it comes from."""
+    return [of_image[of_image[:, 4].round(5) >= threshold] for of_image in predicted]
+
+
+# ---- what is annotated
 
 
 @dataclass(frozen=True)
-class Known(ImageFiles):
+class AnnotatedFiles(ImageFiles):
     """Image files with the boxes that are annotated on them; row i of each is the same image."""
 
     truth: list[np.ndarray | None]
@@ -33,50 +140,28 @@ class Known(ImageFiles):
     """those of the models by their numbers, then those that only the annotation has"""
 
 
-def models(work: Workspace, experiment: str, fold: int | None, fuse: bool) -> list[Path]:
-    """The fold folders to predict with: that of `fold`, or all with `fuse`; the only one needs neither."""
-    folders = named_images.models(work, 2, experiment, fold)
-    if len(folders) > 1 and not fuse:
-        there = ", ".join(folder.name.removeprefix("fold") for folder in folders)
-        raise UserError(
-            f"{work.show(work.task(2) / experiment)} has a model for each of the folds {there}; "
-            "join their boxes (--fuse) or name one (--fold K)"
-        )
-    return folders
-
-
-def labelled(seen: Workspace, classes: list[str]) -> BoxData:
-    """The labelled slices of another data set; stops when its boxes are of other classes than those of the models."""
-    theirs = tables.read_dataset(seen).classes
-    if sorted(theirs) != sorted(classes):
-        raise UserError(
-            f"{seen.show(seen.work / 'dataset.json')}: its boxes are of class {', '.join(theirs) or '(none)'}, the models know "
-            f"{', '.join(classes)}; name the classes of its annotations alike and run: "
-            f"python scripts/03_make_labels.py --dataset {seen.dataset}"
-        )
-    return data.load(seen, split=False)
-
-
-def counted(found: list[np.ndarray], threshold: float) -> list[np.ndarray]:
-    """The boxes of each image, (k, 6), from the threshold up, to the five digits of predictions.csv that it was chosen from."""
-    return [of_image[of_image[:, 4].round(5) >= threshold] for of_image in found]
-
-
-def look_up(work: Workspace, paths: list[Path], specs: Sequence) -> Known:
-    """What is known of files, see hemoct.data.named_images, with their boxes. `specs` are the models' DetectorSpecs."""
-    found = named_images.look_up(work, paths, specs)
+def look_up(work: Workspace, paths: list[Path], specs: Sequence[DetectorSpec]) -> AnnotatedFiles:
+    """What the tables know of files, see hemoct.data.named_images, with their boxes. `specs`: those of the models."""
+    files = named_images.look_up(work, paths, specs)
     classes = specs[0].classes if specs else []
-    return Known(**vars(found), **_truth(work, found, classes))
-
-
-def _truth(work: Workspace, found: ImageFiles, classes: list[str]) -> dict[str, list]:
-    """Boxes (None where nothing is annotated) and class numbers of each image; `classes` with those that the boxes add."""
-    if found.labels.columns.empty:
-        n = len(found.table)
-        return {"truth": [None] * n, "truth_class": [np.zeros(0, dtype=int)] * n, "classes": classes}
+    if files.labels.columns.empty:
+        n = len(files.table)
+        return AnnotatedFiles(**vars(files), truth=[None] * n, truth_class=[np.zeros(0, dtype=int)] * n, classes=classes)
     table = tables.read_boxes(work)
     classes = list(dict.fromkeys(chain(classes, table["class"])))
-    corners, numbers = boxes.by_image(table, found.table["image_id"], classes)
-    known = found.labels[tables.read_dataset(work).labels].notna().all(axis=1)
-    truth = [of_image if len(of_image) or told else None for of_image, told in zip(corners, known, strict=True)]
-    return {"truth": truth, "truth_class": numbers, "classes": classes}
+    corners, numbers = boxes.by_image(table, files.table["image_id"], classes)
+    labelled = files.labels[tables.read_dataset(work).labels].notna().all(axis=1)
+    truth = [of_image if len(of_image) or known else None for of_image, known in zip(corners, labelled, strict=True)]
+    return AnnotatedFiles(**vars(files), truth=truth, truth_class=numbers, classes=classes)
+
+
+def labelled_slices(other: Workspace, classes: list[str]) -> BoxData:
+    """The labelled slices of another data set; stops when its boxes are of other classes than those of the models."""
+    theirs = tables.read_dataset(other).classes
+    if sorted(theirs) != sorted(classes):
+        raise UserError(
+            f"{other.show(other.work / 'dataset.json')}: its boxes are of class {', '.join(theirs) or '(none)'}, the models know "
+            f"{', '.join(classes)}; give the classes of its annotations the same names and run: "
+            f"python scripts/03_make_labels.py --dataset {other.dataset}"
+        )
+    return data.load(other, split=False)

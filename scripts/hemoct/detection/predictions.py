@@ -1,48 +1,196 @@
-"""Boxes that a detector of task 2 predicted, for steps that build on them: found, and checked so that no test patient leaks.
+"""Boxes that a detector predicted: read, checked, and put beside the true ones.
 
-A step of fold K looks through the detector of fold K, which was trained without its test patients. The detector has seen the
-training slices: its boxes there are better than on new slices, so what learns from them sees a rosier picture than it is tested
-on. That can cost accuracy on test; it does not touch the test itself.
+Steps of other tasks build on them (`folders`, `read`): a step of fold K uses the detector of fold K, which was trained without
+the test patients of that fold. The detector has seen the training slices, so its boxes there are better than on new slices, and
+what learns from them is tested on harder ones. That can cost accuracy on test; it does not make the test dishonest.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.data import boxes as data_boxes
 from hemoct.data.slices import Slices
-from hemoct.detection import evaluate, networks, scene
-from hemoct.evaluation import predictions
+from hemoct.detection.data import BoxData
+from hemoct.evaluation import external
+from hemoct.evaluation import predictions as evaluation_predictions
 
+if TYPE_CHECKING:
+    from hemoct.detection.networks import DetectorSpec
+
+CORNERS = ["xmin", "ymin", "xmax", "ymax"]
+GEOMETRY = ["confidence", *CORNERS]
+COLUMNS = [*tables.PREDICTION_COLUMNS, "class", *GEOMETRY]
 NEEDED = ("model.json", "predictions.csv", "train_predictions.csv")
 """what is read of a detector's fold"""
+AGAIN = evaluation_predictions.AGAIN[2]
+AGAIN_OR_FEWER = f"{AGAIN}, or evaluate only the patients that it was trained with: --limit-patients N"
+
+
+# ---- beside the true boxes
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Images with their true and predicted boxes; row i of each is the same image. `of` takes a boolean mask or row numbers."""
+
+    table: pd.DataFrame
+    """image_id, patient, fold, part: one row an image"""
+    classes: list[str]
+    truth: list[np.ndarray]
+    """float64 (k, 4) an image: xmin, ymin, xmax, ymax in pixels"""
+    truth_class: list[np.ndarray]
+    """class numbers, int (k,) an image"""
+    predicted: list[np.ndarray]
+    """float64 (m, 6) an image, most confident first: corners, confidence, class number"""
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def of(self, rows: np.ndarray) -> Scene:
+        numbers = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, dtype=int)
+        lists = ([of_image[row] for row in numbers] for of_image in (self.truth, self.truth_class, self.predicted))
+        return Scene(self.table.iloc[numbers].reset_index(drop=True), self.classes, *lists)
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Whether an image has a true box: bool (n,)."""
+        return np.array([len(boxes) > 0 for boxes in self.truth], dtype=bool)
+
+    @property
+    def score(self) -> np.ndarray:
+        """Confidence of the best box of each image, 0 without any: float64 (n,)."""
+        return np.array([boxes[:, 4].max(initial=0) for boxes in self.predicted])
+
+
+def scene(predicted: pd.DataFrame, boxes: pd.DataFrame, classes: list[str]) -> Scene:
+    """Join rows of predictions.csv with boxes.csv. The order is that of the images' first rows."""
+    table = predicted[tables.PREDICTION_COLUMNS].drop_duplicates(["image_id", "fold"]).reset_index(drop=True)
+    number = {name: index for index, name in enumerate(classes)}
+    real = predicted[predicted["confidence"].notna()].sort_values("confidence", ascending=False, kind="stable")
+    values = np.column_stack(
+        [real[[*CORNERS, "confidence"]].to_numpy(dtype=float), real["class"].map(number).to_numpy(dtype=float)]
+    )
+    rows, nothing = real.groupby(["image_id", "fold"]).indices, np.zeros(0, dtype=int)
+    of_images = [values[rows.get(key, nothing)] for key in zip(table["image_id"], table["fold"], strict=True)]
+    return Scene(table, classes, *data_boxes.by_image(boxes, table["image_id"], classes), of_images)
+
+
+# ---- for evaluation: validation and test
+
+
+def read_folds(work: Workspace, experiment: str, data: BoxData) -> tuple[pd.DataFrame, str]:
+    """Predicted boxes of every fold of an experiment for the slices of `data`, and the protocol.
+
+    Stops when they are wrong (see `check`), older than their model, or lack slices of `data` that belong to them.
+    """
+    labels = tables.read_labels(work, tables.read_dataset(work))
+
+    def read_fold(folder: Path) -> pd.DataFrame:
+        path = folder / "predictions.csv"
+        if not evaluation_predictions.is_current(work, folder, made_with=()):
+            raise UserError(f"{work.show(path)} is missing or older than best.pt; {AGAIN}")
+        return check(tables.read_predictions(folder, ["class", *GEOMETRY]), path, labels, data.classes)
+
+    frame, protocol = evaluation_predictions.joined(work, 2, experiment, read_fold)
+    frame = frame[frame["image_id"].isin(data.table["image_id"])]
+    for fold, of_fold in frame.groupby("fold") if protocol != "unknown" else []:
+        part = data.part_of(fold, protocol, "given" if protocol == "given" else "folds")
+        path = work.task(2) / experiment / f"fold{fold}" / "predictions.csv"
+        _stop_if_missing(work.show(path), data.table["image_id"][part != "train"], of_fold, AGAIN_OR_FEWER)
+    if frame.empty:
+        raise UserError(f"{work.show(work.task(2) / experiment)}: no slice with a known label is predicted; {AGAIN}")
+    return frame, protocol
+
+
+def read_external(work: Workspace, experiment: str, other: Workspace, data: BoxData) -> pd.DataFrame:
+    """The boxes of the fused fold models on another data set, as 05_predict.py --on wrote them."""
+    path, again = external_file(work, experiment, other.dataset), external.again(work, 2, experiment, other.dataset)
+    labels = tables.read_labels(other, tables.read_dataset(other))
+    frame = check(tables.read_predictions(path.parent, ["class", *GEOMETRY]), path, labels, data.classes, again)
+    frame = frame[frame["image_id"].isin(data.table["image_id"])]
+    _stop_if_missing(work.show(path), data.table["image_id"], frame, again)
+    return frame.assign(fold="mean", part="test")
+
+
+def external_file(work: Workspace, experiment: str, other: str) -> Path:
+    """predictions.csv of other data; stops when it is missing or older than the models."""
+    return external.predictions_csv(work, 2, experiment, other, experiments.folds(work.task(2) / experiment, "best.pt"))
+
+
+def _stop_if_missing(path: str, wanted: pd.Series, frame: pd.DataFrame, again: str) -> None:
+    missing = wanted[~wanted.isin(frame["image_id"])]
+    if len(missing):
+        raise UserError(f"{path} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {again}")
+
+
+def check(frame: pd.DataFrame, path: Path, labels: pd.DataFrame, classes: list[str], again: str = AGAIN) -> pd.DataFrame:
+    """Stop when predicted boxes cannot be right; the messages say in which ways. `labels`: labels.csv of the same data.
+
+    `again`: how the boxes are made again, for the message.
+    Returns the columns of the contract, confidence and corners as float64.
+    """
+    numbers = frame[GEOMETRY].apply(pd.to_numeric, errors="coerce").astype(float)
+    empty = (frame["class"] == "") & frame[GEOMETRY].isna().all(axis=1)
+    patient_of = labels.set_index("image_id")["patient"]
+    several = frame.duplicated(["image_id", "fold"], keep=False)
+    parts_of_image = frame.groupby(["image_id", "fold"])["part"].transform("nunique")
+    wrong = {
+        "part must be val or test": ~frame["part"].isin(["val", "test"]),
+        "image of no row of labels.csv": ~frame["image_id"].isin(patient_of.index),
+        "other patient than in labels.csv": frame["patient"].ne(frame["image_id"].map(patient_of)),
+        f"class that is not one of {', '.join(classes)}": ~frame["class"].isin(classes) & ~empty,
+        "confidence or corner that is no number": ~np.isfinite(numbers).all(axis=1) & ~empty,
+        "confidence that is not from 0 to 1": ~numbers["confidence"].between(0, 1) & ~empty,
+        "corners out of order": (numbers["xmax"] < numbers["xmin"]) | (numbers["ymax"] < numbers["ymin"]),
+        "image in two parts": parts_of_image > 1,
+        "empty row of an image that has other rows": empty & several,
+    }
+    for problem, rows in wrong.items():
+        if rows.any():
+            first = frame.loc[rows, "image_id"].iloc[0]
+            raise UserError(f"{path}: {rows.sum()} row(s) with {problem} (first: {first}); correct the file, or {again}")
+    return frame[[*tables.PREDICTION_COLUMNS, "class"]].join(numbers)
+
+
+# ---- for steps that build on a detector: all three parts
 
 
 def folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], str]:
     """The folds of a detector with predictions (`fold`: a number or "all"), and their protocol.
 
     An experiment that is not in outputs/ is looked for among the reference results. Stops when a file of NEEDED is missing, when
-    the folds differ in protocol or classes, and when splits.csv is another one.
+    the folds differ in protocol or classes, and when splits.csv has changed since.
     """
     places = [work.task(2) / experiment, work.reference / "task2" / experiment]
     folder = next((place for place in places if experiments.folds(place, "predictions.csv")), places[0])
     of_experiment = experiments.folds(folder, "predictions.csv")
-    found = [path for path in of_experiment if fold == "all" or path.name == f"fold{fold}"]
-    if not found:
+    chosen = [path for path in of_experiment if fold == "all" or path.name == f"fold{fold}"]
+    if not chosen:
         wanted = folder / ("fold*" if fold == "all" else f"fold{fold}")
         raise UserError(f"{work.show(wanted)} holds no predictions.csv; {_there(work)}")
-    for path in (of_fold / name for of_fold in found for name in NEEDED):
+    for path in (of_fold / name for of_fold in chosen for name in NEEDED):
         if not path.exists():
-            raise UserError(f"{work.show(path)} is missing; {predictions.AGAIN[2]}")
-    for of_fold in found:
-        spec = networks.DetectorSpec.read(of_fold)
+            raise UserError(f"{work.show(path)} is missing; {AGAIN}")
+    for of_fold in chosen:
+        spec = _spec(of_fold)
         if spec.split == "folds" and f"fold{spec.fold}" != of_fold.name:
             raise UserError(f"{work.show(of_fold / 'model.json')} is of fold {spec.fold}: test patients would leak; restore it")
-    return found, predictions.setting(work, 2, found)
+    return chosen, evaluation_predictions.setting(work, 2, chosen)
+
+
+def _spec(folder: Path) -> DetectorSpec:
+    from hemoct.detection.networks import DetectorSpec  # torch, which evaluations do not need, takes seconds to import
+
+    return DetectorSpec.read(folder)
 
 
 def _there(work: Workspace) -> str:
@@ -54,29 +202,29 @@ def _there(work: Workspace) -> str:
     return f"train a detector: python {experiments.train_step(2)} --dataset {work.dataset}"
 
 
-def read(work: Workspace, folder: Path, slices: Slices) -> tuple[pd.DataFrame, networks.DetectorSpec]:
-    """Checked boxes of all three parts of a fold, for those of `slices` that the detector was asked about, and its spec.
+def read(work: Workspace, folder: Path, slices: Slices) -> tuple[pd.DataFrame, DetectorSpec]:
+    """Checked boxes of all three parts of a fold, for those of `slices` that the detector predicted, and its spec.
 
-    Columns of detection.scene.COLUMNS. Stops when predictions are wrong, or not of the parts that the slices have in this fold.
+    Columns: COLUMNS. Stops when predictions are wrong, or not of the parts that the slices have in this fold.
     """
-    spec = networks.DetectorSpec.read(folder)
+    spec = _spec(folder)
     for name in NEEDED[1:]:
-        if not predictions.is_current(work, folder, made_with=(), name=name):
-            raise UserError(f"{work.show(folder / name)} is older than best.pt; {predictions.AGAIN[2]}")
+        if not evaluation_predictions.is_current(work, folder, made_with=(), name=name):
+            raise UserError(f"{work.show(folder / name)} is older than best.pt; {AGAIN}")
     labels, frames = tables.read_labels(work, tables.read_dataset(work)), []
     for path in (folder / name for name in NEEDED[1:]):
-        frame = tables.read_csv(path, scene.COLUMNS)
-        checked = evaluate.check(frame.assign(part="test"), path, labels, spec.classes)  # the parts are looked at below
+        frame = tables.read_csv(path, COLUMNS)
+        checked = check(frame.assign(part="test"), path, labels, spec.classes)  # the parts are checked below
         frames.append(checked.assign(part=frame["part"]))
-    found = pd.concat(frames, ignore_index=True)
+    frame = pd.concat(frames, ignore_index=True)
 
-    fold = int(folder.name.removeprefix("fold"))
-    place = pd.Series(slices.part_of(fold, spec.protocol, spec.split), index=slices.table["image_id"])
-    of_slices = found[found["image_id"].isin(place.index)]
-    wrong = (of_slices["part"] != of_slices["image_id"].map(place)) | (of_slices["fold"] != fold)
+    fold = experiments.fold_of(folder)
+    part = pd.Series(slices.part_of(fold, spec.protocol, spec.split), index=slices.table["image_id"])
+    of_slices = frame[frame["image_id"].isin(part.index)]
+    wrong = (of_slices["part"] != of_slices["image_id"].map(part)) | (of_slices["fold"] != fold)
     if wrong.any():
         raise UserError(
             f"{work.show(folder)}: its predictions of {of_slices['image_id'][wrong].iloc[0]} are not those of fold {fold} in "
-            f"splits.csv, test patients would leak; {predictions.AGAIN[2]}"
+            f"splits.csv, test patients would leak; {AGAIN}"
         )
     return of_slices, spec

@@ -1,4 +1,4 @@
-"""Tables of an evaluated detector under the names that people expect, from test boxes at the thresholds of validation."""
+"""Tables of an evaluated detector under the names that people expect: test boxes at the thresholds chosen on validation."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.classification import tables
-from hemoct.detection import scene
-from hemoct.detection.evaluate import Detection
+from hemoct.classification import tables as classification_tables
+from hemoct.detection.evaluate import BoxEvaluation
+from hemoct.detection.predictions import CORNERS
 
 NONE = "none"
 NO_CLASS = -1
 
 
-def predictions_with_none(found: Detection, frame: pd.DataFrame) -> pd.DataFrame:
+def predictions_with_none(evaluation: BoxEvaluation, frame: pd.DataFrame) -> pd.DataFrame:
     """predictions_with_none.csv: the boxes of `frame` (test rows) at or above the threshold of their slice, sorted by image.
 
     Columns `image, class_id, confidence, x1, y1, x2, y2, class_name`, corners in pixels of the image. A slice without such a
     box has one row: class_name `none`, class_id -1, confidence 0, empty corners.
     """
-    threshold = pd.Series(found.thresholds, index=found.scene.table["image_id"])
+    scene = evaluation.scene
+    threshold = pd.Series(evaluation.thresholds, index=scene.table["image_id"])
     kept = frame[frame["confidence"] >= frame["image_id"].map(threshold)]
-    empty = found.scene.table.loc[~found.scene.table["image_id"].isin(kept["image_id"]), ["image_id"]]
+    empty = scene.table.loc[~scene.table["image_id"].isin(kept["image_id"]), ["image_id"]]
     rows = pd.concat([kept, empty.assign(**{"class": NONE, "confidence": 0.0})])
-    number = {name: index for index, name in enumerate(found.scene.classes)}
-    corners = dict(zip(("x1", "y1", "x2", "y2"), (rows[name] for name in scene.CORNERS), strict=True))
+    number = {name: index for index, name in enumerate(scene.classes)}
+    corners = dict(zip(("x1", "y1", "x2", "y2"), (rows[name] for name in CORNERS), strict=True))
     table = pd.DataFrame({"image": rows["image_id"], "class_id": rows["class"].map(number).fillna(NO_CLASS).astype(int)})
     table = table.assign(confidence=rows["confidence"], **corners, class_name=rows["class"])
     return table.sort_values(["image", "confidence"], ascending=[True, False], kind="stable")
 
 
-def classification_summary(found: Detection) -> pd.DataFrame:
+def classification_summary(evaluation: BoxEvaluation) -> pd.DataFrame:
     """classification_summary.csv: `image, ground_truth, predicted, classification`: 0 or 1 for a box, then TP, FP, FN or TN."""
-    return tables.calls(found.slices)
+    return classification_tables.calls(evaluation.slices)
 
 
 def froc(content: dict[str, Any]) -> pd.DataFrame:
@@ -59,9 +60,10 @@ def _columns(name: str, cell: dict[str, Any], prefix: str | None = None) -> dict
 
 
 def report_lines(content: dict[str, Any]) -> list[str]:
-    """What classification_report.txt says of the boxes, above the report of the slices."""
-    boxes, lesions, metrics = content["boxes"], content["lesions"], content["metrics"]
-    shown = {name: "null" if cell["value"] is None else f"{cell['value']:.4f}" for name, cell in metrics.items()}
+    """The lines of classification_report.txt about boxes, above the report of the slices."""
+    boxes, lesions = content["boxes"], content["lesions"]
+    cells = content["metrics"].items()
+    shown = {name: "null" if cell["value"] is None else f"{cell['value']:.4f}" for name, cell in cells}
     return [
         f"boxes (IoU >= 0.5, at the threshold): {boxes['true']} true, {boxes['predicted']} predicted, {boxes['hits']} hits; "
         f"precision {shown['box_precision']}, recall {shown['box_recall']}, F1 {shown['box_f1']}",

@@ -1,6 +1,6 @@
 """torchvision's detectors (Faster R-CNN, RetinaNet, FCOS): built for few lesions, trained with the loop of all tasks.
 
-They are fed the grey cache, repeated to three channels; boxes are moved to the cache's square and back (hemoct.data.boxes).
+Their input is the grey cache, repeated to three channels; boxes are moved to the cache's square and back (hemoct.data.boxes).
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes, images
 from hemoct.detection import export, metrics
-from hemoct.detection.data import BoxData
-from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, not_fetched
-from hemoct.detection.scene import Scene
+from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, Fold, not_fetched
+from hemoct.detection.predictions import Scene
 from hemoct.training import augment, checkpoints, networks
 from hemoct.training import fit as training_fit
 from hemoct.training.batches import Store
@@ -64,9 +63,9 @@ def stop_if_unfit(args: argparse.Namespace) -> None:
 
 
 def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
-    """A detector for the classes of `spec`. `weights`: `none`, `coco` (fetched from PyTorch's server), or a state_dict's file.
+    """A detector for the classes of `spec`. `weights`: `none`, `coco` (downloaded from PyTorch's server), or a state_dict's file.
 
-    With weights that came with frozen normalisation layers, as torchvision's do, those stay as they are.
+    Normalisation layers stay frozen where the weights were trained with frozen ones, as torchvision's were.
     """
     size, family = spec.image_size, _family(spec)
     classes = len(spec.classes) + FIRST_CLASS[family]
@@ -80,7 +79,7 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
         scaled = tuple(tuple(side * size / ANCHOR_SIDE for side in level) for level in usual.sizes)
         holder.anchor_generator = AnchorGenerator(scaled, usual.aspect_ratios)
     if family == "fasterrcnn_":
-        # With this and rpn_score_thresh 0 every slice has proposals: a batch without any has the mean loss of none, no number.
+        # With this and rpn_score_thresh 0 every slice has proposals: without any, the mean loss of a batch would be no number.
         model.rpn.min_size = 0.0
     if spec.group_norm:
         _normalise_by_groups(model)
@@ -94,10 +93,10 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
 
 
 def group_norm(weights: str) -> bool:
-    """Whether a model from these `weights` normalises by groups of channels (Wu and He 2018), else by batches.
+    """Whether a model from these `weights` has group normalisation (Wu and He 2018) instead of batch normalisation.
 
-    From scratch, as He, Girshick and Dollar 2019 do it: batches of a detector are small, and --negatives makes them unlike the
-    slices that running statistics would meet later.
+    Models from scratch have, as in He, Girshick and Dollar 2019: batches of a detector are small, and --negatives makes them
+    unlike the slices to which the running statistics would be applied later.
     """
     if weights in ("none", "coco"):
         return weights == "none"
@@ -118,7 +117,7 @@ def _family(spec: DetectorSpec) -> str:
 def _fetched(model: str) -> dict[str, torch.Tensor]:
     """The COCO weights of a model, from torch's cache or the network."""
     try:
-        with contextlib.redirect_stderr(None):  # the hub tells on stderr what it fetches, and from where
+        with contextlib.redirect_stderr(None):  # the hub prints there what it downloads
             return get_model_weights(model).DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise not_fetched(model, error) from None
@@ -131,33 +130,31 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
     def run(batch: list[np.ndarray]) -> list[np.ndarray]:
         squares = np.stack([images.resize(grey, spec.image_size) for grey in batch])
         with torch.inference_mode():
-            found = model(_fed(torch.from_numpy(squares).to(device).unsqueeze(1).float() / 255, spec))
-        return [_in_pixels(_plain(one, spec), grey, spec.image_size) for one, grey in zip(found, batch, strict=True)]
+            outputs = model(_as_input(torch.from_numpy(squares).to(device).unsqueeze(1).float() / 255, spec))
+        return [_in_pixels(_as_array(output, spec), grey, spec.image_size) for output, grey in zip(outputs, batch, strict=True)]
 
     return run
 
 
-def train(
-    folder: Path, args: argparse.Namespace, inputs: dict, spec: DetectorSpec, work: Workspace, data: BoxData,
-    rows: dict[str, np.ndarray], device: torch.device,
-) -> None:  # fmt: skip
-    """Train on slices `rows` (train, val); leaves best.pt, last.pt and history.csv in `folder`."""
-    lesions = Lesions(work, data, rows["val"], spec, device)
+def train(fold: Fold, args: argparse.Namespace, work: Workspace, device: torch.device) -> None:
+    """Train on the fold's slices; writes best.pt, last.pt and history.csv."""
+    lesions, rows = Lesions(work, fold, device), fold.rows["train"]
     torch.manual_seed(args.seed)
-    model = build(spec, args.weights)
-    fit = training_fit.Fit(model, folder, args, inputs, -(-len(rows["train"]) // args.batch_size), device, criterion="map50_95")
+    model, steps = build(fold.spec, args.weights), -(-len(rows) // args.batch_size)
+    fit = training_fit.Fit(model, fold.folder, args, fold.inputs, steps, device, criterion="map50_95")
     for epoch in fit.epochs():
-        numbers = one_epoch(fit, spec, lesions, rows["train"])
+        numbers = one_epoch(fit, fold.spec, lesions, rows)
         if all(map(math.isfinite, numbers.values())):  # else fit.log stops; boxes that are not finite would crash first
-            numbers |= validate(fit, spec, lesions)
+            numbers |= validate(fit, fold.spec, lesions)
         fit.log(epoch, **numbers)
     print(f"  best epoch {fit.best_epoch}")
 
 
 class Lesions:
-    """Slices and their boxes in the square of the cache, as torchvision wants them."""
+    """Slices and their boxes in the square of the cache, in the form of torchvision."""
 
-    def __init__(self, work: Workspace, data: BoxData, val: np.ndarray, spec: DetectorSpec, device: torch.device) -> None:
+    def __init__(self, work: Workspace, fold: Fold, device: torch.device) -> None:
+        data, spec, val = fold.data, fold.spec, fold.rows["val"]
         self.store = Store(images.cached(work, data.table, spec.image_size), device)
         self.val = val
         squared = [
@@ -173,9 +170,9 @@ class Lesions:
     def targets(self, rows: torch.Tensor) -> list[dict[str, torch.Tensor]]:
         return [{"boxes": self.boxes[row], "labels": self.labels[row]} for row in rows.tolist()]
 
-    def scene(self, found: list[np.ndarray]) -> Scene:
-        """Boxes `found` in the validation slices beside the true ones."""
-        return Scene(*self._truth, found)
+    def scene(self, predicted: list[np.ndarray]) -> Scene:
+        """Boxes that are predicted in the validation slices beside the true ones."""
+        return Scene(*self._truth, predicted)
 
 
 def one_epoch(fit: training_fit.Fit, spec: DetectorSpec, lesions: Lesions, rows: np.ndarray) -> dict[str, float]:
@@ -188,40 +185,40 @@ def one_epoch(fit: training_fit.Fit, spec: DetectorSpec, lesions: Lesions, rows:
             batch, moves = augment.augment_and_tell(batch, strength, fit.args.mirror, fit.device_generator)
             targets = [_moved(target, move, spec.image_size) for target, move in zip(targets, moves, strict=True)]
         with fit.autocast():
-            losses = fit.model(_fed(batch, spec), targets)
+            losses = fit.model(_as_input(batch, spec), targets)
         fit.step(total.add(losses, len(batch)))
     return total.means()
 
 
 def validate(fit: training_fit.Fit, spec: DetectorSpec, lesions: Lesions) -> dict[str, float]:
-    """Losses and mAP of the validation slices; the body, which is most of the work, runs once for both."""
-    rows, found, total = torch.as_tensor(lesions.val), [], Losses("val")
+    """Losses and mAP of the validation slices; the backbone, which is most of the work, runs once for both."""
+    rows, predicted, total = torch.as_tensor(lesions.val), [], Losses("val")
     torch.manual_seed(fit.args.seed)  # the losses are of sampled boxes: the same draw each epoch
     with torch.inference_mode():
         for position, batch in lesions.store.batches(rows, fit.args.batch_size):
-            fed, targets = _fed(batch, spec), lesions.targets(rows[position])
-            with fit.autocast(), _body_held(fit.model, fed):
-                found += [_plain(one, spec) for one in fit.model(fed)]
+            inputs, targets = _as_input(batch, spec), lesions.targets(rows[position])
+            with fit.autocast(), _backbone_once(fit.model, inputs):
+                predicted += [_as_array(output, spec) for output in fit.model(inputs)]
                 fit.model.train()
                 for layer in _normalisations(fit.model):
                     layer.eval()
-                total.add(fit.model(fed, targets), len(batch))
-    matched = metrics.match(lesions.scene(found))
-    precision = metrics.average_precision(matched, np.ones((1, len(found)), dtype=np.int16))
+                total.add(fit.model(inputs, targets), len(batch))
+    matched = metrics.match(lesions.scene(predicted))
+    precision = metrics.average_precision(matched, np.ones((1, len(predicted)), dtype=np.int16))
     return total.means() | {name: float(value[0]) for name, value in precision.items()}
 
 
 class Losses:
-    """Sums of a detector's losses: those about places (`box`) and those about classes, under the names of history.csv."""
+    """Sums of a detector's losses: those of the boxes and those of the classes, under the names of history.csv."""
 
     def __init__(self, part: str) -> None:
         self.part, self.slices, self.sums = part, 0, None
 
     def add(self, losses: dict[str, torch.Tensor], slices: int) -> torch.Tensor:
-        """Add the mean losses of a batch; returns their sum, which is what is minimised."""
+        """Add the mean losses of a batch; returns their sum, which training minimises."""
         pair = torch.stack([sum(value for name, value in losses.items() if ("box" in name) is box) for box in (True, False)])
-        weighed = pair.detach() * slices  # summed on the device: reading each loss would make the GPU wait
-        self.sums = weighed if self.sums is None else self.sums + weighed
+        weighted = pair.detach() * slices  # summed on the device: reading each loss would make the GPU wait
+        self.sums = weighted if self.sums is None else self.sums + weighted
         self.slices += slices
         return pair.sum()
 
@@ -231,10 +228,10 @@ class Losses:
 
 
 @contextlib.contextmanager
-def _body_held(model: nn.Module, fed: list[torch.Tensor]) -> Iterator[None]:
-    """In evaluation mode, within the context: the body's features of a batch are computed once, however often the model runs."""
+def _backbone_once(model: nn.Module, batch: list[torch.Tensor]) -> Iterator[None]:
+    """Within the context the features of a batch are computed once, in evaluation mode, however often the model runs."""
     model.eval()
-    features = model.backbone(model.transform(fed)[0].tensors)
+    features = model.backbone(model.transform(batch)[0].tensors)
     model.backbone.forward = lambda _: features
     try:
         yield
@@ -246,8 +243,8 @@ def _normalisations(model: nn.Module) -> list[nn.Module]:
     return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
-def _fed(batch: torch.Tensor, spec: DetectorSpec) -> list[torch.Tensor]:
-    """Grey slices (n, 1, size, size) in 0..1 as the list of three-channel images that the models take."""
+def _as_input(batch: torch.Tensor, spec: DetectorSpec) -> list[torch.Tensor]:
+    """Grey slices (n, 1, size, size) in 0..1 as a list of three-channel images, the input of the models."""
     return list(((batch - spec.mean) / spec.std).expand(-1, 3, -1, -1))
 
 
@@ -256,14 +253,14 @@ def _moved(target: dict[str, torch.Tensor], move: torch.Tensor, size: int) -> di
     return {"boxes": corners[kept], "labels": target["labels"][kept]}
 
 
-def _plain(found: dict[str, torch.Tensor], spec: DetectorSpec) -> np.ndarray:
-    """What a model says of one image as (k, 6): corners, confidence, class number."""
-    columns = (found["boxes"], found["scores"][:, None], found["labels"][:, None] - FIRST_CLASS[_family(spec)])
+def _as_array(output: dict[str, torch.Tensor], spec: DetectorSpec) -> np.ndarray:
+    """A model's output for one image as (k, 6): corners, confidence, class number."""
+    columns = (output["boxes"], output["scores"][:, None], output["labels"][:, None] - FIRST_CLASS[_family(spec)])
     return torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
 
 
-def _in_pixels(found: np.ndarray, grey: np.ndarray, size: int) -> np.ndarray:
-    """From the square of the cache to the pixels of a slice; what lies in the black border alone is gone."""
+def _in_pixels(predicted: np.ndarray, grey: np.ndarray, size: int) -> np.ndarray:
+    """Boxes (k, 6) from the square of the cache in pixels of a slice, without those that lie in the black border alone."""
     height, width = grey.shape
-    found[:, :4] = boxes.from_letterbox(found[:, :4], width, height, size)
-    return found[boxes.area(found[:, :4]) > 0]
+    predicted[:, :4] = boxes.from_letterbox(predicted[:, :4], width, height, size)
+    return predicted[boxes.area(predicted[:, :4]) > 0]

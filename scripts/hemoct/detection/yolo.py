@@ -1,7 +1,7 @@
 """Ultralytics' detectors: built from their yaml or from weights, trained offline and quietly. The only module that imports it.
 
-Nothing is sent or fetched but the weights that --weights coco asks for. Ultralytics' own folder, foldK/ultralytics/, holds
-what it needs to resume; what the other steps read is taken from it at the end.
+Nothing is sent, and nothing is downloaded but the weights of --weights coco. Ultralytics' own folder, foldK/ultralytics/, holds
+what it needs to resume; the files that other steps read are made from it at the end.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.detection import export as detection_export
-from hemoct.detection.data import BoxData
-from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, not_fetched
+from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, Fold, not_fetched
 from hemoct.training import checkpoints, fit, networks
 from hemoct.training import device as training_device
 
@@ -41,11 +40,11 @@ CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoc
 
 
 def _prepare() -> None:
-    """What Ultralytics reads at its import: no network, no installation of packages, a folder of its own, a font in it."""
+    """Set what Ultralytics reads at its import: no network, no installation of packages, its own folder, a font in it."""
     place = CONFIG if os.access(CONFIG.parent, os.W_OK) else Path(tempfile.gettempdir()) / "hemoct"
     os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_CONFIG_DIR": str(place), "YOLO_VERBOSE": "False"}
     font = place / "Ultralytics" / "Arial.ttf"
-    if not font.exists():  # else it asks the network for one
+    if not font.exists():  # else it downloads one
         with files.replacing(font) as temporary:
             shutil.copyfile(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", temporary)
 
@@ -58,23 +57,23 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint  # noqa: E402
 from ultralytics.utils import LOGGER, SETTINGS, nms, torch_utils  # noqa: E402
 from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS, attempt_download_asset  # noqa: E402
 
-torch.set_num_threads(_threads)  # its import takes some away
-Image.open = _open  # and puts its own in place, which answers a broken file by asking for a package that reads HEIC
+torch.set_num_threads(_threads)  # its import lowers them
+Image.open = _open  # and replaces this by its own, which asks for a package that reads HEIC where a file is broken
 LOGGER.setLevel(logging.ERROR)
 REPORTERS = ("sync", "clearml", "comet", "dvc", "mlflow", "neptune", "raytune", "tensorboard", "wandb", "vscode_msg")
 if any(SETTINGS.get(name) for name in REPORTERS):
     SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
 
 LR = 1e-3  # of AdamW, for the default batch
-WORKERS = 4  # Ultralytics takes none on a CPU, where decoded images lie in memory
+WORKERS = 4  # Ultralytics uses none on a CPU, where decoded images lie in memory
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
 STRIDE = 32
 HEADS = ("Detect", "v10Detect")
 SCHEDULES = {"onecycle": {"cos_lr": True}, "cosine": {"cos_lr": True}, "constant": {"lrf": 1.0}}
 STILL = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "mosaic"), 0.0)
 MOVED = STILL | {"hsv_v": CT.contrast, "degrees": CT.degrees, "translate": CT.shift, "scale": CT.scale, "mirror": 0.5}
-# Mosaic cuts four heads into one image: no such anatomy exists, but it shows small lesions at many places (close_mosaic
-# ends it before training does). Ultralytics' own defaults are those of photographs: they mirror along x whatever it means.
+# Mosaic puts parts of four heads into one image: no such anatomy exists, but it shows small lesions at many places
+# (close_mosaic ends it before the training ends). Ultralytics' own defaults are for photographs: they always mirror along x.
 AUGMENTATIONS = {"none": STILL, "ct": MOVED, "ct-mosaic": MOVED | {"mosaic": 1.0}, "ultralytics": {}}
 LOSSES = ("box_loss", "cls_loss", "dfl_loss")
 COLUMNS = {
@@ -96,12 +95,12 @@ def stop_if_unfit(args: argparse.Namespace) -> None:
 
 
 def group_norm(weights: str) -> bool:
-    """Whether a model from these `weights` normalises by groups: never, Ultralytics' train well with batch normalisation."""
+    """Whether a model from these `weights` has group normalisation: never, Ultralytics' train well with that of batches."""
     return False
 
 
 def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
-    """A detector for the classes of `spec`. `weights`: `none`, `coco` (fetched from Ultralytics' releases), or a file.
+    """A detector for the classes of `spec`. `weights`: `none`, `coco` (downloaded from Ultralytics' releases), or a file.
 
     A file is a state_dict of this project, or a YOLO checkpoint, which is a pickle: loading one runs the code in it.
     """
@@ -115,7 +114,7 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
 def _network(name: str, classes: int) -> nn.Module:
     """A detector from its yaml, which Ultralytics brings along, with random weights."""
     try:
-        if not re.fullmatch(r"[a-z0-9-]+", name):  # else it would look for a file of that name, or fetch one
+        if not re.fullmatch(r"[a-z0-9-]+", name):  # else it would look for a file of that name, or download one
             raise FileNotFoundError
         model = DetectionModel(cfg=f"{name}.yaml", ch=3, nc=classes, verbose=False)
     except FileNotFoundError:
@@ -133,9 +132,9 @@ def _network(name: str, classes: int) -> nn.Module:
 
 
 def _fetched(model: str) -> Path:
-    """The COCO weights of a model, from the user's cache or the network."""
+    """The file with the COCO weights of a model, from the user's cache or the network."""
     place = Path(os.environ["YOLO_CONFIG_DIR"]) / "weights" / f"{model}.pt"
-    os.environ["YOLO_OFFLINE"] = "0"  # the one thing that it may fetch
+    os.environ["YOLO_OFFLINE"] = "0"  # the only thing that it may download
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         attempt_download_asset(place)
@@ -149,7 +148,7 @@ def _fetched(model: str) -> Path:
 
 
 def _load(model: nn.Module, path: Path) -> None:
-    """Load what fits of a state_dict of this project or of a YOLO checkpoint."""
+    """Load the weights that fit from a state_dict of this project or from a YOLO checkpoint."""
     if not path.is_file():
         raise UserError(f"--weights {path} is not there; give coco, none, or a file")
     try:
@@ -160,21 +159,21 @@ def _load(model: nn.Module, path: Path) -> None:
         print(f"{path} is a pickle: loading it can run code; use only files that you trust")
         try:
             state = load_checkpoint(path)[0].float().state_dict()
-        except Exception as error:  # whatever a stranger's pickle raises
+        except Exception as error:  # a foreign pickle can raise anything
             raise UserError(f"--weights {path} is no YOLO checkpoint ({type(error).__name__})") from None
     networks.load_fitting(model, state, path)
 
 
 class EachClass(DetectionPredictor):
-    """The boxes of each class, as Ultralytics' own validation and torchvision take them; it would keep one class a place."""
+    """Boxes of each class, as in Ultralytics' own validation and in torchvision; else it would keep one class for each place."""
 
     def postprocess(self, preds: Any, img: torch.Tensor, orig_imgs: list[np.ndarray], **_: Any) -> list:
-        found = nms.non_max_suppression(
+        boxes = nms.non_max_suppression(
             preds, self.args.conf, self.args.iou, multi_label=True, max_det=self.args.max_det,
-            max_time_img=60.0,  # s; it drops the boxes of the images that come later
+            max_time_img=60.0,  # s; after that it drops the boxes of the remaining images
             end2end=getattr(self.model, "end2end", False),
         )  # fmt: skip
-        return self.construct_results(found, img, orig_imgs)
+        return self.construct_results(boxes, img, orig_imgs)
 
 
 def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]], list[np.ndarray]]:
@@ -187,28 +186,26 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
 
     def run(batch: list[np.ndarray]) -> list[np.ndarray]:
         colour = [np.repeat(grey[:, :, None], 3, axis=2) for grey in batch]
-        found = shell.predict(colour, predictor=EachClass, device=device, **options)
-        return [one.boxes.data.double().cpu().numpy() for one in found]
+        results = shell.predict(colour, predictor=EachClass, device=device, **options)
+        return [result.boxes.data.double().cpu().numpy() for result in results]
 
     return run
 
 
-def train(
-    folder: Path, args: argparse.Namespace, inputs: dict, spec: DetectorSpec, work: Workspace, data: BoxData,
-    rows: dict[str, np.ndarray], device: torch.device,
-) -> None:  # fmt: skip
-    """Train on slices `rows` (train, val) of the fold's export; leaves best.pt and history.csv in `folder`.
+def train(fold: Fold, args: argparse.Namespace, work: Workspace, device: torch.device) -> None:
+    """Train on the fold's slices in its export; writes best.pt and history.csv.
 
     Ultralytics keeps the epoch with the best fitness on validation, which is mAP50:95 for detectors.
     """
+    folder, spec = fold.folder, fold.spec
     export = detection_export.folder(work, "yolo", "given" if spec.split == "given" else spec.protocol, spec.fold or 0)
     work.need(export / "data.yaml", f"task2_detection/01_make_yolo_dataset.py {_export_flags(spec)}".rstrip())
-    listed = {name: detection_export.check(work, export, data, of_part, name) for name, of_part in rows.items()}
+    listed = {name: detection_export.check(work, export, fold.data, rows, name) for name, rows in fold.rows.items()}
     place = folder / "ultralytics"
     started, last = place / "started.json", place / "weights" / "last.pt"
-    state = {"settings": fit.settings(args), "inputs": inputs}
+    state = {"settings": fit.settings(args), "inputs": fold.inputs}
     resume = args.resume and started.exists() and last.exists()
-    resume = resume and fit.may_resume(started, files.read_json(started), state["settings"], inputs)
+    resume = resume and fit.may_resume(started, files.read_json(started), state["settings"], fold.inputs)
     if not resume:
         for name in (place, *(folder / name for name in fit.RESULTS)):
             shutil.rmtree(name, ignore_errors=True) if name.is_dir() else name.unlink(missing_ok=True)
@@ -220,7 +217,7 @@ def train(
 
 
 def _is_trained(last: Path, epochs: int) -> bool:
-    """Whether a checkpoint is that of a whole training: Ultralytics takes the epoch out of it (-1) when it is done."""
+    """Whether a checkpoint is that of a finished training: Ultralytics then sets the epoch to -1."""
     epoch = load_checkpoint(last)[1]["epoch"]
     return epoch == -1 or epoch + 1 >= epochs
 
@@ -241,7 +238,7 @@ def _fit(
 
 
 def _keep_threads() -> None:
-    """As many threads as the user or torch chose: with each start on a CPU Ultralytics sets what it finds in this constant."""
+    """Keep the number of threads that the user or torch chose: at each start on a CPU Ultralytics sets that of this constant."""
     torch_utils.NUM_THREADS = torch.get_num_threads()
 
 
@@ -250,12 +247,12 @@ def _export_flags(spec: DetectorSpec) -> str:
 
 
 def _overrides(args: argparse.Namespace, spec: DetectorSpec, data: Path, device: torch.device) -> dict[str, Any]:
-    """The flags of hemoct.training.fit in Ultralytics' words. `nbs` is its batch to accumulate to: here a step is a step."""
+    """The flags of hemoct.training.fit in Ultralytics' words. `nbs` is the batch it accumulates to: here that of one step."""
     changes = dict(AUGMENTATIONS[args.augment])
     chance = changes.pop("mirror", None)
     if chance is not None:
         changes |= {"flipud" if args.mirror == "vertical" else "fliplr": chance}
-    mixed = training_device.precision(device, args.precision) if device.type == "cuda" else None  # its own loop has no other
+    mixed = training_device.precision(device, args.precision) if device.type == "cuda" else None  # its loop has no other
     return {
         "data": str(data), "task": "detect", "mode": "train", "exist_ok": True, "epochs": args.epochs, "patience": args.patience,
         "batch": args.batch_size, "nbs": args.batch_size, "imgsz": spec.image_size, "lr0": args.lr, "lrf": 0.01,
@@ -276,7 +273,7 @@ def _write_lists(place: Path, spec: DetectorSpec, listed: dict[str, list[Path]])
 
 
 def _history(place: Path) -> pd.DataFrame:
-    """results.csv in the words of all tasks. An epoch that a killed training had to repeat is there twice: the last counts."""
+    """results.csv with the column names of all tasks. Of an epoch that a resumed training repeated the last row counts."""
     results = pd.read_csv(place / "results.csv", skipinitialspace=True).drop_duplicates("epoch", keep="last")
     history = results[["epoch", *(name for name in COLUMNS if name in results)]].rename(columns=COLUMNS)
     seconds = results["time"].diff().where(lambda step: step > 0).fillna(results["time"])  # its clock restarts when resumed
