@@ -122,8 +122,8 @@ def is_current(work: Workspace, folder: Path, made_with: Iterable[str] = ("label
     if not (folder / "best.pt").exists():
         return True
     made_from = [path for path in (folder / "best.pt", *(work.work / name for name in made_with)) if path.exists()]
-    path = folder / name
-    return path.exists() and all(path.stat().st_mtime > path.stat().st_mtime for path in made_from)
+    predicted = folder / name
+    return predicted.exists() and all(predicted.stat().st_mtime > path.stat().st_mtime for path in made_from)
 
 
 def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, stated: str) -> str:
