@@ -23,55 +23,48 @@ cross-validation is therefore one of validation slices; test predictions are tho
 
 from __future__ import annotations
 
-from hemoct.base import cli
+from hemoct.base import cli, experiments
+from hemoct.base import options as base_options
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import slices
 from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import export
+from hemoct.segmentation import export, options
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    slices.add_flags(parser)
-    parser.add_argument("--format", default="png", choices=("png", "nnunet"), help="folders of images and masks, or nnU-Net v2")
-    parser.add_argument(
-        "--mask-value",
-        type=cli.whole_number,
-        metavar="V",
-        help="the lesion in masks of several values (palette: its index)",
-    )
-    parser.add_argument("--dataset-id", type=cli.positive_int, default=1, metavar="NNN", help="number of the nnU-Net data set")
+    base_options.add(parser, options.Selection, "data", without=("validation",), fold={"help": "the fold to write"})
+    group = parser.add_argument_group("export")
+    group.add_argument("--format", default="png", choices=("png", "nnunet"), help="folders of images and masks, or nnU-Net v2")
+    group.add_argument("--dataset-id", type=cli.positive_int, default=1, metavar="NNN", help="number of the nnU-Net data set")
     args = cli.parse(parser, argv, __file__)
     if args.format == "nnunet" and args.fold != "all":
         parser.error("--format nnunet writes all folds into one data set; name the fold to nnUNetv2_train")
     if args.dataset_id > 999:
         parser.error(f"--dataset-id {args.dataset_id} has more than three digits")
-    work = Workspace.of(args)
-    protocol = "given" if args.split == "given" else args.protocol
+    work, selection = Workspace.of(args), base_options.read(args, options.Selection)
+    protocol = "given" if selection.split == "given" else selection.protocol
     if args.format == "nnunet":
-        targets = {export.nnunet_folder(work, protocol, args.dataset_id): slices.folds(args)}
+        targets = {export.nnunet_folder(work, protocol, args.dataset_id): selection.folds}
     else:
-        targets = {export.folder(work, protocol, fold): [fold] for fold in slices.folds(args)}
+        targets = {export.folder(work, protocol, fold): [fold] for fold in selection.folds}
     inputs = [*(work.work / name for name in TABLES), work.raw]
-    runs = {target: Run(__file__, args, target, inputs) for target in targets}
-    due = [target for target in targets if not runs[target].up_to_date()]
-    if not due:
-        return
-
-    data = segmentation_data.load(work, args.mask_value, args.limit_patients)
-    if args.format == "nnunet":
-        export.stop_if_names_clash(data)
-    masks = export.look(work, data)
-    parts = {fold: export.part_of(work, data, fold, args) for target in due for fold in targets[target]}
-    for target in due:
-        of_target = {fold: parts[fold] for fold in targets[target]}
-        with runs[target] as run:
-            run.wrote(*export.WRITERS[args.format](target, work, data, of_target, masks))
+    runs = [run for run in (Run(__file__, args, target, inputs) for target in targets) if not run.up_to_date()]
+    if runs:
+        data = segmentation_data.load(work, selection.mask_value, selection.limit_patients)
+        if args.format == "nnunet":
+            export.stop_if_names_clash(data)
+        masks = export.look(work, data)
+        parts = {fold: export.part_of(work, data, fold, selection) for run in runs for fold in targets[run.folder]}
+    for run in runs:
+        of_target = {fold: parts[fold] for fold in targets[run.folder]}
+        with run:
+            run.wrote(*export.WRITERS[args.format](run.folder, work, data, of_target, masks))
         for fold, part in of_target.items():
-            print(f"{work.show(target)} (fold {fold}): {export.counts(data, masks, part)}")
+            print(f"{work.show(run.folder)} (fold {fold}): {export.counts(data, masks, part)}")
+    cli.say_next(work, experiments.train_step(3))
 
 
 if __name__ == "__main__":

@@ -23,79 +23,56 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hemoct.base import cli, experiments, files, tables
+from hemoct.base import cli, files, tables
 from hemoct.base import figure as base_figure
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import tables as classification_tables
-from hemoct.evaluation import bootstrap, external
-from hemoct.evaluation import predictions as evaluation_predictions
-from hemoct.evaluation import protocol as evaluation_protocol
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import evaluate as segmentation_evaluate
-from hemoct.segmentation import figures, predictions
+from hemoct.evaluation import bootstrap, protocol, subjects
+from hemoct.segmentation import evaluate, figures, predictions
 from hemoct.segmentation import tables as segmentation_tables
 from hemoct.segmentation.evaluate import Segmentation
-from hemoct.training import histories
+from hemoct.segmentation.predictions import Subject
 
-TABLES = ("labels.csv", "dataset.json", "splits.csv")
-OF_FOLD = (*predictions.NEEDED, "history.csv")
 HISTORY = ("epoch", "train_loss", "val_dice")
 EXAMPLES = 2  # slices of each kind: best, median, worst
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    evaluation_predictions.add_flags(parser)
+    subjects.add_flags(parser)
     parser.add_argument("--mask-value", type=cli.whole_number, metavar="V",
                         help="with --on: the lesion in that data set's masks of several values")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
     if args.mask_value is not None and not args.on:
         parser.error("--mask-value goes with --on; model.json says it of the data of the training")
-    work = Workspace.of(args)
-    for experiment in args.experiment or (external.predicted(work, 3, args.on) if args.on else experiments.trained(work, 3)):
-        evaluate(work, experiment, args)
+    for subject in subjects.chosen(args, 3):
+        evaluate_one(Subject.of(subject), args)
+    cli.say_next(Workspace.of(args), "task3_segmentation/04_to_classification.py")
 
 
-def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
+def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
-    folders = evaluation_predictions.fold_folders(work, 3, experiment)
-    evaluated, folder = external.place(work, 3, experiment, args)
-    inputs = [fold / name for fold in folders for name in OF_FOLD] + [work.work / name for name in TABLES]
-    inputs.append(evaluated.raw)  # a mask that was mended changes no table
-    if args.on:
-        models = predictions.model_folders(work, experiment, None)
-        maps = external.folder(work, 3, experiment, args.on)
-        inputs += [external.predictions_csv(work, 3, experiment, args.on, models), maps / "probability"]
-        inputs += [work.task(3) / experiment / "metrics.json", *(evaluated.work / name for name in TABLES[:2])]
-    run = Run(__file__, args, folder, inputs)
+    run = Run(__file__, args, subject.folder, subject.inputs(("labels.csv", "dataset.json")))
     if run.up_to_date():
         return
     with run:
-        spec = predictions.shared_spec(work, folders)
-        if args.on:
-            data, protocol = segmentation_data.load(evaluated, args.mask_value, args.limit_patients, split=False), "external"
-            frame, places = predictions.read_external(work, experiment, evaluated, data, models), {"mean": maps}
-            rule = segmentation_evaluate.frozen(work, experiment, models)
-            evaluation = segmentation_evaluate.evaluate_external(evaluated, maps, frame, data, rule)
-        else:
-            data = segmentation_data.load(work, spec.get("mask_value"), args.limit_patients)
-            frame, protocol = predictions.read(work, experiment, data)
-            evaluation = segmentation_evaluate.evaluate(work, experiment, frame, data)
-            places = {experiments.fold_of(fold): fold for fold in folders}
-        about = evaluation_protocol.describe(work, 3, experiment, evaluated, protocol, folders)
-        about = segmentation_tables.describe(about, spec, data.layout)
+        spec = predictions.shared_spec(subject.work, subject.folders)
+        mask_value = args.mask_value if subject.on_other_data else spec.get("mask_value")
+        scored, evaluation, of = evaluate.decide(subject, mask_value)
+        about = segmentation_tables.describe(subject.about(of), spec, scored.data.layout)
         content = segmentation_tables.report(evaluation, about, bootstrap.RESAMPLES, args.seed)
         examples = segmentation_tables.examples(evaluation, EXAMPLES)
-        cases = list(zip(examples.itertuples(), predictions.with_images(evaluated, data, places, examples), strict=True))
-        trainings = {} if args.on else histories.read_histories(folders, HISTORY)
-        run.wrote(*write_tables(folder, evaluation, content), *draw(folder, evaluation, content, trainings, cases))
-        for fold in folders if folder == folders[0].parent else []:
-            of_fold = evaluation.of_fold(experiments.fold_of(fold))
+        shown = predictions.with_images(subject.data, scored.data, subject.maps, examples)
+        cases, trainings = list(zip(examples.itertuples(), shown, strict=True)), subject.histories(HISTORY)
+        run.wrote(*write_tables(subject.folder, evaluation, content))
+        run.wrote(*draw(subject.folder, evaluation, content, trainings, cases))
+        for fold, folder in subject.maps.items() if subject.is_whole else ():
+            of_fold = evaluation.of_fold(fold)
             if len(of_fold.table):
                 of_fold = segmentation_tables.report(of_fold, about, bootstrap.RESAMPLES, args.seed)
-                run.wrote(files.write_json(fold / "metrics.json", of_fold))
-    print(classification_tables.summary(work, folder, content))
+                run.wrote(files.write_json(folder / "metrics.json", of_fold))
+    print(classification_tables.summary(subject.work, subject.folder, content))
 
 
 def write_tables(folder: Path, evaluation: Segmentation, content: dict) -> list[Path]:
@@ -113,7 +90,7 @@ def write_tables(folder: Path, evaluation: Segmentation, content: dict) -> list[
 
 def draw(folder: Path, evaluation: Segmentation, content: dict, trainings: dict, cases: list) -> list[Path]:
     """Draw and save every figure that is not empty."""
-    heading = "; ".join(filter(None, [evaluation_protocol.headline(content)[0], content["labels_mean"]]))
+    heading = "; ".join(filter(None, [protocol.headline(content)[0], content["labels_mean"]]))
     drawn = {
         "confusion_matrix": figures.confusion(content, heading),
         "dice_and_size": figures.dice_and_size(evaluation, heading),

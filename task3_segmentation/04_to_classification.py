@@ -8,7 +8,7 @@ Reads   outputs/NAME/task3/EXPERIMENT/slice_pixels.csv          task3_segmentati
 Writes  outputs/NAME/task3/EXPERIMENT/classification/           metrics.json, slice_comparison.csv, classification_summary.csv,
                                                                 classification_report.txt, operating_points.csv,
                                                                 per_patient.csv, confusion_matrix.png, roc.png, pr.png
-Next    python task3_segmentation/05_predict.py
+Next    python task3_segmentation/08_compare.py
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     work = Workspace.of(args)
     for experiment in args.experiment or experiments.evaluated(work, 3):
         classify(work, experiment, args)
+    cli.say_next(work, "task3_segmentation/08_compare.py")
 
 
 def classify(work: Workspace, experiment: str, args: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hemoct.base import cli, files, tables
+from hemoct.base import cli, experiments, files, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
@@ -42,7 +42,8 @@ from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation import drawing, metrics, predict
 from hemoct.segmentation.metrics import LEVELS
 from hemoct.segmentation.predict import Models, Places
-from hemoct.training import device, fit
+from hemoct.training import device
+from hemoct.training.options import Hardware
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -121,6 +122,7 @@ def predict_other(work: Workspace, other: Workspace, models: Models, args: argpa
         about = shown.labels[["patient"]].assign(image_id=shown.table["image_id"], fold=0, part="test", peak=peaks)
         run.wrote(out / "probability", tables.write_predictions(out, about))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(models.folders)} model(s)")
+    cli.say_next(work, experiments.evaluate_step(3), "--experiment", args.experiment, "--on", other.dataset)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -142,7 +144,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where masks, tables and pictures go")
     parser.add_argument("--no-overlays", action="store_true", help="masks and tables alone")
     parser.add_argument("--batch-size", type=cli.positive_int, default=16)
-    fit.add_device_flags(parser)
+    options.add(parser, Hardware, "device")
     return parser
 
 

@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     print(
         f"  {lesions['core_volume'].isna().sum()} without a core; ABC/2 of the boxes is {ratio:.2f} times the core in the median"
     )
+    cli.say_next(work, "scripts/90_make_report.py")
 
 
 if __name__ == "__main__":

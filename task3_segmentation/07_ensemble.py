@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import shutil
 
-from hemoct.base import cli, experiments
+from hemoct.base import cli, experiments, runs
 from hemoct.base.errors import UserError
-from hemoct.base.runs import Run, folders_due
 from hemoct.base.workspace import Workspace
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation import predictions
@@ -35,27 +34,27 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--experiment", required=True, help="name of the folder; NAME/truth-boxes for upper bounds")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
     args = cli.parse(parser, argv, __file__)
-    args.members = list(dict.fromkeys(args.members))  # named twice it would count twice
+    members = list(dict.fromkeys(args.members))  # named twice it would count twice
     work = Workspace.of(args)
     experiment = work.task(3) / args.experiment
     trained = experiments.folds(experiment, "best.pt")
     if trained:
         raise UserError(f"{work.show(trained[0])} holds a trained model; give the ensemble another --experiment")
-    folds = predictions.member_folds(work, args.members)
+    folds = predictions.member_folds(work, members)
     inputs = [folder / name for folders in folds.values() for folder in folders for name in predictions.NEEDED]
-    run = Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
-    if not folders_due({experiment: run}, args.overwrite):
-        return
-    data = segmentation_data.load(work)
-    for member in args.members:
-        predictions.read(work, member, data)  # stops when they are stale, incomplete or of other patients
-    with run:
-        for old in experiments.folds(experiment, "model.json"):
-            if old.name not in folds:  # of earlier members, which had more folds
-                shutil.rmtree(old)
-        for name, folders in folds.items():
-            run.wrote(*predictions.write_mean(work, experiment / name, folders, args.members, data))
-    print(f"{work.show(experiment)}: the mean of {', '.join(args.members)}; {len(folds)} fold(s)")
+    inputs += [work.work / name for name in TABLES]
+    for run in runs.due(__file__, args, {experiment: inputs}):
+        data = segmentation_data.load(work)
+        for member in members:
+            predictions.read(work, member, data)  # stops when they are stale, incomplete or of other patients
+        with run:
+            for old in experiments.folds(experiment, "model.json"):
+                if old.name not in folds:  # of earlier members, which had more folds
+                    shutil.rmtree(old)
+            for name, folders in folds.items():
+                run.wrote(*predictions.write_mean(work, experiment / name, folders, members, data))
+        print(f"{work.show(experiment)}: the mean of {', '.join(members)}; {len(folds)} fold(s)")
+    cli.say_next(work, experiments.evaluate_step(3), "--experiment", args.experiment)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,20 @@ Next    python scripts/90_make_report.py
 from __future__ import annotations
 
 from hemoct.base import cli
+from hemoct.base.workspace import Workspace
 from hemoct.evaluation import comparison_step
-from hemoct.segmentation import compare
+from hemoct.segmentation import tables
 
 KIND = comparison_step.Kind(
-    task=3, read=compare.read, needed=compare.NEEDED,
-    compared=compare.COMPARED, shares=compare.SHARES, cases="test slices",
+    task=3, read=tables.read_evaluated, needed=tables.NEEDED,
+    compared=tables.COMPARED, shares=tables.SHARES, cases="test slices",
 )  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
-    comparison_step.run(__file__, cli.parse(comparison_step.parser(__doc__), argv, __file__), KIND)
+    args = cli.parse(comparison_step.parser(__doc__), argv, __file__)
+    comparison_step.run(__file__, args, KIND)
+    cli.say_next(Workspace.of(args), "scripts/90_make_report.py")
 
 
 if __name__ == "__main__":

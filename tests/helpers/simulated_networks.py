@@ -17,7 +17,7 @@ from hemoct.data import images
 from hemoct.detection import networks as detection_networks
 from hemoct.evaluation import sheets
 from hemoct.segmentation import networks
-from hemoct.training import fit
+from hemoct.training import checkpoints
 
 STEP = "task3_segmentation/05_predict.py"
 PROBABILITY = (0.9, 0.8, 0.0)  # that the networks of folds 0, 1, 2 give a bright pixel; to the dark ones they give 0
@@ -85,7 +85,7 @@ def put_network(work: Workspace, fold: int, probability: float, experiment: str 
     )  # fmt: skip
     folder = work.task(3) / experiment / f"fold{fold}"
     replace(spec, **other).save(folder)
-    fit.save(folder / "best.pt", {"weight": torch.logit(torch.tensor(probability), eps=1e-9)})
+    checkpoints.save(folder / "best.pt", {"weight": torch.logit(torch.tensor(probability), eps=1e-9)})
 
 
 def look_around_boxes(work: Workspace, least_confidence: tuple[float, float, float] = (0.1, 0.1, 0.1)) -> None:
@@ -102,4 +102,4 @@ def put_detector(work: Workspace, fold: int, confidence: float, **other: object)
     )  # fmt: skip
     folder = work.task(2) / "d" / f"fold{fold}"
     replace(spec, **other).save(folder)
-    fit.save(folder / "best.pt", {"weight": torch.tensor([[confidence]])})
+    checkpoints.save(folder / "best.pt", {"weight": torch.tensor([[confidence]])})

@@ -7,7 +7,8 @@ import torch
 
 from helpers.simulated_networks import spec_for
 from hemoct.base.errors import UserError
-from hemoct.segmentation import networks
+from hemoct.segmentation import networks, options
+from hemoct.training.options import Initial
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,12 @@ def test_encoder_weights_without_a_network(monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", refuse)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # without its retries
     with pytest.raises(UserError, match=r"--weights imagenet.*--weights none"):
-        networks.build(spec_for(encoder="resnet18"), "imagenet")
+        networks.build(spec_for(encoder="resnet18"), Initial())
+
+
+def test_the_choices_of_the_flags_are_what_there_is():
+    assert sorted(options.ARCHITECTURES) == sorted(networks.smp.MODEL_ARCHITECTURES_MAPPING)
+    assert sorted(options.LOSSES) == sorted(networks.LOSSES)
 
 
 @pytest.mark.parametrize("name", sorted(networks.LOSSES))

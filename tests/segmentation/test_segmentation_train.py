@@ -16,6 +16,7 @@ from hemoct.data import images
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation import metrics, networks, train, windows
 from hemoct.segmentation.windows import Windows
+from hemoct.training.options import Training
 
 
 def test_validation_in_bf16_sees_windows_where_they_are(work, monkeypatch):
@@ -23,11 +24,11 @@ def test_validation_in_bf16_sees_windows_where_they_are(work, monkeypatch):
     slices = train.Slices(work, segmentation_data.load(work), spec_for(source_size=256, image_size=64), torch.device("cpu"))
     validation = train.Validation.of(slices, np.arange(15), np.repeat(np.arange(5), 3))
     wanted = Windows(np.array([0, 1]), np.array([[180.0, 10, 64], [33, 151, 64]]), np.ones(2))
-    seen, real = [], train.logits
-    monkeypatch.setattr(train, "logits", lambda *words: seen.append(words[-1]) or real(*words))
-    fit = SimpleNamespace(judged=nn.Conv2d(1, 1, 1), args=SimpleNamespace(batch_size=2),
+    seen, real = [], networks.logits
+    monkeypatch.setattr(networks, "logits", lambda *words: seen.append(words[-1]) or real(*words))
+    fit = SimpleNamespace(averaged=nn.Conv2d(1, 1, 1), options=Training(batch_size=2),
                           autocast=lambda: torch.autocast("cpu", dtype=torch.bfloat16))  # fmt: skip
-    train.validate(fit, validation, wanted, networks.criterion("bce"))
+    train.validate(fit, train.Masked(slices, networks.criterion("bce"), None, "horizontal"), validation, wanted)
     assert torch.equal(seen[0], next(slices.batches(wanted, 2))[0])
 
 
@@ -102,8 +103,8 @@ def test_a_window_normalised_by_its_own_brain_does_not_know_the_scanners_window(
     brain[..., 12:, :] = 0.0  # air
     graded = torch.where((brain > 0) & (brain < 1), brain * 1.2 + 0.05, brain)
     spec = spec_for(normalise="window")
-    one, other = train.normalised(brain, spec), train.normalised(graded, spec)
+    one, other = networks.normalised(brain, spec), networks.normalised(graded, spec)
     assert torch.allclose(one[..., 4:12, :], other[..., 4:12, :], atol=1e-4)
-    assert abs(float(one[..., 4:12, :].mean())) < 1e-4 and one.abs().max() <= train.LIMIT
-    assert not torch.allclose(*(train.normalised(one, spec_for()) for one in (brain, graded)), atol=0.1)
-    assert bool(train.normalised(torch.zeros(1, 1, 4, 4), spec).isfinite().all())
+    assert abs(float(one[..., 4:12, :].mean())) < 1e-4 and one.abs().max() <= networks.LIMIT
+    assert not torch.allclose(*(networks.normalised(one, spec_for()) for one in (brain, graded)), atol=0.1)
+    assert bool(networks.normalised(torch.zeros(1, 1, 4, 4), spec).isfinite().all())

@@ -241,7 +241,6 @@ def test_no_fold_one_fold_and_a_limit(work, frame, plain):
     stopped(plain("--experiment", "f"), "f holds no trained fold", "there are: e")
     result = plain()
     assert result.code == 0 and "fold 2 of 5" in result.out, result.err
-    stopped(plain("--on", "other"), "no experiment of task 3 has predictions on other", "05_predict.py", "--on other")
     stopped(plain("--on", "other", "--experiment", "e"), "other/dataset.json is missing", "03_make_labels.py")
     simulated_masks.predict(work, "all")
     assert plain("--experiment", "all", "--limit-patients", 6).code == 0
@@ -384,14 +383,14 @@ def test_examples_are_the_best_the_median_and_the_worst(work, frame):
     simulated_masks.predict(work, network=Network(found=0.7))
     data = segmentation_data.load(work)
     table, _ = predictions.read(work, "e", data)
-    evaluation = evaluate.evaluate(work, "e", table, data)
+    places = {fold: folder_of(work) / f"fold{fold}" for fold in range(5)}
+    evaluation = evaluate.evaluate(evaluate.Scored.of(work, data), places, table)
     dice = metrics.dice(evaluation.counts)[evaluation.true > 0]
     shown = segmentation_tables.examples(evaluation, 3)
     assert shown["kind"].tolist() == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
     assert shown["dice"].tolist()[:3] == sorted(dice, reverse=True)[:3] and shown["dice"].tolist()[-3:] == [0, 0, 0]
     assert np.median(dice) in shown["dice"].tolist()[3:6] and not shown["image_id"].duplicated().any()
     assert len(segmentation_tables.examples(evaluation, 20)) == len(dice), "none is shown twice"
-    places = {fold: folder_of(work) / f"fold{fold}" for fold in range(5)}
     grey, probability, mask = next(predictions.with_images(work, data, places, shown))
     first = shown.iloc[0]
     assert (grey == images.read_grey(work.raw / f"{first['image_id']}.png")).all() and mask.any()
@@ -410,9 +409,9 @@ for root in sys.argv[1:]:
     work = Workspace(Path(root), "toy")
     data = mask_data.load(work)
     frame, _ = predictions.read(work, "e", data)
-    found = evaluate.evaluate(work, "e", frame, data)
-    tables.report(found, {"upper_bound": False}, 2000, 42)
-    print(len(found.pixels), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    evaluation = evaluate.evaluate(evaluate.Scored.of(work, data), {0: work.task(3) / "e" / "fold0"}, frame)
+    tables.report(evaluation, {"upper_bound": False}, 2000, 42)
+    print(len(evaluation.pixels), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 

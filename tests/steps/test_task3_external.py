@@ -102,8 +102,10 @@ def test_windows_lie_around_the_boxes_of_the_detectors(work, other, predict, eva
     ) == drawn
 
 
-def test_mistakes_are_one_line(work, other, predict, evaluate):
+def test_mistakes_are_one_line(work, other, predict, evaluate, run_step):
     assert refused(evaluate(), "on-other/predictions.csv", "05_predict.py --experiment e --on other")
+    every = ("task3_segmentation/03_evaluate.py", "--root", work.root, "--dataset", "toy", "--on", "other")
+    assert refused(run_step(*every), "no experiment of task 3 has predictions on other", "05_predict.py", "--on other")
     assert predict("--on", "other").code == 0
     assert refused(evaluate(), "no threshold to freeze", "03_evaluate.py --dataset toy --experiment e")
     choose(work, 100, 100, 100)

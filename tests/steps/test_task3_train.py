@@ -16,7 +16,9 @@ from helpers.simulated_networks import tiny
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import metrics, networks, train, windows
+from hemoct.segmentation import metrics, networks, windows
+from hemoct.segmentation.options import Selection
+from hemoct.training import checkpoints
 from hemoct.training import fit as training_fit
 
 TRAIN = "task3_segmentation/02_train.py"
@@ -24,6 +26,36 @@ COMMON = ("--dataset", "toy", "--weights", "none", "--fold", "0", "--device", "c
           "--experiment", "e")  # fmt: skip
 BOX = ("--region", "box", "--boxes", "d")
 WHOLE = ("--region", "slice")
+OF_VERSION_0_1 = (
+    *(
+        "seed",
+        "epochs",
+        "batch_size",
+        "lr",
+        "optimizer",
+        "weight_decay",
+        "schedule",
+        "warmup",
+        "patience",
+        "augment",
+        "precision",
+    ),
+    *(
+        "weights",
+        "protocol",
+        "split",
+        "limit_patients",
+        "model",
+        "negatives",
+        "margin",
+        "least_side",
+        "encoder",
+        "context",
+        "loss",
+    ),
+    *("region", "boxes", "mask_value", "normalise"),
+)
+"""the flags that its last.pt held in `settings`, before there were --ema and --validation"""
 
 
 @pytest.fixture
@@ -144,17 +176,18 @@ def test_what_is_kept_is_the_moving_average_of_the_weights(work, rims):
     assert last["average"] is None and all(torch.equal(plain[name], last["model"][name]) for name in plain)
     assert not torch.equal(best["0.weight"], plain["0.weight"])
     older = {key: value for key, value in last.items() if key not in ("average", "steps")}  # as it was before there was --ema
-    older["settings"].pop("ema")
+    arguments, resolved = older.pop("arguments"), {"image_size": 32, "mirror": "horizontal", "label": None}
+    older["settings"] = {name: arguments[name] for name in OF_VERSION_0_1 if name in arguments} | resolved
     older["inputs"].pop(next(iter(older["inputs"])))
-    training_fit.save(work.task(3) / "e/fold0/last.pt", older)
+    checkpoints.save(work.task(3) / "e/fold0/last.pt", older)
     assert "goes on after epoch 1" in rims(*BOX, "--epochs", "1", "--resume").out
-    training_fit.save(work.task(3) / "e/fold0/last.pt", older)
+    checkpoints.save(work.task(3) / "e/fold0/last.pt", older)
     assert refused(rims(*BOX, "--epochs", "1", "--overwrite", "--resume", "--ema", "0.99"), "without --ema")
 
 
 def test_a_network_that_says_nothing_still_writes_all(work, rims, monkeypatch):
-    real = train.logits
-    monkeypatch.setattr(train, "logits", lambda *words: real(*words) * 0 - 50)
+    real = networks.logits
+    monkeypatch.setattr(networks, "logits", lambda *words: real(*words) * 0 - 50)
     assert rims(*BOX, "--epochs", "1").code == 0
     frame = tables.read_predictions(work.task(3) / "e" / "fold0", ["peak"])
     assert len(frame) == 24 and (frame["peak"] == 0).all()
@@ -180,10 +213,11 @@ def test_masks_that_are_missing_are_neither_learned_from_nor_scored(work, rims):
     result = rims(*BOX, "--epochs", "1")
     assert result.code == 0 and "12 of 60 slices have no mask file" in result.out
     data = segmentation_data.load(work)
-    part = data.part_of(0, "patient", "folds")
-    spec = networks.SegmenterSpec.read(work.task(3) / "e" / "fold0")
-    plan = windows.plan(work, data, spec, windows.Parts(part, data.known), work.task(2) / "d" / "fold0", 1.0)
-    drawn = plan.training.draw(np.random.default_rng(0))
+    fold = data.fold(work.task(3) / "e" / "fold0", Selection())
+    part, rows = fold.part, np.flatnonzero((fold.part == "train") & data.known)
+    spec = networks.SegmenterSpec.read(fold.folder)
+    boxes = windows.read_boxes(work, data, spec, work.task(2) / "d" / "fold0")
+    drawn = windows.plan(spec, boxes, fold, rows, data.known, 1.0).training.draw(np.random.default_rng(0))
     assert data.known[drawn.rows].all() and (part[drawn.rows] == "train").all()
     assert len(tables.read_predictions(work.task(3) / "e" / "fold0")) == (part != "train").sum()
 

@@ -36,7 +36,7 @@ def load(work: Workspace, mask_value: int | None = None, limit_patients: int | N
     """Read labels.csv and splits.csv. Stops when no slice has a mask."""
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
-    slices, _ = data_slices.choose(work, dataset, labels, np.ones(len(labels), dtype=bool), limit_patients, split)
+    slices, _ = data_slices.choose(work, labels, np.ones(len(labels), dtype=bool), limit_patients, split)
     known = (slices.table["mask"] != "").to_numpy()
     if not known.any():
         raise UserError(

@@ -20,9 +20,11 @@ from hemoct.data import slices, volumes
 from hemoct.evaluation import decisions, thresholds
 from hemoct.evaluation import metrics as evaluation_metrics
 from hemoct.evaluation.decisions import Question
+from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation import metrics, predictions
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import COUNTS, Histograms
+from hemoct.segmentation.predictions import Subject
 
 RULE = "max mean Dice by patient on val"
 OF_SLICES = ("accuracy", "precision", "recall", "specificity", "f1")
@@ -168,14 +170,28 @@ class Scored:
         return counts, table
 
 
-def evaluate(work: Workspace, experiment: str, frame: pd.DataFrame, data: MaskData) -> Segmentation:
+def decide(subject: Subject, mask_value: int | None) -> tuple[Scored, Segmentation, str]:
+    """An experiment's slices, the test slices at the thresholds of their folds, and the protocol: a key of protocol.PROTOCOLS.
+
+    On other data: at the frozen mean of the thresholds. `mask_value`: the lesion in masks of several values.
+    """
+    data = segmentation_data.load(subject.data, mask_value, subject.limit_patients, split=not subject.on_other_data)
+    scored = Scored.of(subject.data, data)
+    if not subject.on_other_data:
+        frame, of = predictions.read(subject.work, subject.experiment, data)
+        return scored, evaluate(scored, subject.maps, frame), of
+    rows = np.flatnonzero(data.table["image_id"].isin(predictions.read_external(subject, data)["image_id"]))
+    return scored, scored.at(frozen(subject), subject.maps["mean"], rows), "external"
+
+
+def evaluate(scored: Scored, maps: dict[int | str, Path], frame: pd.DataFrame) -> Segmentation:
     """Choose the threshold of each fold on its validation slices and apply it to its test slices.
 
-    `frame`: rows of predictions.csv of the folds, checked (hemoct.segmentation.predictions).
+    `maps`: the folder of each fold; `frame`: rows of predictions.csv of the folds, checked (segmentation.predictions).
     """
-    scored, folds, pixels = Scored.of(work, data), [], []
+    folds, pixels, data = [], [], scored.data
     for fold, of_fold in frame.groupby("fold"):
-        folder = work.task(3) / experiment / f"fold{fold}"
+        folder = maps[fold]
         val, test = (scored.rows(of_fold[of_fold["part"] == part]) for part in ("val", "test"))
         histograms, known = scored.histograms(folder, val), data.known[val]
         rule = choose(int(fold), histograms[known], data.table["patient"].to_numpy()[val[known]])
@@ -190,20 +206,13 @@ def evaluate(work: Workspace, experiment: str, frame: pd.DataFrame, data: MaskDa
     )
 
 
-def evaluate_external(work: Workspace, folder: Path, frame: pd.DataFrame, data: MaskData, rule: Rule) -> Segmentation:
-    """Apply a frozen rule (see `frozen`) to the slices of `frame`, of the data set of `work`, whose maps lie in `folder`."""
-    scored = Scored.of(work, data)
-    return scored.at(rule, folder, np.flatnonzero(scored.about["image_id"].isin(frame["image_id"])))
-
-
-def frozen(work: Workspace, experiment: str, models: list[Path]) -> Rule:
-    """The mean of the folds' thresholds, for other data. `models`: the fold folders with best.pt. Stops where none was chosen."""
-    level, origin = thresholds.threshold(3, work.task(3) / experiment, models, None, np.nan)
+def frozen(subject: Subject) -> Rule:
+    """The mean of the folds' thresholds, for other data. Stops where none was chosen."""
+    work, name = subject.work, subject.experiment
+    level, origin = thresholds.threshold(3, work.task(3) / name, subject.models, None, np.nan)
     if np.isnan(level):
-        raise UserError(
-            f"{experiment} has no threshold to freeze ({origin}); run: "
-            f"{work.command(experiments.evaluate_step(3), '--experiment', experiment)}"
-        )
+        command = f"python {experiments.evaluate_step(3)} --dataset {work.dataset} --experiment {name}"
+        raise UserError(f"{name} has no threshold to freeze ({origin}); run: {command}")
     return Rule("mean", math.ceil(level), f"{origin}, frozen", np.full(metrics.LEVELS, np.nan))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from hemoct.base.errors import UserError
 from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
-from hemoct.detection.export import link
+from hemoct.data.slices import Selection
+from hemoct.detection.data import link
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
 
@@ -78,9 +78,9 @@ def _is_ready(path: Path, mask: np.ndarray) -> bool:
         return image.format == "PNG" and image.mode == "L" and np.array_equal(np.asarray(image), mask * np.uint8(255))
 
 
-def part_of(work: Workspace, data: MaskData, fold: int, args: argparse.Namespace) -> np.ndarray:
-    """`train`, `val` or `test` of each slice, by --protocol and --split. Stops when training or validation has no mask."""
-    part = data.part_of(fold, args.protocol, args.split)
+def part_of(work: Workspace, data: MaskData, fold: int, selection: Selection) -> np.ndarray:
+    """`train`, `val` or `test` of each slice. Stops when training or validation has no mask."""
+    part = data.part_of(fold, selection.protocol, selection.split)
     for name in ("train", "val"):
         if not (data.known & (part == name)).any():
             raise UserError(

@@ -1,4 +1,4 @@
-"""Networks that draw masks, from segmentation_models_pytorch; their losses; how they are saved and rebuilt."""
+"""Networks that draw masks, from segmentation_models_pytorch: how they are built, saved and fed; their losses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from segmentation_models_pytorch import losses
 from torch import nn
 
 from hemoct.base.errors import UserError
-from hemoct.training import checkpoints, networks
-from hemoct.training import weights as training_weights
+from hemoct.training import checkpoints, weights
+from hemoct.training.fit import Criterion
+from hemoct.training.options import SCRATCH, Initial
 from hemoct.training.specs import Spec
 
-ARCHITECTURES = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+AIR, BONE = 0.1, 0.95  # grey values in 0..1, of a brain window
+LEAST_STD = 0.02  # of a window of one grey value
+LIMIT = 4.0  # standard deviations
 TVERSKY = {"alpha": 0.3, "beta": 0.7}  # missed pixels count more than false ones (Salehi et al. 2017)
 
 
@@ -40,7 +43,7 @@ class SegmenterSpec(Spec):
     region: str
     """`slice`: the whole square; `box`: windows around boxes"""
     normalise: str = "dataset"
-    """`dataset`: by mean and std; `window`: by those of each window's own brain, see hemoct.segmentation.train.normalised"""
+    """`dataset`: by mean and std; `window`: by those of each window's own brain, see `normalised`"""
     boxes: str | None = None
     """the detector's experiment of task 2, or `truth`"""
     margin: float = 0.0
@@ -56,16 +59,15 @@ class SegmenterSpec(Spec):
     """the fold that validates, counted on from the test fold"""
 
 
-def build(spec: SegmenterSpec, weights: str = "none") -> nn.Module:
+def build(spec: SegmenterSpec, initial: Initial = SCRATCH) -> nn.Module:
     """A network (n, 2 * context + 1, size, size) -> logits (n, 1, size, size).
 
-    `weights`: `none`, `imagenet` (the encoder's, see hemoct.training.weights, summed over RGB), or a file with a state_dict.
+    ImageNet weights are the encoder's, summed over RGB; those of a file are the whole network's.
     """
-    if spec.model not in ARCHITECTURES:
-        raise UserError(f"--model {spec.model} is none of: {', '.join(ARCHITECTURES)}")
     name = timm_name(spec.encoder)
-    local = training_weights.local_imagenet(name) if weights == "imagenet" else None
-    fetched = weights == "imagenet" and local is None
+    imagenet = initial.weights == "imagenet"
+    local = weights.local_imagenet(name, initial.weights_dir) if imagenet else None
+    fetched = imagenet and local is None
     if fetched:
         huggingface_hub.utils.logging.set_verbosity_error()  # its lines about retries; what failed is said below, once
     options = {
@@ -83,13 +85,13 @@ def build(spec: SegmenterSpec, weights: str = "none") -> nn.Module:
         ) from None
     except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
         if fetched:
-            raise training_weights.missing(name, checkpoints.first_line(error)) from None
+            raise weights.missing(name, checkpoints.first_line(error)) from None
         reason = checkpoints.first_line(error)
         raise UserError(f"--model {spec.model} --encoder {spec.encoder} cannot be built: {reason}") from None
     if local is not None:
         _load_encoder(model.encoder, local[1], spec.encoder)
-    elif weights not in ("none", "imagenet"):
-        networks.load_fitting(model, checkpoints.read_state(Path(weights)), weights)
+    for path in weights.inputs(initial):
+        checkpoints.load_fitting(model, checkpoints.read_state(path), path)
     _stop_if_size_does_not_fit(model, spec)
     return model
 
@@ -133,16 +135,37 @@ def _stop_if_size_does_not_fit(model: nn.Module, spec: SegmenterSpec) -> None:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, SegmenterSpec]:
     """Rebuild the network of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = SegmenterSpec.read(folder)
-    model = networks.load_trained(build(spec), folder, spec.model)
+    model = checkpoints.load_trained(build(spec), folder, spec.model)
     return model.to(device).eval(), spec
+
+
+# ---- what a network gets and gives
+
+
+def logits(model: nn.Module, spec: SegmenterSpec, batch: torch.Tensor) -> torch.Tensor:
+    """Windows in 0..1 to float32 logits (b, 1, side, side)."""
+    return model(normalised(batch, spec)).float()
+
+
+def normalised(batch: torch.Tensor, spec: SegmenterSpec) -> torch.Tensor:
+    """Windows as the network gets them: grey values less the mean, over the standard deviation, of the data set or the window.
+
+    Of a window only what is neither air nor bone counts: scanners and their grey level windows differ, and edema is seen by its
+    contrast to the brain around it. Values beyond LIMIT standard deviations are cut: bone and air would drown the rest.
+    """
+    if spec.normalise == "dataset":
+        return (batch - spec.mean) / spec.std
+    brain = ((batch > AIR) & (batch < BONE)).float()
+    count = brain.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
+    mean = (batch * brain).sum(dim=(1, 2, 3), keepdim=True) / count
+    std = (((batch - mean) ** 2 * brain).sum(dim=(1, 2, 3), keepdim=True) / count).sqrt().clamp(min=LEAST_STD)
+    return ((batch - mean) / std).clamp(-LIMIT, LIMIT)
 
 
 # ---- losses: functions of logits and targets (0 or 1), both float (n, 1, height, width)
 
-LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-
-def criterion(name: str) -> LossFunction:
+def criterion(name: str) -> Criterion:
     """One of LOSSES. Dice, Tversky and Lovasz are those of all pixels of a batch together, for most slices are empty.
 
     `bce-window-dice`: the mean Dice loss of the images with a lesion, so that a small one counts as much as a large one.
@@ -150,12 +173,12 @@ def criterion(name: str) -> LossFunction:
     return LOSSES[name]()
 
 
-def _bce_dice() -> LossFunction:
+def _bce_dice() -> Criterion:
     dice = losses.DiceLoss(losses.BINARY_MODE, smooth=1.0)
     return lambda logits, targets: F.binary_cross_entropy_with_logits(logits, targets) + dice(logits, targets)
 
 
-def _bce_window_dice() -> LossFunction:
+def _bce_window_dice() -> Criterion:
     dice = monai.losses.DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -166,7 +189,7 @@ def _bce_window_dice() -> LossFunction:
     return loss
 
 
-LOSSES: dict[str, Callable[[], LossFunction]] = {
+LOSSES: dict[str, Callable[[], Criterion]] = {
     "bce-dice": _bce_dice,
     "bce-window-dice": _bce_window_dice,
     "bce": lambda: F.binary_cross_entropy_with_logits,

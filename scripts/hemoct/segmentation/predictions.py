@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
-from hemoct.evaluation import external, protocol
+from hemoct.evaluation import external, protocol, subjects
 from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
@@ -44,6 +44,30 @@ def shared_spec(work: Workspace, folders: list[Path]) -> dict[str, Any]:
 def around_true_boxes(spec: dict[str, Any]) -> bool:
     """Whether a network was shown where the lesions are. `spec`: see `shared_spec`."""
     return spec.get("region") == "box" and spec.get("boxes") in (None, "truth")
+
+
+class Subject(subjects.Subject):
+    """An evaluated experiment of task 3. It may be an ensemble: then its models are those of its members."""
+
+    @classmethod
+    def of(cls, subject: subjects.Subject) -> Subject:
+        return cls(**vars(subject))
+
+    @property
+    def models(self) -> list[Path]:
+        return model_folders(self.work, self.experiment, None)
+
+    @property
+    def maps(self) -> dict[int | str, Path]:
+        """The folders with the maps of each fold; on other data one, `mean`."""
+        if self.on_other_data:
+            return {"mean": external.folder(self.work, 3, self.experiment, self.data.dataset)}
+        return {experiments.fold_of(folder): folder for folder in self.folders}
+
+    def inputs(self, tables: Iterable[str]) -> list[Path]:
+        paths = [*super().inputs(tables), self.data.raw]  # a mask that was mended changes no table
+        paths += [folder / "probability" for folder in (*self.folders, *self.maps.values())]
+        return [*paths, self.folders[0].parent / "metrics.json"] if self.on_other_data else paths
 
 
 # ---- predictions.csv
@@ -77,20 +101,19 @@ def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame
     return frame, setting
 
 
-def read_external(work: Workspace, experiment: str, other: Workspace, data: MaskData, models: list[Path]) -> pd.DataFrame:
+def read_external(subject: Subject, data: MaskData) -> pd.DataFrame:
     """predictions.csv of the slices of `data`, of another data set, as 05_predict.py --on wrote it: all are test, fold `mean`.
 
-    `models`: the fold folders that predicted. Stops when it is wrong, older than a model, or lacks slices or maps.
+    Stops when it is wrong, older than a model, or lacks slices or maps.
     """
-    path = external.predictions_csv(work, 3, experiment, other.dataset, models)
-    again = external.again(work, 3, experiment, other.dataset)
-    frame = _checked(path, work.show(path), tables.read_labels(other, tables.read_dataset(other)), again)
+    path, shown, name = subject.other_predictions(), subject.work.show(subject.other_predictions()), subject.data.dataset
+    again = external.again(subject.work, 3, subject.experiment, name)
+    frame = _checked(path, shown, tables.read_labels(subject.data, tables.read_dataset(subject.data)), again)
     wanted = data.table["image_id"]
     missing = wanted[~wanted.isin(frame["image_id"])]
     if len(missing):
         raise UserError(
-            f"{work.show(path)} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}), {other.dataset} has "
-            f"grown; {again}"
+            f"{shown} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}), {name} has grown; {again}"
         )
     return frame[frame["image_id"].isin(wanted)].assign(fold="mean")
 

@@ -1,15 +1,19 @@
-"""Tables of evaluated masks: of slices, of patients, of metrics; and metrics.json with its reasons, ceiling, volumes, notes."""
+"""Tables of evaluated masks, and metrics.json with its reasons, ceiling, volumes, notes; both read again to be compared."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hemoct.base import label_meaning
+from hemoct.base import experiments, files, label_meaning, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
 from hemoct.evaluation import bootstrap, scores
 from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.evaluation.comparison import Evaluated
 from hemoct.segmentation import evaluate, metrics, predictions
 from hemoct.segmentation.evaluate import OF_SLICES, Patients, Rule, Segmentation
 from hemoct.segmentation.metrics import COUNTS
@@ -33,6 +37,15 @@ REASONS = {
     "volume_bias": NO_VOLUME,
 }
 NO_LABEL = "no scored slice has a known label"
+COMPARED = (
+    *("dice_patient", "dice_patient_median", "dice_slice", "dice", "iou", "sensitivity", "precision", "nsd_slice"),
+    *("hd95_slice", "volume_error"),
+)
+SHARES = tuple(name for name in COMPARED if name not in ("hd95_slice", "volume_error"))
+"""those from 0 to 1, that fit on one axis"""
+NEEDED = ("metrics.json", "per_slice.csv")
+"""what is read of an experiment"""
+COLUMNS = ("image_id", "patient", "fold", "part", "true_px", *COUNTS, "hd95", "nsd", "distance_unit")
 
 
 # ---- CSV
@@ -227,3 +240,47 @@ def _notes(evaluation: Segmentation, about: dict[str, Any]) -> list[str]:
     if patients < 10:
         notes.append(f"{patients} patient(s): the intervals are too narrow, a bootstrap needs more")
     return notes
+
+
+# ---- an evaluated experiment, read again
+
+
+class Segmented(Evaluated):
+    """An evaluated experiment of task 3; `found` is a Segmentation of its scored test slices, without labels."""
+
+    found: Segmentation
+
+    @property
+    def table(self):
+        return self.found.table
+
+    @property
+    def truth(self) -> np.ndarray:
+        return self.found.true
+
+    def asks_like(self, other: Evaluated) -> bool:
+        return True
+
+    def of(self, rows: np.ndarray) -> Segmented:
+        return replace(
+            self, found=replace(self.found, table=self.table.iloc[rows].reset_index(drop=True), counts=self.found.counts[rows])
+        )
+
+    def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        measured = evaluate.measure(self.found, weights)
+        return {name: values for name, values in measured.items() if name in COMPARED}
+
+
+def read_evaluated(work: Workspace, experiment: str) -> Segmented:
+    """Read metrics.json and per_slice.csv of an experiment. Stops when they do not belong together."""
+    folder, made_by = work.task(3) / experiment, f"{experiments.evaluate_step(3)} --experiment {experiment}"
+    content = files.read_json(work.need(folder / "metrics.json", made_by))
+    work.need(folder / "per_slice.csv", made_by)
+    frame = tables.read_csv(folder / "per_slice.csv", COLUMNS)
+    if len(frame) != content["n"]:
+        raise UserError(f"{work.show(folder)}: per_slice.csv does not belong to metrics.json; run: python {made_by}")
+    table = frame[["image_id", "patient", "fold", "part", "hd95", "nsd", "distance_unit"]]
+    table = table.assign(y=np.nan, factor=1.0, unit="px")  # relative errors of volumes are those of pixels
+    counts = frame[list(COUNTS)].to_numpy(dtype=np.int64)
+    compared = content | {"metrics": {name: content["metrics"][name] for name in COMPARED}}
+    return Segmented(experiment, compared, Segmentation(table, counts, [], frame.iloc[:0], None))

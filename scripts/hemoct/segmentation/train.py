@@ -1,9 +1,10 @@
-"""Training of a segmentation network: windows and masks in batches on the device, one epoch, validation, probability maps."""
+"""Training of a segmentation network: one fold, windows and masks in batches on the device, validation, probability maps."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,36 +14,95 @@ from torch import nn
 from tqdm import tqdm
 
 from hemoct.base import files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
+from hemoct.data.slices import Fold
 from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import metrics
+from hemoct.segmentation import metrics, networks, windows
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import Histograms
-from hemoct.segmentation.networks import LossFunction, SegmenterSpec
-from hemoct.segmentation.windows import (
-    LEAST_CONFIDENCES,
-    AroundBoxes,
-    WholeSlices,
-    Windows,
-    compose,
-    cut,
-    paste,
-    placement,
-)
-from hemoct.training import augment
-from hemoct.training import fit as training_fit
+from hemoct.segmentation.networks import SegmenterSpec
+from hemoct.segmentation.options import STRENGTHS, TRUTH, Options
+from hemoct.segmentation.windows import LEAST_CONFIDENCES, Windows, compose, cut, paste, placement
+from hemoct.training import augment, checkpoints, device, weights
 from hemoct.training.batches import Store
+from hemoct.training.fit import Criterion, Fit
+from hemoct.training.options import Strength
 
-AUGMENTATIONS = {
-    "none": None,
-    "affine": augment.Strength(degrees=15, scale=0.15, shift=0.05, brightness=0.1, contrast=0.15),
-    "strong": augment.Strength(degrees=30, scale=0.25, shift=0.1, brightness=0.15, contrast=0.25),
-}
-AIR, BONE = 0.1, 0.95  # grey values in 0..1, of a brain window
-LEAST_STD = 0.02  # of a window of one grey value
-LIMIT = 4.0  # standard deviations
+UNCHOSEN = 0.02  # least confidence of boxes where validation cannot choose it: the median of what it chose in ten networks
 VALIDATED = 0.3  # least confidence of the boxes that an epoch is validated with
+
+
+def train_fold(
+    run: Run, options: Options, work: Workspace, data: MaskData, detector: Path | None, where: torch.device
+) -> list[Path]:
+    """Train the model of the run's folder on the device and predict its fold; returns the files that were written.
+
+    `detector`: the folder of its fold; None where true boxes or whole slices are seen.
+    """
+    fold = data.fold(run.folder, options.selection, options.selection.validation)
+    side = options.image_size if options.region.region == "slice" else int(images.sizes(work, data.table).max())
+    positive = segmentation_data.positive(segmentation_data.cached(work, data, side))
+    rows = {part: fold.rows(part)[data.known[fold.rows(part)]] for part in ("train", "val")}
+    for part, of_part in rows.items():
+        if not positive[of_part].any():
+            raise UserError(f"{run.folder.name}: no mask of {part} has a pixel; use more patients, or another --split")
+    grey = images.grey_statistics(images.cached(work, data.table, side), rows["train"])
+    spec = _spec(fold, options, data, side, grey)
+    weights.stop_if_trained_elsewhere(options.initial, spec)
+    training = options.training
+    torch.manual_seed(training.seed)
+    model = device.place(networks.build(spec, options.initial), where, spec.image_size)
+    slices = Slices(work, data, spec, where)
+    boxes = windows.read_boxes(work, data, spec, detector)
+    plan = windows.plan(spec, boxes, fold, rows["train"], positive, options.region.negatives)
+    strength, axis = STRENGTHS[options.augmentation.augment], options.augmentation.axis(data.layout)
+    masked = Masked(slices, networks.criterion(options.network.loss), strength, axis)
+    validation = Validation.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
+    validated, batch_size = plan.prediction.of(rows["val"]), 4 * training.batch_size
+
+    fit = Fit(model, run, training, -(-len(plan.training) // training.batch_size), monitor="val_dice")
+    upper_bound = run.folder.parent / "truth-boxes" / run.folder.name
+    if fit.best_epoch == 0:
+        spec.save(run.folder)
+        shutil.rmtree(upper_bound, ignore_errors=True)  # that of an earlier model would be taken for this one's
+    for epoch in fit.epochs():
+        drawn = plan.training.draw(np.random.default_rng([training.seed, epoch]))
+        loss = one_epoch(fit, masked, drawn)
+        fit.log(epoch, train_loss=loss, **validate(fit, masked, validation, validated))
+    print(f"  best epoch {fit.best_epoch}")
+
+    checkpoints.load_trained(model, run.folder, spec.model)
+    if detector:
+        honest = spec.validation == 1  # else the detector has learned from these slices: it is surer there than on test
+        least = choose_confidence(model, validation, validated, batch_size) if honest else UNCHOSEN
+        spec = replace(spec, least_confidence=least)
+        print(f"  boxes of confidence {spec.least_confidence:g} and more")
+    written = [run.folder / name for name in checkpoints.MODEL]
+    spec.save(run.folder)
+    written += write_probabilities(fold, model, slices, plan.prediction.least(spec.least_confidence), batch_size)
+    if options.region.upper_bound:
+        written.append(replace(spec, boxes=TRUTH, least_confidence=0.0).save(upper_bound))
+        written += write_probabilities(replace(fold, folder=upper_bound), model, slices, plan.true, batch_size)
+    return written
+
+
+def _spec(fold: Fold, options: Options, data: MaskData, side: int, grey: tuple[float, float]) -> SegmenterSpec:
+    """model.json of a fold. `side`: of the square that windows are cut from; `grey`: mean and deviation of its slices."""
+    network, region, selection, axis = options.network, options.region, options.selection, options.augmentation.axis(data.layout)
+    encoder = networks.timm_name(network.encoder)
+    mean, std = weights.normalisation(options.initial, encoder, *grey)
+    least_side = region.least_side or options.image_size
+    of_boxes = {"boxes": region.boxes, "margin": region.margin, "least_side": least_side} if region.region == "box" else {}
+    return SegmenterSpec(
+        image_size=options.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
+        splits_sha256=data.splits_sha256, model=network.model, encoder=encoder, context=network.context, source_size=side,
+        mirror=None if network.no_mirrored_mean else axis, mask_value=selection.mask_value, region=region.region,
+        normalise=network.normalise, validation=selection.validation,
+        initial_weights=weights.origin(options.initial, encoder), **of_boxes,
+    )  # fmt: skip
 
 
 class Slices:
@@ -78,44 +138,33 @@ class Slices:
         return self.mask.pixels[row] >= segmentation_data.THRESHOLD
 
 
-def logits(model: nn.Module, spec: SegmenterSpec, batch: torch.Tensor) -> torch.Tensor:
-    """Windows in 0..1 to float32 logits (b, 1, side, side)."""
-    return model(normalised(batch, spec)).float()
+@dataclass(frozen=True)
+class Masked:
+    """Slices with their masks, and what is minimised on them."""
+
+    slices: Slices
+    criterion: Criterion
+    strength: Strength | None
+    """of the augmentation"""
+    axis: str
+    """along which the patient's left and right lie"""
 
 
-def normalised(batch: torch.Tensor, spec: SegmenterSpec) -> torch.Tensor:
-    """Windows as the network gets them: grey values less the mean, over the standard deviation, of the data set or the window.
-
-    Of a window only what is neither air nor bone counts: scanners and their grey level windows differ, and edema is seen by its
-    contrast to the brain around it. Values beyond LIMIT standard deviations are cut: bone and air would drown the rest.
-    """
-    if spec.normalise == "dataset":
-        return (batch - spec.mean) / spec.std
-    brain = ((batch > AIR) & (batch < BONE)).float()
-    count = brain.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
-    mean = (batch * brain).sum(dim=(1, 2, 3), keepdim=True) / count
-    std = (((batch - mean) ** 2 * brain).sum(dim=(1, 2, 3), keepdim=True) / count).sqrt().clamp(min=LEAST_STD)
-    return ((batch - mean) / std).clamp(-LIMIT, LIMIT)
-
-
-def one_epoch(
-    fit: training_fit.Fit, slices: Slices, source: WholeSlices | AroundBoxes, criterion: LossFunction, epoch: int
-) -> float:
-    """One pass over the windows that `source` draws for an epoch; the mean loss."""
-    args, drawn = fit.args, source.draw(np.random.default_rng([fit.args.seed, epoch]))
-    drawn = drawn[np.arange(len(drawn) - (len(drawn) % args.batch_size == 1))]  # batch normalisation cannot use a single one
-    strength = AUGMENTATIONS[args.augment]
-    moves = None if strength is None else augment.draw_moves(len(drawn), strength, args.mirror, fit.device_generator)
+def one_epoch(fit: Fit, masked: Masked, windows: Windows) -> float:
+    """One pass over the windows of an epoch; the mean loss."""
+    size, generator = fit.options.batch_size, fit.device_generator
+    windows = windows[np.arange(len(windows) - (len(windows) % size == 1))]  # batch normalisation cannot use a single one
+    moves = masked.strength and augment.draw_moves(len(windows), masked.strength, masked.axis, generator)
     total = torch.zeros((), device=fit.device)  # summed on the device: reading each loss would make the GPU wait
-    for batch, masks in slices.batches(drawn, args.batch_size, moves):
-        if strength is not None:
-            batch = augment.regrade(batch, strength, fit.device_generator)
+    for batch, masks in masked.slices.batches(windows, size, moves):
+        if masked.strength is not None:
+            batch = augment.regrade(batch, masked.strength, generator)
         with fit.autocast():
-            output = logits(fit.model, slices.spec, batch)
-        loss = criterion(output, masks)
+            output = networks.logits(fit.model, masked.slices.spec, batch)
+        loss = masked.criterion(output, masks)
         fit.step(loss)
         total += loss.detach() * len(batch)
-    return float(total) / len(drawn)
+    return float(total) / len(windows)
 
 
 @dataclass(frozen=True)
@@ -142,16 +191,16 @@ class Validation:
         return metrics.best_threshold(Histograms(inside, outside), self.patients)
 
 
-def validate(fit: training_fit.Fit, validation: Validation, windows: Windows, criterion: LossFunction) -> dict[str, float]:
+def validate(fit: Fit, masked: Masked, validation: Validation, windows: Windows) -> dict[str, float]:
     """Mean loss of the windows, and mean Dice by patient at the best threshold."""
-    fit.judged.eval()
+    fit.averaged.eval()
     windows = windows.least(VALIDATED)
-    total, patches, size = 0.0, [], 4 * fit.args.batch_size
+    total, patches = 0.0, []
     with torch.inference_mode():
-        for batch, masks in validation.slices.batches(windows, size):
+        for batch, masks in masked.slices.batches(windows, 4 * fit.options.batch_size):
             with fit.autocast():  # around the network alone: windows placed in bf16 lie up to a pixel off
-                output = logits(fit.judged, validation.slices.spec, batch)
-            total += float(criterion(output, masks)) * len(batch)
+                output = networks.logits(fit.averaged, masked.slices.spec, batch)
+            total += float(masked.criterion(output, masks)) * len(batch)
             patches.append(_in_8_bit(output.sigmoid()))
     if not patches:
         return {"val_dice": validation.best(windows, np.zeros((0, 1, 1), np.uint8))[1]}
@@ -179,10 +228,10 @@ def patches(model: nn.Module, slices: Slices, windows: Windows, batch_size: int)
     spec, predicted = slices.spec, []
     model.eval()
     for batch, _ in slices.batches(windows, batch_size):
-        probability = logits(model, spec, batch).sigmoid()
+        probability = networks.logits(model, spec, batch).sigmoid()
         if spec.mirror:
             axis = 2 if spec.mirror == "vertical" else 3
-            probability = (probability + logits(model, spec, batch.flip(axis)).sigmoid().flip(axis)) / 2
+            probability = (probability + networks.logits(model, spec, batch.flip(axis)).sigmoid().flip(axis)) / 2
         predicted.append(_in_8_bit(probability))
     return np.concatenate(predicted) if predicted else np.zeros((0, spec.image_size, spec.image_size), np.uint8)
 
@@ -200,17 +249,15 @@ def pasted(windows: Windows, patches: Iterable[np.ndarray], size: int) -> Iterat
         yield row, canvas.round().astype(np.uint8)
 
 
-def write_probabilities(
-    folder: Path, model: nn.Module, slices: Slices, part: np.ndarray, windows: Windows, batch_size: int
-) -> list[Path]:
+def write_probabilities(fold: Fold, model: nn.Module, slices: Slices, windows: Windows, batch_size: int) -> list[Path]:
     """Write probability/IMAGE_ID.png of all validation and test slices, and predictions.csv; returns the latter.
 
-    `part`: `train`, `val` or `test` of each slice; `windows`: those that the network looks at.
+    `windows`: those that the network looks at.
     """
     table, side = slices.data.table, slices.spec.source_size
-    rows, size = np.flatnonzero(part != "train"), images.sizes(slices.work, table)
+    rows, size = np.flatnonzero(fold.part != "train"), images.sizes(slices.work, table)
     counts, peaks = np.bincount(windows.rows, minlength=len(table)), np.zeros(len(table), dtype=int)
-    with files.replacing_folder(folder / "probability") as temporary:
+    with files.replacing_folder(fold.folder / "probability") as temporary:
         temporary.mkdir(parents=True, exist_ok=True)
 
         def write(row: int, square: np.ndarray) -> None:
@@ -224,5 +271,5 @@ def write_probabilities(
             in_chunk = windows.of(chunk)
             for row, square in pasted(in_chunk, patches(model, slices, in_chunk, batch_size), side):
                 write(row, square)
-    about = table.loc[rows, ["image_id", "patient"]].assign(fold=slices.spec.fold or 0, part=part[rows])
-    return [tables.write_predictions(folder, about.assign(windows=counts[rows], peak=peaks[rows]))]
+    about = slices.data.about(fold, rows).assign(windows=counts[rows], peak=peaks[rows])
+    return [tables.write_predictions(fold.folder, about)]

@@ -18,6 +18,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes
 from hemoct.data import images
+from hemoct.data.slices import Fold
 from hemoct.detection import predictions
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.networks import SegmenterSpec
@@ -107,18 +108,27 @@ def jitter(places: np.ndarray, shift: float, scale: float, random: np.random.Gen
     return np.concatenate([centre - side[:, None] / 2, side[:, None]], axis=1)
 
 
-def true_boxes(work: Workspace, data: MaskData, size: int) -> Boxes:
-    """Boxes of boxes.csv. Stops when there is none."""
+@dataclass(frozen=True)
+class KnownBoxes:
+    """The boxes of all slices that a network may look around."""
+
+    true: Boxes
+    predicted: Boxes | None
+    """by a detector; None where the true ones are looked around"""
+
+
+def read_boxes(work: Workspace, data: MaskData, spec: SegmenterSpec, detector: Path | None) -> KnownBoxes | None:
+    """boxes.csv, and what the detector of the fold (its folder) predicted; None for whole slices. Stops where there is no box."""
+    if spec.region == "slice":
+        return None
     frame = tables.read_boxes(work)
     if frame.empty:
         raise UserError(f"{work.show(work.work / 'boxes.csv')} has no box; use --region slice")
-    return _in_squares(work, data, frame.assign(confidence=1.0), size)
-
-
-def predicted_boxes(work: Workspace, data: MaskData, detector: Path, size: int) -> Boxes:
-    """Boxes that a detector predicted; `detector` is the folder of its fold."""
+    true = _in_squares(work, data, frame.assign(confidence=1.0), spec.source_size)
+    if detector is None:
+        return KnownBoxes(true, None)
     frame, _ = predictions.read(work, detector, data)
-    return _in_squares(work, data, frame[frame["confidence"].notna()], size)
+    return KnownBoxes(true, _in_squares(work, data, frame[frame["confidence"].notna()], spec.source_size))
 
 
 def _in_squares(work: Workspace, data: MaskData, frame: pd.DataFrame, size: int) -> Boxes:
@@ -201,32 +211,22 @@ class Plan:
     """as `prediction`, around true boxes; None for whole slices"""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What a fold's network may learn from, for each slice of the data: both (n,)."""
-
-    part: np.ndarray
-    """`train`, `val` or `test`"""
-    positive: np.ndarray
-    """whether the mask has a pixel"""
-
-
-def plan(work: Workspace, data: MaskData, spec: SegmenterSpec, parts: Parts, detector: Path | None, negatives: float) -> Plan:
-    """The windows of a fold. `detector`: the folder of its fold, None for true boxes."""
-    rows, rest = np.flatnonzero((parts.part == "train") & data.known), np.flatnonzero(parts.part != "train")
-    if spec.region == "slice":
-        training = WholeSlices(rows, parts.positive, spec.source_size, negatives)
+def plan(
+    spec: SegmenterSpec, boxes: KnownBoxes | None, fold: Fold, rows: np.ndarray, positive: np.ndarray, negatives: float
+) -> Plan:
+    """The windows of a fold. `rows`: the slices to learn from; `positive` (n,): whose mask has a pixel, of all slices."""
+    rest = np.flatnonzero(fold.part != "train")
+    if boxes is None:
+        training = WholeSlices(rows, positive, spec.source_size, negatives)
         return Plan(training, whole_slices(rest, spec.source_size), None)
-    true = true_boxes(work, data, spec.source_size)
-    predicted = predicted_boxes(work, data, detector, spec.source_size) if detector else None
-    training = AroundBoxes(rows, true, predicted or Boxes.none(), spec, negatives)
+    training = AroundBoxes(rows, boxes.true, boxes.predicted or Boxes.none(), spec, negatives)
     if len(training) < 2:  # batch normalisation cannot use a single one
         raise UserError(
-            f"{work.show(work.work / 'boxes.csv')} has {len(training.true.rows)} box(es) in training slices of fold {spec.fold}; "
-            "use more patients, or --region slice"
+            f"boxes.csv has {len(training.true.rows)} box(es) in training slices of fold {spec.fold}; use more patients, or "
+            "--region slice"
         )
-    at_true, prediction = (boxes.of(rest).windows(spec.margin, spec.least_side) for boxes in (true, predicted or true))
-    return Plan(training, prediction.least(LEAST_CONFIDENCES[0]), at_true)
+    true, prediction = (of.of(rest).windows(spec.margin, spec.least_side) for of in (boxes.true, boxes.predicted or boxes.true))
+    return Plan(training, prediction.least(LEAST_CONFIDENCES[0]), true)
 
 
 # ---- cut out on the device, and pasted back
