@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct.base import cli, figure, tables
+from hemoct.base import cli, experiments, figure, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.multilabel import figures, working_set
@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     with run:
         run.wrote(*write(work, chosen, drawn, counts))
     report(chosen, drawn, counts)
+    cli.say_next(work, experiments.train_step(4))
 
 
 def write(work: Workspace, chosen: working_set.WorkingSet, drawn: pd.DataFrame | None, counts: pd.DataFrame) -> list[Path]:

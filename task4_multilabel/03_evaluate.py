@@ -26,73 +26,60 @@ from hemoct.base import cli, experiments, figure, files, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import figures as classification_figures
-from hemoct.evaluation import bootstrap, external
-from hemoct.evaluation import predictions as evaluation_predictions
-from hemoct.evaluation import protocol as evaluation_protocol
-from hemoct.multilabel import cascade, diagnosis, predictions, working_set
+from hemoct.evaluation import bootstrap, protocol, subjects
+from hemoct.evaluation.subjects import Subject
+from hemoct.multilabel import cascade, diagnosis, options, predictions, working_set
 from hemoct.multilabel import evaluate as multilabel_evaluate
 from hemoct.multilabel import figures as multilabel_figures
 from hemoct.multilabel import tables as multilabel_tables
 from hemoct.multilabel.evaluate import MultiLabel
-from hemoct.training import histories as training_histories
 
-TABLES = ("labels.csv", "dataset.json", "splits.csv")
-OF_A_FOLD = ("predictions.csv", "train_predictions.csv", "history.csv", "model.json")
+TABLES = ("labels.csv", "dataset.json")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    evaluation_predictions.add_flags(parser)
-    parser.add_argument("--threshold-from", type=multilabel_evaluate.threshold_source, default=multilabel_evaluate.VAL,
+    subjects.add_flags(parser)
+    parser.add_argument("--threshold-from", type=options.threshold_source, default=options.VAL,
                         metavar="val|train:qNN",
                         help="maximum F1 on validation, or a quantile of the training probabilities")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
-    work = Workspace.of(args)
-    for experiment in args.experiment or (external.predicted(work, 4, args.on) if args.on else experiments.trained(work, 4)):
-        evaluate(work, experiment, args)
+    for subject in subjects.chosen(args, 4):
+        evaluate(subject, args)
+    cli.say_next(Workspace.of(args), "task4_multilabel/07_compare.py")
 
 
-def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
+def evaluate(subject: Subject, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
-    folders = evaluation_predictions.fold_folders(work, 4, experiment)
-    data, folder = external.place(work, 4, experiment, args)
-    made_from = [fold / name for fold in folders for name in OF_A_FOLD]
-    inputs = [path for path in made_from if path.exists()] + [work.work / name for name in TABLES]
-    if args.on:
-        cascade.stop_if_cascade(work.task(4) / experiment)
-        models = experiments.with_model(work, 4, experiment)
-        inputs += [external.predictions_csv(work, 4, experiment, args.on, models), *(data.work / name for name in TABLES[:2])]
-    run = Run(__file__, args, folder, inputs)
+    work, folder = subject.work, subject.folder
+    if subject.on_other_data:
+        cascade.stop_if_cascade(work.task(4) / subject.experiment)
+    learned = [path for path in (fold / "train_predictions.csv" for fold in subject.folders) if path.exists()]
+    run = Run(__file__, args, folder, subject.inputs(TABLES) + learned)
     if run.up_to_date():
         return
     with run:
-        frame, protocol = predictions.read(work, experiment, None if args.on else args.limit_patients)
-        training = None if args.threshold_from == multilabel_evaluate.VAL else predictions.read_training(work, folders)
-        evaluation = multilabel_evaluate.evaluate(frame, args.threshold_from, training)
-        if args.on:
-            frame = predictions.read_external(work, experiment, data, evaluation.labels, args.limit_patients, models)
-            evaluation, protocol = multilabel_evaluate.evaluate_external(frame, evaluation), "external"
-        about = evaluation_protocol.describe(work, 4, experiment, data, protocol, folders)
-        histories = {} if args.on else training_histories.read_histories(folders)
-        if not args.on or args.limit_patients:  # else they are there already, as they were read
+        evaluation, followed = multilabel_evaluate.decide(subject, args.threshold_from)
+        about = subject.about(followed)
+        if not subject.on_other_data or args.limit_patients:  # else they are there already, as they were read
             run.wrote(tables.write_predictions(folder, multilabel_tables.predictions_table(evaluation)))
         content = multilabel_evaluate.report(evaluation, about, bootstrap.RESAMPLES, args.seed)
         run.wrote(*write_tables(folder, evaluation, content))
-        if not args.on:
-            run.wrote(*diagnose(work, folder, folders, evaluation, content))
-        for fold in folders if folder == folders[0].parent else []:
+        if not subject.on_other_data:
+            run.wrote(*diagnose(subject, evaluation, content))
+        for fold in subject.folders if subject.is_whole else []:
             run.wrote(*write_fold(fold, evaluation, about, args.seed))
-        run.wrote(*draw(folder, evaluation, content, histories))
+        run.wrote(*figure.save_all(drawn(subject, evaluation, content), folder))
     table = tables.read_csv(folder / "per_label.csv", ["label"])
-    print(multilabel_tables.summary(content, table, evaluation_protocol.headline(content), work.show(folder)))
-    if not args.on:
+    print(multilabel_tables.summary(content, table, protocol.headline(content), work.show(folder)))
+    if not subject.on_other_data:
         diagnosed = files.read_json(folder / "diagnosis.json")
         print(f"{diagnosis.headline(diagnosed)}\nwhat to try next: {work.show(folder / 'diagnosis.md')}")
 
 
 def write_tables(folder: Path, evaluation: MultiLabel, content: dict) -> list[Path]:
     """Write the tables of an evaluation. `content`: metrics.json."""
-    report = multilabel_tables.text_report(evaluation, evaluation_protocol.headline(content))
+    report = multilabel_tables.text_report(evaluation, protocol.headline(content))
     return [
         tables.write_csv(folder / "per_label.csv", multilabel_tables.per_label(evaluation, content)),
         tables.write_csv(folder / "cooccurrence.csv", multilabel_tables.together(evaluation)),
@@ -102,18 +89,19 @@ def write_tables(folder: Path, evaluation: MultiLabel, content: dict) -> list[Pa
     ]
 
 
-def diagnose(work: Workspace, folder: Path, folders: list[Path], evaluation: MultiLabel, content: dict) -> list[Path]:
-    """Write what training says beside the test images. `folders`: those of the folds; `content`: metrics.json."""
-    with_training = [fold for fold in folders if (fold / "train_predictions.csv").exists()]
-    training = predictions.read_training(work, with_training) if with_training else None
-    histories = training_histories.read_histories(folders)
-    diagnosed = diagnosis.diagnose(evaluation, content, histories, training, flags_of(folders))
+def diagnose(subject: Subject, evaluation: MultiLabel, content: dict) -> list[Path]:
+    """Write what training says beside the test images. `content`: metrics.json."""
+    with_training = [fold for fold in subject.folders if (fold / "train_predictions.csv").exists()]
+    training = predictions.read_training(subject.work, with_training) if with_training else None
+    histories = subject.histories()
+    diagnosed = diagnosis.diagnose(evaluation, content, histories, training, flags_of(subject.folders))
     written = [
-        files.write_json(folder / "diagnosis.json", diagnosed),
-        files.write_text(folder / "diagnosis.md", diagnosis.as_markdown(diagnosed)),
+        files.write_json(subject.folder / "diagnosis.json", diagnosed),
+        files.write_text(subject.folder / "diagnosis.md", diagnosis.as_markdown(diagnosed)),
     ]
     if histories:
-        written.append(tables.write_csv(folder / "by_epoch.csv", multilabel_tables.by_epoch(histories, evaluation.labels)))
+        table = multilabel_tables.by_epoch(histories, evaluation.labels)
+        written.append(tables.write_csv(subject.folder / "by_epoch.csv", table))
     return written
 
 
@@ -131,12 +119,12 @@ def write_fold(fold: Path, evaluation: MultiLabel, about: dict, seed: int) -> li
     return [files.write_json(fold / "metrics.json", multilabel_evaluate.report(of_fold, about, bootstrap.RESAMPLES, seed))]
 
 
-def draw(folder: Path, evaluation: MultiLabel, content: dict, histories: dict) -> list[Path]:
-    """Draw and save every figure that is not empty."""
-    heading = evaluation_protocol.headline(content)[0]
+def drawn(subject: Subject, evaluation: MultiLabel, content: dict) -> dict:
+    """The figures by name; None where there is nothing to show."""
+    heading, histories = protocol.headline(content)[0], subject.histories()
     whole = evaluation.known.all(axis=1)
     counts = [working_set.cooccurrence(values[whole]) for values in (evaluation.truth, evaluation.called)]
-    figures = {
+    return {
         "confusion_matrices": multilabel_figures.confusion_matrices(evaluation, heading),
         "roc": multilabel_figures.roc(evaluation, content, heading),
         "pr": multilabel_figures.precision_recall(evaluation, content, heading),
@@ -144,7 +132,6 @@ def draw(folder: Path, evaluation: MultiLabel, content: dict, histories: dict) -
         "loss_curves": classification_figures.losses(histories, heading),
         "cooccurrence": multilabel_figures.cooccurrence(*counts, evaluation.labels, heading),
     }
-    return figure.save_all(figures, folder)
 
 
 if __name__ == "__main__":

@@ -25,62 +25,40 @@ Next    python task4_multilabel/03_evaluate.py --experiment EXPERIMENT  (without
 
 from __future__ import annotations
 
-import argparse
-
-from hemoct.base import cli
-from hemoct.base.runs import Run, folders_due
+from hemoct.base import cli, experiments, options, runs
 from hemoct.base.workspace import Workspace
-from hemoct.data import slices
-from hemoct.multilabel import cascade, cascade_results
+from hemoct.multilabel import cascade, compare, predictions
+from hemoct.multilabel.options import Stages
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
-NAMED = {"binary": "{}", "rule": "{}", "view": "{}", "pool": {True: "pooled"}}
-
-
-class View(argparse.Action):
-    """GROUP=EXPERIMENT, gathered as a dictionary from as many flags as are given."""
-
-    def __call__(self, parser: argparse.ArgumentParser, args: argparse.Namespace, text: str, flag: str | None = None) -> None:
-        group, _, experiment = text.partition("=")
-        known = getattr(args, self.dest)
-        if not group or not experiment or group in known:
-            parser.error(f"{flag} {text}: give GROUP=EXPERIMENT, each group once")
-        setattr(args, self.dest, known | {group: experiment})
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
-    stages = cascade.Stages(args.types, None if args.binary == slices.ANY else args.binary, args.view)
-    experiment = work.task(4) / cli.experiment_name(parser, args, f"{args.types}-cascade", NAMED)
+    stages = options.read(args, Stages)
+    experiment = work.task(4) / cli.experiment_name(parser, args, f"{args.types}-cascade")
     cascade.stop_if_taken(work, experiment)
     inputs = [folder / name for folder in cascade.folders(work, stages) for name in ("predictions.csv", "model.json")]
-    run = Run(__file__, args, experiment, [*inputs, *(work.work / name for name in TABLES)])
-    if not folders_due({experiment: run}, args.overwrite):
-        return
-    group = cascade.groups(work) if args.pool else None
-    decided = cascade.decide(work, stages, args.rule, args.pool)
-    with run:
-        run.wrote(*cascade_results.write(work, experiment, decided, group, args.seed))
-    print((experiment / "comparison.md").read_text(encoding="utf-8"))
-    print(f"{work.show(experiment)}: {len(decided.first.rules)} fold(s)")
+    for run in runs.due(__file__, args, {experiment: [*inputs, *(work.work / name for name in TABLES)]}):
+        group = predictions.groups(work) if args.pool else None
+        decided = cascade.decide(work, stages)
+        with run:
+            run.wrote(*cascade.write_folds(work, experiment, decided))
+            run.wrote(*compare.two_stages(work, experiment, decided, group, args.seed))
+        print((experiment / "comparison.md").read_text(encoding="utf-8"))
+        print(f"{work.show(experiment)}: {len(decided.thresholds)} fold(s)")
+    if args.pool:  # studies are evaluated already
+        cli.say_next(work, "scripts/90_make_report.py")
+    else:
+        cli.say_next(work, experiments.evaluate_step(4), "--experiment", experiment.name)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
-    parser.add_argument("--types", required=True, metavar="EXPERIMENT", help="stage 2, the multi-label model, of task 4")
-    parser.add_argument("--binary", default=slices.ANY, metavar="EXPERIMENT",
-                        help="stage 1, of task 1; any: the output `any` of the multi-label model")  # fmt: skip
-    parser.add_argument("--rule", type=cascade.rule, default=cascade.MAX, metavar="max-f1|median|qNN",
-                        help="threshold of stage 1 from validation: maximum F1, median or quantile of probabilities")  # fmt: skip
-    parser.add_argument("--pool", action="store_true", help="one prediction of each study, that is patient")
-    parser.add_argument("--view", action=View, default={}, metavar="GROUP=EXPERIMENT",
-                        help="who answers for the images of a group; may be given several times")  # fmt: skip
-    parser.add_argument("--experiment", help="name of the folder; default: TYPES-cascade and the flags that differ")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a finished cascade of the same name that had other flags"
-    )
+    cli.add_experiment_flags(parser)
+    options.add(parser, Stages, "stages")
     return parser
 
 

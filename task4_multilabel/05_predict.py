@@ -30,7 +30,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct.base import cli, experiments, files, tables
+from hemoct.base import cli, experiments, files, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import named_images, named_slices
@@ -40,7 +40,8 @@ from hemoct.multilabel import cascade, drawing, predict
 from hemoct.multilabel import data as multilabel_data
 from hemoct.multilabel.networks import MultiLabelSpec
 from hemoct.multilabel.predict import PredictedLabels
-from hemoct.training import device, fit, inference
+from hemoct.training import device, inference
+from hemoct.training.options import Hardware
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 LISTED = 10  # files that were passed over and are named on the screen; all are in the table
@@ -81,9 +82,9 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
         shown, slices, copies = predict.known(work, slices, specs)
         classes = specs[0].classes
         limits, chosen = thresholds.thresholds(4, experiment, folders, args.threshold, predict.THRESHOLD, classes)
-        picked = device.pick(args.device, args.threads)
-        run.note(device=str(picked), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
-        probability = predict.probabilities(slices, shown, folders, args.batch_size, picked)
+        where = device.pick(args.device, args.threads)
+        run.note(device=str(where), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
+        probability = predict.probabilities(slices, shown, folders, args.batch_size, where)
         predicted = PredictedLabels(shown, classes, probability, limits, predict.truth(work, shown, classes))
         drawn = drawing.choose(predicted, args.figures)
         with files.replacing_folder(out / "figures") as figures:
@@ -104,20 +105,19 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], spec: 
     if run.up_to_date():
         return
     with run:
-        data = multilabel_data.load_other(
-            other, spec.classes, multilabel_data.Input(spec.image_size, spec.channels, spec.context)
-        )
-        picked = device.pick(args.device, args.threads)
-        run.note(device=str(picked))
-        probability = predict.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, picked)
+        data = multilabel_data.load_other(other, spec.classes, spec)
+        where = device.pick(args.device, args.threads)
+        run.note(device=str(where))
+        probability = predict.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, where)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
         shared = [spec.classes.index(name) for name in data.classes]
         frame = inference.with_columns(about, data.classes, data.targets, probability[:, shared])
         run.wrote(tables.write_predictions(out, frame))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s), labels {', '.join(data.classes)}")
+    cli.say_next(work, experiments.evaluate_step(4), "--experiment", args.experiment, "--on", other.dataset)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     parser.add_argument("images", nargs="*", type=Path, help="image, DICOM or NIfTI files, or folders, searched with all below")
     parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task4")
@@ -133,8 +133,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--figures", type=cli.whole_number, default=FIGURES, metavar="N",
                         help="how many slices are drawn, those with the highest probabilities")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="where tables and figures go")
-    parser.add_argument("--batch-size", type=cli.positive_int, default=64)
-    fit.add_device_flags(parser)
+    parser.add_argument("--batch-size", type=cli.positive_int, default=64, help="slices in a batch")
+    options.add(parser, Hardware, "device")
     return parser
 
 

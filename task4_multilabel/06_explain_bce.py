@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct.base import cli, figure, tables
+from hemoct.base import cli, experiments, figure, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     print(as_text(shown))
     print(f"{whole}{part}\n{work.show(folder)}: bce.csv, bce_sums.csv, sigmoid.png, bce.png")
+    cli.say_next(work, experiments.train_step(4))
 
 
 def as_text(table: pd.DataFrame) -> str:

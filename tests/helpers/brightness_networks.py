@@ -14,7 +14,7 @@ from hemoct.base import files
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.multilabel import networks
-from hemoct.training import fit
+from hemoct.training import checkpoints
 
 STEP = "task4_multilabel/05_predict.py"
 FACTORS = (1.0, 0.5, 0.0)  # of the networks of folds 0, 1, 2
@@ -40,7 +40,7 @@ def put_network(work: Workspace, fold: int, factor: float, **other: object) -> N
     )  # fmt: skip
     folder = work.task(4) / "e" / f"fold{fold}"
     replace(spec, **other).save(folder)
-    fit.save(folder / "best.pt", {"weight": torch.tensor(factor)})
+    checkpoints.save(folder / "best.pt", {"weight": torch.tensor(factor)})
 
 
 def put_networks(work: Workspace, **other: object) -> None:

@@ -18,14 +18,15 @@ from hemoct.data import slices
 from hemoct.ingest import layouts
 from hemoct.multilabel import data as multilabel_data
 from hemoct.multilabel import working_set
+from hemoct.multilabel.options import Network
 from hemoct.training.batches import Stacks, Store
 
 LABELS = toy_types.LABELS
 NAN = math.nan
 
 
-def load(work: Workspace, any_first: bool = False, **fed: int) -> multilabel_data.LabelledSlices:
-    return multilabel_data.load(work, multilabel_data.Input(toy_types.SIZE, **fed), multilabel_data.Choice(any_first=any_first))
+def load(work: Workspace, **network: object) -> multilabel_data.LabelledSlices:
+    return multilabel_data.load(work, Network(image_size=toy_types.SIZE, **network))
 
 
 def image(work: Workspace, name: str) -> np.ndarray:
@@ -137,7 +138,7 @@ def test_any_of_some_labels_knows_the_bleeding_of_the_others(tmp_path):
     frame = toy_types.make(work)
     chosen = working_set.choose(work, ["IVH", "IPH"])
     tables.write_csv(working_set.folder(work) / "working_set.csv", chosen.table)
-    data = load(work, any_first=True)
+    data = load(work, heads="any,types")
     bleeds = (frame.set_index("image_id")[toy_types.LABELS] == 1).any(axis=1).loc[data.table["image_id"]]
     assert data.classes == ["any", "IVH", "IPH"]
     np.testing.assert_array_equal(data.targets[:, 0], bleeds.to_numpy())

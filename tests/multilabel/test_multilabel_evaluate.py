@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 
 from hemoct.base.errors import UserError
 from hemoct.evaluation import metrics
-from hemoct.multilabel import evaluate, tables
+from hemoct.multilabel import evaluate, options, tables
 
 LABELS = ("IVH", "SAH", "any")
 
@@ -112,7 +112,7 @@ def test_thresholds_can_be_quantiles_of_the_training_probabilities():
 @pytest.mark.parametrize("text", ["test", "train", "train:90", "train:q0", "train:q100", "val:q90"])
 def test_other_sources_of_thresholds_are_refused(text):
     with pytest.raises(Exception, match="neither val nor"):
-        evaluate.threshold_source(text)
+        options.threshold_source(text)
 
 
 def test_a_label_without_a_positive_is_null_with_a_reason():

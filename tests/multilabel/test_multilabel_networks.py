@@ -11,7 +11,8 @@ from torch import nn
 from hemoct.base.errors import UserError
 from hemoct.multilabel import networks as multilabel_networks
 from hemoct.multilabel.networks import MultiLabelSpec, as_places
-from hemoct.training import networks
+from hemoct.training import weights
+from hemoct.training.options import SCRATCH, Initial
 
 SPEC = MultiLabelSpec(
     backbone="simplecnn", classes=["any", "IVH", "SAH"], heads=["types"], image_size=32, mean=0.2, std=0.3, protocol="patient",
@@ -42,7 +43,7 @@ def test_the_small_network_says_what_it_cannot_do(attention):
     with pytest.raises(UserError, match=r"simplecnn cannot take 3 px.*--image-size"):
         multilabel_networks.build(replace(SPEC, image_size=3, attention=attention))
     with pytest.raises(UserError, match="no ImageNet weights; add --weights none"):
-        multilabel_networks.build(replace(SPEC, attention=attention), "imagenet")
+        multilabel_networks.build(replace(SPEC, attention=attention), Initial())
 
 
 @pytest.mark.parametrize("attention", [False, True])
@@ -146,18 +147,18 @@ def test_weights_of_task_4_start_a_network_with_another_head(tmp_path, backbone)
     torch.save(trained.state_dict(), tmp_path / "best.pt")
     spec.save(tmp_path)
     torch.manual_seed(1)
-    model = multilabel_networks.build(replace(spec, classes=["IVH", "SAH"]), str(tmp_path / "best.pt"))
+    model = multilabel_networks.build(replace(spec, classes=["IVH", "SAH"]), Initial(weights=str(tmp_path / "best.pt")))
     theirs = trained.body.state_dict()
     assert all(torch.equal(value, theirs[name]) for name, value in model.body.state_dict().items())
     with pytest.raises(UserError, match="another model"):
-        multilabel_networks.build(replace(spec, backbone="resnet10t"), str(tmp_path / "best.pt"))
+        multilabel_networks.build(replace(spec, backbone="resnet10t"), Initial(weights=str(tmp_path / "best.pt")))
 
 
 def test_grey_values_are_fed_as_the_weights_were_trained(tmp_path):
     torch.save({}, tmp_path / "best.pt")
     best = str(tmp_path / "best.pt")
-    assert networks.normalisation("simplecnn", "none", 0.5, 0.6) == (0.5, 0.6)
-    assert networks.normalisation("simplecnn", best, 0.5, 0.6) == (0.5, 0.6), "a file that says nothing of itself"
+    assert weights.normalisation(SCRATCH, "simplecnn", 0.5, 0.6) == (0.5, 0.6)
+    assert weights.normalisation(Initial(weights=best), "simplecnn", 0.5, 0.6) == (0.5, 0.6), "a file that says nothing of itself"
     SPEC.save(tmp_path)
-    assert networks.normalisation("simplecnn", best, 0.5, 0.6) == (0.2, 0.3)
-    assert networks.normalisation("resnet10t", "imagenet", 0.5, 0.6)[0] == pytest.approx(0.449, abs=1e-3)
+    assert weights.normalisation(Initial(weights=best), "simplecnn", 0.5, 0.6) == (0.2, 0.3)
+    assert weights.normalisation(Initial(), "resnet10t", 0.5, 0.6)[0] == pytest.approx(0.449, abs=1e-3)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from argparse import Namespace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,20 +13,16 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from helpers import toy_types
 from hemoct.base import cli
-from hemoct.multilabel import train
+from hemoct.multilabel import options, train
+from hemoct.multilabel.options import HEADS, LOSSES, Augmentation, Balance
 from hemoct.multilabel.train import Draws
 from hemoct.training import augment
+from hemoct.training.options import STRENGTHS
 
 LABELS = toy_types.LABELS
 NAN = math.nan
 
 # --- draws
-
-FLAGS = Namespace(sampler="none", oversample={}, augment="none", augment_label={}, mirror="horizontal")
-
-
-def having(**flags: object) -> Namespace:
-    return Namespace(**vars(FLAGS) | flags)
 
 
 def shown(draws: Draws, epochs: int = 1) -> np.ndarray:
@@ -42,7 +36,7 @@ def test_the_balanced_sampler_draws_each_label_and_none_equally():
     truth = np.zeros((1000, 3))
     truth[700:900, 0] = truth[900:990, 1] = truth[990:, 2] = 1
     rows = np.arange(5, 1005)
-    drawn = shown(Draws(rows, truth, LABELS, having(sampler="balanced")), epochs=40)[5:]
+    drawn = shown(Draws(rows, truth, LABELS, Balance(sampler="balanced")), epochs=40)[5:]
     groups = [drawn[:700].sum(), drawn[700:900].sum(), drawn[900:990].sum(), drawn[990:].sum()]
     assert sum(groups) == 40_000
     np.testing.assert_allclose(groups, 10_000, atol=5 * math.sqrt(40_000 * 0.25 * 0.75))
@@ -61,7 +55,7 @@ def test_an_image_of_several_labels_is_drawn_for_the_rarest():
 def test_oversampling_repeats_the_slices_of_a_label():
     truth = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 1], [0, 0, 0], [0, NAN, NAN]], dtype=float)
     rows = np.array([2, 4, 6, 8, 10])
-    draws = Draws(rows, truth, LABELS, having(oversample={"SAH": 3, "IVH": 2}))
+    draws = Draws(rows, truth, LABELS, Balance(oversample={"SAH": 3, "IVH": 2}))
     assert len(draws) == 2 + 3 + 3 + 1 + 1
     assert shown(draws)[rows].tolist() == [2, 3, 3, 1, 1], "of several labels the highest number counts; unknown is not shown"
     generator = torch.Generator().manual_seed(0)
@@ -74,7 +68,7 @@ def test_seen_slices_count_as_the_data_came():
     truth = np.array([[1, 0]] * 2 + [[0, 1]] * 8 + [[0, 0]] * 30, dtype=float)
     rows = np.arange(5, 45)
     for told in ({"sampler": "balanced", "oversample": {}}, {"sampler": "none", "oversample": {"a": 4}}):
-        draws = Draws(rows, truth, ["a", "b"], Namespace(**told))
+        draws = Draws(rows, truth, ["a", "b"], Balance(**told))
         generator = torch.Generator().manual_seed(1)
         seen = torch.cat([draws.order(generator) for _ in range(300)])
         weights = draws.weights(seen)
@@ -92,7 +86,7 @@ def test_weights_count_in_the_scores():
 def test_oversampling_goes_with_the_balanced_sampler():
     truth = np.zeros((400, 3))
     truth[:100, 0] = truth[100:200, 1] = truth[200:300, 2] = 1
-    draws = Draws(np.arange(400), truth, LABELS, having(sampler="balanced", oversample={"SAH": 3}))
+    draws = Draws(np.arange(400), truth, LABELS, Balance(sampler="balanced", oversample={"SAH": 3}))
     drawn = shown(draws, epochs=50)
     assert len(draws) == 600 and drawn.sum() == 30_000
     np.testing.assert_allclose(drawn.reshape(4, 100).sum(axis=1), [5000, 5000, 15_000, 5000], atol=5 * math.sqrt(30_000 / 4))
@@ -101,9 +95,11 @@ def test_oversampling_goes_with_the_balanced_sampler():
 # --- augmentation
 
 
-def changed(classes: list[str], truth: np.ndarray, args: Namespace, batch: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    fit = SimpleNamespace(args=args, device_generator=torch.Generator().manual_seed(0))
-    return train.augmentation(fit, truth, classes)(batch.clone(), rows)
+def changed(
+    classes: list[str], truth: np.ndarray, options: Augmentation, batch: torch.Tensor, rows: torch.Tensor
+) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return train.augmentation(options, "horizontal", truth, classes, generator)(batch.clone(), rows)
 
 
 def test_augmentation_of_a_label_changes_its_slices_alone():
@@ -112,7 +108,7 @@ def test_augmentation_of_a_label_changes_its_slices_alone():
     of_sah = torch.as_tensor(truth[:, 2] == 1)[rows]
 
     def moved(**flags: object) -> torch.Tensor:
-        return (changed(LABELS, truth, having(**flags), batch, rows) != batch).flatten(1).any(dim=1)
+        return (changed(LABELS, truth, Augmentation(**flags), batch, rows) != batch).flatten(1).any(dim=1)
 
     assert not moved().any()
     assert torch.equal(moved(augment_label={"SAH": "strong"}), of_sah)
@@ -126,12 +122,12 @@ def test_augmentation_of_a_label_is_that_strength(monkeypatch):
     used = []
     monkeypatch.setattr(augment, "augment", lambda batch, strength, *_: used.append((len(batch), strength)) or batch)
     truth = np.array([[0, 0, 1], [0, 1, 0], [0, 0, 0]])
-    args = having(augment="light", augment_label={"SAH": "strong"})
+    args = Augmentation(augment="light", augment_label={"SAH": "strong"})
     changed(LABELS, truth, args, torch.rand(3, 1, 8, 8), torch.arange(3))
-    assert used == [(2, augment.STRENGTHS["light"]), (1, augment.STRENGTHS["strong"])]
+    assert used == [(2, STRENGTHS["light"]), (1, STRENGTHS["strong"])]
 
 
-@pytest.mark.parametrize("strength", [name for name in augment.STRENGTHS if name != "none"])
+@pytest.mark.parametrize("strength", [name for name in STRENGTHS if name != "none"])
 def test_labels_about_a_side_are_never_mirrored(strength):
     batch = torch.zeros(60, 1, 32, 32)
     batch[..., 8:24, 6:12] = 1  # left of the middle, and so after +- 20 degrees and a shift of 3 pixels
@@ -139,7 +135,7 @@ def test_labels_about_a_side_are_never_mirrored(strength):
     def on_the_left(classes: list[str], **flags: object) -> int:
         truth = np.zeros((60, 2))
         truth[:, 0] = 1
-        found = changed(classes, truth, having(**flags), batch, torch.arange(60))[:, 0]
+        found = changed(classes, truth, Augmentation(**flags), batch, torch.arange(60))[:, 0]
         return int((found[..., :16].mean(dim=(1, 2)) > found[..., 16:].mean(dim=(1, 2))).sum())
 
     for flags in ({"augment": strength}, {"augment_label": {"side_left": strength}}):
@@ -149,55 +145,54 @@ def test_labels_about_a_side_are_never_mirrored(strength):
 
 # --- losses
 
-FOUND = torch.tensor([[2.0, -1.2, 0.5], [-0.5, 0.8, 1.5], [0.1, 0.2, -0.3]])
-TRUTH = torch.tensor([[1, 0, 1], [0, NAN, 1], [0, 0, 0.0]])
-SPEC = SimpleNamespace(classes=["any", "IVH", "SAH"], heads=["types"])
-TWO_HEADS = SimpleNamespace(classes=["any", "IVH", "SAH"], heads=["any", "types"])
+LOGITS = torch.tensor([[2.0, -1.2, 0.5], [-0.5, 0.8, 1.5], [0.1, 0.2, -0.3]])
+TARGETS = torch.tensor([[1, 0, 1], [0, NAN, 1], [0, 0, 0.0]])
+ONE_HEAD, TWO_HEADS = HEADS["types"], HEADS["any,types"]
 
 
-def weighed(loss: str = "weighted-bce", pos_weight: str | list[float] = "auto") -> Namespace:
-    return Namespace(loss=loss, pos_weight=pos_weight)
+def weighed(loss: str = "weighted-bce", pos_weight: str | list[float] = "auto") -> Balance:
+    return Balance(loss=loss, pos_weight=pos_weight)
 
 
 @pytest.mark.parametrize(("wanted", "weights"), [("auto", [2, 1, 0.5]), ([3.0, 4.0, 5.0], [3, 4, 5])])
 def test_positives_are_as_heavy_as_they_are_told_to_be(wanted, weights):
     """auto: negatives over positives; IVH has no positive, so 1."""
-    known = ~TRUTH.isnan()
-    cells = F.binary_cross_entropy_with_logits(FOUND, TRUTH.nan_to_num(), pos_weight=torch.tensor(weights), reduction="none")
-    loss_of = train.training_loss(weighed(pos_weight=wanted), SPEC, TRUTH)
-    assert loss_of(FOUND, TRUTH).item() == pytest.approx(cells[known].mean().item())
+    known = ~TARGETS.isnan()
+    cells = F.binary_cross_entropy_with_logits(LOGITS, TARGETS.nan_to_num(), pos_weight=torch.tensor(weights), reduction="none")
+    loss = train.criterion(weighed(pos_weight=wanted), ONE_HEAD, TARGETS)
+    assert loss(LOGITS, TARGETS).item() == pytest.approx(cells[known].mean().item())
 
 
-@pytest.mark.parametrize("name", train.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_two_heads_have_a_loss_each_counted_alike(name):
     weights = torch.tensor([2, 1, 0.5]) if name == "weighted-bce" else None
-    parts = [train.loss_function(name, None if weights is None else weights[part])(FOUND[:, part], TRUTH[:, part])
+    parts = [train.loss_function(name, None if weights is None else weights[part])(LOGITS[:, part], TARGETS[:, part])
              for part in ([0], [1, 2])]  # fmt: skip
-    found = FOUND.clone().requires_grad_()
-    loss = train.training_loss(weighed(name), TWO_HEADS, TRUTH)(found, TRUTH)
+    found = LOGITS.clone().requires_grad_()
+    loss = train.criterion(weighed(name), TWO_HEADS, TARGETS)(found, TARGETS)
     assert loss.item() == pytest.approx(parts[0].item() + parts[1].item())
     loss.backward()
-    assert ((found.grad != 0) == ~TRUTH.isnan()).all(), "every known truth counts, an unknown one does not"
-    assert loss.item() != pytest.approx(train.training_loss(weighed(name), SPEC, TRUTH)(FOUND, TRUTH).item())
+    assert ((found.grad != 0) == ~TARGETS.isnan()).all(), "every known truth counts, an unknown one does not"
+    assert loss.item() != pytest.approx(train.criterion(weighed(name), ONE_HEAD, TARGETS)(LOGITS, TARGETS).item())
 
 
 def test_an_unknown_truth_of_one_head_leaves_the_other_as_it_is():
-    truth = TRUTH.clone()
+    truth = TARGETS.clone()
     truth[:, 0] = NAN
-    one_head = train.loss_function("bce")(FOUND[:, 1:], TRUTH[:, 1:])
-    assert train.training_loss(weighed("bce"), TWO_HEADS, TRUTH)(FOUND, truth).item() == pytest.approx(one_head.item())
+    one_head = train.loss_function("bce")(LOGITS[:, 1:], TARGETS[:, 1:])
+    assert train.criterion(weighed("bce"), TWO_HEADS, TARGETS)(LOGITS, truth).item() == pytest.approx(one_head.item())
 
 
 # --- flags and scores
 
 
 def test_flags_by_label():
-    times = train.by_label(cli.positive_int, "TIMES")
+    times = options.by_label(cli.positive_int, "TIMES")
     assert times("SAH=3, a=b=2") == {"SAH": 3, "a=b": 2}
     for wrong in ("SAH", "SAH=", "=3", "SAH=x", "SAH=-1", "SAH=3,", "SAH=3,SAH=3", ""):
         with pytest.raises(argparse.ArgumentTypeError, match=r"is not LABEL=TIMES\[,LABEL=TIMES\], each label once"):
             times(wrong)
-    assert train.auto_or_numbers("auto") == "auto" and train.auto_or_numbers("1,2.5") == [1, 2.5]
+    assert options.auto_or_numbers("auto") == "auto" and options.auto_or_numbers("1,2.5") == [1, 2.5]
 
 
 def test_scores_of_each_label_are_those_of_scikit_learn():

@@ -11,7 +11,9 @@ from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.evaluation.predictions import AGAIN, label_columns
-from hemoct.multilabel import cascade, cascade_results, evaluate, predictions
+from hemoct.multilabel import cascade, compare, evaluate, predictions
+from hemoct.multilabel import tables as multilabel_tables
+from hemoct.multilabel.options import Stages
 
 STEP, EVALUATE = "task4_multilabel/04_cascade.py", "task4_multilabel/03_evaluate.py"
 TYPES = list(simulated_types.TYPES)
@@ -36,7 +38,7 @@ def decided(frame: pd.DataFrame, how: str = "max-f1", y: pd.Series | None = None
     """The `any` of a multi-label model as stage 1, whose truth may be `y`."""
     first = frame[tables.PREDICTION_COLUMNS].assign(y_any=frame["y_any"] if y is None else y, p_any=frame["p_any"])
     evaluation = cascade.gate(first, how)
-    return cascade.Cascade(cascade.Stages("e"), "patient", frame, frame, frame["p_any"].to_numpy(), evaluation, {})
+    return cascade.Cascade(Stages(types="e"), "patient", frame, frame, frame["p_any"].to_numpy(), evaluation, {})
 
 
 # ---- the gate by hand
@@ -48,10 +50,10 @@ def test_below_the_threshold_of_validation_every_type_is_zero(one):
     assert two.passed.tolist() == [False, False, True, True, False, True, False, True]
     assert two.predictions["p_IVH"].tolist() == [0, 0, 0.4, 0.7, 0, 0.6, 0, 0.1]
     assert two.predictions["p_any"].equals(one["p_any"]) and one["p_IVH"].iloc[0] == 0.2, "what came in stays as it was"
-    points = cascade_results.operating_points(two, 50, 1).set_index("fold")
+    points = multilabel_tables.stage_one(two, 50, 1).set_index("fold")
     assert points.loc["all", ["images", "unknown", "sensitivity", "specificity", "passed"]].tolist() == [4, 0, 0.5, 0.5, 0.5]
     assert points.loc["all", "stopped_IVH"] == 1 and points.loc[0, "threshold"] == pytest.approx(0.45)
-    strict = cascade_results.operating_points(decided(one, "q90"), 50, 1).set_index("fold")
+    strict = multilabel_tables.stage_one(decided(one, "q90"), 50, 1).set_index("fold")
     assert strict.loc["all", "stopped_IVH"] == strict.loc[0, "stopped_IVH"] == 2, "c of validation is not counted"
     assert strict.loc["all", ["sensitivity", "passed"]].tolist() == [0, 0]
 
@@ -89,7 +91,7 @@ def test_an_image_that_was_stopped_is_never_called(one):
 
 
 def test_images_whose_truth_stage_1_does_not_know_are_counted_and_left_out_of_its_numbers(one):
-    points = cascade_results.operating_points(decided(one, y=one["y_any"].where(one["image_id"] != "e")), 50, 1).set_index("fold")
+    points = multilabel_tables.stage_one(decided(one, y=one["y_any"].where(one["image_id"] != "e")), 50, 1).set_index("fold")
     assert points.loc["all", ["images", "unknown"]].tolist() == [4, 1] and points.loc["all", "specificity"] == 0
 
 
@@ -103,7 +105,7 @@ def test_the_mean_of_a_view_group_and_the_maximum_over_groups():
         *(("d", "t", 0, "test", 0, 0.1, 0, 0.3), ("e", "t", 0, "val", nan, 0.9, 1, 0.1), ("f", "t", 0, "val", 0, 0.3, nan, 0.7)),
     ]
     group = pd.Series(["top", "top", "base", "top", "top", "top"], index=list("abcdef"))
-    pooled = cascade_results.pool(by_hand(rows, ["IVH", "SAH"]), group)
+    pooled = predictions.pool(by_hand(rows, ["IVH", "SAH"]), group)
     expected = by_hand(
         [
             ("s", "s", 0, "test", 1.0, 0.5, nan, 0.6),
@@ -213,9 +215,7 @@ def test_studies_are_pooled_and_compared_with_pooled_ones(work, frame, run, run_
     pooled = tables.read_predictions(place)
     assert sorted(pooled["image_id"]) == sorted(frame["patient"].unique()) and (pooled["image_id"] == pooled["patient"]).all()
     content = files.read_json(place / "metrics.json")
-    assert (
-        content["n"] == 20 and content["cases"] == "studies" and cascade_results.STUDIES in (place / "comparison.md").read_text()
-    )
+    assert content["n"] == 20 and content["cases"] == "studies" and compare.STUDIES in (place / "comparison.md").read_text()
     assert not list(place.glob("fold*/predictions.csv")), "a study is no image of splits.csv"
     assert run("--rule", "median").code == 0
     images = joined(work, "e-cascade-median").merge(frame[["image_id", "group"]])

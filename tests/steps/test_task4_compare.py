@@ -13,9 +13,9 @@ from hemoct.evaluation import comparison
 from hemoct.evaluation import figures as evaluation_figures
 from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.evaluation import protocol as evaluation_protocol
-from hemoct.multilabel import cascade_results, predictions
 from hemoct.multilabel import compare as multilabel_compare
 from hemoct.multilabel import evaluate as multilabel_evaluate
+from hemoct.multilabel import predictions
 
 STEP = "task4_multilabel/07_compare.py"
 COLUMNS = ["experiment", "metric", "value", "difference", "difference_low", "difference_high", "n_common", "left_out", "note"]
@@ -151,7 +151,7 @@ def test_pooled_experiments_are_left_out_unless_they_are_named(work, compare):
         files.write_json(path, content | field)
 
     pool("b", cases="studies")
-    pool("c", notes=[cascade_results.STUDIES])  # older versions said it in a note alone
+    pool("c", notes=[multilabel_compare.STUDIES])  # older versions said it in a note alone
     result = compare()
     assert result.code == 0 and "b is left out: it is pooled, its cases are studies" in result.out
     table = tables.read_csv(work.task(4) / "comparison" / "comparison.csv", COLUMNS)

@@ -260,9 +260,9 @@ def test_oversampling_and_the_balanced_sampler_choose_what_an_epoch_shows(work, 
     labels = toy_types.make(work)
     seen, one_epoch = [], training_fit.one_epoch
 
-    def watched(fit, spec, source, order, *more):
+    def watched(fit, data, order):
         seen.append(order)
-        return one_epoch(fit, spec, source, order, *more)
+        return one_epoch(fit, data, order)
 
     monkeypatch.setattr(training_fit, "one_epoch", watched)
     for flags in ((), ("--oversample", "SAH=3"), ("--sampler", "balanced")):

@@ -7,10 +7,11 @@ patients: they must have the same folds and splits.csv.
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, field, replace
+import shutil
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,26 +26,9 @@ from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.predictions import label_columns
 from hemoct.multilabel import evaluate, predictions
+from hemoct.multilabel.options import MAX_F1, MEDIAN, Stages, quantile
 
-MAX, MEDIAN = "max-f1", "median"
-
-
-@dataclass(frozen=True)
-class Stages:
-    """The experiments that a cascade is made of."""
-
-    types: str
-    """of task 4, the multi-label model"""
-    binary: str | None = None
-    """of task 1; None: the output `any` of the multi-label model"""
-    views: dict[str, str] = field(default_factory=dict)
-    """experiments of task 4 by the group (a column of labels.csv) for whose images they answer instead"""
-
-    @property
-    def members(self) -> list[tuple[int, str]]:
-        """Task and name of each experiment, once."""
-        binary = [(1, self.binary)] if self.binary else []
-        return list(dict.fromkeys([(4, self.types), *((4, name) for name in self.views.values()), *binary]))
+POOLED = "pooled_predictions.csv"
 
 
 @dataclass(frozen=True)
@@ -64,11 +48,20 @@ class Cascade:
     unknown: dict[str, list[str]]
     """types that the experiment of a view does not know, by group"""
 
+    @property
+    def thresholds(self) -> dict[int, float]:
+        """Of stage 1, by fold."""
+        return {rule.fold: rule.points[rule.decides] for rule in self.first.rules}
+
+    @property
+    def rules(self) -> dict[int, str]:
+        """How the thresholds were chosen, in words, by fold."""
+        return {rule.fold: rule.threshold_rule for rule in self.first.rules}
+
     @cached_property
     def passed(self) -> np.ndarray:
         """Whether an image goes on to stage 2; bool (n,)."""
-        thresholds = {rule.fold: rule.points[rule.decides] for rule in self.first.rules}
-        return self.p >= self.second["fold"].map(thresholds).to_numpy(dtype=float)
+        return self.p >= self.second["fold"].map(self.thresholds).to_numpy(dtype=float)
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -113,40 +106,30 @@ def _made_of(experiment: Path) -> str | None:
 # ---- decisions
 
 
-def rule(text: str) -> str:
-    """A type for argparse: max-f1, median, or qNN, the quantile 0.NN."""
-    if text not in (MAX, MEDIAN) and evaluate.quantile(text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither {MAX}, {MEDIAN} nor qNN (q90: the 90 % quantile)")
-    return text
-
-
-def decide(work: Workspace, stages: Stages, how: str, pool: bool) -> Cascade:
-    """Read the predictions of the stages and choose the thresholds of stage 1 by the rule `how` (see `rule`).
-
-    Stops where the stages do not fit together, or cannot be pooled to studies where they are to be (`pool`).
-    """
+def decide(work: Workspace, stages: Stages) -> Cascade:
+    """Read the predictions of the stages and choose the thresholds of stage 1. Stops where the stages do not fit together."""
     frame, protocol = predictions.read(work, stages.types)
     if not predictions.types(frame):
         raise UserError(f"{stages.types} tells no types apart; name a multi-label experiment with --types")
     if protocol == "unknown":
         raise UserError(f"{stages.types}: its val and test images follow no fold of splits.csv; train it again")
-    if pool and protocol == "slice":
+    if stages.pool and protocol == "slice":
         raise UserError("--pool: under the slice protocol images of one study are both trained on and tested; leave it out")
     first = _first_stage(work, stages, frame, protocol)
     second, unknown = _with_views(work, stages, frame, protocol)
-    if unknown and not pool:
+    if unknown and not stages.pool:
         group, labels = next(iter(unknown.items()))
-        raise UserError(f"--view {group}={stages.views[group]} does not know {', '.join(labels)}; add --pool, or name another")
+        raise UserError(f"--view {group}={stages.view[group]} does not know {', '.join(labels)}; add --pool, or name another")
     p = f"p_{label_columns(first)[0]}"
     known = first[p].notna()
     if not known.all():
         print(f"{(~known).sum()} of {len(frame)} predictions are left out: stage 1 does not know the truth of the image")
     first, second, frame = (table[known].reset_index(drop=True) for table in (first, second, frame))
-    return Cascade(stages, protocol, frame, second, first[p].to_numpy(), gate(first, how), unknown)
+    return Cascade(stages, protocol, frame, second, first[p].to_numpy(), gate(first, stages.rule), unknown)
 
 
 def gate(first: pd.DataFrame, how: str) -> Evaluation:
-    """Stage 1 on its test images, with the threshold that the rule `how` (see `rule`) gives on the validation of each fold.
+    """Stage 1 on its test images, with the threshold that the rule `how` gives on the validation of each fold.
 
     `first`: its predictions, y and p of one label.
     """
@@ -154,9 +137,9 @@ def gate(first: pd.DataFrame, how: str) -> Evaluation:
     for fold in sorted(set(first["fold"]) - validation.groups.keys()):
         raise UserError(f"fold {fold} has no validation image to choose the threshold of stage 1 on; use more patients")
     evaluation = decisions.evaluate(first)
-    if how == MAX:
+    if how == MAX_F1:
         return evaluation
-    share = 0.5 if how == MEDIAN else evaluate.quantile(how)
+    share = 0.5 if how == MEDIAN else quantile(how)
     words = f"{'median' if how == MEDIAN else f'{share:.0%} quantile'} of validation probabilities"
     p = validation[f"p_{evaluation.question.positive}"]
     rules = [evaluate.at_quantile(rule, p.get_group(rule.fold), share, words) for rule in evaluation.rules]
@@ -165,7 +148,7 @@ def gate(first: pd.DataFrame, how: str) -> Evaluation:
 
 def _first_stage(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """The predictions of stage 1 for each row of `frame`: y (NaN where unknown) and p (NaN where it has none) of its label."""
-    if stages.binary is None:
+    if stages.binary == ANY:
         if f"p_{ANY}" not in frame:
             raise UserError(
                 f"{stages.types} has no output `{ANY}` to be the first stage; name an experiment of task 1 with --binary, "
@@ -191,12 +174,12 @@ def _first_stage(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol:
 
 def _with_views(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol: str) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """`frame` with the probabilities of each view's own experiment, 0 for types that it does not know; and those, by group."""
-    if not stages.views:
+    if not stages.view:
         return frame, {}
     frame, types, unknown = frame.copy(), predictions.types(frame), {}
-    group = frame["image_id"].map(groups(work))
+    group = frame["image_id"].map(predictions.groups(work))
     columns = [f"p_{label}" for label in types]
-    for name, experiment in stages.views.items():
+    for name, experiment in stages.view.items():
         rows = (group == name).to_numpy()
         if not rows.any():
             there = ", ".join(sorted(set(group)))
@@ -243,9 +226,44 @@ def _stop_if_missing(experiment: str, images: pd.Series) -> None:
         )
 
 
-def groups(work: Workspace) -> pd.Series:
-    """The column `group` of labels.csv by image_id; converted DICOM series have their StudyInstanceUID there."""
-    labels, path = tables.read_labels(work, tables.read_dataset(work)), work.show(work.work / "labels.csv")
-    if "group" not in labels:
-        raise UserError(f"{path} has no column group, which --pool and --view need; add it to the source of the labels")
-    return labels.set_index("image_id")["group"]
+# ---- the folds on disk
+
+
+def write_folds(work: Workspace, experiment: Path, cascade: Cascade) -> list[Path]:
+    """Write the folds, take away what an earlier cascade of this name left; returns the files.
+
+    Without predictions.csv where images are pooled: studies have no folds in splits.csv.
+    """
+    for old in experiments.folds(experiment, "model.json"):
+        shutil.rmtree(old)
+    for name in ("predictions.csv", "metrics.json", POOLED):  # an evaluation of other predictions
+        (experiment / name).unlink(missing_ok=True)
+    frame, written = cascade.predictions, []
+    for fold in cascade.thresholds:
+        folder = experiment / f"fold{fold}"
+        if not cascade.stages.pool:
+            written.append(tables.write_predictions(folder, frame[frame["fold"] == fold]))
+        written.append(files.write_json(folder / "model.json", _model(work, cascade, fold)))
+    return written
+
+
+def _model(work: Workspace, cascade: Cascade, fold: int) -> dict[str, Any]:
+    """model.json of one fold: no network, but what the fold was made of."""
+    stages, given = cascade.stages, cascade.protocol == "given"
+    paths = {member: work.task(member[0]) / member[1] / f"fold{fold}" / "predictions.csv" for member in stages.members}
+    return {
+        "task": 4,
+        "model": "cascade",
+        "stages": [{"task": task, "experiment": name, "sha256": files.sha256(path)} for (task, name), path in paths.items()],
+        "types": stages.types,
+        "binary": stages.binary,
+        "views": stages.view,
+        "asked": cascade.first.question.positive,
+        "classes": label_columns(cascade.second),
+        "fold": fold,
+        "threshold": cascade.thresholds[fold],
+        "rule": cascade.rules[fold],
+        "protocol": "patient" if given else cascade.protocol,
+        "split": "given" if given else "folds",
+        "splits_sha256": files.sha256(work.work / "splits.csv"),
+    }

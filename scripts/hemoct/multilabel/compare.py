@@ -1,24 +1,29 @@
-"""Experiments of task 4 side by side: what 03_evaluate.py left of each, for hemoct.evaluation.comparison."""
+"""Experiments of task 4 side by side, for hemoct.evaluation.comparison: as 03_evaluate.py left them; two stages against one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hemoct.base import files, tables
+from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, comparison_step, metrics, scores
+from hemoct.data.slices import ANY
+from hemoct.evaluation import bootstrap, comparison_step, metrics, protocol, scores, text
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.predictions import check, label_columns
 from hemoct.evaluation.thresholds import MAX_F1, Rule
-from hemoct.multilabel import evaluate
+from hemoct.multilabel import evaluate, predictions
+from hemoct.multilabel import tables as multilabel_tables
+from hemoct.multilabel.cascade import POOLED, Cascade
 from hemoct.multilabel.evaluate import MultiLabel
 
+STUDIES = "The cases are studies, not images: the mean within a view group, the maximum over the groups."
 SHARES = ("f1_macro", "f1_micro", "exact_match", "hamming")
 """metrics over all labels from 0 to 1, that fit on one axis"""
 COMPARED = (*SHARES, "rsna_logloss")
@@ -71,7 +76,7 @@ class EvaluatedMultiLabel(Evaluated):
 
 def cases(content: dict[str, Any]) -> str:
     """What a metrics.json counts: `images`, or `studies` of a pooled cascade. Older versions told it in a note alone."""
-    pooled = any(note.startswith("The cases are studies") for note in content.get("notes", []))
+    pooled = STUDIES in content.get("notes", [])
     return content.get("cases") or ("studies" if pooled else "images")
 
 
@@ -111,3 +116,53 @@ def _rule(fold: dict[str, Any], label: str) -> Rule:
     """The rule of a label in a fold of metrics.json."""
     points = {MAX_F1: fold["thresholds"][label]}
     return Rule(fold["fold"], points, fold["threshold_rules"][label], fold["temperatures"][label], "")
+
+
+# ---- two stages against one
+
+
+def two_stages(work: Workspace, experiment: Path, cascade: Cascade, group: pd.Series | None, seed: int) -> list[Path]:
+    """Set a cascade beside one stage on the same images, or studies (`group`: see predictions.pool); returns the files.
+
+    Of studies also the evaluation is written, which 03_evaluate.py cannot make.
+    """
+    stages, counted, notes = cascade.stages, "images" if group is None else "studies", [STUDIES] * (group is not None)
+    frames = {f"one stage: {stages.types}": cascade.one_stage} | ({"one stage, views": cascade.second} if stages.view else {})
+    frames |= {f"two stages: {experiment.name}": cascade.predictions}
+    trained = experiments.folds(work.task(4) / stages.types, "best.pt", "predictions.csv")
+    about, evaluated, written = protocol.describe(work, 4, experiment.name, work, cascade.protocol, trained), [], []
+    for name, images in frames.items():
+        frame = images if group is None else predictions.pool(images, group)
+        evaluation = evaluate.evaluate(frame)
+        content = evaluate.report(evaluation, about, bootstrap.RESAMPLES, seed, counted)
+        evaluated.append(EvaluatedMultiLabel(name, content | {"notes": notes + content["notes"]}, evaluation))
+    if group is not None:  # the last one is the cascade
+        written = [
+            tables.write_csv(experiment / POOLED, frame),
+            tables.write_predictions(experiment, multilabel_tables.predictions_table(evaluation)),
+            files.write_json(experiment / "metrics.json", evaluated[-1].content),
+        ]
+    points = multilabel_tables.stage_one(cascade, bootstrap.RESAMPLES, seed)
+    shown = replace(kind(), cases=f"test {counted}", title="two stages against one")
+    return [
+        *written,
+        tables.write_csv(experiment / "stage_one.csv", points),
+        *comparison_step.write(experiment, evaluated, shown, work.dataset, seed, tuple(notes + _remarks(cascade, points))),
+    ]
+
+
+def _remarks(cascade: Cascade, points: pd.DataFrame) -> list[str]:
+    """Lines below the comparison: the operating point of stage 1 and what it costs. `points`: stage_one.csv."""
+    whole, stages = points[points["fold"] == "all"].iloc[0], cascade.stages
+    model = f"the output `{ANY}` of {stages.types}" if stages.binary == ANY else f"{stages.binary} of task 1"
+    rates = {name: (whole[name], whole[f"{name}_low"], whole[f"{name}_high"]) for name in multilabel_tables.STAGE_ONE}
+    reached, rules = [f"{name} {text.interval(*rate)}" for name, rate in rates.items()], dict.fromkeys(cascade.rules.values())
+    stopped = [f"{whole[f'stopped_{name}']} with {name}" for name in predictions.types(cascade.second)]
+    return [
+        f"Stage 1: {model} ({cascade.first.question.positive}), threshold: {'; '.join(rules)}. On the {whole['images']} test "
+        f"images: {', '.join(reached)}; {whole['passed']:.0%} go on to stage 2.",
+        f"Stopped by stage 1, for good: {', '.join(stopped)}. A type that is there and was stopped has probability 0, which "
+        "rsna_logloss punishes as hard as it can.",
+        *(f"Images of the group {group} say nothing about {', '.join(labels)}: probability 0."
+          for group, labels in cascade.unknown.items()),
+    ]  # fmt: skip

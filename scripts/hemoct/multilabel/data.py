@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from hemoct.data import slices as data_slices
 from hemoct.data.slices import ANY
 from hemoct.ingest import layouts
 from hemoct.multilabel import working_set
+from hemoct.multilabel.options import HEADS, Network, View
 from hemoct.multilabel.working_set import WorkingSet
 
 
@@ -32,47 +34,30 @@ class LabelledSlices(data_slices.Slices):
     """rows of `pixels` that the network sees of each image, its own in the middle: int64 (n, channels * (2 * context + 1))"""
 
 
-@dataclass(frozen=True)
-class Input:
-    """What a network is fed of an image."""
+class Input(Protocol):
+    """What is fed of an image: options.Network, or the description of a trained one."""
 
     image_size: int
-    """side in pixels"""
-    channels: int = 1
-    """1 for grey, 3 for red, green and blue"""
-    context: int = 0
-    """neighbouring slices on each side, of the same patient; they may lie outside of the working set"""
+    channels: int
+    context: int
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which labels and images of the working set a network learns from."""
+def load(work: Workspace, network: Network, view: View | None = None, limit_patients: int | None = None) -> LabelledSlices:
+    """Read the working set and splits.csv, decode what is not yet in the cache. With a head for it `any` comes first.
 
-    labels: list[str] | None = None
-    """None: all of the working set"""
-    group: str | None = None
-    """the images of one view alone, by the column `group` of labels.csv"""
-    any_first: bool = False
-    """`any` comes first among the classes, see `with_any`"""
-    limit_patients: int | None = None
-
-
-def load(work: Workspace, fed: Input, choice: Choice | None = None) -> LabelledSlices:
-    """Read the working set and splits.csv, decode what is not yet in the cache."""
-    choice = choice or Choice()
+    Neighbouring slices may lie outside of the working set.
+    """
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
-    chosen = _narrowed(work, working_set.read(work), labels, choice)
+    chosen = _narrowed(work, working_set.read(work), labels, view or View())
     classes, truth = chosen.labels, chosen.truth
-    if choice.any_first:
+    if ANY in HEADS[network.heads]:
         of_any = pd.Series(data_slices.truth_of_any(labels, dataset.labels), index=labels["image_id"])
         classes, truth = with_any(classes, truth, of_any.loc[chosen.table["image_id"]].to_numpy())
     wanted = labels["image_id"].isin(chosen.table["image_id"]).to_numpy()
-    slices, kept = data_slices.choose(
-        work, dataset, labels, wanted, choice.limit_patients, why="not chosen, or not in the working set"
-    )
+    slices, kept = data_slices.choose(work, labels, wanted, limit_patients, why="not chosen, or not in the working set")
     rows = pd.Index(chosen.table["image_id"]).get_indexer(slices.table["image_id"])
-    pixels, planes = _pixels(work, labels, kept, fed)
+    pixels, planes = _pixels(work, labels, kept, network)
     return LabelledSlices(**vars(slices), classes=classes, targets=truth[rows].astype(np.float32), pixels=pixels, planes=planes)
 
 
@@ -81,10 +66,9 @@ def load_other(work: Workspace, wanted: list[str], fed: Input) -> LabelledSlices
 
     Needs neither working set nor folds. See `truth_of_other`.
     """
-    dataset = tables.read_dataset(work)
     labels, classes, truth = truth_of_other(work, wanted)
     known = ~np.isnan(truth).all(axis=1)
-    slices, kept = data_slices.choose(work, dataset, labels, known, split=False, why="no label of the models is known")
+    slices, kept = data_slices.choose(work, labels, known, split=False, why="no label of the models is known")
     pixels, planes = _pixels(work, labels, kept, fed)
     return LabelledSlices(**vars(slices), classes=classes, targets=truth[kept].astype(np.float32), pixels=pixels, planes=planes)
 
@@ -124,22 +108,22 @@ def _pixels(work: Workspace, labels: pd.DataFrame, kept: np.ndarray, fed: Input)
     return pixels, stacked(place.reshape(around.shape), fed.channels)
 
 
-def _narrowed(work: Workspace, chosen: WorkingSet, labels: pd.DataFrame, choice: Choice) -> WorkingSet:
+def _narrowed(work: Workspace, chosen: WorkingSet, labels: pd.DataFrame, view: View) -> WorkingSet:
     """The labels and images of the working set that are chosen. `labels`: labels.csv."""
-    absent = [name for name in choice.labels or () if name not in chosen.labels]
+    absent = [name for name in view.labels or () if name not in chosen.labels]
     if absent:
         raise UserError(f"--labels {absent[0]}: the working set has no such label; it has {', '.join(chosen.labels)}")
-    names = choice.labels or chosen.labels
+    names = view.labels or chosen.labels
     table = chosen.table[[*working_set.KEYS, *names]]
-    if choice.group is not None:
+    if view.group is not None:
         source = work.show(work.work / "labels.csv")
         if "group" not in labels:
             raise UserError(f"{source} has no column group, which --group chooses from; add it to the source of the labels")
         groups = labels.set_index("image_id")["group"].loc[table["image_id"]].to_numpy()
-        if choice.group not in groups:
+        if view.group not in groups:
             there = ", ".join(sorted(set(groups)))
-            raise UserError(f"--group {choice.group}: no image of the working set has it; {source} has {there}")
-        table = table[groups == choice.group]
+            raise UserError(f"--group {view.group}: no image of the working set has it; {source} has {there}")
+        table = table[groups == view.group]
     known = table[names].notna().any(axis=1)
     return WorkingSet(table[known].reset_index(drop=True), names)
 

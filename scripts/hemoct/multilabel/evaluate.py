@@ -6,8 +6,6 @@ fold's validation images, or from the probabilities of its training images; test
 
 from __future__ import annotations
 
-import argparse
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,9 +19,11 @@ from hemoct.data.slices import ANY
 from hemoct.evaluation import bootstrap, decisions, metrics, scores
 from hemoct.evaluation.decisions import Evaluation, Question
 from hemoct.evaluation.predictions import label_columns
+from hemoct.evaluation.subjects import Subject
 from hemoct.evaluation.thresholds import Rule
+from hemoct.multilabel import predictions
+from hemoct.multilabel.options import TRAIN, VAL, quantile
 
-VAL, TRAIN = "val", "train:"
 ANY_COUNTS = 2
 """how often `any` counts in the log loss of the RSNA Intracranial Hemorrhage Detection challenge (2019); a type counts once"""
 FEW = 20
@@ -78,30 +78,27 @@ class MultiLabel:
 # ---- thresholds
 
 
-def threshold_source(text: str) -> str:
-    """A type for argparse: `val`, or `train:q90`, the quantile 0.90 of the training probabilities."""
-    if text != VAL and not (text.startswith(TRAIN) and quantile(text.removeprefix(TRAIN))):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither val nor train:qNN (train:q90: the 90 % quantile)")
-    return text
-
-
-def quantile(text: str) -> float | None:
-    """0.9 of `q90`; None of any other text."""
-    number = re.fullmatch(r"q([1-9][0-9]?)", text)
-    return int(number[1]) / 100 if number else None
-
-
 def at_quantile(rule: Rule, probabilities: pd.Series, share: float, words: str) -> Rule:
     """The rule of a fold with a quantile of `probabilities` as the threshold that decides; `words` name it."""
     points = rule.points | {words: float(probabilities.quantile(share))}
     return replace(rule, points=points, threshold_rule=words, decides=words, lacks="")
 
 
+def decide(subject: Subject, threshold_from: str) -> tuple[MultiLabel, str]:
+    """What an experiment says of its test images, or of other data with frozen thresholds; and the protocol, see PROTOCOLS."""
+    frame, protocol = predictions.read(subject.work, subject.experiment, subject.own_limit)
+    training = None if threshold_from == VAL else predictions.read_training(subject.work, subject.folders)
+    evaluation = evaluate(frame, threshold_from, training)
+    if not subject.on_other_data:
+        return evaluation, protocol
+    return evaluate_external(predictions.read_external(subject, evaluation.labels), evaluation), "external"
+
+
 def evaluate(frame: pd.DataFrame, threshold_from: str = VAL, training: pd.DataFrame | None = None) -> MultiLabel:
     """Choose the rules of each label and fold, and apply them to the test images.
 
-    `threshold_from`: see `threshold_source`; a quantile is that of `training`, predictions of the training images of each fold.
-    Temperatures are always chosen on validation. Stops without test images, or when one is tested in two folds.
+    `threshold_from`: see options.threshold_source; a quantile is that of `training`, predictions of the training images of each
+    fold. Temperatures are always chosen on validation. Stops without test images, or when one is tested in two folds.
     """
     test = frame[frame["part"] == "test"].reset_index(drop=True)
     twice = test["image_id"].duplicated()

@@ -10,12 +10,10 @@ from torch import nn
 
 from hemoct.base.errors import UserError
 from hemoct.data.slices import ANY
-from hemoct.training import checkpoints, networks
+from hemoct.multilabel.options import SIMPLE
+from hemoct.training import checkpoints, networks, weights
+from hemoct.training.options import SCRATCH, Initial
 from hemoct.training.specs import Spec
-
-SIMPLE = "simplecnn"
-TYPES = "types"
-HEADS = {"types": [TYPES], "any,types": [ANY, TYPES]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,28 +115,28 @@ def as_places(maps: torch.Tensor, features: int) -> torch.Tensor:
     return maps.flatten(1, -2)
 
 
-def build(spec: MultiLabelSpec, weights: str = "none") -> nn.Module:
-    """A network that turns images (b, spec.planes, size, size) into logits (b, labels). `weights`: see models.build.
+def build(spec: MultiLabelSpec, initial: Initial = SCRATCH) -> nn.Module:
+    """A network that turns images (b, spec.planes, size, size) into logits (b, labels). `initial`: see training.networks.
 
     Raises UserError where a backbone is unknown, cannot work at the size, or its weights cannot be had.
     """
     if spec.backbone == SIMPLE:
-        body, features = _simple(spec, weights)
+        body, features = _simple(spec, initial)
     else:
-        body, features = networks.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, weights)
+        body, features = networks.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, initial)
     labels = len(spec.classes)
     if spec.attention:  # it gives each label, hence `any` too, a head of its own
         return _attentive(body, spec)
     return Pooled(body, TwoHeads(features, labels - 1) if ANY in spec.heads else nn.Linear(features, labels))
 
 
-def _simple(spec: MultiLabelSpec, weights: str) -> tuple[nn.Module, int]:
-    if weights == "imagenet":
+def _simple(spec: MultiLabelSpec, initial: Initial) -> tuple[nn.Module, int]:
+    if initial.weights == "imagenet":
         raise UserError(f"--backbone {SIMPLE} has no ImageNet weights; add --weights none")
     body = SimpleCnn(spec.planes, spec.image_size)
-    if weights != "none":
-        state = checkpoints.read_state(Path(weights))
-        networks.load_fitting(body, {name.removeprefix("body."): value for name, value in state.items()}, weights)
+    for path in weights.inputs(initial):
+        state = {name.removeprefix("body."): value for name, value in checkpoints.read_state(path).items()}
+        checkpoints.load_fitting(body, state, path)
     features = body.flat[1].out_features
     if spec.attention:  # which looks at the maps before they are made flat
         body.flat = nn.Identity()
@@ -160,4 +158,4 @@ def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, MultiLabelSpec]:
     """Rebuild the network of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = MultiLabelSpec.read(folder)
-    return networks.load_trained(build(spec), folder, spec.backbone).to(device).eval(), spec
+    return checkpoints.load_trained(build(spec), folder, spec.backbone).to(device).eval(), spec

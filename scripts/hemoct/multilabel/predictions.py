@@ -14,6 +14,7 @@ from hemoct.data import slices
 from hemoct.data.slices import ANY
 from hemoct.evaluation import external
 from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation.subjects import Subject
 from hemoct.multilabel import data, working_set
 
 AGAIN = evaluation_predictions.AGAIN[4]
@@ -79,22 +80,50 @@ def read_training(work: Workspace, folders: list[Path]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def read_external(
-    work: Workspace, experiment: str, other: Workspace, labels: list[str], limit_patients: int | None, models: list[Path]
-) -> pd.DataFrame:
-    """The mean predictions of the `models`, which know these `labels`, on another data set, as 05_predict.py --on left them.
+def read_external(subject: Subject, labels: list[str]) -> pd.DataFrame:
+    """The mean predictions of the models, which know these `labels`, on another data set, as 05_predict.py --on left them.
 
     Labels that are unknown on all images are left out. Stops where images, labels or truths are no longer those of labels.csv.
     """
-    path = external.predictions_csv(work, 4, experiment, other.dataset, models)
-    again = external.again(work, 4, experiment, other.dataset)
+    path = subject.other_predictions()
+    again = external.again(subject.work, 4, subject.experiment, subject.data.dataset)
     frame = evaluation_predictions.check(tables.read_predictions(path.parent), path, several=True, again=again)
-    table, shared, truth = data.truth_of_other(other, labels)
+    table, shared, truth = data.truth_of_other(subject.data, labels)
     known = ~np.isnan(truth).all(axis=1)
     now = pd.DataFrame(truth[known], index=table["image_id"][known], columns=[f"y_{name}" for name in shared])
     before = frame.set_index("image_id").reindex(columns=now.columns).astype(float)
     if evaluation_predictions.label_columns(frame) != shared or not before.sort_index().equals(now.sort_index()):
-        raise UserError(f"{work.show(path)} has other images or truths than labels.csv of {other.dataset} has now; {again}")
-    frame = frame[frame["patient"].isin(sorted(frame["patient"].unique())[:limit_patients])]
+        place = f"labels.csv of {subject.data.dataset}"
+        raise UserError(f"{subject.work.show(path)} has other images or truths than {place} has now; {again}")
+    frame = frame[frame["patient"].isin(sorted(frame["patient"].unique())[: subject.limit_patients])]
     unknown = [name for name in shared if frame[f"y_{name}"].isna().all()]
     return frame.drop(columns=[f"{kind}_{name}" for name in unknown for kind in "yp"])
+
+
+# ---- studies
+
+
+def groups(work: Workspace) -> pd.Series:
+    """The column `group` of labels.csv by image_id; converted DICOM series have their StudyInstanceUID there."""
+    labels, path = tables.read_labels(work, tables.read_dataset(work)), work.show(work.work / "labels.csv")
+    if "group" not in labels:
+        raise UserError(f"{path} has no column group, which --pool and --view need; add it to the source of the labels")
+    return labels.set_index("image_id")["group"]
+
+
+def pool(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
+    """Predictions of studies in place of images: the mean within a `group` (by image_id), then the maximum over the groups.
+
+    A study is a patient, who is the image_id too. A label of a study is 1 where it is 1 on any image, 0 where it is 0 on all,
+    else unknown. Probabilities are rounded as tables are written, so that what is read later is what was decided on.
+    """
+    labels, keys = evaluation_predictions.label_columns(frame), ["patient", "fold", "part"]
+    placed = frame.assign(group=frame["image_id"].map(group))
+    p = placed.groupby([*keys, "group"])[[f"p_{name}" for name in labels]].mean().groupby(level=keys).max()
+    p = p.map(lambda value: float(f"{value:.8g}"))
+    truth = placed.groupby(keys)[[f"y_{name}" for name in labels]]
+    highest = truth.max()
+    y = highest.where((highest == 1) | (truth.count().eq(truth.size(), axis=0)))
+    pooled = pd.concat([y, p], axis=1).reset_index()
+    pooled = pooled.assign(image_id=pooled["patient"]).sort_values(["fold", "part", "image_id"], ignore_index=True)
+    return pooled[[*tables.PREDICTION_COLUMNS, *(f"{kind}_{name}" for name in labels for kind in "yp")]]

@@ -9,13 +9,16 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report
 
-from hemoct.evaluation import metrics
-from hemoct.multilabel import working_set
+from hemoct.evaluation import bootstrap, metrics
+from hemoct.multilabel import predictions, working_set
+from hemoct.multilabel.cascade import Cascade
 from hemoct.multilabel.evaluate import MultiLabel
 
 RATES = ("precision", "recall", "specificity", "f1", "auroc", "ap")
 SCORES = ("precision", "recall", "f1")
 NONE = "none"
+STAGE_ONE = {"sensitivity": "recall", "specificity": "specificity"}
+"""columns of stage_one.csv and their metrics"""
 LAST = 3  # epochs at the end whose mean is taken: single ones of few positives jump
 LEARNED = 0.5  # training F1 below which a network has not even learned by heart what it is shown
 GAP = 0.2  # training less validation F1, or a fall of validation F1: folds of few positives differ by less without any cause
@@ -160,3 +163,27 @@ def summary(content: dict[str, Any], table: pd.DataFrame, headline: list[str], p
     shown = table[["label", "images", "positive", "positive_patients", *RATES]]
     lines += ["achieved on test:", shown.to_string(index=False, float_format="{:.3f}".format, na_rep="null")]
     return "\n".join(lines)
+
+
+def stage_one(cascade: Cascade, resamples: int, seed: int) -> pd.DataFrame:
+    """stage_one.csv: what stage 1 reaches on the test images, a row a fold and one for all.
+
+    Columns: fold, threshold, rule, images, unknown (truth of stage 1, not counted in what follows), sensitivity and specificity
+    with _low, _high, passed (share of all test images), stopped_LABEL (test images that show the type and were stopped).
+    """
+    frame, rows = cascade.second, []
+    for fold in (*cascade.thresholds, "all"):
+        first = cascade.first if fold == "all" else cascade.first.of_fold(fold)
+        test = ((frame["part"] == "test") & ((frame["fold"] == fold) | (fold == "all"))).to_numpy()
+        row = {"fold": fold, "threshold": cascade.thresholds.get(fold, np.nan), "rule": cascade.rules.get(fold, "")}
+        row |= {"images": int(test.sum()), "unknown": int(test.sum()) - len(first.test.y)}
+        weights = bootstrap.weights(*(first.test.table[name].to_numpy() for name in ("patient", "fold")), resamples, seed)
+        value, drawn = (metrics.of_confusion(metrics.confusion(first.test.y, first.decision, each))
+                        for each in (metrics.ones(len(first.test.y)), weights))  # fmt: skip
+        for name, key in STAGE_ONE.items():
+            low, high, _ = bootstrap.interval(drawn[key])
+            row |= {name: value[key][0], f"{name}_low": low, f"{name}_high": high}
+        row["passed"] = cascade.passed[test].mean() if test.any() else np.nan
+        stopped = frame[test & ~cascade.passed]
+        rows.append(row | {f"stopped_{name}": int((stopped[f"y_{name}"] == 1).sum()) for name in predictions.types(frame)})
+    return pd.DataFrame(rows)

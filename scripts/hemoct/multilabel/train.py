@@ -1,10 +1,10 @@
-"""Training of a multi-label network: its loss, what an epoch shows and how often, augmentation by label, scores of each label."""
+"""Training of a multi-label network: one fold, its loss, what an epoch shows and how it is augmented, scores of each label."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,109 +12,94 @@ import torch.nn.functional as F
 from timm.loss import AsymmetricLossMultiLabel
 from torchvision.ops import sigmoid_focal_loss
 
-from hemoct.base import cli, label_meaning
+from hemoct.base import label_meaning, tables
 from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
 from hemoct.data import images
-from hemoct.data.slices import ANY
+from hemoct.data.slices import ANY, Fold
 from hemoct.multilabel import networks
 from hemoct.multilabel.data import LabelledSlices
 from hemoct.multilabel.networks import MultiLabelSpec
-from hemoct.training import augment, inference, weights
+from hemoct.multilabel.options import HEADS, Augmentation, Balance, Options
+from hemoct.training import augment, checkpoints, device, inference, weights
 from hemoct.training import fit as training_fit
-from hemoct.training import networks as training_networks
 from hemoct.training.batches import Stacks
-from hemoct.training.fit import LossFunction
+from hemoct.training.fit import Augment, Criterion, Fit, Labelled
+from hemoct.training.options import STRENGTHS
 
-LOSSES = ("bce", "weighted-bce", "focal", "asymmetric")
 FOCAL = {"alpha": -1.0, "gamma": 2.0}  # Lin et al. 2017, without its weight of the positives
 ASYMMETRIC = {"gamma_pos": 0.0, "gamma_neg": 4.0, "clip": 0.05}  # Ridnik et al. 2021
-SAMPLERS = ("none", "balanced")
 
 
-# ---- flags
+def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks) -> list[Path]:
+    """Train the model of the run's folder and predict the slices of its fold; returns what was written."""
+    fold, training = data.fold(run.folder, options.selection), options.training
+    rows = {part: fold.rows(part) for part in tables.PARTS}
+    if len(rows["train"]) < 2 or not len(rows["val"]):
+        raise UserError(f"{run.folder.name}: too few images to train or validate with; use more patients")
+    spec = _spec(fold, options, data)
+    weights.stop_if_trained_elsewhere(options.initial, spec)
+    torch.manual_seed(training.seed)
+    model = device.place(networks.build(spec, options.initial), source.device, spec.image_size)
+    targets = torch.as_tensor(data.targets, device=source.device)
+    draws = Draws(rows["train"], data.targets[rows["train"]], spec.classes, options.balance)
+    print_gaps(spec.classes, data.targets, rows)
+
+    fitting = Fit(model, run, training, -(-len(draws) // training.batch_size))
+    spec.save(run.folder)
+    loss = criterion(options.balance, spec.heads, targets[rows["train"]])
+    axis = options.augmentation.axis(data.layout)
+    augmented = augmentation(options.augmentation, axis, data.targets, spec.classes, fitting.device_generator)
+    labelled = Labelled(spec, source, targets, loss, augmented)
+    for epoch in fitting.epochs():
+        mean, shown, logits = training_fit.one_epoch(fitting, labelled, draws.order(fitting.generator))
+        of_training = label_scores("train", spec.classes, logits, targets[shown], draws.weights(shown))
+        numbers, of_validation = validate(fitting, labelled, rows["val"])
+        fitting.log(epoch, of_training | of_validation, train_loss=mean, **numbers)
+    print(f"  best epoch {fitting.best_epoch}")
+
+    checkpoints.load_trained(model, run.folder, spec.backbone)
+    about = data.about(fold, np.arange(len(data.table)))
+    frame = inference.predict_slices(model, spec, source, about, data.targets, 4 * training.batch_size)
+    is_train = frame["part"] == "train"
+    return [
+        *(run.folder / name for name in checkpoints.MODEL),
+        tables.write_csv(run.folder / "train_predictions.csv", frame[is_train]),
+        tables.write_predictions(run.folder, frame[~is_train]),
+    ]
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags for labels that few images show."""
-    group = parser.add_argument_group("labels that few images show")
-    group.add_argument("--loss", default="bce", choices=LOSSES, help="what is minimised")
-    group.add_argument("--pos-weight", type=auto_or_numbers, default="auto", metavar="auto|LIST",
-                       help="of positives in weighted-bce: auto (negatives over positives) or a number a label")  # fmt: skip
-    group.add_argument("--sampler", default="none", choices=SAMPLERS,
-                       help="balanced: the slices of each label, and those of none, are drawn about equally often")  # fmt: skip
-    group.add_argument("--oversample", type=by_label(cli.positive_int, "TIMES"), default={},
-                       metavar="LABEL=TIMES,...", help="show the slices of a label several times an epoch")  # fmt: skip
-    group.add_argument("--augment", default="none", choices=augment.STRENGTHS, help="on training slices only")
-    group.add_argument("--augment-label", type=by_label(augment.known, "STRENGTH"), default={},
-                       metavar="LABEL=STRENGTH,...",
-                       help="another augmentation for the slices of a label; of several the last one counts")  # fmt: skip
-    group.add_argument("--mirror", default="auto", choices=("auto", "horizontal", "vertical"),
-                       help="axis along which the patient's left and right lie; auto: vertical in PHE-SICH-CT-IDS")  # fmt: skip
-
-
-def auto_or_numbers(text: str) -> str | list[float]:
-    """A type for argparse: `auto`, or numbers above 0 separated by commas."""
-    return text if text == "auto" else [cli.positive_float(word) for word in text.split(",")]
-
-
-def by_label(kind: Callable[[str], object], words: str) -> Callable[[str], dict[str, object]]:
-    """A type for argparse: `SAH=3,IVH=2` as a dictionary. `words` says what stands behind the `=`."""
-
-    def parsed(text: str) -> dict[str, object]:
-        pairs = [part.rpartition("=") for part in text.split(",")]
-        try:
-            values = {name.strip(): kind(value.strip()) for name, _, value in pairs}
-        except (ValueError, argparse.ArgumentTypeError):
-            values = {}
-        if not all(values) or len(values) < len(pairs):
-            raise argparse.ArgumentTypeError(f"{text!r} is not LABEL={words}[,LABEL={words}], each label once")
-        return values
-
-    return parsed
-
-
-def stop_if_unfit(args: argparse.Namespace, classes: list[str]) -> None:
-    """Stop when a flag names a label that is not there, or --pos-weight has not one number for each label."""
-    for flag, names in (("--oversample", args.oversample), ("--augment-label", args.augment_label)):
-        absent = [name for name in names if name not in classes]
-        if absent:
-            raise UserError(f"{flag} {absent[0]}: the working set has no such label; it has {', '.join(classes)}")
-    if args.pos_weight != "auto" and len(args.pos_weight) != len(classes):
-        raise UserError(f"--pos-weight has {len(args.pos_weight)} number(s) where {', '.join(classes)} need one each; correct it")
-
-
-def spec_of(args: argparse.Namespace, data: LabelledSlices, fold: int, rows: np.ndarray) -> MultiLabelSpec:
-    """model.json of a fold that learns from the images `rows`."""
-    grey = images.grey_statistics(data.pixels, np.unique(data.planes[rows]))
-    mean, std = training_networks.normalisation(args.backbone, args.weights, *grey)
-    spec = MultiLabelSpec(
-        image_size=args.image_size, mean=mean, std=std, protocol=args.protocol, split=args.split, fold=fold,
-        splits_sha256=data.splits_sha256, backbone=args.backbone, classes=data.classes,
-        heads=networks.HEADS[args.heads], channels=args.channels, context=args.context, attention=args.attention,
-        initial_weights=weights.origin(args.weights, args.backbone),
+def _spec(fold: Fold, options: Options, data: LabelledSlices) -> MultiLabelSpec:
+    """model.json of a fold."""
+    network, selection = options.network, options.selection
+    grey = images.grey_statistics(data.pixels, np.unique(data.planes[fold.rows("train")]))
+    mean, std = weights.normalisation(options.initial, network.backbone, *grey)
+    return MultiLabelSpec(
+        image_size=network.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
+        splits_sha256=data.splits_sha256, backbone=network.backbone, classes=data.classes, heads=HEADS[network.heads],
+        channels=network.channels, context=network.context, attention=network.attention,
+        initial_weights=weights.origin(options.initial, network.backbone),
     )  # fmt: skip
-    training_networks.stop_if_trained_elsewhere(args.weights, spec)
-    return spec
 
 
 # ---- the loss
 
 
-def loss_function(name: str, pos_weight: torch.Tensor | None = None) -> LossFunction:
+def loss_function(name: str, pos_weight: torch.Tensor | None = None) -> Criterion:
     """A loss of logits and targets, float (n, labels) each: the mean over all cells whose target is known (0 or 1, not NaN).
 
-    `name`: one of LOSSES. `pos_weight` (labels,): how much a positive counts in `weighted-bce`, see `balancing_weights`.
+    `name`: one of options.LOSSES. `pos_weight` (labels,): how much a positive counts in `weighted-bce`, see `balancing_weights`.
     """
     if (name == "weighted-bce") != (pos_weight is not None):
         raise ValueError("pos_weight belongs to weighted-bce, and to no other loss")
     sum_over_cells = _sum_over_cells(name)
 
-    def criterion(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def mean(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         known = ~torch.isnan(targets)
         weights = torch.ones_like(logits) if pos_weight is None else pos_weight.to(logits).expand_as(logits)
         return sum_over_cells(logits[known], targets[known], weights[known]) / known.sum().clamp(min=1)
 
-    return criterion
+    return mean
 
 
 def _sum_over_cells(name: str) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -135,20 +120,20 @@ def balancing_weights(targets: torch.Tensor) -> torch.Tensor:
     return torch.where((positive > 0) & (negative > 0), negative / positive.clamp(min=1), 1.0)
 
 
-def training_loss(args: argparse.Namespace, spec: MultiLabelSpec, targets: torch.Tensor) -> LossFunction:
+def criterion(balance: Balance, heads: list[str], targets: torch.Tensor) -> Criterion:
     """The loss of --loss; `targets` (n, labels) of the training slices give the weights. A head for `any` has a loss of its own.
 
     The losses of the two heads are added, so that both count alike.
     """
     pos_weight = None
-    if args.loss == "weighted-bce":
-        given = args.pos_weight
+    if balance.loss == "weighted-bce":
+        given = balance.pos_weight
         pos_weight = balancing_weights(targets) if given == "auto" else torch.tensor(given, device=targets.device)
-    if ANY not in spec.heads:
-        return loss_function(args.loss, pos_weight)
-    heads = [slice(0, 1), slice(1, None)]
-    losses = [loss_function(args.loss, None if pos_weight is None else pos_weight[head]) for head in heads]
-    return lambda logits, targets: sum(loss(logits[:, head], targets[:, head]) for loss, head in zip(losses, heads, strict=True))
+    if ANY not in heads:
+        return loss_function(balance.loss, pos_weight)
+    parts = [slice(0, 1), slice(1, None)]
+    losses = [loss_function(balance.loss, None if pos_weight is None else pos_weight[part]) for part in parts]
+    return lambda logits, targets: sum(loss(logits[:, part], targets[:, part]) for loss, part in zip(losses, parts, strict=True))
 
 
 # ---- what an epoch shows, and how it is augmented
@@ -157,10 +142,10 @@ def training_loss(args: argparse.Namespace, spec: MultiLabelSpec, targets: torch
 class Draws:
     """Which training slices an epoch shows, and in which order; as many in each epoch."""
 
-    def __init__(self, rows: np.ndarray, targets: np.ndarray, classes: list[str], args: argparse.Namespace) -> None:
-        """`rows` (n,) of the training slices and their targets (n, labels); flags --sampler and --oversample."""
-        self.rows, self.times = torch.as_tensor(rows), torch.as_tensor(times(targets, classes, args.oversample))
-        self.chances = torch.as_tensor(chances(targets)) * self.times if args.sampler == "balanced" else None
+    def __init__(self, rows: np.ndarray, targets: np.ndarray, classes: list[str], balance: Balance) -> None:
+        """`rows` (n,) of the training slices and their `targets` (n, labels)."""
+        self.rows, self.times = torch.as_tensor(rows), torch.as_tensor(times(targets, classes, balance.oversample))
+        self.chances = torch.as_tensor(chances(targets)) * self.times if balance.sampler == "balanced" else None
         self.expected = self.times.double() if self.chances is None else self.chances / self.chances.sum() * len(self)
         """how often an epoch shows each slice on average, float64 (n,)"""
 
@@ -197,17 +182,19 @@ def chances(targets: np.ndarray) -> np.ndarray:
     return (groups / np.maximum(groups.sum(axis=0), 1)).max(axis=1)
 
 
-def augmentation(fit: training_fit.Fit, targets: np.ndarray, classes: list[str]) -> training_fit.Change:
+def augmentation(
+    options: Augmentation, axis: str, targets: np.ndarray, classes: list[str], generator: torch.Generator
+) -> Augment:
     """By slice: --augment, or for slices that show a label of --augment-label that of the label (of several the last one).
 
-    `targets`: of all slices, (n, labels). Where a label is about a side, no slice is mirrored.
+    `targets`: of all slices, (n, labels). `axis`: along which the patient's left and right lie; where a label is about a side,
+    no slice is mirrored.
     """
-    args = fit.args
     mirror = not any(name.startswith(label_meaning.SIDE) for name in classes)
-    chosen = [augment.STRENGTHS[name] for name in (args.augment, *args.augment_label.values())]
+    chosen = [STRENGTHS[name] for name in (options.augment, *options.augment_label.values())]
     strengths = [strength and replace(strength, mirror=mirror) for strength in chosen]
     which = torch.zeros(len(targets), dtype=torch.long)
-    for number, name in enumerate(args.augment_label, start=1):
+    for number, name in enumerate(options.augment_label, start=1):
         which[torch.as_tensor(targets[:, classes.index(name)] == 1)] = number
 
     def augmented(batch: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -215,7 +202,7 @@ def augmentation(fit: training_fit.Fit, targets: np.ndarray, classes: list[str])
         for number in of_batch.unique().tolist():
             if strengths[number] is not None:
                 here = (of_batch == number).to(batch.device)
-                batch[here] = augment.augment(batch[here], strengths[number], args.mirror, fit.device_generator)
+                batch[here] = augment.augment(batch[here], strengths[number], axis, generator)
         return batch
 
     return augmented
@@ -232,20 +219,14 @@ def print_gaps(classes: list[str], targets: np.ndarray, rows: dict[str, np.ndarr
             print(f"  {name}: no positive image in {', '.join(empty)}; metrics that need one will be null")
 
 
-def validate(
-    fit: training_fit.Fit,
-    spec: MultiLabelSpec,
-    source: Stacks,
-    rows: np.ndarray,
-    targets: torch.Tensor,
-    criterion: LossFunction,
-) -> tuple[dict[str, float], dict[str, float]]:
+def validate(fitting: Fit, data: Labelled, rows: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
     """val_loss and val_f1_at_half (mean of the labels that have one) on the slices `rows`; and the scores of each label."""
-    logits = inference.logits(fit.judged, spec, source, rows, 4 * fit.args.batch_size, fit.dtype)
-    scores = label_scores("val", spec.classes, logits, targets[rows])
-    f1 = [scores[f"val_f1_{name}"] for name in spec.classes]
+    batch_size, targets = 4 * fitting.options.batch_size, data.targets[rows]
+    logits = inference.logits(fitting.averaged, data.spec, data.source, rows, batch_size, fitting.dtype)
+    scores = label_scores("val", data.spec.classes, logits, targets)
+    f1 = [scores[f"val_f1_{name}"] for name in data.spec.classes]
     mean = float("nan") if np.isnan(f1).all() else float(np.nanmean(f1))
-    return {"val_loss": float(criterion(logits, targets[rows])), "val_f1_at_half": mean}, scores
+    return {"val_loss": float(data.criterion(logits, targets)), "val_f1_at_half": mean}, scores
 
 
 def label_scores(

@@ -1,0 +1,189 @@
+"""The options of task 4: of a training, of thresholds, of a cascade. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hemoct.base import cli, options
+from hemoct.base.errors import UserError
+from hemoct.base.options import flag
+from hemoct.data.slices import ANY, Selection
+from hemoct.training import options as training_options
+from hemoct.training.options import Hardware, Initial, Training, known_strength
+
+SIMPLE = "simplecnn"
+TYPES = "types"
+HEADS = {"types": [TYPES], "any,types": [ANY, TYPES]}
+VAL, TRAIN = "val", "train:"
+MAX_F1, MEDIAN = "max-f1", "median"
+LOSSES = ("bce", "weighted-bce", "focal", "asymmetric")
+
+
+def auto_or_numbers(text: str) -> str | list[float]:
+    """A type for argparse: `auto`, or numbers above 0 separated by commas."""
+    return text if text == "auto" else [cli.positive_float(word) for word in text.split(",")]
+
+
+def by_label(kind: Callable[[str], object], words: str) -> Callable[[str], dict[str, object]]:
+    """A type for argparse: `SAH=3,IVH=2` as a dictionary. `words` says what stands behind the `=`."""
+
+    def parsed(text: str) -> dict[str, object]:
+        pairs = [part.rpartition("=") for part in text.split(",")]
+        try:
+            values = {name.strip(): kind(value.strip()) for name, _, value in pairs}
+        except (ValueError, argparse.ArgumentTypeError):
+            values = {}
+        if not all(values) or len(values) < len(pairs):
+            raise argparse.ArgumentTypeError(f"{text!r} is not LABEL={words}[,LABEL={words}], each label once")
+        return values
+
+    return parsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What is trained, and what it sees of an image."""
+
+    backbone: str = flag("resnet18", f"any timm model, or {SIMPLE}: two convolutions and two linear layers")
+    heads: str = flag("types", "any,types: a head for any bleeding too", choices=tuple(HEADS), named={"any,types": "two-heads"})
+    attention: bool = flag(False, "each label weighs the places of the feature map by itself", named={True: "attention"})
+    image_size: int = flag(224, "side of the image in pixels", type=cli.positive_int, named="{}px")
+    channels: int = flag(1, "1: grey; 3: red, green, blue, for three CT windows", type=int, choices=(1, 3), named="{}channels")
+    context: int = flag(0, "neighbouring slices on each side as further channels", type=int, choices=range(6), named="context{}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Which labels and images of the working set are learned."""
+
+    labels: list[str] | None = flag(None, "labels of the working set; default: all", type=cli.names, metavar="A,B", named="{}")
+    group: str | None = flag(None, "images of one view, by the column group of labels.csv; default: all", named="{}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """What is done for labels that few images show."""
+
+    loss: str = flag("bce", "what is minimised", choices=LOSSES, named="{}")
+    pos_weight: str | list[float] = flag(
+        "auto", "weight of positives in weighted-bce: auto (negatives over positives) or a number for each label",
+        type=auto_or_numbers, metavar="auto|LIST", named="weights-{}",
+    )  # fmt: skip
+    sampler: str = flag("none", "balanced: the slices of each label, and those of none, are drawn about equally often",
+                        choices=("none", "balanced"), named="{}")  # fmt: skip
+    oversample: dict[str, int] = flag({}, "show the slices of a label several times in an epoch",
+                                      type=by_label(cli.positive_int, "TIMES"), metavar="LABEL=TIMES,...",
+                                      named="oversample-{}")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(training_options.Augmentation):
+    """How training slices are changed; those of some labels otherwise."""
+
+    augment_label: dict[str, str] = flag(
+        {}, "another augmentation for the slices of a label; of several labels the last one counts",
+        type=by_label(known_strength, "STRENGTH"), metavar="LABEL=STRENGTH,...", named="augment-{}",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of a training."""
+
+    initial: Initial
+    network: Network
+    view: View
+    balance: Balance
+    augmentation: Augmentation
+    training: Training
+    selection: Selection
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Options:
+        """Those of a call of a step whose parser `add` has filled."""
+        return cls(*(options.read(args, kind) for kind in (Initial, Network, View, Balance, Augmentation, Training, Selection)))
+
+    def stop_if_unfit(self, classes: list[str]) -> None:
+        """Stop when a flag names a label that is none of `classes`, or --pos-weight has not one number for each of them."""
+        for flag_name, names in (("oversample", self.balance.oversample), ("augment-label", self.augmentation.augment_label)):
+            absent = [name for name in names if name not in classes]
+            if absent:
+                raise UserError(f"--{flag_name} {absent[0]}: the working set has no such label; it has {', '.join(classes)}")
+        weights = self.balance.pos_weight
+        if weights != "auto" and len(weights) != len(classes):
+            raise UserError(f"--pos-weight has {len(weights)} number(s) where {', '.join(classes)} need one each; correct it")
+
+
+def add(parser: cli.Parser) -> None:
+    """Add the flags."""
+    options.add(parser, Initial, "network")
+    options.add(parser, Network, "network")
+    options.add(parser, View, "one view alone, for 04_cascade.py --view")
+    options.add(parser, Balance, "labels that few images show")
+    options.add(parser, Augmentation, "augmentation")
+    options.add(parser, Training, "training", batch_size={"type": cli.above_one}, optimizer="adam", weight_decay=0.0)
+    options.add(parser, Selection, "data")
+    options.add(parser, Hardware, "device")
+    parser.named["augment"] = "augment-{}"
+
+
+# ---- thresholds and cascades
+
+
+def threshold_source(text: str) -> str:
+    """A type for argparse: `val`, or `train:q90`, the quantile 0.90 of the training probabilities."""
+    if text != VAL and not (text.startswith(TRAIN) and quantile(text.removeprefix(TRAIN))):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither val nor train:qNN (train:q90: the 90 % quantile)")
+    return text
+
+
+def quantile(text: str) -> float | None:
+    """0.9 of `q90`; None of any other text."""
+    number = re.fullmatch(r"q([1-9][0-9]?)", text)
+    return int(number[1]) / 100 if number else None
+
+
+def gate_rule(text: str) -> str:
+    """A type for argparse: max-f1, median, or qNN, the quantile 0.NN."""
+    if text not in (MAX_F1, MEDIAN) and quantile(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {MAX_F1}, {MEDIAN} nor qNN (q90: the 90 % quantile)")
+    return text
+
+
+class Views(argparse.Action):
+    """GROUP=EXPERIMENT, gathered as a dictionary from as many flags as are given."""
+
+    def __call__(self, parser: argparse.ArgumentParser, args: argparse.Namespace, text: str, name: str | None = None) -> None:
+        group, _, experiment = text.partition("=")
+        known = getattr(args, self.dest)
+        if not group or not experiment or group in known:
+            parser.error(f"{name} {text}: give GROUP=EXPERIMENT, each group once")
+        setattr(args, self.dest, known | {group: experiment})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """The experiments that a cascade is made of, and how it decides."""
+
+    types: str = flag("", "stage 2, the multi-label model, of task 4", required=True, metavar="EXPERIMENT")
+    binary: str = flag(
+        ANY, "stage 1, of task 1; any: the output `any` of the multi-label model", metavar="EXPERIMENT", named="{}"
+    )
+    rule: str = flag(
+        MAX_F1, "threshold of stage 1 from validation: maximum F1, median or quantile of probabilities", type=gate_rule,
+        metavar="max-f1|median|qNN", named="{}",
+    )  # fmt: skip
+    view: dict[str, str] = flag(
+        {}, "the experiment of task 4 that answers for the images of a group instead; may be given several times", action=Views,
+        metavar="GROUP=EXPERIMENT", named="{}",
+    )  # fmt: skip
+    pool: bool = flag(False, "one prediction of each study, that is patient", named={True: "pooled"})
+
+    @property
+    def members(self) -> list[tuple[int, str]]:
+        """Task and name of each experiment, once."""
+        binary = [] if self.binary == ANY else [(1, self.binary)]
+        return list(dict.fromkeys([(4, self.types), *((4, name) for name in self.view.values()), *binary]))
