@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import simulated, simulated_types
+from helpers import quick, simulated, simulated_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
@@ -17,6 +17,11 @@ from hemoct.multilabel.options import Stages
 
 STEP, EVALUATE = "task4_multilabel/04_cascade.py", "task4_multilabel/03_evaluate.py"
 TYPES = list(simulated_types.TYPES)
+
+
+@pytest.fixture(autouse=True)
+def evaluations_are_quick(monkeypatch):
+    quick.evaluations(monkeypatch)
 
 
 def by_hand(rows: list[tuple], labels: list[str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import simulated_types
+from helpers import quick, simulated_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.evaluation import comparison
@@ -20,6 +20,11 @@ from hemoct.multilabel import predictions
 STEP = "task4_multilabel/07_compare.py"
 COLUMNS = ["experiment", "metric", "value", "difference", "difference_low", "difference_high", "n_common", "left_out", "note"]
 DIFFERENCE = ["difference", "difference_low", "difference_high"]
+
+
+@pytest.fixture(autouse=True)
+def evaluations_are_quick(monkeypatch):
+    quick.evaluations(monkeypatch)
 
 
 def evaluate(work, experiment: str) -> None:

@@ -9,12 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import simulated_types
+from helpers import quick, simulated_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
-from hemoct.classification import figures
 from hemoct.evaluation import bootstrap
-from hemoct.multilabel import figures as multilabel_figures
 
 EVALUATE = "task4_multilabel/03_evaluate.py"
 FIGURES = {f"{name}.png" for name in ("confusion_matrices", "roc", "pr", "by_epoch", "loss_curves", "cooccurrence")}
@@ -31,10 +29,8 @@ def evaluate(work, run_step, monkeypatch):
 
 @pytest.fixture
 def plain(evaluate, monkeypatch):
-    """The same without the figures, which take most of its time."""
-    for name in ("confusion_matrices", "roc", "precision_recall", "by_epoch", "cooccurrence"):
-        monkeypatch.setattr(multilabel_figures, name, lambda *_: None)
-    monkeypatch.setattr(figures, "losses", lambda *_: None)
+    """The same with figures that are not rendered, which takes most of its time."""
+    quick.figures(monkeypatch)
     return evaluate
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import brightness_networks, toy_types
+from helpers import brightness_networks, quick, toy_types
 from helpers.brightness_networks import MEAN, brightness, put_networks
 from helpers.refusals import refused
 from hemoct.base import files, tables
@@ -57,7 +57,8 @@ def predict_own(work, thresholds: dict[str, tuple[float, float, float]]) -> None
 
 
 @pytest.fixture
-def evaluate(work, run_step):
+def evaluate(work, run_step, monkeypatch):
+    quick.evaluations(monkeypatch)
     return lambda *words: run_step(
         EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "e", "--on", "other", *words
     )

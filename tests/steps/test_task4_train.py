@@ -14,7 +14,7 @@ import torch
 from conftest import REPOSITORY
 from sklearn.metrics import precision_recall_fscore_support
 
-from helpers import toy_types
+from helpers import quick, toy_types, trained
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.multilabel import networks, working_set
@@ -100,12 +100,11 @@ def test_a_fold_leaves_exactly_its_files_and_learns(work, call):
 
 
 def test_up_to_date_is_not_trained_again_and_other_flags_do_not_write_over(work, call):
-    toy_types.make(work)
-    assert call().code == 0
+    trained.types(work)
     before = (folder_of(work) / "best.pt").stat().st_mtime_ns
-    assert call("--skip-if-done").out.startswith("up to date")
-    assert call("--skip-if-done", "--oversample", "SAH=2").code == 2
-    assert refused(call("--loss", "focal"), "--loss bce", "--overwrite")
+    assert call("--epochs", "4", "--skip-if-done").out.startswith("up to date")
+    assert call("--epochs", "4", "--skip-if-done", "--oversample", "SAH=2").code == 2
+    assert refused(call("--epochs", "4", "--loss", "focal"), "--loss bce", "--overwrite")
     assert (folder_of(work) / "best.pt").stat().st_mtime_ns == before
     assert call("--loss", "focal", "--overwrite").code == 0
     chosen = working_set.read(work).table
@@ -153,12 +152,11 @@ def test_the_history_of_each_label_is_that_of_scikit_learn(work, call, monkeypat
     assert len({number for numbers in wanted.values() for number in numbers}) > 9, "or little was compared"
 
 
-def test_every_epoch_of_the_history_has_its_own_numbers(work, call):
-    toy_types.make(work)
-    assert call("--epochs", "3").code == 0
+def test_every_epoch_of_the_history_has_its_own_numbers(work):
+    trained.types(work)
     history, found = history_of(work), predicted(work)
     best = int(history["val_loss"].idxmin())
-    assert history["epoch"].tolist() == [1, 2, 3] and history["train_f1_IVH"].nunique() > 1
+    assert history["epoch"].tolist() == [1, 2, 3, 4] and history["train_f1_IVH"].nunique() > 1
     for label in LABELS:
         assert history[f"val_f1_{label}"].iloc[best] == pytest.approx(scores(found[found["part"] == "val"], label)[2])
 
@@ -181,7 +179,7 @@ def test_the_same_command_gives_the_same_numbers(work, call):
 
 
 def test_killed_and_resumed_equals_uninterrupted_to_the_bit(work, call):
-    toy_types.make(work, patients=15, slices=8)
+    toy_types.make(work, patients=12, slices=8)
     flags = (*MANY, "--epochs", "8", "--backbone", "test_resnet")
     assert call(*flags).code == 0
     command = [sys.executable, REPOSITORY / STEP, "--root", work.root, *SMALL, "--experiment", "k", *flags]
@@ -200,6 +198,43 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(work, call):
     for name in ("predictions.csv", "train_predictions.csv"):
         assert (folder_of(work) / name).read_bytes() == (folder_of(work, "k") / name).read_bytes()
     assert refused(call(*flags, "--experiment", "k", "--resume", "--overwrite", "--oversample", "SAH=3"), "--oversample")
+
+
+SETTINGS = (
+    *(
+        "seed",
+        "epochs",
+        "batch_size",
+        "lr",
+        "optimizer",
+        "weight_decay",
+        "schedule",
+        "warmup",
+        "patience",
+        "image_size",
+        "augment",
+    ),
+    *("mirror", "precision", "backbone", "weights", "protocol", "split", "limit_patients", "context", "loss", "ema"),
+    *("heads", "channels", "attention", "pos_weight", "sampler", "oversample", "augment_label", "labels", "group"),
+)
+"""the flags that version 0.1 kept in last.pt"""
+
+
+def test_a_training_of_version_0_1_goes_on(work, call):
+    trained.types(work)
+    folder = folder_of(work)
+    before = (folder / "predictions.csv").read_bytes()
+    (folder / "predictions.csv").unlink()
+    state = torch.load(folder / "last.pt", weights_only=True)
+    arguments = state.pop("arguments")
+    torch.save(state | {"settings": {name: arguments[name] for name in SETTINGS} | {"mirror": "horizontal"}}, folder / "last.pt")
+    record = files.read_json(folder / "02_train.run.json")
+    del record["arguments"]["weights_dir"]
+    files.write_json(folder / "02_train.run.json", record)
+    result = call("--epochs", "4", "--resume")
+    assert result.code == 0 and "goes on after epoch 4" in result.out, result.err
+    assert (folder / "predictions.csv").read_bytes() == before
+    assert refused(call("--epochs", "4", "--resume", "--overwrite", "--sampler", "balanced"), "was trained with --sampler none")
 
 
 # --- flags
@@ -276,8 +311,7 @@ def test_oversampling_and_the_balanced_sampler_choose_what_an_epoch_shows(work, 
 
 
 def test_weights_of_the_same_fold_only(work, call):
-    toy_types.make(work)
-    assert call("--epochs", "4").code == 0
+    trained.types(work)
     best = folder_of(work) / "best.pt"
     assert call("--weights", best, "--experiment", "f", "--lr", "1e-12", "--seed", "3").code == 0
     body = [name for name in weights_of(work) if name.startswith("body.")]
@@ -394,7 +428,8 @@ def test_any_of_a_working_set_that_has_nothing_else(work, call):
     assert call().code == 0
 
 
-def test_a_view_has_a_model_of_its_own_for_its_images_and_labels(work, call, run_step):
+def test_a_view_has_a_model_of_its_own_for_its_images_and_labels(work, call, run_step, monkeypatch):
+    quick.evaluations(monkeypatch)
     frame = toy_types.make(work)
     frame["group"] = np.where(frame["slice"] < 3, "low", "high")
     toy_types.save(work, frame)
