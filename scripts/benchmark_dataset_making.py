@@ -17,8 +17,8 @@ from PIL import Image
 from hemoct.base import cli, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import splits
+from hemoct.data.slices import Selection
 from hemoct.detection import data as detection_data
-from hemoct.detection import export
 
 SLICES = 20  # a patient
 FOLD = 0
@@ -63,8 +63,8 @@ def measure(work: Workspace) -> float:
     start = time.perf_counter()
     data = detection_data.load(work)
     part = data.part_of(FOLD, "patient", "folds")
-    target = export.folder(work, "yolo", "patient", FOLD)
-    export.write_yolo(target, work, data, part, export.sizes(work, data))
+    target = detection_data.export_folder(work, "yolo", Selection(), FOLD)
+    detection_data.write_yolo(target, work, data, part, detection_data.image_sizes(work, data))
     return time.perf_counter() - start
 
 

@@ -11,38 +11,37 @@ Next    python task2_detection/02_train.py
 
 from __future__ import annotations
 
-from hemoct.base import cli
+from hemoct.base import cli, experiments, options
 from hemoct.base.runs import Run
+from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
-from hemoct.data import slices
+from hemoct.data.slices import Selection
 from hemoct.detection import data as detection_data
-from hemoct.detection import export
+
+WRITERS = {"yolo": detection_data.write_yolo, "coco": detection_data.write_coco}
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    slices.add_flags(parser)
-    parser.add_argument("--format", default="yolo", choices=("yolo", "coco"), help="form of the label files")
+    options.add(parser, Selection, "data", fold={"help": "the fold to write"})
+    parser.add_argument("--format", default="yolo", choices=tuple(WRITERS), help="form of the label files")
     args = cli.parse(parser, argv, __file__)
-    work = Workspace.of(args)
-    protocol = "given" if args.split == "given" else args.protocol
+    selection, work = options.read(args, Selection), Workspace.of(args)
     inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]
-    folders = {fold: export.folder(work, args.format, protocol, fold) for fold in slices.folds(args)}
-    runs = {fold: Run(__file__, args, folder, inputs) for fold, folder in folders.items()}
-    due = [fold for fold in folders if not runs[fold].up_to_date()]
+    folders = [detection_data.export_folder(work, args.format, selection, number) for number in selection.folds]
+    due = [run for run in (Run(__file__, args, folder, inputs) for folder in folders) if not run.up_to_date()]
     if not due:
         return
 
     data = detection_data.load(work, args.limit_patients)
-    sizes = export.sizes(work, data)
-    for fold in due:
-        part = data.part_of(fold, args.protocol, args.split)
-        with runs[fold] as run:
-            run.wrote(*export.WRITERS[args.format](folders[fold], work, data, part, sizes))
-        counts = ", ".join(
-            f"{name} {(part == name).sum()} ({data.positive[part == name].sum()} with boxes)" for name in export.PARTS
-        )
-        print(f"{work.show(folders[fold])}: {counts}")
+    sizes = detection_data.image_sizes(work, data)
+    for run in due:
+        part = data.fold(run.folder, selection).part
+        with run:
+            run.wrote(*WRITERS[args.format](run.folder, work, data, part, sizes))
+        counts = ", ".join(f"{name} {(part == name).sum()} ({data.positive[part == name].sum()} with boxes)" for name in PARTS)
+        print(f"{work.show(run.folder)}: {counts}")
+    cli.say_next(work, experiments.train_step(2))
 
 
 if __name__ == "__main__":

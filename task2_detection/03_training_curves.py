@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
                 base_figure.save(figure, folder / "training_performance_summary.png"),
             )
         print(f"{work.show(folder)}:\n{summary.to_string(index=False, na_rep='-', float_format='{:.4g}'.format)}")
+    cli.say_next(work, experiments.evaluate_step(2))
 
 
 def folds_in_words(trainings: list[histories.Training]) -> str:

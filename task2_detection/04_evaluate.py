@@ -16,7 +16,7 @@ Writes  outputs/NAME/task2/EXPERIMENT/    predictions.csv (out-of-fold), metrics
                                           box_precision_recall.png, froc.png, localisation.png, error_types.png,
                                           size_and_brightness.png, hard_cases.png
         (--on OTHER writes to EXPERIMENT/on-OTHER/, --limit-patients N to EXPERIMENT/first-N-patients/)
-Next    python task2_detection/05_predict.py
+Next    python scripts/90_make_report.py
 """
 
 from __future__ import annotations
@@ -33,72 +33,65 @@ from hemoct.base.workspace import Workspace
 from hemoct.classification import figures as classification_figures
 from hemoct.classification import tables as classification_tables
 from hemoct.detection import data as detection_data
-from hemoct.detection import errors
+from hemoct.detection import errors, predictions
 from hemoct.detection import evaluate as detection_evaluate
 from hemoct.detection import figures as detection_figures
-from hemoct.detection import predictions as detection_predictions
 from hemoct.detection import tables as detection_tables
 from hemoct.detection.evaluate import BoxEvaluation
-from hemoct.evaluation import bootstrap, external, predictions
-from hemoct.evaluation import protocol as evaluation_protocol
+from hemoct.evaluation import bootstrap, protocol, subjects
+from hemoct.evaluation.subjects import Subject
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
-PREDICTED = ("predictions.csv", "model.json")
 HARDEST = 12  # cases of each kind on the contact sheet
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    predictions.add_flags(parser)
+    subjects.add_flags(parser)
     args = cli.parse(parser, argv, __file__)
-    work = Workspace.of(args)
-    for experiment in args.experiment or experiments.trained(work, 2):
-        evaluate(work, experiment, args)
+    for subject in subjects.chosen(args, 2):
+        evaluate_one(subject, args)
+    cli.say_next(Workspace.of(args), "scripts/90_make_report.py")
 
 
-def evaluate(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
+def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
-    folders = predictions.fold_folders(work, 2, experiment)
-    evaluated_on, folder = external.place(work, 2, experiment, args)
-    inputs = [fold / name for fold in folders for name in PREDICTED]
-    inputs += [work.work / "splits.csv", *(evaluated_on.work / name for name in TABLES)]
-    if args.on:
-        inputs += [detection_predictions.external_file(work, experiment, args.on), *(work.work / name for name in TABLES)]
-    run = Run(__file__, args, folder, inputs)
+    folder = subject.folder
+    run = Run(__file__, args, folder, subject.inputs(TABLES))
     if run.up_to_date():
         return
     with run:
-        data = detection_data.load(work, None if args.on else args.limit_patients)
-        frame, protocol = detection_predictions.read_folds(work, experiment, data)
-        evaluation = detection_evaluate.evaluate(frame, data, tables.read_boxes(work))
-        if args.on:
-            data, protocol = detection_data.load(evaluated_on, args.limit_patients, split=False), "external"
-            frame = detection_predictions.read_external(work, experiment, evaluated_on, data)
-            evaluation = detection_evaluate.evaluate(frame, data, tables.read_boxes(evaluated_on), evaluation.slices.rules)
-        about = evaluation_protocol.describe(work, 2, experiment, evaluated_on, protocol, folders)
+        data = detection_data.load(subject.work, subject.own_limit)
+        frame, of = predictions.read_folds(subject, data)
+        evaluation = detection_evaluate.evaluate(frame, data, tables.read_boxes(subject.work))
+        if subject.on_other_data:
+            data = detection_data.load(subject.data, subject.limit_patients, split=False)
+            frame, of = predictions.read_external(subject, data), "external"
+            evaluation = detection_evaluate.evaluate(frame, data, tables.read_boxes(subject.data), evaluation.slices.rules)
+        about = subject.about(of)
         test = frame[frame["part"] == "test"].sort_values("image_id", kind="stable")
-        if not args.on or args.limit_patients:  # else it is the file that was read
+        if not subject.on_other_data or subject.limit_patients:  # else it is the file that was read
             run.wrote(tables.write_predictions(folder, test))
         content = write_tables(run, folder, evaluation, about, test, args.seed)
         names = data.table.set_index("image_id")["image"].reindex(evaluation.scene.table["image_id"])
-        test_images = [evaluated_on.raw / name for name in names]
+        test_images = [subject.data.raw / name for name in names]
         hard = write_errors(run, folder, evaluation, test_images, data.layout, args.seed)
-        draw(run, folder, evaluation, content, hard, data.layout)
-        hardest = errors.hardest(hard["errors"], HARDEST)
-        heading = evaluation_protocol.headline(content)[0]
-        sheet = detection_figures.hard_cases(evaluation, hardest, test_images, data.layout, heading)
-        if sheet is not None:
-            run.wrote(base_figure.save_image(sheet, folder / "hard_cases.png"))
-        for fold in folders if folder == folders[0].parent else []:
+        heading = protocol.headline(content)[0]
+        sheet = detection_figures.hard_cases(
+            evaluation, errors.hardest(hard["errors"], HARDEST), test_images, data.layout, heading
+        )
+        run.wrote(*base_figure.save_all(drawn(evaluation, content, hard, data.layout), folder))
+        run.wrote(*([base_figure.save_image(sheet, folder / "hard_cases.png")] if sheet else []))
+        for fold in subject.folders if subject.is_whole else []:
             write_fold(run, fold, evaluation, about, args.seed)
-    print(classification_tables.summary(work, folder, content))
+    print(classification_tables.summary(subject.work, folder, content))
 
 
 def write_tables(run: Run, folder: Path, evaluation: BoxEvaluation, about: dict, test: pd.DataFrame, seed: int) -> dict:
     """Write the tables of an evaluation; returns the content of metrics.json."""
     per_patient = classification_tables.patients_table(evaluation.slices, evaluation.numbers)
     content = detection_evaluate.report(evaluation, about, per_patient, seed)
-    text = [*evaluation_protocol.headline(content), *detection_tables.report_lines(content)]
+    text = [*protocol.headline(content), *detection_tables.report_lines(content)]
     written = {
         "per_patient": per_patient,
         "per_lesion": evaluation.per_lesion,
@@ -132,12 +125,12 @@ def write_errors(
     return hard
 
 
-def draw(run: Run, folder: Path, evaluation: BoxEvaluation, content: dict, hard: dict[str, pd.DataFrame], layout: str) -> None:
-    """Draw and save every figure that is not empty."""
-    heading = evaluation_protocol.headline(content)[0]
+def drawn(evaluation: BoxEvaluation, content: dict, hard: dict[str, pd.DataFrame], layout: str) -> dict:
+    """The figures by name; None where there is nothing to show."""
+    heading = protocol.headline(content)[0]
     if layout in label_meaning.BOX:
         heading = f"{heading}; box = {label_meaning.BOX[layout]}"
-    figures = {
+    return {
         "confusion_matrix": classification_figures.confusion(evaluation.slices, heading),
         "roc": classification_figures.roc(evaluation.slices, content, heading),
         "pr": classification_figures.precision_recall(evaluation.slices, content, heading),
@@ -148,7 +141,6 @@ def draw(run: Run, folder: Path, evaluation: BoxEvaluation, content: dict, hard:
         "error_types": detection_figures.error_types(hard["error_types"], heading),
         "size_and_brightness": detection_figures.size_and_brightness(hard["size_and_brightness"], heading),
     }
-    run.wrote(*base_figure.save_all(figures, folder))
 
 
 def write_fold(run: Run, fold: Path, evaluation: BoxEvaluation, about: dict, seed: int) -> None:

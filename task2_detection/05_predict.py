@@ -22,19 +22,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hemoct.base import cli, experiments, tables
+from hemoct.base import cli, experiments, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
 from hemoct.detection import networks, predict
-from hemoct.detection.drawing import BoxDrawing
+from hemoct.detection.predict import BoxDrawing
 from hemoct.evaluation import external, sheets, thresholds
-from hemoct.training import device, fit
+from hemoct.training import device
+from hemoct.training.options import Hardware
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 
 
-def main(argv: list[str] | None = None) -> None:
+def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     parser.add_argument(
         "images", nargs="*", type=Path, help="image files, or folders, which are searched with all folders in them"
@@ -49,8 +50,13 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the table and the pictures")
     parser.add_argument("--no-overlays", action="store_true", help="write the table only")
-    parser.add_argument("--batch-size", type=cli.positive_int, default=16)
-    fit.add_device_flags(parser)
+    parser.add_argument("--batch-size", type=cli.positive_int, default=16, help="images in a batch")
+    options.add(parser, Hardware, "device")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser()
     args = cli.parse(parser, argv, __file__)
     if bool(args.images) == bool(args.on):
         parser.error("name images or folders, or another data set with --on")
@@ -80,9 +86,9 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
         specs = predict.read_specs(folders)
         files = predict.look_up(work, paths, specs)
         threshold, how = thresholds.threshold(2, experiment, folders, args.threshold, predict.THRESHOLD)
-        chosen_device = device.pick(args.device, args.threads)
-        run.note(device=str(chosen_device), threshold=threshold, seen_in_training=int(files.seen.sum()))
-        predicted = predict.detect(files.paths, folders, args.batch_size, chosen_device)
+        where = device.pick(args.device, args.threads)
+        run.note(device=str(where), threshold=threshold, seen_in_training=int(files.seen.sum()))
+        predicted = predict.detect(files.paths, folders, args.batch_size, where)
         predicted = predict.at_threshold(predicted, threshold)
         table = networks.as_rows(files.table[["image"]], predicted, specs[0].classes)
         run.wrote(*sheets.replace(out, files, None if args.no_overlays else BoxDrawing(files, predicted)))
@@ -96,20 +102,21 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
 
 def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
     """Every box on the labelled images of another data set, in the form of predictions.csv, for 04_evaluate.py --on."""
-    out = work.task(2) / args.experiment / f"on-{other.dataset}"
+    out = external.folder(work, 2, args.experiment, other.dataset)
     run = Run(__file__, args, out, [*experiments.model_files(folders), other.raw, *(other.work / name for name in TABLES)])
     if run.up_to_date():
         return
     with run:
         specs = predict.read_specs(folders)
         data = predict.labelled_slices(other, specs[0].classes)
-        chosen_device = device.pick(args.device, args.threads)
-        run.note(device=str(chosen_device))
+        where = device.pick(args.device, args.threads)
+        run.note(device=str(where))
         paths = [other.raw / name for name in data.table["image"]]
-        predicted = predict.detect(paths, folders, args.batch_size, chosen_device)
+        predicted = predict.detect(paths, folders, args.batch_size, where)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
         run.wrote(tables.write_predictions(out, networks.as_rows(about, predicted, specs[0].classes)))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s)")
+    cli.say_next(work, experiments.evaluate_step(2), "--experiment", args.experiment, "--on", other.dataset)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 
 from helpers import simulated_boxes, toy
-from hemoct.base import tables
+from hemoct.base import experiments, tables
 from hemoct.detection import data as detection_data
 from hemoct.detection import errors, evaluate, predictions
 from hemoct.detection.predictions import COLUMNS, CORNERS
 from hemoct.evaluation import bootstrap, thresholds
+from hemoct.evaluation.subjects import Subject
 
 
 def test_contrast_by_hand():
@@ -108,7 +109,9 @@ def test_recall_by_quarter_follows_the_patients(work, monkeypatch):
     monkeypatch.setattr(bootstrap, "RESAMPLES", 200)
     simulated_boxes.predict(work)
     data = detection_data.load(work)
-    table, _ = predictions.read_folds(work, "e", data)
+    table, _ = predictions.read_folds(
+        Subject(2, "e", work, work, experiments.folds(work.task(2) / "e", "predictions.csv"), None), data
+    )
     evaluation = evaluate.evaluate(table, data, tables.read_boxes(work))
     true = errors.true_boxes(evaluation).assign(contrast=np.nan)
     true["area"] = np.arange(len(true))

@@ -9,8 +9,9 @@ from helpers import simulated_boxes, toy
 from hemoct.base import figure as base_figure
 from hemoct.base import files, tables
 from hemoct.data import images, slices
-from hemoct.detection import drawing, gate, predictions
+from hemoct.detection import compare, gate, predictions
 from hemoct.detection.gate import Regions
+from hemoct.detection.options import Region
 from hemoct.detection.predictions import COLUMNS, CORNERS
 
 
@@ -19,8 +20,8 @@ def test_squares_by_hand():
     found = Regions(np.array([[10, 20, 20, 24], [0, 0, 2, 2], nothing, [5, 5, 10, 10]]), np.array([0.9, 0.5, 0, 0.1]))
     # 10 x 4 around (15, 22), 12 a side; 2 x 2 around (1, 1), 8 at least; nothing; 5 x 5 around (7.5, 7.5), 8 at least
     expected = [[9, 16, 21, 28], [-3, -3, 5, 5], [0, 0, 0, 0], [4, 4, 12, 12]]
-    np.testing.assert_array_equal(found.squares(margin=0.1, least_side=8), expected)
-    sides = np.ptp(found.squares(margin=0.25, least_side=1).reshape(-1, 2, 2), axis=1)
+    np.testing.assert_array_equal(found.squares(Region(margin=0.1, least_side=8)), expected)
+    sides = np.ptp(found.squares(Region(least_side=1)).reshape(-1, 2, 2), axis=1)
     np.testing.assert_array_equal(sides, [[15, 15], [3, 3], [0, 0], [8, 8]])
 
 
@@ -46,7 +47,7 @@ def test_every_slice_has_its_best_region_in_the_cache(work):
     truth = tables.read_boxes(work).set_index("image_id")[CORNERS].reindex(kept.table["image_id"])
     np.testing.assert_array_equal(regions.boxes[positive], truth[positive])
 
-    squares = regions.squares(0.0, 16)
+    squares = regions.squares(Region(margin=0.0, least_side=16))
     pixels = gate.cached(work, kept.table, squares, 16)
     assert isinstance(pixels, np.memmap) and pixels.shape == (40, 16, 16) and pixels.dtype == np.uint8
     for row in (0, 1, 2, 39):
@@ -74,7 +75,7 @@ def test_the_figure_shows_the_region_and_black_beyond_the_slice():
     figure, axes = base_figure.figure(2, 1, width=2, height=2)
     for axis in axes:
         axis.axis("off")
-    drawing._pair(axes, np.full((20, 20), 200, np.uint8), np.array([-10, 0, 10, 20]), np.zeros((0, 4)))
+    compare._pair(axes, np.full((20, 20), 200, np.uint8), np.array([-10, 0, 10, 20]), np.zeros((0, 4)))
     assert axes[0].patches[0].get_xy() == (-10.5, -0.5), "the edge of the first pixel, not its middle"
     figure.canvas.draw()
     shown = np.asarray(figure.canvas.buffer_rgba())[..., 0]

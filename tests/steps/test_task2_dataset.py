@@ -26,7 +26,6 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, splits
 from hemoct.detection import data as detection_data
-from hemoct.detection import export as detection_export
 from hemoct.ingest import annotations as ingest_annotations
 
 MAKE = "task2_detection/01_make_yolo_dataset.py"
@@ -182,7 +181,7 @@ def test_killed_in_the_middle_the_old_export_stays_whole(work, make, monkeypatch
     assert make("--fold", "0", "--format", form).code == 0
     before = contents(export(work, form=form))
     tables.write_boxes(work, tables.read_boxes(work).assign(xmin=0))
-    calls, link = [], detection_export.link
+    calls, link = [], detection_data.link
 
     def killed(*words):
         calls.append(words)
@@ -190,13 +189,13 @@ def test_killed_in_the_middle_the_old_export_stays_whole(work, make, monkeypatch
             raise KeyboardInterrupt
         link(*words)
 
-    monkeypatch.setattr(detection_export, "link", killed)
+    monkeypatch.setattr(detection_data, "link", killed)
     assert make("--fold", "0", "--format", form).code == 130
     after = contents(export(work, form=form))
     record = "01_make_yolo_dataset.run.json"
     assert json.loads(after.pop(record))["status"] == "unfinished" and before.pop(record) and after == before
     assert not [path for path in export(work, form=form).parent.iterdir() if path.name.startswith(".tmp")]
-    monkeypatch.setattr(detection_export, "link", link)
+    monkeypatch.setattr(detection_data, "link", link)
     assert make("--fold", "0", "--format", form).code == 0
     assert contents(export(work, form=form)) != before
 
@@ -213,7 +212,7 @@ def test_images_are_linked_in_a_time_that_grows_with_their_number(work, make, mo
 
         return counted
 
-    for module, name in ((images, "size_of"), (detection_export, "link")):
+    for module, name in ((images, "size_of"), (detection_data, "link")):
         monkeypatch.setattr(module, name, count(name, getattr(module, name)))
     assert make().code == 0
     assert counts == {"size_of": 120, "link": 5 * 120}
@@ -306,9 +305,9 @@ def test_an_export_that_was_spoilt_is_not_learned_from(work, make, spoil, words)
     assert make("--fold", "0").code == 0
     data = detection_data.load(work)
     rows = np.flatnonzero(data.part_of(0, "patient", "folds") == "train")
-    assert len(detection_export.check(work, export(work), data, rows, "train")) == len(rows)
+    assert len(detection_data.check_export(work, export(work), data, rows, "train")) == len(rows)
     spoilt = _first(work)
     spoil(spoilt)
     with pytest.raises(UserError, match=r"1 problem\(s\).*make it again") as error:
-        detection_export.check(work, export(work), data, rows, "train")
+        detection_data.check_export(work, export(work), data, rows, "train")
     assert words in str(error.value) and spoilt.stem in str(error.value)

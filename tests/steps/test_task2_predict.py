@@ -22,7 +22,7 @@ from hemoct.detection import data, networks
 from hemoct.detection import predict as detection_predict
 from hemoct.detection.predictions import CORNERS
 from hemoct.evaluation import overlays, sheets
-from hemoct.training import fit
+from hemoct.training import checkpoints
 
 STEP = "task2_detection/05_predict.py"
 CONFIDENCE = (0.9, 0.6, 0.0)  # of the models of folds 0, 1, 2; the last one finds nothing
@@ -63,7 +63,7 @@ def put_model(work: Workspace, fold: int, confidence: float, classes: tuple[str,
         splits_sha256=digest,
     )  # fmt: skip
     spec.save(folder)
-    fit.save(folder / "best.pt", {"weight": torch.tensor([[confidence]])})
+    checkpoints.save(folder / "best.pt", {"weight": torch.tensor([[confidence]])})
 
 
 def out(work: Workspace) -> Path:
@@ -271,7 +271,7 @@ def test_another_data_set_must_be_another_and_of_the_same_classes(work, predict)
     assert refused(predict("--on", "link"), "on which the models were trained")
     toy.make(Workspace(work.root, "two"), patients=5, boxes=True, classes=("disk", "hole"), seed=1)
     assert refused(predict("--on", "two"), "of class disk, hole, the models know disk", "03_make_labels.py --dataset two")
-    assert refused(predict("--on", "nothing"), "dataset.json is missing")
+    assert refused(predict("--on", "nothing"), "no data set is called nothing", "there are: link, toy, two")
     assert refused(predict("--on", "two", work.raw), "name images or folders, or another data set")
     assert refused(predict("--on", "two", "--no-overlays"), "do not go with it")
 

@@ -7,9 +7,9 @@ import re
 import signal
 import subprocess
 import sys
-from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from hemoct.detection import metrics, networks, torchvision_models
 from hemoct.detection import predictions as detection_predictions
 from hemoct.evaluation import metrics as evaluation_metrics
 from hemoct.training import fit as training_fit
+from hemoct.training.options import Initial, Training
 
 EXPORT, TRAIN = "task2_detection/01_make_yolo_dataset.py", "task2_detection/02_train.py"
 COMMON = ("--dataset", "toy", "--weights", "none", "--image-size", "64", "--batch-size", "4", "--fold", "0", "--device", "cpu",
@@ -138,7 +139,8 @@ def test_yolo_is_quiet_and_offline_and_writes_nowhere_else(yolo):
     assert yolo.errors == ""
     lines = (yolo.first + yolo.second).splitlines()
     rest = {line for line in lines if not EPOCH.fullmatch(line)}
-    assert rest == {"device: cpu (1 threads)", "outputs/toy/task2/y/fold0: yolov8n, disk, patient protocol"}
+    following = f"Next: python task2_detection/03_training_curves.py --dataset toy --root {yolo.work.root}"
+    assert rest == {"device: cpu (1 threads)", "outputs/toy/task2/y/fold0: yolov8n, disk, patient protocol", following}
     assert sum("to go" in line for line in lines) == 2  # once a start
     assert list(yolo.cwd.iterdir()) == []
     assert {path.name for path in yolo.folder.iterdir()} == {
@@ -265,12 +267,13 @@ def test_from_scratch_groups_are_normalised_and_weights_of_ours_keep_their_kind(
     """Running statistics of a short training from scratch blow up on slices unlike those of its batches."""
     assert disks("--epochs", "1").code == 0
     folder = work.task(2) / "e" / "fold0"
-    model, told = networks.load(folder, torch.device("cpu"))
+    model, described = networks.load(folder, torch.device("cpu"))
     kinds = {type(layer) for layer in model.modules()}
-    assert told.group_norm and nn.GroupNorm in kinds and nn.BatchNorm2d not in kinds
+    assert described.group_norm and nn.GroupNorm in kinds and nn.BatchNorm2d not in kinds
     own, plain = folder / "best.pt", folder / "plain.pt"
     torch.save({"backbone.1.running_mean": torch.zeros(16)}, plain)
-    assert [torchvision_models.group_norm(str(name)) for name in ("none", "coco", own, plain)] == [True, False, True, False]
+    initial = [Initial(weights=str(name)) for name in ("none", "coco", own, plain)]
+    assert [torchvision_models.group_norm(weights) for weights in initial] == [True, False, True, False]
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "plateau"])
@@ -440,9 +443,8 @@ def test_a_checkpoint_that_does_not_fit_its_model_json_and_a_new_split(work, dis
 
 def test_the_plateau_of_a_number_that_should_rise(tmp_path):
     """A learning rate that waits for mAP falls when mAP stands still, not while it rises."""
-    flags = {"schedule": "plateau", "warmup": 0.0, "patience": 3, "epochs": 12, "precision": "fp32", "seed": 0, "resume": False}
-    args = Namespace(optimizer="sgd", lr=0.1, weight_decay=0.0, image_size=32, **flags)
-    fit = training_fit.Fit(nn.Linear(1, 1), tmp_path, args, {}, 1, torch.device("cpu"), criterion="map50_95")
+    training = Training(schedule="plateau", warmup=0.0, patience=3, epochs=12, optimizer="sgd", lr=0.1, weight_decay=0.0)
+    fit = training_fit.Fit(nn.Linear(1, 1), SimpleNamespace(folder=tmp_path), training, 1, monitor="map50_95")
     rates = []
     for value in (0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4):
         fit.optimizer.step()

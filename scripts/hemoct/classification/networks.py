@@ -29,7 +29,7 @@ class ClassifierSpec(Spec):
     """softmax over the classes instead of a sigmoid for each"""
     label: str | None = None
     region: dict[str, Any] | None = None
-    """None for whole slices; else what is cut out of each: see hemoct.detection.gate.describe"""
+    """None for whole slices; else what is cut out of each: see hemoct.detection.gate.Gate.describe"""
 
 
 def build(spec: ClassifierSpec, initial: Initial = SCRATCH) -> nn.Module:

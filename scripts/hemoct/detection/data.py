@@ -1,17 +1,30 @@
-"""The slices of a data set with their boxes, which detectors learn from. Imports no torch."""
+"""The slices of a data set with their boxes: read for training, and written as a YOLO or COCO data set. Imports no torch."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
+from tqdm import tqdm
 
-from hemoct.base import tables
+from hemoct.base import files, tables
 from hemoct.base.errors import UserError
+from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes
+from hemoct.data import images
 from hemoct.data import slices as data_slices
+from hemoct.data.slices import Selection
+from hemoct.ingest import annotations
+from hemoct.training.specs import Spec
+
+SLACK = 1.0  # px by which a box may leave its image, as rounding does; it is cut at the edge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +52,7 @@ def load(work: Workspace, limit_patients: int | None = None, split: bool = True)
     boxes = tables.read_boxes(work)
     _stop_if_unusable(work, dataset, labels, boxes)
     known = labels[dataset.labels].notna().all(axis=1).to_numpy()
-    slices, _ = data_slices.choose(work, dataset, labels, known, limit_patients, split)
+    slices, _ = data_slices.choose(work, labels, known, limit_patients, split)
     corners, numbers = data_boxes.by_image(boxes, slices.table["image_id"], dataset.classes)
     unknown = tuple(labels["patient"][~known])
     return BoxData(**vars(slices), classes=dataset.classes, boxes=corners, numbers=numbers, unknown=unknown)
@@ -73,3 +86,134 @@ def _stop_if_unusable(work: Workspace, dataset: tables.Dataset, labels: pd.DataF
             problems.append(f"{wrong.sum()} box(es) {what} (first: {boxes.loc[wrong, 'image_id'].iloc[0]})")
     if problems:
         raise UserError(f"{path}: {'; '.join(problems)}; correct the annotations and run scripts/03_make_labels.py again")
+
+
+# ---- the same for other programs
+
+
+def export_folder(work: Workspace, file_format: str, setting: Selection | Spec, fold: int) -> Path:
+    """Where the export of a fold lies. `file_format`: yolo or coco."""
+    protocol = "given" if setting.split == "given" else setting.protocol
+    return work.work / f"{file_format}_dataset" / protocol / f"fold{fold}"
+
+
+def image_sizes(work: Workspace, data: BoxData) -> np.ndarray:
+    """Width and height of each image, int (n, 2). Stops when a box leaves its image, naming how many and the first."""
+    size = images.sizes(work, data.table)
+    outside = [
+        row for row, corners in enumerate(data.boxes) if (corners < -SLACK).any() or (corners[:, 2:] > size[row] + SLACK).any()
+    ]
+    if outside:
+        row = outside[0]
+        box = ", ".join(f"{value:g}" for value in data.boxes[row][0])
+        first = f"{data.table['image_id'][row]}, {size[row][0]} x {size[row][1]} px, box {box}"
+        raise UserError(
+            f"{work.show(work.work / 'boxes.csv')}: {len(outside)} image(s) with a box outside (first: {first}); "
+            "correct the annotation and run scripts/03_make_labels.py again"
+        )
+    return size
+
+
+def write_yolo(target: Path, work: Workspace, data: BoxData, part: np.ndarray, size: np.ndarray) -> list[Path]:
+    """Write images/PART, labels/PART and data.yaml, whole or not at all; returns data.yaml.
+
+    A slice without a box has an empty label file. Numbers have eight decimals: back in pixels they are exact to 0.001.
+    """
+    with files.replacing_folder(target) as temporary:
+        for row, place in _placed(temporary, target, work, data, part):
+            relative = data_boxes.to_yolo(_cut(data.boxes[row], size[row]), *size[row])
+            lines = [
+                f"{number} " + " ".join(f"{value:.8f}" for value in line) + "\n"
+                for number, line in zip(data.numbers[row], relative, strict=True)
+            ]
+            label = temporary / "labels" / part[row] / f"{place}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text("".join(lines), encoding="utf-8")
+        content = {name: f"images/{name}" for name in PARTS} | {"names": dict(enumerate(data.classes))}
+        (temporary / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return [target / "data.yaml"]
+
+
+def write_coco(target: Path, work: Workspace, data: BoxData, part: np.ndarray, size: np.ndarray) -> list[Path]:
+    """Write images/PART and annotations/instances_PART.json (categories from 1, `bbox` = x, y, width, height in pixels)."""
+    content = {
+        name: {"images": [], "annotations": [], "categories": [{"id": i, "name": c} for i, c in enumerate(data.classes, 1)]}
+        for name in PARTS
+    }
+    with files.replacing_folder(target) as temporary:
+        for row, _ in _placed(temporary, target, work, data, part):
+            of_part, (width, height) = content[part[row]], size[row].tolist()
+            suffix = Path(data.table["image"][row]).suffix
+            name = data.table["image_id"][row]
+            of_part["images"].append({"id": row + 1, "file_name": f"{name}{suffix}", "width": width, "height": height})
+            for number, (xmin, ymin, xmax, ymax) in zip(
+                data.numbers[row].tolist(), _cut(data.boxes[row], size[row]).tolist(), strict=True
+            ):
+                bbox = [xmin, ymin, xmax - xmin, ymax - ymin]
+                of_part["annotations"].append(
+                    {"id": len(of_part["annotations"]) + 1, "image_id": row + 1, "category_id": number + 1, "bbox": bbox,
+                     "area": bbox[2] * bbox[3], "iscrowd": 0}
+                )  # fmt: skip
+        for name, of_part in content.items():
+            files.write_json(temporary / "annotations" / f"instances_{name}.json", of_part)
+    return [target / "annotations" / f"instances_{name}.json" for name in PARTS]
+
+
+def _placed(temporary: Path, target: Path, work: Workspace, data: BoxData, part: np.ndarray) -> Iterator[tuple[int, str]]:
+    """Link each image into images/PART and yield its row and name."""
+    for name in PARTS:
+        (temporary / "images" / name).mkdir(parents=True)
+    for row, (image_id, image) in enumerate(tqdm(zip(data.table["image_id"], data.table["image"], strict=True), total=len(part),
+                                                 desc="images", disable=None)):  # fmt: skip
+        source = work.raw / image
+        name = f"{image_id}{source.suffix}"
+        link(source, temporary / "images" / part[row] / name, target / "images" / part[row] / name)
+        yield row, image_id
+
+
+def link(source: Path, place: Path, final: Path) -> None:
+    """Make `place` a link to `source` that is right once it lies at `final`; a copy where the system has no links."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.symlink_to(os.path.relpath(source, os.path.realpath(final.parent)))
+    except OSError:
+        shutil.copyfile(source, place)
+
+
+def _cut(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
+    return np.clip(corners, 0, [*size, *size])
+
+
+def check_export(work: Workspace, export: Path, data: BoxData, rows: np.ndarray, part: str) -> list[Path]:
+    """The images of the export for `rows`, which lie in `part`. Stops when one is missing, or its label file is wrong.
+
+    Ultralytics only warns of a corrupt label file; here it is an error, with the command that corrects it.
+    """
+    paths, problems = [], []
+    for row in rows:
+        name = data.table["image_id"][row]
+        image = export / "images" / part / f"{name}{Path(data.table['image'][row]).suffix}"
+        label = export / "labels" / part / f"{name}.txt"
+        if not image.is_file() or not label.is_file():
+            problems.append(f"{work.show(image if not image.is_file() else label)} is missing")
+        else:
+            try:
+                size = np.array(images.size_of(image))
+                if not _agrees(annotations.read_yolo(label, data.classes, *size), data, row, size):
+                    problems.append(f"{work.show(label)} has other boxes than boxes.csv")
+            except UserError as error:
+                problems.append(str(error))
+        paths.append(image)
+    if problems:
+        raise UserError(
+            f"{len(problems)} problem(s) in the export, the first: {problems[0]}; "
+            f"make it again: python task2_detection/01_make_yolo_dataset.py --dataset {work.dataset}"
+        )
+    return paths
+
+
+def _agrees(labels: list[annotations.Box], data: BoxData, row: int, size: np.ndarray) -> bool:
+    """Whether the boxes of a label file are those of a slice: same classes, corners within half a pixel."""
+    corners = np.array([[getattr(box, name) for name in annotations.CORNERS] for box in labels], dtype=float).reshape(-1, 4)
+    same = [box.name for box in labels] == [data.classes[number] for number in data.numbers[row]]
+    return same and bool((np.abs(corners - _cut(data.boxes[row], size)) <= 0.5).all())

@@ -1,4 +1,4 @@
-"""Detectors of both families behind one interface: what describes a trained one, and its boxes.
+"""Detectors of both families behind one interface: what describes one, its training on a fold, its boxes.
 
 Each family is a module (detection.yolo, detection.torchvision_models) with the same names: LR, stop_if_unfit, group_norm,
 build, train, runner.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,20 +19,23 @@ from torch import nn
 
 from hemoct.base import tables
 from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
-from hemoct.detection.data import BoxData
+from hemoct.detection.data import BoxData, choose_negatives
+from hemoct.detection.options import Options
 from hemoct.detection.predictions import CORNERS
-from hemoct.training import augment, networks
+from hemoct.training import weights
+from hemoct.training.checkpoints import load_trained
+from hemoct.training.options import Strength
 from hemoct.training.specs import Spec
 
 LEAST_CONFIDENCE = 0.001
 MOST_BOXES = 30  # a slice; a patient has one or a few lesions
 TORCHVISION = ("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn")
-STEP = "task2_detection/02_train.py"
 # Augmentation that suits a CT slice. A grey image has no colours, and its brightness is HU: it may vary as between scanners,
 # no more. A head may be turned and shifted a little and mirrored left to right, never front to back.
-CT = augment.Strength(mirror=True, degrees=10.0, scale=0.25, shift=0.1, brightness=0.0, contrast=0.15)
+CT = Strength(mirror=True, degrees=10.0, scale=0.25, shift=0.1, brightness=0.0, contrast=0.15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +55,15 @@ class DetectorSpec(Spec):
 
 
 @dataclass(frozen=True)
-class Fold:
-    """One fold to train: its slices, and where the results go."""
+class FoldTraining:
+    """All that the training of one fold needs, whatever the family."""
 
-    folder: Path
+    run: Run
+    options: Options
+    spec: DetectorSpec
     data: BoxData
     rows: dict[str, np.ndarray]
     """row numbers in `data` of the slices of `train` and `val`"""
-    spec: DetectorSpec
-    inputs: dict[str, Any]
-    """hashes of the input tables by path, as in the run record: a resumed training must have the same"""
 
 
 def family(model: str) -> ModuleType:
@@ -83,7 +84,30 @@ def not_fetched(model: str, error: Exception) -> UserError:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, DetectorSpec]:
     """Rebuild the detector of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = DetectorSpec.read(folder)
-    return networks.load_trained(spec.family.build(spec), folder, spec.model).to(device).eval(), spec
+    return load_trained(spec.family.build(spec), folder, spec.model).to(device).eval(), spec
+
+
+def train_fold(run: Run, options: Options, work: Workspace, data: BoxData, device: torch.device) -> list[Path]:
+    """Train the detector of the run's folder and predict the slices of its fold; returns what was written."""
+    fold, network, selection = data.fold(run.folder, options.selection), options.network, options.selection
+    rows = {part: fold.rows(part) for part in ("train", "val")}
+    for part, of_part in rows.items():
+        if not data.positive[of_part].any():
+            raise UserError(f"{run.folder.name}: no slice of {part} has a box; use more patients, or another --split")
+    chosen = choose_negatives(data.positive[rows["train"]], options.sampling.ratio, options.training.seed + fold.number)
+    rows["train"] = rows["train"][chosen]
+    mean, std = images.grey_statistics(images.cached(work, data.table, network.image_size), rows["train"])
+    spec = DetectorSpec(
+        image_size=network.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
+        splits_sha256=data.splits_sha256, initial_weights=weights.origin(options.initial, network.model), model=network.model,
+        classes=data.classes, group_norm=family(network.model).group_norm(options.initial),
+    )  # fmt: skip
+    weights.stop_if_trained_elsewhere(options.initial, spec)
+    training = replace(options.training, lr=options.training.lr or spec.family.LR)
+    spec.family.train(FoldTraining(run, replace(options, training=training), spec, data, rows), work, device)
+    spec.save(run.folder)
+    written = predict_fold(work, run.folder, data, 4 * training.batch_size, device)
+    return [*(run.folder / name for name in ("best.pt", "model.json", "history.csv")), *written]
 
 
 def detect(model: nn.Module, spec: DetectorSpec, slices: Iterable[np.ndarray], batch_size: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Boxes on image files: by which models, their boxes as one (fused), and which boxes are annotated on the files."""
+"""Boxes on image files: by which models, their boxes as one (fused), which boxes are annotated on the files, pictures."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 
 from hemoct.base import tables
 from hemoct.base.errors import UserError
@@ -18,6 +20,7 @@ from hemoct.data.named_images import ImageFiles
 from hemoct.detection import data, networks
 from hemoct.detection.data import BoxData
 from hemoct.detection.networks import LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec
+from hemoct.evaluation import overlays
 
 OUTPUTS = ("predicted.csv", "overlays", "patients")
 THRESHOLD = 0.25  # where no evaluation has chosen one: Ultralytics' default
@@ -165,3 +168,42 @@ def labelled_slices(other: Workspace, classes: list[str]) -> BoxData:
             f"python scripts/03_make_labels.py --dataset {other.dataset}"
         )
     return data.load(other, split=False)
+
+
+# ---- pictures
+
+
+@dataclass(frozen=True)
+class BoxDrawing:
+    """A sheets.Drawing of predicted boxes, (k, 6) an image, and of the annotated ones."""
+
+    zoom: ClassVar[int] = 1
+    files: AnnotatedFiles
+    predicted: list[np.ndarray]
+
+    def read(self, row: int) -> np.ndarray:
+        return images.read_grey(self.files.paths[row])
+
+    def picture(self, row: int, pixels: np.ndarray, side: int) -> Image.Image:
+        files = self.files
+        return overlays.picture(pixels, self.predicted[row], files.truth[row], side, files.classes, files.truth_class[row])
+
+    def caption(self, row: int) -> str:
+        truth = self.files.truth[row]
+        annotated = "" if truth is None else f", {len(truth)} annotated"
+        return f"{len(self.predicted[row])} box(es) predicted{annotated}"
+
+    def short(self, row: int) -> str:
+        boxes = self.predicted[row]
+        return f"predicted, {boxes[0, 4]:.2f}" if len(boxes) else "no box predicted"
+
+    def heading(self, rows: Sequence[int]) -> str:
+        annotated = self._annotated(rows)
+        positive = f", annotated on {sum(len(truth) > 0 for truth in annotated)}" if annotated else ""
+        return f"box predicted on {sum(len(self.predicted[row]) > 0 for row in rows)}{positive}"
+
+    def legend(self, rows: Sequence[int]) -> str:
+        return overlays.legend(self.files.layout, bool(self._annotated(rows)))
+
+    def _annotated(self, rows: Sequence[int]) -> list[np.ndarray]:
+        return [self.files.truth[row] for row in rows if self.files.truth[row] is not None]

@@ -22,6 +22,7 @@ from hemoct.data.slices import Slices
 from hemoct.detection.data import BoxData
 from hemoct.evaluation import external
 from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation.subjects import Subject
 
 if TYPE_CHECKING:
     from hemoct.detection.networks import DetectorSpec
@@ -87,11 +88,12 @@ def scene(predicted: pd.DataFrame, boxes: pd.DataFrame, classes: list[str]) -> S
 # ---- for evaluation: validation and test
 
 
-def read_folds(work: Workspace, experiment: str, data: BoxData) -> tuple[pd.DataFrame, str]:
+def read_folds(subject: Subject, data: BoxData) -> tuple[pd.DataFrame, str]:
     """Predicted boxes of every fold of an experiment for the slices of `data`, and the protocol.
 
     Stops when they are wrong (see `check`), older than their model, or lack slices of `data` that belong to them.
     """
+    work, experiment = subject.work, subject.experiment
     labels = tables.read_labels(work, tables.read_dataset(work))
 
     def read_fold(folder: Path) -> pd.DataFrame:
@@ -111,19 +113,14 @@ def read_folds(work: Workspace, experiment: str, data: BoxData) -> tuple[pd.Data
     return frame, protocol
 
 
-def read_external(work: Workspace, experiment: str, other: Workspace, data: BoxData) -> pd.DataFrame:
-    """The boxes of the fused fold models on another data set, as 05_predict.py --on wrote them."""
-    path, again = external_file(work, experiment, other.dataset), external.again(work, 2, experiment, other.dataset)
-    labels = tables.read_labels(other, tables.read_dataset(other))
+def read_external(subject: Subject, data: BoxData) -> pd.DataFrame:
+    """The boxes of the fused fold models on another data set, as 05_predict.py --on wrote them; `data`: its slices."""
+    path, again = subject.other_predictions(), external.again(subject.work, 2, subject.experiment, subject.data.dataset)
+    labels = tables.read_labels(subject.data, tables.read_dataset(subject.data))
     frame = check(tables.read_predictions(path.parent, ["class", *GEOMETRY]), path, labels, data.classes, again)
     frame = frame[frame["image_id"].isin(data.table["image_id"])]
-    _stop_if_missing(work.show(path), data.table["image_id"], frame, again)
+    _stop_if_missing(subject.work.show(path), data.table["image_id"], frame, again)
     return frame.assign(fold="mean", part="test")
-
-
-def external_file(work: Workspace, experiment: str, other: str) -> Path:
-    """predictions.csv of other data; stops when it is missing or older than the models."""
-    return external.predictions_csv(work, 2, experiment, other, experiments.folds(work.task(2) / experiment, "best.pt"))
 
 
 def _stop_if_missing(path: str, wanted: pd.Series, frame: pd.DataFrame, again: str) -> None:

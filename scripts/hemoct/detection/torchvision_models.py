@@ -5,7 +5,6 @@ Their input is the grey cache, repeated to three channels; boxes are moved to th
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import difflib
 import math
@@ -21,12 +20,16 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes, images
-from hemoct.detection import export, metrics
-from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, Fold, not_fetched
+from hemoct.detection import metrics
+from hemoct.detection.data import image_sizes
+from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, FoldTraining, not_fetched
+from hemoct.detection.options import Options
 from hemoct.detection.predictions import Scene
-from hemoct.training import augment, checkpoints, networks
-from hemoct.training import fit as training_fit
+from hemoct.training import augment, checkpoints
+from hemoct.training import device as devices
 from hemoct.training.batches import Store
+from hemoct.training.fit import Fit
+from hemoct.training.options import SCRATCH, Initial, Strength
 
 LR = 3e-4  # of AdamW, for the default batch
 LEAST_SIZE = 64
@@ -51,19 +54,20 @@ def names() -> list[str]:
     return [name for name in list_models(module=detection) if name.startswith(tuple(OPTIONS))]
 
 
-def stop_if_unfit(args: argparse.Namespace) -> None:
+def stop_if_unfit(options: Options) -> None:
     """Stop at a name or a flag that these detectors cannot serve."""
-    if args.model not in names():
-        near = difflib.get_close_matches(args.model, names(), n=3, cutoff=0.4)
-        raise UserError(f"--model {args.model} is none of torchvision's detectors; near it: {', '.join(near or names())}")
-    if args.augment not in AUGMENTATIONS:
-        raise UserError(f"--augment {args.augment} exists for Ultralytics' models only; {args.model} takes none or ct")
-    if args.image_size < LEAST_SIZE:
-        raise UserError(f"--image-size {args.image_size} is too small for {args.model}; {LEAST_SIZE} px is the least")
+    model, image_size, augmentation = options.network.model, options.network.image_size, options.augmentation.augment
+    if model not in names():
+        near = difflib.get_close_matches(model, names(), n=3, cutoff=0.4)
+        raise UserError(f"--model {model} is none of torchvision's detectors; near it: {', '.join(near or names())}")
+    if augmentation not in AUGMENTATIONS:
+        raise UserError(f"--augment {augmentation} exists for Ultralytics' models only; {model} takes none or ct")
+    if image_size < LEAST_SIZE:
+        raise UserError(f"--image-size {image_size} is too small for {model}; {LEAST_SIZE} px is the least")
 
 
-def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
-    """A detector for the classes of `spec`. `weights`: `none`, `coco` (downloaded from PyTorch's server), or a state_dict's file.
+def build(spec: DetectorSpec, initial: Initial = SCRATCH) -> nn.Module:
+    """A detector for the classes of `spec`. Weights: `none`, `coco` (downloaded from PyTorch's server), or a state_dict's file.
 
     Normalisation layers stay frozen where the weights were trained with frozen ones, as torchvision's were.
     """
@@ -83,24 +87,24 @@ def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
         model.rpn.min_size = 0.0
     if spec.group_norm:
         _normalise_by_groups(model)
-    if weights != "none":
-        state = _fetched(spec.model) if weights == "coco" else checkpoints.read_state(Path(weights))
-        networks.load_fitting(model, state, weights)
+    if initial.weights != "none":
+        state = _fetched(spec.model) if initial.weights == "coco" else checkpoints.read_state(Path(initial.weights))
+        checkpoints.load_fitting(model, state, initial.weights)
         if not any(name.endswith("num_batches_tracked") for name in state):
             for layer in _normalisations(model):
                 layer.requires_grad_(False)
     return model
 
 
-def group_norm(weights: str) -> bool:
-    """Whether a model from these `weights` has group normalisation (Wu and He 2018) instead of batch normalisation.
+def group_norm(initial: Initial) -> bool:
+    """Whether a model from these weights has group normalisation (Wu and He 2018) instead of batch normalisation.
 
     Models from scratch have, as in He, Girshick and Dollar 2019: batches of a detector are small, and --negatives makes them
     unlike the slices to which the running statistics would be applied later.
     """
-    if weights in ("none", "coco"):
-        return weights == "none"
-    return not any(name.endswith("running_mean") for name in checkpoints.read_state(Path(weights)))
+    if initial.weights in ("none", "coco"):
+        return initial.weights == "none"
+    return not any(name.endswith("running_mean") for name in checkpoints.read_state(Path(initial.weights)))
 
 
 def _normalise_by_groups(model: nn.Module) -> None:
@@ -136,30 +140,31 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
     return run
 
 
-def train(fold: Fold, args: argparse.Namespace, work: Workspace, device: torch.device) -> None:
+def train(fold: FoldTraining, work: Workspace, device: torch.device) -> None:
     """Train on the fold's slices; writes best.pt, last.pt and history.csv."""
-    lesions, rows = Lesions(work, fold, device), fold.rows["train"]
-    torch.manual_seed(args.seed)
-    model, steps = build(fold.spec, args.weights), -(-len(rows) // args.batch_size)
-    fit = training_fit.Fit(model, fold.folder, args, fold.inputs, steps, device, criterion="map50_95")
-    for epoch in fit.epochs():
-        numbers = one_epoch(fit, fold.spec, lesions, rows)
-        if all(map(math.isfinite, numbers.values())):  # else fit.log stops; boxes that are not finite would crash first
-            numbers |= validate(fit, fold.spec, lesions)
-        fit.log(epoch, **numbers)
-    print(f"  best epoch {fit.best_epoch}")
+    lesions, training, augmentation = Lesions(work, fold, device), fold.options.training, fold.options.augmentation
+    torch.manual_seed(training.seed)
+    model = devices.place(build(fold.spec, fold.options.initial), device, fold.spec.image_size)
+    fitting = Fit(model, fold.run, training, -(-len(fold.rows["train"]) // training.batch_size), monitor="map50_95")
+    strength, axis = AUGMENTATIONS[augmentation.augment], augmentation.axis(fold.data.layout)
+    for epoch in fitting.epochs():
+        numbers = one_epoch(fitting, lesions, strength, axis)
+        if all(map(math.isfinite, numbers.values())):  # else `log` stops; boxes that are not finite would crash first
+            numbers |= validate(fitting, lesions)
+        fitting.log(epoch, **numbers)
+    print(f"  best epoch {fitting.best_epoch}")
 
 
 class Lesions:
     """Slices and their boxes in the square of the cache, in the form of torchvision."""
 
-    def __init__(self, work: Workspace, fold: Fold, device: torch.device) -> None:
+    def __init__(self, work: Workspace, fold: FoldTraining, device: torch.device) -> None:
         data, spec, val = fold.data, fold.spec, fold.rows["val"]
         self.store = Store(images.cached(work, data.table, spec.image_size), device)
-        self.val = val
+        self.spec, self.train, self.val = spec, fold.rows["train"], val
         squared = [
             boxes.to_letterbox(of_slice, *size, spec.image_size)
-            for of_slice, size in zip(data.boxes, export.sizes(work, data), strict=True)
+            for of_slice, size in zip(data.boxes, image_sizes(work, data), strict=True)
         ]
         self.boxes = [torch.as_tensor(of_slice, dtype=torch.float32, device=device) for of_slice in squared]
         first = FIRST_CLASS[_family(spec)]
@@ -175,14 +180,14 @@ class Lesions:
         return Scene(*self._truth, predicted)
 
 
-def one_epoch(fit: training_fit.Fit, spec: DetectorSpec, lesions: Lesions, rows: np.ndarray) -> dict[str, float]:
-    """One pass over the training slices `rows`; the mean losses."""
-    order = torch.as_tensor(rows)[torch.randperm(len(rows), generator=fit.generator)]
-    strength, total = AUGMENTATIONS[fit.args.augment], Losses("train")
-    for position, batch in lesions.store.batches(order, fit.args.batch_size):
+def one_epoch(fit: Fit, lesions: Lesions, strength: Strength | None, axis: str) -> dict[str, float]:
+    """One pass over the training slices; the mean losses. `axis`: along which the patient's left and right lie."""
+    order = torch.as_tensor(lesions.train)[torch.randperm(len(lesions.train), generator=fit.generator)]
+    spec, total = lesions.spec, Losses("train")
+    for position, batch in lesions.store.batches(order, fit.options.batch_size):
         targets = lesions.targets(order[position])
         if strength is not None:
-            batch, moves = augment.augment_and_tell(batch, strength, fit.args.mirror, fit.device_generator)
+            batch, moves = augment.augment_and_tell(batch, strength, axis, fit.device_generator)
             targets = [_moved(target, move, spec.image_size) for target, move in zip(targets, moves, strict=True)]
         with fit.autocast():
             losses = fit.model(_as_input(batch, spec), targets)
@@ -190,12 +195,12 @@ def one_epoch(fit: training_fit.Fit, spec: DetectorSpec, lesions: Lesions, rows:
     return total.means()
 
 
-def validate(fit: training_fit.Fit, spec: DetectorSpec, lesions: Lesions) -> dict[str, float]:
+def validate(fit: Fit, lesions: Lesions) -> dict[str, float]:
     """Losses and mAP of the validation slices; the backbone, which is most of the work, runs once for both."""
-    rows, predicted, total = torch.as_tensor(lesions.val), [], Losses("val")
-    torch.manual_seed(fit.args.seed)  # the losses are of sampled boxes: the same draw each epoch
+    spec, rows, predicted, total = lesions.spec, torch.as_tensor(lesions.val), [], Losses("val")
+    torch.manual_seed(fit.options.seed)  # the losses are of sampled boxes: the same draw each epoch
     with torch.inference_mode():
-        for position, batch in lesions.store.batches(rows, fit.args.batch_size):
+        for position, batch in lesions.store.batches(rows, fit.options.batch_size):
             inputs, targets = _as_input(batch, spec), lesions.targets(rows[position])
             with fit.autocast(), _backbone_once(fit.model, inputs):
                 predicted += [_as_array(output, spec) for output in fit.model(inputs)]

@@ -6,7 +6,6 @@ what it needs to resume; the files that other steps read are made from it at the
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import difflib
 import io
@@ -31,10 +30,12 @@ from torch import nn
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.detection import export as detection_export
-from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, Fold, not_fetched
-from hemoct.training import checkpoints, fit, networks
-from hemoct.training import device as training_device
+from hemoct.detection.data import check_export, export_folder
+from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, FoldTraining, not_fetched
+from hemoct.detection.options import Options
+from hemoct.training import checkpoints, fit
+from hemoct.training import device as devices
+from hemoct.training.options import SCRATCH, Initial
 
 CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoct"
 
@@ -83,31 +84,30 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def stop_if_unfit(args: argparse.Namespace) -> None:
+def stop_if_unfit(options: Options) -> None:
     """Stop at a name or a flag that these detectors cannot serve."""
-    _network(args.model, classes=1)
-    if args.image_size % STRIDE:
-        raise UserError(f"--image-size {args.image_size} is no multiple of {STRIDE}, which {args.model} needs")
-    if args.schedule not in SCHEDULES:
-        raise UserError(
-            f"--schedule {args.schedule} exists for torchvision's models only; {args.model} takes {', '.join(SCHEDULES)}"
-        )
+    model, image_size, schedule = options.network.model, options.network.image_size, options.training.schedule
+    _network(model, classes=1)
+    if image_size % STRIDE:
+        raise UserError(f"--image-size {image_size} is no multiple of {STRIDE}, which {model} needs")
+    if schedule not in SCHEDULES:
+        raise UserError(f"--schedule {schedule} exists for torchvision's models only; {model} takes {', '.join(SCHEDULES)}")
 
 
-def group_norm(weights: str) -> bool:
-    """Whether a model from these `weights` has group normalisation: never, Ultralytics' train well with that of batches."""
+def group_norm(initial: Initial) -> bool:
+    """Whether a model from these weights has group normalisation: never, Ultralytics' train well with that of batches."""
     return False
 
 
-def build(spec: DetectorSpec, weights: str = "none") -> nn.Module:
-    """A detector for the classes of `spec`. `weights`: `none`, `coco` (downloaded from Ultralytics' releases), or a file.
+def build(spec: DetectorSpec, initial: Initial = SCRATCH) -> nn.Module:
+    """A detector for the classes of `spec`. Weights: `none`, `coco` (downloaded from Ultralytics' releases), or a file.
 
     A file is a state_dict of this project, or a YOLO checkpoint, which is a pickle: loading one runs the code in it.
     """
     model = _network(spec.model, len(spec.classes))
     model.names = dict(enumerate(spec.classes))
-    if weights != "none":
-        _load(model, _fetched(spec.model) if weights == "coco" else Path(weights))
+    if initial.weights != "none":
+        _load(model, _fetched(spec.model) if initial.weights == "coco" else Path(initial.weights))
     return model
 
 
@@ -149,8 +149,6 @@ def _fetched(model: str) -> Path:
 
 def _load(model: nn.Module, path: Path) -> None:
     """Load the weights that fit from a state_dict of this project or from a YOLO checkpoint."""
-    if not path.is_file():
-        raise UserError(f"--weights {path} is not there; give coco, none, or a file")
     try:
         state = checkpoints.read_state(path)
         if isinstance(state.get("model", state.get("ema")), nn.Module):
@@ -161,7 +159,7 @@ def _load(model: nn.Module, path: Path) -> None:
             state = load_checkpoint(path)[0].float().state_dict()
         except Exception as error:  # a foreign pickle can raise anything
             raise UserError(f"--weights {path} is no YOLO checkpoint ({type(error).__name__})") from None
-    networks.load_fitting(model, state, path)
+    checkpoints.load_fitting(model, state, path)
 
 
 class EachClass(DetectionPredictor):
@@ -192,28 +190,27 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
     return run
 
 
-def train(fold: Fold, args: argparse.Namespace, work: Workspace, device: torch.device) -> None:
+def train(fold: FoldTraining, work: Workspace, device: torch.device) -> None:
     """Train on the fold's slices in its export; writes best.pt and history.csv.
 
     Ultralytics keeps the epoch with the best fitness on validation, which is mAP50:95 for detectors.
     """
-    folder, spec = fold.folder, fold.spec
-    export = detection_export.folder(work, "yolo", "given" if spec.split == "given" else spec.protocol, spec.fold or 0)
+    folder, spec, training = fold.run.folder, fold.spec, fold.options.training
+    export = export_folder(work, "yolo", spec, spec.fold or 0)
     work.need(export / "data.yaml", f"task2_detection/01_make_yolo_dataset.py {_export_flags(spec)}".rstrip())
-    listed = {name: detection_export.check(work, export, fold.data, rows, name) for name, rows in fold.rows.items()}
+    listed = {name: check_export(work, export, fold.data, rows, name) for name, rows in fold.rows.items()}
     place = folder / "ultralytics"
     started, last = place / "started.json", place / "weights" / "last.pt"
-    state = {"settings": fit.settings(args), "inputs": fold.inputs}
-    resume = args.resume and started.exists() and last.exists()
-    resume = resume and fit.may_resume(started, files.read_json(started), state["settings"], fold.inputs)
+    resume = training.resume and started.exists() and last.exists()
+    resume = resume and checkpoints.may_resume(started, checkpoints.mended(files.read_json(started), fold.run), fold.run)
     if not resume:
-        for name in (place, *(folder / name for name in fit.RESULTS)):
+        for name in (place, *(folder / name for name in checkpoints.RESULTS)):
             shutil.rmtree(name, ignore_errors=True) if name.is_dir() else name.unlink(missing_ok=True)
-        files.write_json(started, state)
-    if not resume or not _is_trained(last, args.epochs):
-        _fit(folder, args, spec, _write_lists(place, spec, listed), device, last if resume else None)
+        files.write_json(started, {"arguments": fold.run.arguments, "inputs": fold.run.record["inputs"]})
+    if not resume or not _is_trained(last, training.epochs):
+        _fit(fold, _write_lists(place, spec, listed), device, last if resume else None)
     model = load_checkpoint(place / "weights" / "best.pt")[0]
-    fit.save(folder / "best.pt", fit.portable(model.float().state_dict()))
+    checkpoints.save(folder / "best.pt", checkpoints.portable(model.float().state_dict()))
 
 
 def _is_trained(last: Path, epochs: int) -> bool:
@@ -222,16 +219,15 @@ def _is_trained(last: Path, epochs: int) -> bool:
     return epoch == -1 or epoch + 1 >= epochs
 
 
-def _fit(
-    folder: Path, args: argparse.Namespace, spec: DetectorSpec, lists: Path, device: torch.device, last: Path | None
-) -> None:
+def _fit(fold: FoldTraining, lists: Path, device: torch.device, last: Path | None) -> None:
     """Ultralytics' training, from the checkpoint `last` or from the beginning."""
+    folder, spec = fold.run.folder, fold.spec
     _keep_threads()
-    torch.manual_seed(args.seed)
-    overrides = _overrides(args, spec, lists, device) | {"project": str(folder), "name": lists.parent.name}
+    torch.manual_seed(fold.options.training.seed)
+    overrides = _overrides(fold, lists, device) | {"project": str(folder), "name": lists.parent.name}
     trainer = DetectionTrainer(overrides=overrides | ({"resume": str(last)} if last else {"model": f"{spec.model}.yaml"}))
     if not last:
-        trainer.model = build(spec, args.weights)
+        trainer.model = build(spec, fold.options.initial)
     trainer.add_callback("on_fit_epoch_end", lambda _: _log(trainer, folder))
     with contextlib.redirect_stdout(io.StringIO()):  # its bars, which no setting silences
         trainer.train()
@@ -246,21 +242,22 @@ def _export_flags(spec: DetectorSpec) -> str:
     return "--split given" if spec.split == "given" else "--protocol slice" if spec.protocol == "slice" else ""
 
 
-def _overrides(args: argparse.Namespace, spec: DetectorSpec, data: Path, device: torch.device) -> dict[str, Any]:
-    """The flags of hemoct.training.fit in Ultralytics' words. `nbs` is the batch it accumulates to: here that of one step."""
-    changes = dict(AUGMENTATIONS[args.augment])
+def _overrides(fold: FoldTraining, data: Path, device: torch.device) -> dict[str, Any]:
+    """The options of a training in Ultralytics' words. `nbs` is the batch it accumulates to: here that of one step."""
+    training, augmentation = fold.options.training, fold.options.augmentation
+    changes = dict(AUGMENTATIONS[augmentation.augment])
     chance = changes.pop("mirror", None)
     if chance is not None:
-        changes |= {"flipud" if args.mirror == "vertical" else "fliplr": chance}
-    mixed = training_device.precision(device, args.precision) if device.type == "cuda" else None  # its loop has no other
+        changes |= {"flipud" if augmentation.axis(fold.data.layout) == "vertical" else "fliplr": chance}
+    mixed = devices.precision(device, training.precision) if device.type == "cuda" else None  # its loop has no other
     return {
-        "data": str(data), "task": "detect", "mode": "train", "exist_ok": True, "epochs": args.epochs, "patience": args.patience,
-        "batch": args.batch_size, "nbs": args.batch_size, "imgsz": spec.image_size, "lr0": args.lr, "lrf": 0.01,
-        "optimizer": OPTIMIZERS[args.optimizer], "weight_decay": args.weight_decay, "warmup_epochs": args.warmup * args.epochs,
-        "warmup_bias_lr": 0.0, "close_mosaic": max(1, args.epochs // 8), "device": "0" if device.type == "cuda" else device.type,
-        "amp": "bf16" if mixed is torch.bfloat16 else False, "seed": args.seed, "deterministic": True, "workers": WORKERS,
-        "cache": "ram", "pretrained": False, "plots": False, "verbose": False, "max_det": MOST_BOXES,
-        **SCHEDULES[args.schedule], **changes,
+        "data": str(data), "task": "detect", "mode": "train", "exist_ok": True, "epochs": training.epochs,
+        "patience": training.patience, "batch": training.batch_size, "nbs": training.batch_size, "imgsz": fold.spec.image_size,
+        "lr0": training.lr, "lrf": 0.01, "optimizer": OPTIMIZERS[training.optimizer], "weight_decay": training.weight_decay,
+        "warmup_epochs": training.warmup * training.epochs, "warmup_bias_lr": 0.0, "close_mosaic": max(1, training.epochs // 8),
+        "device": "0" if device.type == "cuda" else device.type, "amp": "bf16" if mixed is torch.bfloat16 else False,
+        "seed": training.seed, "deterministic": True, "workers": WORKERS, "cache": "ram", "pretrained": False, "plots": False,
+        "verbose": False, "max_det": MOST_BOXES, **SCHEDULES[training.schedule], **changes,
     }  # fmt: skip
 
 

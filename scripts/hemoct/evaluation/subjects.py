@@ -56,8 +56,8 @@ class Subject:
 
     @property
     def models(self) -> list[Path]:
-        """The fold folders that hold a model; stops where there is none."""
-        return experiments.with_model(self.work, self.task, self.experiment)
+        """The fold folders that hold a model; predictions can be evaluated without any."""
+        return [folder for folder in self.folders if (folder / "best.pt").exists()]
 
     def other_predictions(self) -> Path:
         """predictions.csv on the other data; stops when it is missing or not of these models."""

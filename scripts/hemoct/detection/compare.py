@@ -1,0 +1,239 @@
+"""A gate beside what it is compared with: the detector alone, and a classifier of whole slices. Table, text, figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hemoct.base import figure as base_figure
+from hemoct.base import label_meaning, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.classification import tables as classification_tables
+from hemoct.data import images
+from hemoct.data.slices import SliceData
+from hemoct.detection.predictions import CORNERS
+from hemoct.evaluation import bootstrap, comparison, decisions, scores
+from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation.comparison import Evaluated
+from hemoct.evaluation.decisions import Evaluation
+
+TRUTH, SQUARE = "#ffb000", "#56b4e9"
+
+
+def detector_alone(frame: pd.DataFrame, confidence: pd.Series) -> Evaluation | None:
+    """The detector's best confidence as score of a slice, for the slices and with the truth of the gate's predictions `frame`.
+
+    `confidence` by (image_id, fold). None for several classes: one number does not choose among them.
+    """
+    question = replace(decisions.question_of(evaluation_predictions.label_columns(frame)), probability=False)
+    if question.positive is None:
+        return None
+    score = confidence.reindex(pd.MultiIndex.from_frame(frame[["image_id", "fold"]])).to_numpy()
+    scores_of_labels = {f"p_{label}": score if label == question.positive else 1 - score for label in question.labels}
+    return decisions.evaluate(frame.assign(**scores_of_labels), question)
+
+
+def classifier_folder(work: Workspace, experiment: str) -> Path:
+    """Where the results of a classifier of whole slices are: in outputs/, else among the reference results."""
+    places = [work.task(1) / experiment, work.reference / "task1" / experiment]
+    return next((place for place in places if (place / "metrics.json").exists()), places[0])
+
+
+def whole_slices(work: Workspace, experiment: str, protocol: str, classes: list[str]) -> Evaluated:
+    """A classifier of whole slices (task 1) that may stand beside a gate.
+
+    Stops under another protocol and for other labels. Other folds under the same protocol are allowed, and noted beside its
+    name: each model was trained without the patients that it is tested on, but not with the same ones.
+    """
+    whole = comparison.read(work, experiment, classifier_folder(work, experiment))
+    if whole.content["protocol"] != protocol:
+        raise UserError(
+            f"--classifier {experiment} has the protocol {whole.content['protocol']}, the detector {protocol}; "
+            "name a classifier with the same one"
+        )
+    if whole.found.question.labels != classes:
+        theirs, own = ", ".join(whole.found.question.labels), ", ".join(classes)
+        raise UserError(f"--classifier {experiment} predicts {theirs}, the gate {own}; name one with the same --label")
+    return whole
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A gate with what it is compared with."""
+
+    content: dict[str, Any]
+    """metrics.json of the gate, on all of its test slices"""
+    evaluation: Evaluation
+    """of the gate"""
+    alone: Evaluation | None
+    """of the detector's best confidence; None for several classes"""
+    table: pd.DataFrame
+    """that of comparison.table, the gate first, on the test slices that all have"""
+    slices: dict[str, int | None]
+    """how many test slices there are: `common` to all, of the `gate`, of the `whole`-slice classifier (None without it), and
+    those which the latter tested in `other_folds`"""
+
+
+def measure(
+    frame: pd.DataFrame, squares: pd.DataFrame, whole: Evaluated | None, about: dict[str, Any], numbers: pd.Series, seed: int
+) -> Compared:
+    """Evaluate the gate and set it beside the detector alone and, unless None, a whole-slice classifier.
+
+    `frame`: the gate's predictions of its folds; `squares`: see squares_of; `about`: what metrics.json says first; `numbers`:
+    slice number by image_id.
+    """
+    evaluation = decisions.evaluate(frame)
+    test = evaluation.test.table
+    confidence = squares["confidence"].reindex(pd.MultiIndex.from_frame(test[["image_id", "fold"]]))
+    about = about | {"test_slices_without_box": int((confidence == 0).sum())}
+    per_patient = classification_tables.patients_table(evaluation, numbers)
+    content = scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed)
+    alone = detector_alone(frame, squares["confidence"])
+    listed, slices = _beside(Evaluated("gate", content, evaluation), alone, whole, seed)
+    return Compared(content, evaluation, alone, comparison.table(listed, bootstrap.RESAMPLES, seed), slices)
+
+
+def _beside(
+    gate: Evaluated, alone: Evaluation | None, whole: Evaluated | None, seed: int
+) -> tuple[list[Evaluated], dict[str, int | None]]:
+    """All on the test slices that all of them have, each with the thresholds of its own validation slices; and how many."""
+    tested = gate.found.test.table.set_index("image_id")["fold"]
+    common, elsewhere = np.sort(tested.index), 0
+    listed = [gate]
+    if alone is not None:
+        listed.append(Evaluated("detector alone", gate.content, alone))
+    if whole is not None:
+        other = whole.found.test.table.set_index("image_id")["fold"]
+        common = np.intersect1d(common, other.index)
+        elsewhere = int((tested.reindex(common) != other.reindex(common)).sum())
+        same = gate.content["folds_done"] if not elsewhere else f"other folds for {elsewhere} slices"
+        listed.append(replace(whole, name=f"whole slices: {whole.name}", content=whole.content | {"folds_done": same}))
+    if not len(common):
+        raise UserError(f"{whole.name} and the gate have no test slice in common; name another --classifier")
+    slices = {"common": len(common), "gate": len(tested), "whole": None if whole is None else whole.content["n"],
+              "other_folds": elsewhere}  # fmt: skip
+    return [comparison.restricted(evaluated, common, bootstrap.RESAMPLES, seed) for evaluated in listed], slices
+
+
+def text(compared: Compared) -> str:
+    """gate_comparison.md."""
+    slices, content = compared.slices, compared.content
+    lines = [
+        f"{slices['common']} test slices, the same for all rows, of {slices['gate']} that the gate has"
+        + (f" and {slices['whole']} that the whole-slice classifier has." if slices["whole"] else "."),
+        "Each row has the thresholds of its own validation slices (max F1).",
+        f"The gate sees the best box of {content['detector']} on each slice; {content['test_slices_without_box']} of "
+        f"{slices['gate']} test slices without any box are seen whole.",
+        "Its training slices were known to the detector, whose regions are better there than on test slices.",
+    ]
+    if slices["whole"] is None:
+        lines.append("No whole-slice classifier beside it: --classifier names one of task 1.")
+    if compared.alone is None:
+        lines.append("No row for the detector alone: its confidence does not choose among several classes.")
+    if slices["other_folds"]:
+        lines.append(
+            f"The whole-slice classifier was trained with other folds: {slices['other_folds']} slices lie in another one."
+        )
+    if content["training_unfinished"]:
+        lines.append(f"The training of the detector is not finished: {', '.join(content['training_unfinished'])}.")
+    if content["labels_mean"]:
+        lines.append(f"{content['labels_mean']}.")
+    table = comparison.markdown(compared.table, "Task 2: detection as a gate")
+    return table.rstrip() + "\n\n" + "\n".join(f"* {line}" for line in lines) + "\n"
+
+
+# ---- examples
+
+
+def examples(gate: Evaluation, alone: Evaluation, count: int) -> dict[str, pd.DataFrame]:
+    """Test slices for a figure by the detector's answer: image_id, fold, confidence, p (of the gate), called (by the gate).
+
+    Of each kind `count`, evenly spread over the probabilities of the gate, from the least to the highest.
+    """
+    table = gate.test.table[["image_id", "fold"]].assign(
+        confidence=alone.test.p, p=gate.test.p, called=gate.decision == 1, detected=alone.decision == 1, positive=gate.test.y == 1
+    )
+    kinds = {
+        "lesion, called by the detector": table["positive"] & table["detected"],
+        "no lesion, false alarm of the detector": ~table["positive"] & table["detected"],
+        "lesion, missed by the detector": table["positive"] & ~table["detected"],
+    }
+    chosen = {}
+    for kind, rows in kinds.items():
+        ordered = table[rows].sort_values(["p", "image_id"], kind="stable")
+        spread = np.unique(np.linspace(0, len(ordered) - 1, count).round().astype(int)) if len(ordered) else []
+        chosen[kind] = ordered.iloc[spread]
+    return {kind: of_kind for kind, of_kind in chosen.items() if len(of_kind)}
+
+
+def regions(work: Workspace, data: SliceData, compared: Compared, squares: pd.DataFrame, count: int) -> Figure | None:
+    """Test slices by the detector's answer, `count` of each kind, with the region that the gate saw below each.
+
+    `squares`: see gate.squares_of. None where there is nothing to show, or where the detector alone gives no answer.
+    """
+    kinds = {} if compared.alone is None else examples(compared.evaluation, compared.alone, count)
+    if not kinds:
+        return None
+    boxes, files_of = tables.read_boxes(work), data.table.set_index("image_id")["image"]
+    figure, axes = base_figure.figure(2 * len(kinds), count, width=1.75, height=2.1, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for line, (kind, table) in enumerate(kinds.items()):
+        for column, case in enumerate(table.itertuples()):
+            truth = boxes.loc[boxes["image_id"] == case.image_id, CORNERS].to_numpy(dtype=float)
+            grey = images.read_grey(work.raw / files_of[case.image_id])
+            square = squares.loc[(case.image_id, case.fold), CORNERS].to_numpy(dtype=int)
+            _pair(axes[2 * line : 2 * line + 2, column], grey, square, truth)
+            detector = f"detector {case.confidence:.3f}" if square.any() else "no box: whole slice"
+            axes[2 * line, column].set_title(f"{case.image_id}\n{detector}", fontsize=7.5)
+            answer = "positive" if case.called else "negative"
+            axes[2 * line + 1, column].set_title(f"gate {case.p:.3f}: {answer}", fontsize=7.5)
+        _headline(axes[2 * line, 0], kind)
+    base_figure.title(figure, _caption(compared, data.layout))
+    return figure
+
+
+def _headline(axis: Axes, kind: str) -> None:
+    """Name a row: left above the titles of its slices, which get two empty lines for it."""
+    axis.set_title(f"\n\n{axis.get_title()}", fontsize=7.5)
+    shown = axis.annotate(
+        kind, (0, 1), (0, 32), xycoords="axes fraction", textcoords="offset points", fontsize=9, fontweight="bold"
+    )
+    shown.set_in_layout(False)  # it may be wider than its column
+
+
+def _caption(compared: Compared, layout: str) -> str:
+    means = f" ({label_meaning.BOX[layout]})" if layout in label_meaning.BOX else ""
+    content = compared.content
+    return (
+        f"{content['experiment']} on {content['dataset']}, {content['folds_done']}, test slices from the least to the most "
+        "probable: above the slice, below the region that the gate saw. "
+        f"Amber: annotated box{means}; blue, dashed: region"
+    )
+
+
+def _pair(axes: np.ndarray, grey: np.ndarray, square: np.ndarray, truth: np.ndarray) -> None:
+    """The slice with its region marked, and below it the region alone, black beyond the slice."""
+    height, width = grey.shape
+    x, y, right, bottom = square if square.any() else (0, 0, width, height)
+    axes[1].add_patch(Rectangle((x - 0.5, y - 0.5), right - x, bottom - y, color="black", zorder=-1))
+    for axis in axes:
+        axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
+        for box in truth:
+            _outline(axis, box, TRUTH, "-")
+    if square.any():
+        _outline(axes[0], square, SQUARE, "--")
+    axes[1].set(xlim=(x - 0.5, right - 0.5), ylim=(bottom - 0.5, y - 0.5))
+
+
+def _outline(axis: Axes, box: np.ndarray, colour: str, style: str) -> None:
+    corner = box[0] - 0.5, box[1] - 0.5  # imshow puts the middle of the first pixel at 0
+    axis.add_patch(Rectangle(corner, box[2] - box[0], box[3] - box[1], fill=False, color=colour, linestyle=style))

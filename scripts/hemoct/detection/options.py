@@ -1,0 +1,85 @@
+"""The options of a detector's training, and of the regions of a gate. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from hemoct.base import cli, options
+from hemoct.base.options import flag
+from hemoct.data.slices import Selection
+from hemoct.training.options import Augmentation, Hardware, Initial, Training
+
+AUGMENTATIONS = ("none", "ct", "ct-mosaic", "ultralytics")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What is trained."""
+
+    model: str = flag(
+        "yolov8n", "any detector of Ultralytics (yolov8n, yolo11n ...), or torchvision's fasterrcnn_resnet50_fpn, "
+        "fasterrcnn_mobilenet_v3_large_fpn, retinanet_resnet50_fpn",
+    )  # fmt: skip
+    image_size: int = flag(512, "side of the image in pixels; YOLO: a multiple of 32", type=cli.positive_int, named="{}px")
+
+
+def all_or_ratio(text: str) -> str | float:
+    """A type for argparse: `all`, or a number from 0 up."""
+    return text if text == "all" else cli.number_from_0(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Which training slices are learned from."""
+
+    negatives: str | float = flag(
+        "all", "training slices without a box: all, or RATIO for each slice with one", type=all_or_ratio, metavar="all|RATIO",
+        named="negatives{}",
+    )  # fmt: skip
+
+    @property
+    def ratio(self) -> float | None:
+        """Slices without a box for each slice with one; None: all."""
+        return None if self.negatives == "all" else self.negatives
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of a training."""
+
+    initial: Initial
+    network: Network
+    training: Training
+    sampling: Sampling
+    augmentation: Augmentation
+    selection: Selection
+    hardware: Hardware
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Options:
+        """Those of a call of a step whose parser `add` has filled."""
+        return cls(
+            *(options.read(args, kind) for kind in (Initial, Network, Training, Sampling, Augmentation, Selection, Hardware))
+        )
+
+
+def add(parser: cli.Parser) -> None:
+    """Add the flags."""
+    initial = {"default": "coco", "help": "coco, none (from scratch), or a file"}
+    options.add(parser, Initial, "network", without=("weights_dir",), weights=initial)
+    options.add(parser, Network, "network")
+    lr = {"default": None, "help": "highest learning rate; default: that of the model"}
+    options.add(parser, Training, "training", without=("ema",), epochs=88, batch_size=4, lr=lr)
+    options.add(parser, Sampling, "data")
+    options.add(parser, Augmentation, "augmentation", augment={"default": "ct", "choices": AUGMENTATIONS})
+    options.add(parser, Selection, "data")
+    options.add(parser, Hardware, "device")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """What a gate cuts out around the best box of a slice."""
+
+    margin: float = flag(0.25, "added on each side of a box, as a share of its longer side", type=cli.number_from_0)
+    least_side: int = flag(64, "smallest side of a region, in pixels of the image", type=cli.positive_int)
