@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -54,35 +56,48 @@ def relabel(work: Workspace, frame: pd.DataFrame, labels: tuple[str, ...] = TYPE
     tables.write_csv(work.work / "task4" / "working_set.csv", frame[["image_id", "patient", *labels]])
 
 
-def predict(work: Workspace, frame: pd.DataFrame, experiment: str = "e", labels: tuple[str, ...] = TYPES, heads: bool = False,
-            protocol: str = "patient", folds: tuple[int, ...] = (0, 1, 2, 3, 4), skill: float | tuple[float, ...] = 2.0,
-            seed: int = 1, **told: object) -> None:  # fmt: skip
-    """Write foldK/{predictions,train_predictions,history}.csv and model.json: a score per image and label on top of the truth.
+@dataclass(frozen=True)
+class Network:
+    """A multi-label network that never was: a score per image and label on top of the truth."""
 
-    `heads`: `any` comes first, made of the types, as `02_train.py --heads any,types` does. `skill`: how well each label, or
-    all, are told apart (0: not at all). Labels of `frame` may be NA. `told`: further keys of model.json.
-    """
-    random = np.random.default_rng(seed)
-    truth = frame[list(labels)].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    classes = list(labels)
-    if heads:
+    labels: tuple[str, ...] = TYPES
+    heads: bool = False
+    """`any` comes first, made of the types, as `02_train.py --heads any,types` does"""
+    skill: float | tuple[float, ...] = 2.0
+    """how well each label, or all, are told apart; 0: not at all"""
+    seed: int = 1
+    folds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    protocol: str = "patient"
+    splits_sha256: str | None = None
+    """None: of splits.csv as it is"""
+
+
+def predict(work: Workspace, frame: pd.DataFrame, experiment: str = "e", **options: object) -> None:
+    """Write foldK/{predictions,train_predictions,history}.csv and model.json. `options`: see Network. Labels may be NA."""
+    network = Network(**options)
+    random = np.random.default_rng(network.seed)
+    truth = frame[list(network.labels)].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    classes = list(network.labels)
+    if network.heads:
         classes, truth = [ANY, *classes], np.column_stack([data_slices.any_of(truth), truth])
     table = tables.read_splits(work)
-    for fold in folds:
-        part = splits.parts(table, fold, protocol).reindex(frame["image_id"]).to_numpy()
-        logit = random.normal(0, 1, truth.shape) + np.asarray(skill) * (np.nan_to_num(truth) - 0.5) * 1.5 + random.normal(0, 0.3)
-        found = pd.DataFrame({"image_id": frame["image_id"], "patient": frame["patient"], "fold": fold, "part": part})
+    for fold in network.folds:
+        part = splits.parts(table, fold, network.protocol).reindex(frame["image_id"]).to_numpy()
+        noise = random.normal(0, 1, truth.shape)
+        logit = noise + np.asarray(network.skill) * (np.nan_to_num(truth) - 0.5) * 1.5 + random.normal(0, 0.3)
+        predicted = pd.DataFrame({"image_id": frame["image_id"], "patient": frame["patient"], "fold": fold, "part": part})
         for place, name in enumerate(classes):
-            found[f"y_{name}"] = pd.array(truth[:, place], dtype="Int64")
-            found[f"p_{name}"] = 1 / (1 + np.exp(-logit[:, place]))
+            predicted[f"y_{name}"] = pd.array(truth[:, place], dtype="Int64")
+            predicted[f"p_{name}"] = 1 / (1 + np.exp(-logit[:, place]))
         folder = work.task(4) / experiment / f"fold{fold}"
-        tables.write_predictions(folder, found[part != "train"])
-        tables.write_csv(folder / "train_predictions.csv", found[part == "train"])
+        tables.write_predictions(folder, predicted[part != "train"])
+        tables.write_csv(folder / "train_predictions.csv", predicted[part == "train"])
         tables.write_csv(folder / "history.csv", history(classes, fold))
         files.write_json(folder / "model.json", {
-            "task": 4, "image_size": 64, "mean": 0.2, "std": 0.2, "protocol": protocol, "split": "folds", "fold": fold,
-            "splits_sha256": files.sha256(work.work / "splits.csv"), "backbone": "simulated", "classes": classes,
-            "heads": [ANY, "types"] if heads else ["types"], "channels": 1, "context": 0, "attention": False, **told,
+            "task": 4, "image_size": 64, "mean": 0.2, "std": 0.2, "protocol": network.protocol, "split": "folds", "fold": fold,
+            "splits_sha256": network.splits_sha256 or files.sha256(work.work / "splits.csv"), "backbone": "simulated",
+            "classes": classes, "heads": [ANY, "types"] if network.heads else ["types"], "channels": 1, "context": 0,
+            "attention": False,
         })  # fmt: skip
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from test_task4_predict import MEAN, brightness, predict, put_networks  # noqa: F401  (a fixture)
 
-from helpers import toy_types
+from helpers import brightness_networks, toy_types
+from helpers.brightness_networks import MEAN, brightness, put_networks
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
@@ -18,6 +18,11 @@ from hemoct.multilabel import data
 
 EVALUATE = "task4_multilabel/03_evaluate.py"
 FOLDS = (0, 1, 2)
+
+
+@pytest.fixture
+def predict(work, run_step, monkeypatch):
+    return brightness_networks.predicting(work, run_step, monkeypatch)
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def evaluate(work, run_step):
     )
 
 
-def test_labels_that_both_know_are_predicted_by_all_models(work, other, predict):  # noqa: F811
+def test_labels_that_both_know_are_predicted_by_all_models(work, other, predict):
     result = predict("--on", "other")
     assert result.code == 0 and "labels IVH, IPH" in result.out, result.err
     frame = tables.read_predictions(work.task(4) / "e" / "on-other")
@@ -71,7 +76,7 @@ def test_labels_that_both_know_are_predicted_by_all_models(work, other, predict)
     assert predict("--on", "other", "--skip-if-done").out.startswith("up to date")
 
 
-def test_neighbours_of_the_other_data_are_looked_at(work, other, predict):  # noqa: F811
+def test_neighbours_of_the_other_data_are_looked_at(work, other, predict):
     put_networks(work, context=1)
     assert predict("--on", "other").code == 0
     frame = tables.read_predictions(work.task(4) / "e" / "on-other").set_index("image_id")
@@ -80,7 +85,7 @@ def test_neighbours_of_the_other_data_are_looked_at(work, other, predict):  # no
     assert frame["p_IVH"]["0003_00"] == pytest.approx(frame["p_IPH"]["0003_00"], abs=1e-6), "the first slice is its own neighbour"
 
 
-def test_thresholds_are_frozen_means_of_the_folds_that_chose(work, other, predict, evaluate):  # noqa: F811
+def test_thresholds_are_frozen_means_of_the_folds_that_chose(work, other, predict, evaluate):
     predict_own(work, {"IVH": (0.07, 0.17, 0.12), "IPH": (0.14, 0, 0.18), "SAH": (0.4, 0.4, 0.4)})
     assert predict("--on", "other").code == 0
     result = evaluate()
@@ -124,7 +129,7 @@ def test_any_is_not_made_of_what_is_no_bleeding(work):
         data.truth_of_other(place, ["any", "IVH"])
 
 
-def test_mistakes_are_one_line(work, other, predict, evaluate):  # noqa: F811
+def test_mistakes_are_one_line(work, other, predict, evaluate):
     predict_own(work, dict.fromkeys(toy_types.LABELS, (0.2, 0.2, 0.2)))
     assert refused(evaluate(), "on-other/predictions.csv", "05_predict.py --experiment e --on other")
     assert predict("--on", "other").code == 0

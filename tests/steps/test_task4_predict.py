@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from helpers import toy_types
+from helpers import brightness_networks, toy_types
+from helpers.brightness_networks import STEP, brightness, put_network, put_networks
 from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
 from hemoct.base import files, tables
@@ -26,51 +26,15 @@ from hemoct.ingest import hounsfield
 from hemoct.ingest.hounsfield import WINDOWS
 from hemoct.multilabel import drawing, networks
 from hemoct.multilabel import predict as multilabel_predict
-from hemoct.training import fit
 
-STEP = "task4_multilabel/05_predict.py"
 LABELS = toy_types.LABELS
 P = [f"p_{name}" for name in LABELS]
-FACTORS = (1.0, 0.5, 0.0)  # of the networks of folds 0, 1, 2
-MEAN = np.mean(FACTORS)
-SIZE = toy_types.SIZE
-
-
-class Brightness(torch.nn.Module):
-    """Probabilities of three labels: the mean grey of the first, the middle and the last plane, times the only weight."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(()))
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        planes = batch.shape[1]
-        return torch.logit(self.weight * batch.mean(dim=(2, 3))[:, [0, planes // 2, planes - 1]], eps=1e-6)
-
-
-def put_network(work: Workspace, fold: int, factor: float, **other: object) -> None:
-    spec = networks.MultiLabelSpec(
-        image_size=SIZE, mean=0.0, std=1.0, protocol="patient", split="folds", fold=fold,
-        splits_sha256=files.sha256(work.work / "splits.csv"), backbone="brightness", classes=LABELS, heads=["types"],
-    )  # fmt: skip
-    folder = work.task(4) / "e" / f"fold{fold}"
-    replace(spec, **other).save(folder)
-    fit.save(folder / "best.pt", {"weight": torch.tensor(factor)})
-
-
-def put_networks(work: Workspace, **other: object) -> None:
-    for fold, factor in enumerate(FACTORS):
-        put_network(work, fold, factor, **other)
+SIZE, MEAN = toy_types.SIZE, brightness_networks.MEAN
 
 
 @pytest.fixture
 def predict(work, run_step, monkeypatch):
-    """Run the step on the toy data with such networks in folds 0, 1 and 2 of experiment `e`; figures where they are asked for."""
-    monkeypatch.setattr(networks, "build", lambda _: Brightness())
-    toy_types.make(work)
-    put_networks(work)
-    first = ("--root", work.root, "--dataset", "toy", "--device", "cpu", "--experiment", "e", "--figures", 0)
-    return lambda *words: run_step(STEP, *first, *words)
+    return brightness_networks.predicting(work, run_step, monkeypatch)
 
 
 def out(work: Workspace) -> Path:
@@ -82,10 +46,6 @@ def table_of(work: Workspace) -> pd.DataFrame:
     text = dict.fromkeys(["image", "image_id", "group", "labels", "most_likely"], str)
     frame = pd.read_csv(out(work) / "predicted.csv", dtype=text).fillna({"image_id": "", "most_likely": ""})
     return frame.assign(name=frame["image"].map(lambda path: Path(path).name)).set_index("name")
-
-
-def brightness(grey: np.ndarray) -> float:
-    return float(images.resize(grey, SIZE).mean() / 255)
 
 
 def in_window(hu: np.ndarray, name: str) -> float:
@@ -305,7 +265,7 @@ def test_two_series_in_a_folder_are_no_neighbours_and_copies_count_once(work, pr
 
 
 def test_the_source_of_a_converted_image_is_known_as_that_image(work, run_step, monkeypatch, tmp_path):
-    monkeypatch.setattr(networks, "build", lambda _: Brightness())
+    monkeypatch.setattr(networks, "build", lambda _: brightness_networks.Brightness())
     place = ("--root", work.root, "--dataset", "toy")
     for number in range(1, 6):
         write_series(tmp_path / "in" / str(number), head(2, seed=number), number=number)

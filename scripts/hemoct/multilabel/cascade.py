@@ -137,11 +137,12 @@ def decide(work: Workspace, stages: Stages, how: str, pool: bool) -> Cascade:
     if unknown and not pool:
         group, labels = next(iter(unknown.items()))
         raise UserError(f"--view {group}={stages.views[group]} does not know {', '.join(labels)}; add --pool, or name another")
-    known = first.iloc[:, -1].notna()
+    p = f"p_{label_columns(first)[0]}"
+    known = first[p].notna()
     if not known.all():
         print(f"{(~known).sum()} of {len(frame)} predictions are left out: stage 1 does not know the truth of the image")
     first, second, frame = (table[known].reset_index(drop=True) for table in (first, second, frame))
-    return Cascade(stages, protocol, frame, second, first.iloc[:, -1].to_numpy(), gate(first, how), unknown)
+    return Cascade(stages, protocol, frame, second, first[p].to_numpy(), gate(first, how), unknown)
 
 
 def gate(first: pd.DataFrame, how: str) -> Evaluation:
