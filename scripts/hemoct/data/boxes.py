@@ -25,12 +25,6 @@ def to_yolo(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     )
 
 
-def from_yolo(relative: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The inverse of `to_yolo`: pixels (n, 4), not rounded."""
-    x, y, w, h = np.asarray(relative, dtype=float).reshape(-1, 4).T
-    return np.stack([(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height], axis=1)
-
-
 def letterbox(width: int, height: int, size: int) -> tuple[float, float, float, float]:
     """How hemoct.data.images.resize places an image in its square: scale x, scale y, left border, top border.
 

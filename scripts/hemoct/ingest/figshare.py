@@ -189,9 +189,7 @@ def _receive(item: Item, part: Path) -> None:
             failures = 0 if _size(part) > most else failures + 1
             most = max(most, _size(part))
             if failures >= TRIES:
-                raise UserError(
-                    f"{item.name}: gave up after {TRIES} tries ({why}); the same command continues from {most} bytes"
-                )
+                raise UserError(f"{item.name}: gave up after {TRIES} tries ({why}); the same command continues from {most} bytes")
             if failures:
                 time.sleep(PAUSE_S * 2 ** (failures - 1))
 
