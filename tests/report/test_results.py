@@ -44,7 +44,7 @@ def test_a_row_says_what_it_was_tested_on(work: Workspace) -> None:
     table = results.table(work.task(1), results.GROUPS[1][0])
     assert table.columns[:4] == ["experiment", "trained on", "tested on", "AUROC"] and len(table.columns) <= 10
     assert {row[0]: row[2] for row in table.rows} == {
-        "given": "40 images of 10 patients; one model, given protocol",
+        "given": "40 images of 10 patients; one model, given split",
         "whole": "40 images of 10 patients; all 5 folds, patient protocol",
         "one-fold": "40 images of 10 patients; fold 2 of 5, patient protocol, training not finished",
         "slices": "40 images of 10 patients; all 5 folds, slice protocol",

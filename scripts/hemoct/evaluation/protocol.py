@@ -16,7 +16,7 @@ PROTOCOLS = {
     "external": "external data: no image of theirs was used for training, thresholds frozen",
     "unknown": "unknown protocol: predictions without model.json that follow no fold of splits.csv",
 }
-
+SHORT = {"given": "given split", "external": "external data"}
 
 ABOUT = (
     *("dataset", "experiment", "evaluated_on", "protocol", "protocol_text", "fold_numbers", "folds_expected", "complete"),
@@ -33,7 +33,8 @@ def describe(
     about["protocol_text"] = PROTOCOLS[protocol]
     about |= _folds([experiments.fold_of(folder) for folder in folders], protocol == "given" or _is_given(folders))
     about |= _limited(folders)
-    about["folds_done"] = folds_text(about) + limit_text(about)
+    few = f", trained with {about['limit_patients']} patients alone" if about["limit_patients"] else ""
+    about["folds_done"] = folds_text(about) + few
     about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(task, folder)]
     return about | {"labels_mean": label_meaning.TARGET.get(tables.read_dataset(evaluated_on).layout)}
 
@@ -45,9 +46,8 @@ def read(path: Path) -> dict[str, Any]:
     """
     content = files.read_json(path)
     if "fold_numbers" not in content:
-        content |= _folds(
-            [rule["fold"] for rule in content["folds"] if isinstance(rule["fold"], int)], content["protocol"] == "given"
-        )
+        numbers = [rule["fold"] for rule in content["folds"] if isinstance(rule["fold"], int)]
+        content |= _folds(numbers, content["protocol"] == "given")
         content |= _limited(trained_folds(path.parent))
     return {"upper_bound": False, "notes": [], **content}
 
@@ -64,7 +64,7 @@ def _is_given(folders: list[Path]) -> bool:
 
 
 def _limited(folders: list[Path]) -> dict[str, Any]:
-    limits = [record["arguments"].get("limit_patients") for folder in folders for record in trainings(folder)]
+    limits = [record.get("arguments", {}).get("limit_patients") for folder in folders for record in trainings(folder)]
     return {"limit_patients": min((limit for limit in limits if limit), default=None)}
 
 
@@ -77,11 +77,6 @@ def folds_text(content: dict[str, Any]) -> str:
         return "one model"
     some = f"fold{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} of {expected}"
     return f"all {expected} folds" if content["complete"] else some
-
-
-def limit_text(content: dict[str, Any]) -> str:
-    """`, trained with 10 patients alone` after --limit-patients 10 of the training, else nothing."""
-    return f", trained with {content['limit_patients']} patients alone" if content["limit_patients"] else ""
 
 
 def trained_folds(folder: Path) -> list[Path]:
@@ -104,8 +99,8 @@ def trainings(folder: Path) -> list[dict[str, Any]]:
 
 
 def short_protocol(content: dict[str, Any]) -> str:
-    """`patient protocol`, `given split` ...: the words before the explanation in protocol_text."""
-    return content["protocol_text"].split(":")[0]
+    """`patient protocol`, `given split` ...: protocol_text without its explanation."""
+    return SHORT.get(content["protocol"], f"{content['protocol']} protocol")
 
 
 def headline(content: dict[str, Any]) -> list[str]:

@@ -26,6 +26,8 @@ class Group:
     metrics: dict[str, str]
     by_label: bool = False
     """one F1 for each label instead of `metrics`"""
+    validation: tuple[str, str] | None = None
+    """what chose on validation, by its name in metrics.json and history.csv, with its heading; the time of an epoch goes along"""
 
 
 GROUPS = {
@@ -47,7 +49,8 @@ GROUPS = {
             "dice_patient": "Dice by patient", "dice_slice": "Dice by slice", "dice": "Dice, all pixels",
             "iou": "IoU, all pixels", "sensitivity": "Sensitivity, pixels", "nsd_slice": "NSD", "hd95_slice": "HD95"}),
         Group("What the masks say about slices: positive with a predicted pixel. Validation Dice is the mean of the folds.", {
-            "slice_recall": "Slice recall", "slice_specificity": "Slice specificity", "slice_f1": "Slice F1"}),
+            "slice_recall": "Slice recall", "slice_specificity": "Slice specificity", "slice_f1": "Slice F1"},
+            validation=("val_dice", "Validation Dice")),
     ),
     4: (
         Group(f"All labels. {MEASURED}", {
@@ -57,9 +60,6 @@ GROUPS = {
     ),
 }  # fmt: skip
 """by task; the first metric of a task is the one that ranks its experiments"""
-
-CHOSEN_BY = {3: ("val_dice", "Validation Dice")}
-"""the number on validation that chooses, by its name in metrics.json and history.csv, with its heading, for tasks that show it"""
 
 WEIGHTS = {"none": "from scratch", "imagenet": "from ImageNet weights", "coco": "from COCO weights"}
 
@@ -91,7 +91,7 @@ class Experiment:
     def trained_on(self) -> str:
         content, start = self.content, []
         for folder in protocol.trained_folds(self.folder):
-            start += [str(record["arguments"].get("weights", "")) for record in protocol.trainings(folder)]
+            start += [str(record.get("arguments", {}).get("weights", "")) for record in protocol.trainings(folder)]
         words = [WEIGHTS.get(name, f"from {Path(name).name}") for name in dict.fromkeys(start) if name]
         limit = f"{content['limit_patients']} patients of " if content["limit_patients"] else ""
         return ", ".join([f"{limit}{content.get('dataset', '')}".strip(), *words])
@@ -99,25 +99,22 @@ class Experiment:
     @property
     def tested_on(self) -> str:
         content = self.content
-        words = [protocol.folds_text(content), f"{content['protocol']} protocol"]
+        words = [protocol.folds_text(content), protocol.short_protocol(content)]
         words += ["upper bound: true boxes"] * bool(content["upper_bound"])
         words += ["training not finished"] * bool(content.get("training_unfinished"))
         return f"{content['n']} images of {content['patients']} patients; {', '.join(words)}"
 
-    def validated(self, metric: str) -> str:
-        """The metric on validation, mean of the evaluated folds: that of the evaluation, else the highest of each training."""
-        best = [rule[metric] for rule in self.content["folds"] if rule.get(metric) is not None]
-        best = best or [history[metric].max() for history in self.histories(metric)]
-        return f"{np.mean(best):.3f}" if best else ""
+    def validated(self, metric: str) -> list[str]:
+        """The metric on validation, mean of the evaluated folds, and the median seconds of an epoch; empty where nothing tells.
 
-    def seconds(self, metric: str) -> str:
-        """Median seconds of an epoch."""
-        histories = self.histories(metric)
-        return f"{pd.concat(histories)['seconds'].median():.0f}" if histories else ""
-
-    def histories(self, metric: str) -> list[pd.DataFrame]:
+        The metric is that of the evaluation where it has one, else the highest of each training.
+        """
         paths = [self.folder / f"fold{rule['fold']}" / "history.csv" for rule in self.content["folds"]]
-        return [tables.read_csv(path, [metric, "seconds"]) for path in paths if path.exists()]
+        histories = [tables.read_csv(path, [metric, "seconds"]) for path in paths if path.exists()]
+        best = [rule[metric] for rule in self.content["folds"] if rule.get(metric) is not None]
+        best = best or [history[metric].max() for history in histories]
+        seconds = f"{pd.concat(histories)['seconds'].median():.0f}" if histories else ""
+        return [f"{np.mean(best):.3f}" if best else "", seconds]
 
 
 def evaluated(task: Path) -> list[Experiment]:
@@ -141,21 +138,17 @@ def table(task: Path, group: Group) -> text.Table:
 def table_of(experiments: list[Experiment], group: Group) -> text.Table:
     if not experiments:
         return text.Table([], [])
-    metrics, task = group.metrics, experiments[0].task
+    metrics, first = group.metrics, group is GROUPS[experiments[0].task][0]
     if group.by_label:
         labels = dict.fromkeys(label for experiment in experiments for label in experiment.content["labels"])
         metrics = {f"f1_{label}": f"F1 {label}" for label in labels}
-    first, chosen_by = group is GROUPS[task][0], CHOSEN_BY.get(task)
     columns = ["experiment", *["trained on", "tested on"] * first, *metrics.values()]
-    if chosen_by and not first:
-        columns += [chosen_by[1], "Seconds an epoch"]
+    columns += [group.validation[1], "Seconds an epoch"] if group.validation else []
     rows = []
     for experiment in experiments:
         entries = [experiment.content["metrics"].get(key, {"value": None}) for key in metrics]
         row = [experiment.name, *[experiment.trained_on, experiment.tested_on] * first, *map(text.metric, entries)]
-        if chosen_by and not first:
-            row += [experiment.validated(chosen_by[0]), experiment.seconds(chosen_by[0])]
-        rows.append(row)
+        rows.append(row + (experiment.validated(group.validation[0]) if group.validation else []))
     return text.Table(columns, rows)
 
 
