@@ -33,7 +33,9 @@ DROPPED = f"{ingest_annotations.DROPPED}: not in merged_annotation, the source f
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     group = parser.add_argument_group("what the data are")
-    group.add_argument("--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto: told by the names of the files")
+    group.add_argument(
+        "--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto: recognised by the names of the files"
+    )
     group.add_argument("--image-set", choices=("png", "jpg"), help="which set of PHE-SICH; default: png if it is there")
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)

@@ -67,7 +67,9 @@ def main(argv: list[str] | None = None) -> None:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     data = parser.add_argument_group("what the data are")
-    data.add_argument("--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto: told by the names of the files")
+    data.add_argument(
+        "--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto: recognised by the names of the files"
+    )
     data.add_argument("--image-set", choices=("png", "jpg"), help="which set of PHE-SICH; default: png if it is there")
     data.add_argument("--csv", metavar="FILE", help="the table (csv, rsna), in data/raw/NAME or elsewhere; default: the only one")
     data.add_argument(

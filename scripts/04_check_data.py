@@ -84,7 +84,7 @@ def report(summary: dict[str, Any]) -> None:
         if check["count"]:
             severity = "FATAL" if check["fatal"] else "     "
             print(f"{check['count']:6d} {severity} {name}: {check['explanation']}; first: {check['examples'][0]}")
-    print(f"   nothing found by: {', '.join(name for name, check in summary['checks'].items() if not check['count'])}")
+    print(f"   no problem in: {', '.join(name for name, check in summary['checks'].items() if not check['count'])}")
     ceiling = summary["ceiling"]
     if ceiling["value"] is not None:
         print(

@@ -1,4 +1,4 @@
-"""Assign every patient to one of five folds, permanently.
+"""Assign every patient to one of five folds, once and for all.
 
 The folds are a StratifiedGroupKFold by patient, stratified by the label. When the step runs again with more patients, every
 old assignment stays and new patients go to the smallest folds.

@@ -1,10 +1,18 @@
-"""Keep results in git: copy the small files of evaluated experiments, then write the README's tables from them.
+"""Keep results in git: copy the small files of evaluated experiments, then write the tables of both READMEs from them.
 
 Weights and images of patients are never copied; run records lose the paths of this machine.
 
+    python scripts/91_publish_results.py --task 1 --experiment NAME --title "ResNet18, 224 px, ImageNet weights"
+
+adds one experiment: it gets its row in outputs/reference/README.md, and is the row of its task in README.md where it is the best.
+
 Reads   outputs/NAME/taskN/EXPERIMENT/                     the evaluation of the task, e.g. task1_classification/02_evaluate.py
+        data/work/NAME/dataset.json                        how patients were told apart
 Writes  outputs/reference/NAME/taskN/EXPERIMENT/           metrics, predictions, run records, figures
-        README.md                                          between <!-- results: NAME/taskN --> and <!-- end results -->
+        outputs/reference/NAME/dataset.json, titles.json   what the data are, what the experiments are
+        outputs/reference/README.md                        every table
+        README.md                                          the table between <!-- best: NAME/taskN ... --> and <!-- end best -->
+        outputs/reference/panel.png                        --panel: the picture of README.md, drawn again
 Next    git add outputs/reference README.md
 """
 
@@ -16,21 +24,30 @@ from hemoct.base import cli, experiments, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.report import publish
+from hemoct.report import panel, publish, reference
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--task", type=int, default=1, choices=sorted(publish.KEPT))
-    parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all that are evaluated")
-    parser.add_argument("--readme-only", action="store_true", help="write the tables from what outputs/reference holds")
+    what = parser.add_argument_group("what is published")
+    what.add_argument("--task", type=int, default=1, choices=sorted(publish.KEPT))
+    what.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all that are evaluated")
+    what.add_argument("--title", metavar="TEXT", help="what one --experiment is, in plain words, for the tables")
+    pages = parser.add_argument_group("write pages only")
+    pages.add_argument("--readme-only", action="store_true", help="write the tables from what outputs/reference holds")
+    pages.add_argument("--panel", action="store_true", help="draw the picture of README.md again")
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
     readme = args.root / "README.md"
     if not readme.is_file():
         raise UserError(f"{readme} is missing; --root must be the repository, whose README gets the tables")
+    if args.title and len(args.experiment or []) != 1:
+        raise UserError("--title names one experiment; give it with --experiment NAME")
+    if args.panel:
+        print(f"{work.show(panel.draw(work.reference.parent / 'panel.png'))}: drawn")
     if args.readme_only:
-        write_tables(work, readme)
+        write_pages(work, readme)
+    if args.panel or args.readme_only:
         return
 
     names = args.experiment or experiments.evaluated(work, args.task)
@@ -44,15 +61,21 @@ def main(argv: list[str] | None = None) -> None:
         for name in names:
             run.wrote(publish.publish(work, args.task, name))
             print(f"{name}: kept in {work.show(work.reference)}")
+        if args.title:
+            run.wrote(reference.add_title(work.reference.parent, f"{work.dataset}/task{args.task}/{names[0]}", args.title))
         comparison = publish.publish_comparison(work, args.task)
         if comparison:
             run.wrote(comparison)
-        write_tables(work, readme)
+        write_pages(work, readme)
 
 
-def write_tables(work: Workspace, readme: Path) -> None:
-    files.write_text(readme, publish.update_readme(readme.read_text(encoding="utf-8"), work.root / "outputs"))
-    print(f"{work.show(readme)}: tables written from {work.show(work.reference.parent)}")
+def write_pages(work: Workspace, readme: Path) -> None:
+    """Write both READMEs from what outputs/reference holds."""
+    kept = work.reference.parent
+    text = reference.update_readme(readme.read_text(encoding="utf-8"), kept)  # refuses before anything is written
+    for path, content in ((readme, text), (kept / "README.md", reference.page(kept))):
+        files.write_text(path, content)
+        print(f"{work.show(path)}: tables written from {work.show(kept)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ def run_step(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     def run(step: str, *words: object) -> Result:
         spec = importlib.util.spec_from_file_location(Path(step).stem, REPOSITORY / step)
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses look for the module that defines them
         spec.loader.exec_module(module)
         capfd.readouterr()
         try:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from hemoct.base import files
 from hemoct.base.workspace import Workspace
+from hemoct.evaluation import protocol
 
 FIGURES = ("confusion_matrix", "roc", "pr", "calibration", "loss_curves", "worst_mistakes")
 KEYS = ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")
@@ -39,15 +40,28 @@ def record(step: str, work: Workspace, **more: Any) -> dict[str, Any]:
     }
 
 
-def make(work: Workspace, experiment: str, accuracy: float = 0.9, protocol: str = "patient") -> Path:
-    """One evaluated experiment of two folds; returns its folder."""
+def metric(value: float) -> dict[str, Any]:
+    """An entry of metrics.json."""
+    return {"value": value, "ci95": [value - 0.05, value + 0.05], "reason": None}
+
+
+def metrics_json(work: Workspace, experiment: str, metrics: dict[str, Any], folds: tuple[int, ...] = (0, 1),
+                 **more: Any) -> dict[str, Any]:  # fmt: skip
+    """What any evaluation says first, and `metrics`."""
+    about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": work.dataset, "protocol": "patient",
+             "protocol_text": protocol.PROTOCOLS["patient"], "fold_numbers": list(folds), "folds_expected": 5,
+             "complete": len(folds) == 5, "limit_patients": None}  # fmt: skip
+    about |= {"folds_done": protocol.folds_text(about), "training_unfinished": [], "labels_mean": None}
+    about |= {"positive": "hemorrhage", "n": 40, "patients": 10, "positives": 12, "threshold_rule": "max F1 on val"}
+    return about | {"folds": [{"fold": fold} for fold in folds], "metrics": metrics, "notes": [], **more}
+
+
+def make(work: Workspace, experiment: str, accuracy: float = 0.9, **more: Any) -> Path:
+    """One evaluated experiment of two folds; returns its folder. `more`: fields of metrics.json."""
     folder = work.task(1) / experiment
-    values = {key: {"value": accuracy, "ci95": [accuracy - 0.05, accuracy + 0.05], "reason": None} for key in KEYS}
+    values = {key: metric(accuracy) for key in KEYS}
     values["mcc"] = {"value": None, "ci95": None, "reason": "no negative slice"}
-    files.write_json(
-        folder / "metrics.json",
-        {"protocol": protocol, "folds_done": "folds 0, 1 of 5", "n": 40, "patients": 10, "folds": [], "metrics": values},
-    )
+    files.write_json(folder / "metrics.json", metrics_json(work, experiment, values, **more))
     files.write_text(folder / "operating_points.csv", OPERATING_POINTS)
     files.write_text(folder / "classification_report.txt", "a report\n")
     files.write_text(folder / "per_patient.csv", "patient,slices\n0001,4\n")
@@ -60,6 +74,7 @@ def make(work: Workspace, experiment: str, accuracy: float = 0.9, protocol: str 
         training = record("task1_classification/01_train.py", work, device="cpu", wall_s=100.0)
         files.write_json(place / "01_train.run.json", training)
         files.write_text(place / "history.csv", "epoch,val_loss\n1,0.5\n")
+        files.write_json(place / "model.json", {"backbone": "resnet18", "fold": fold})
         files.write_text(place / "best.pt", "weights")
     return folder
 

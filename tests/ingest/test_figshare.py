@@ -105,7 +105,7 @@ def test_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
 def test_endless_failures_end(server: Server, tmp_path: Path) -> None:
     server.publish(a__zip=random_bytes(1000))
     server.cuts = [600] + [0] * 50
-    with pytest.raises(UserError, match=r"gave up after 5 tries.*goes on from 600 bytes"):
+    with pytest.raises(UserError, match=r"gave up after 5 tries.*continues from 600 bytes"):
         fetch(server, tmp_path)
     assert len(server.asked) == 1 + figshare.TRIES
     assert (tmp_path / "a.zip.part").stat().st_size == 600
@@ -140,7 +140,7 @@ def test_unknown_article_and_dead_server_are_one_line(server: Server) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "../evil.zip"}, "no plain file name"),
+        ({"name": "../evil.zip"}, "not a plain file name"),
         ({"download_url": "file:///etc/hostname"}, "not an http address"),
         ({"is_link_only": True}, "has no files to download"),
         ({"size": 1 << 60}, "GB are free"),

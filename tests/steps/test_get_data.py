@@ -171,7 +171,7 @@ def test_failed_download_is_kept_and_finished_later(run_step, tmp_path: Path, dr
     server.cuts = [1000] + [0] * 5
     words = ("--figshare", "--api", server.url, "--root", tmp_path)
     failed = run_step(STEP, *words)
-    assert failed.code == 2 and failed.err.count("\n") == 1 and "goes on from 1000 bytes" in failed.err
+    assert failed.code == 2 and failed.err.count("\n") == 1 and "continues from 1000 bytes" in failed.err
     assert left_over(tmp_path) == [".download-phe-sich"]
     server.cuts.clear()
     server.asked.clear()

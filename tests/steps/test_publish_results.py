@@ -1,16 +1,17 @@
-"""What is kept in git: small, whole, without weights, patients' images or a machine's paths; and the README's tables."""
+"""What is kept in git: small, whole, without weights, patients' images or a machine's paths; and the pages made of it."""
 
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 
-from helpers import evaluated
+from helpers import evaluated, toy
 from hemoct.base import files
 from hemoct.base.workspace import Workspace
-from hemoct.report import publish
+from hemoct.report import publish, reference
 
 STEP = "scripts/91_publish_results.py"
-README = "# Title\n\n<!-- results: toy/task1 -->\n<!-- end results -->\n\nThe end\n"
+README = "# Title\n\n<!-- best: toy/task1 -->\n<!-- end best -->\n\nThe end\n"
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def test_keeps_small_results_and_nothing_else(work: Workspace, call) -> None:
     assert {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()} == {
         "metrics.json", "predictions.csv", "classification_report.txt", "operating_points.csv", "per_patient.csv",
         "confusion_matrix.png", "roc.png", "calibration.png", "loss_curves.png", "02_evaluate.run.json",
-        "fold0/01_train.run.json", "fold0/history.csv", "fold1/01_train.run.json", "fold1/history.csv",
+        "fold0/01_train.run.json", "fold0/history.csv", "fold0/model.json",
+        "fold1/01_train.run.json", "fold1/history.csv", "fold1/model.json",
     }  # fmt: skip
     assert {path.name for path in kept.with_name("comparison").iterdir()} == {
         "comparison.csv", "comparison.md", "comparison.png", "03_compare.run.json"
@@ -83,29 +85,73 @@ def test_commands_lose_paths_only(tmp_path, command: str, kept: str) -> None:
     assert record["command"] == kept
 
 
-def test_readme_table_is_written_from_metrics(work: Workspace, call) -> None:
+def pages(work: Workspace) -> tuple[str, str]:
+    return (work.root / "README.md").read_text(), (work.reference.parent / "README.md").read_text()
+
+
+def test_one_command_adds_an_experiment_and_the_best_is_in_the_readme(work: Workspace, call) -> None:
     evaluated.make(work, "resnet18", accuracy=0.9)
-    evaluated.make(work, "resnet18-slice", accuracy=0.95, protocol="slice")
-    call()
-    text = (work.root / "README.md").read_text()
-    assert text.startswith("# Title\n\n<!-- results: toy/task1 -->\n| experiment | protocol | slices |")
-    assert "| resnet18 | patient, folds 0, 1 of 5 | 40 | 10 | 0.900 (0.850-0.950) |" in text
-    assert "| resnet18-slice | slice, folds 0, 1 of 5 | 40 | 10 | 0.950 (0.900-1.000) |" in text
-    assert "* `python task1_classification/01_train.py --dataset toy` (commit 012345678, cpu, 7 min)" in text
-    assert text.endswith("<!-- end results -->\n\nThe end\n")
-    assert call("--readme-only").code == 0
-    assert (work.root / "README.md").read_text() == text
+    assert call("--experiment", "resnet18", "--title", "ResNet18 | small").code == 0
+    readme, page = pages(work)
+    link = "[ResNet18 \\| small](outputs/reference/README.md#task-1-toy)"
+    row = f"| toy, 10 patients | patient, folds 0, 1 of 5 | AUROC 0.900 (0.850-0.950) | {link} | toy, from weights.pt |"
+    assert f"| [Images with hemorrhage](task1_classification/README.md) {row}" in readme
+    assert readme.startswith("# Title\n\n<!-- best: toy/task1 -->\n| task | data |")
+    assert readme.endswith("<!-- end best -->\n\nThe end\n") and "## Task 1: toy" in page
+    assert "| [ResNet18 \\| small](toy/task1/resnet18) | toy, from weights.pt | 40 images of 10 patients; folds 0, 1 of 5" in page
+    assert "* `python task1_classification/01_train.py --dataset toy` (commit 012345678, cpu, 3 min)" in page
+
+    evaluated.make(work, "better", accuracy=0.95)
+    evaluated.make(work, "slice", accuracy=0.99, protocol="slice")
+    assert call("--experiment", "better", "slice").code == 0
+    readme, page = pages(work)
+    assert "AUROC 0.950 (0.900-1.000) | [better]" in readme and "ResNet18" not in readme and "0.990" not in readme
+    places = [page.index(f"(toy/task1/{name})") for name in ("better", "resnet18", "slice")]
+    assert places == sorted(places), "best first, what cannot be compared last"
+    assert call("--readme-only").code == 0 and pages(work) == (readme, page)
 
 
-def test_readme_names_every_commit_once(work: Workspace, call) -> None:
+def test_a_title_names_one_experiment(work: Workspace, call) -> None:
+    evaluated.make(work, "resnet18")
+    result = call("--title", "ResNet18")
+    assert result.code == 2 and "--experiment NAME" in result.err and not work.reference.exists()
+
+
+def test_the_rule_that_found_the_patients_and_the_notes_stand_on_the_page(work: Workspace, call) -> None:
+    toy.make(work)
+    dataset = work.work / "dataset.json"
+    files.write_json(dataset, files.read_json(dataset) | {"patient_source": "regex ^(a|b)"})
+    evaluated.make(work, "resnet18", notes=["a note of the evaluation"])
+    assert call().code == 0
+    assert files.read_json(work.reference / "dataset.json") == files.read_json(dataset)
+    _, page = pages(work)
+    assert "told apart by `regex ^(a|b)`" in page and "* a note of the evaluation" in page
+
+
+def test_every_commit_is_named_once(work: Workspace, call) -> None:
     folder = evaluated.make(work, "resnet18")
-    evaluated.make(work, "other")
     path = folder / "fold1" / "01_train.run.json"
     files.write_json(path, files.read_json(path) | {"git_commit": "fedcba9876543210", "git_dirty": True})
     call()
-    text = (work.root / "README.md").read_text()
-    assert "(commits 012345678 and fedcba987 with uncommitted changes, cpu, 7 min)" in text
-    assert "02_evaluate.py --dataset toy` (commit 012345678, 2 min)" in text
+    _, page = pages(work)
+    assert "(commits 012345678 and fedcba987 with uncommitted changes, cpu, 3 min)" in page
+    assert "02_evaluate.py --dataset toy` (commit 012345678, 60 s)" in page
+
+
+def test_a_wide_table_is_shown_in_parts_of_ten_columns(work: Workspace) -> None:
+    labels = [f"L{number}" for number in range(12)]
+    metrics = {f"f1_{label}": evaluated.metric(0.5) for label in labels}
+    folder = work.reference / "task4" / "e"
+    files.write_json(folder / "metrics.json", evaluated.metrics_json(work, "e", metrics, labels=labels))
+    heads = [line for line in reference.page(work.reference.parent).splitlines() if line.startswith("| experiment")]
+    assert [line.count("|") - 1 for line in heads] == [8, 10, 4] and "F1 L11" in heads[-1]
+
+
+def test_the_panel_is_drawn_without_any_result(work: Workspace, call) -> None:
+    assert call("--panel").code == 0
+    with Image.open(work.reference.parent / "panel.png") as drawn:
+        assert drawn.width > 1000 and drawn.height < 300
+    assert (work.root / "README.md").read_text() == README
 
 
 def unfinished(work: Workspace) -> None:
@@ -146,7 +192,7 @@ def test_a_comparison_with_what_is_kept_already_is_kept(work: Workspace, call) -
 
 def test_without_results_the_readme_says_so(work: Workspace, call) -> None:
     assert call("--readme-only").code == 0
-    assert "<!-- results: toy/task1 -->\nNo results yet.\n<!-- end results -->" in (work.root / "README.md").read_text()
+    assert "no results yet" in (work.root / "README.md").read_text()
 
 
 def test_publishing_again_replaces_the_old_files(work: Workspace, call) -> None:
@@ -192,9 +238,9 @@ def test_an_unknown_experiment_names_those_there_are(work: Workspace, call) -> N
 
 
 def test_a_marker_alone_is_named(work: Workspace, call) -> None:
-    files.write_text(work.root / "README.md", "<!-- results: toy/task1 -->\n")
+    files.write_text(work.root / "README.md", "<!-- best: toy/task1 -->\n")
     result = call("--readme-only")
-    assert result.code == 2 and "<!-- end results -->" in result.err
+    assert result.code == 2 and "<!-- end best -->" in result.err
 
 
 def test_another_root_without_a_readme_stops_first(work: Workspace, run_step) -> None:

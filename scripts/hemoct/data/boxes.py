@@ -9,26 +9,20 @@ import pandas as pd
 
 
 def by_image(table: pd.DataFrame, image_ids: Iterable[str], classes: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Rows of boxes.csv gathered for each of `image_ids`: corners float64 (k, 4), and class numbers int (k,); k may be 0."""
+    """The rows of boxes.csv of each of `image_ids`: corners float64 (k, 4), and class numbers int (k,); k may be 0."""
     corners = table[["xmin", "ymin", "xmax", "ymax"]].to_numpy(dtype=float)
     numbers = table["class"].map({name: number for number, name in enumerate(classes)}).to_numpy(dtype=int)
-    rows_of, nothing = table.groupby("image_id").indices, np.zeros(0, dtype=int)
-    rows = [rows_of.get(image_id, nothing) for image_id in image_ids]
-    return [corners[of_image] for of_image in rows], [numbers[of_image] for of_image in rows]
+    by_image_id, nothing = table.groupby("image_id").indices, np.zeros(0, dtype=int)
+    rows = [by_image_id.get(image_id, nothing) for image_id in image_ids]
+    return [corners[each] for each in rows], [numbers[each] for each in rows]
 
 
 def to_yolo(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Centre x, centre y, width, height as shares of the image: (n, 4), the numbers of a YOLO label file."""
+    """Centre x, centre y, width, height as fractions of the image: (n, 4), the numbers of a YOLO label file."""
     xmin, ymin, xmax, ymax = np.asarray(boxes, dtype=float).reshape(-1, 4).T
     return np.stack(
         [(xmin + xmax) / 2 / width, (ymin + ymax) / 2 / height, (xmax - xmin) / width, (ymax - ymin) / height], axis=1
     )
-
-
-def from_yolo(relative: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The inverse of `to_yolo`: pixels (n, 4), not rounded."""
-    x, y, w, h = np.asarray(relative, dtype=float).reshape(-1, 4).T
-    return np.stack([(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height], axis=1)
 
 
 def letterbox(width: int, height: int, size: int) -> tuple[float, float, float, float]:
@@ -67,6 +61,6 @@ def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Intersection over union of each pair: (n, m); 0 where both boxes are empty."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    joined = area(first)[:, None] + area(second)[None] - shared
-    return np.divide(shared, joined, out=np.zeros_like(shared), where=joined > 0)
+    intersection = np.prod(np.clip(high - low, 0, None), axis=2)
+    union = area(first)[:, None] + area(second)[None] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)

@@ -1,8 +1,8 @@
-"""Pixels to millilitres: the one place that knows when a volume has a unit.
+"""Pixels to millilitres: the only place that decides which unit a volume has.
 
-A volume is in millilitres where spacing_row, spacing_col and spacing_z (mm) of labels.csv are known for every slice of the
-patient; else all volumes of that patient are counts of pixels (voxels), unit `px`. So no sum mixes the two, and within a data
-set with known and unknown spacings each patient stands on its own. The slices of PHE-SICH-CT-IDS have no spacing.
+A volume is in millilitres if spacing_row, spacing_col and spacing_z (mm) of labels.csv are known for every slice of the patient;
+otherwise all volumes of that patient are counts of pixels (voxels), unit `px`. So no sum mixes the two, and in a data set with
+known and unknown spacings each patient is treated separately. The slices of PHE-SICH-CT-IDS have no spacing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ ML, PX = "ml", "px"
 
 
 def per_slice(slices: pd.DataFrame, source: str = "labels.csv") -> tuple[np.ndarray, np.ndarray]:
-    """What one pixel of each slice counts, float64 (n,), and in which unit, `ml` or `px`, (n,). Sum pixels times factor.
+    """The volume of one pixel of each slice, float64 (n,), and its unit, `ml` or `px`, (n,): multiply the pixels by it and sum.
 
-    `slices`: rows of labels.csv with `image_id, patient` and perhaps SPACINGS; give all slices of a patient, since one without
-    a spacing decides for all. Stops, naming `source`, at a spacing that is 0, negative or no number.
+    `slices`: rows of labels.csv with `image_id, patient` and perhaps SPACINGS; give all slices of a patient, since one slice
+    without a spacing decides for all. Stops, naming `source`, at a spacing that is 0, negative or no number.
     """
     given = slices.reindex(columns=SPACINGS)
     spacing = given.apply(pd.to_numeric, errors="coerce")

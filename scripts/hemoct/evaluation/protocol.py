@@ -16,26 +16,91 @@ PROTOCOLS = {
     "external": "external data: no image of theirs was used for training, thresholds frozen",
     "unknown": "unknown protocol: predictions without model.json that follow no fold of splits.csv",
 }
+SHORT = {"given": "given split", "external": "external data"}
+
+ABOUT = (
+    *("dataset", "experiment", "evaluated_on", "protocol", "protocol_text", "fold_numbers", "folds_expected", "complete"),
+    *("limit_patients", "folds_done", "training_unfinished", "labels_mean"),
+)
+"""what `describe` says; `folds_done` is for people, the fields before it for code"""
 
 
-ABOUT = ("dataset", "experiment", "evaluated_on", "protocol", "protocol_text", "folds_done", "training_unfinished", "labels_mean")
-"""what `describe` says"""
-
-
-def describe(work: Workspace, task: int, experiment: str, data: Workspace, protocol: str, folders: list[Path]) -> dict[str, Any]:
-    """What metrics.json says first: what was evaluated, on which data, and what its labels mean."""
-    expected = 1 if protocol == "given" else splits.FOLDS
-    done = ", ".join(folder.name.removeprefix("fold") for folder in folders)
-    shown = f"all {expected} folds" if 1 < expected == len(folders) else f"fold{'s' * (len(folders) > 1)} {done} of {expected}"
-    about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": data.dataset, "protocol": protocol}
-    about |= {"protocol_text": PROTOCOLS[protocol], "folds_done": "one model" if protocol == "given" else shown}
+def describe(
+    work: Workspace, task: int, experiment: str, evaluated_on: Workspace, protocol: str, folders: list[Path]
+) -> dict[str, Any]:
+    """What metrics.json says first: what was evaluated, on which data, from which folds, and what its labels mean."""
+    about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": evaluated_on.dataset, "protocol": protocol}
+    about["protocol_text"] = PROTOCOLS[protocol]
+    about |= _folds([experiments.fold_of(folder) for folder in folders], protocol == "given" or _is_given(folders))
+    about |= _limited(folders)
+    few = f", trained with {about['limit_patients']} patients alone" if about["limit_patients"] else ""
+    about["folds_done"] = folds_text(about) + few
     about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(task, folder)]
-    return about | {"labels_mean": label_meaning.TARGET.get(tables.read_dataset(data).layout)}
+    return about | {"labels_mean": label_meaning.TARGET.get(tables.read_dataset(evaluated_on).layout)}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A metrics.json. Fields of `describe` that an older version did not write are added, from the folds and the run records.
+
+    Of other data (--on) an older version named no folds: `fold_numbers` is empty, `complete` None.
+    """
+    content = files.read_json(path)
+    if "fold_numbers" not in content:
+        numbers = [rule["fold"] for rule in content["folds"] if isinstance(rule["fold"], int)]
+        content |= _folds(numbers, content["protocol"] == "given")
+        content |= _limited(trained_folds(path.parent))
+    return {"upper_bound": False, "notes": [], **content}
+
+
+def _folds(numbers: list[int], given: bool) -> dict[str, Any]:
+    expected = 1 if given else splits.FOLDS
+    return {"fold_numbers": numbers, "folds_expected": expected, "complete": len(numbers) == expected if numbers else None}
+
+
+def _is_given(folders: list[Path]) -> bool:
+    """Whether the models were trained on a split that came with their data: on other data the protocol says `external`."""
+    specs = [folder / "model.json" for folder in folders]
+    return any(files.read_json(path).get("split") == "given" for path in specs if path.exists())
+
+
+def _limited(folders: list[Path]) -> dict[str, Any]:
+    limits = [record.get("arguments", {}).get("limit_patients") for folder in folders for record in trainings(folder)]
+    return {"limit_patients": min((limit for limit in limits if limit), default=None)}
+
+
+def folds_text(content: dict[str, Any]) -> str:
+    """`all 5 folds`, `fold 0 of 5`, `one model`: of which folds a metrics.json speaks."""
+    numbers, expected = content["fold_numbers"], content["folds_expected"]
+    if not numbers:
+        return content["folds_done"]
+    if expected == 1:
+        return "one model"
+    some = f"fold{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} of {expected}"
+    return f"all {expected} folds" if content["complete"] else some
+
+
+def trained_folds(folder: Path) -> list[Path]:
+    """The fold folders of a folder with a metrics.json: an experiment, or one below it (truth-boxes, on-OTHER, a gate)."""
+    names = ("model.json", "history.csv", "best.pt", "predictions.csv")
+    return experiments.folds(folder, *names) or experiments.folds(folder.parent, *names)
+
+
+def trainings(folder: Path) -> list[dict[str, Any]]:
+    """Run records of the trainings that a fold comes from; of an ensemble or a cascade those of its members' folds."""
+    for place in (folder, folder.parents[1] / folder.name):  # an upper bound lies below the experiment that was trained
+        records = sorted(place.glob("*_train.run.json"))
+        if records:
+            return [files.read_json(path) for path in records]
+    spec = files.read_json(folder / "model.json") if (folder / "model.json").exists() else {}
+    task, name = folder.parents[1], folder.name
+    members = [task / member / name for member in spec.get("members") or []]
+    members += [task.parent / f"task{stage['task']}" / stage["experiment"] / name for stage in spec.get("stages") or []]
+    return [record for member in members for record in trainings(member)]
 
 
 def short_protocol(content: dict[str, Any]) -> str:
-    """`patient protocol`, `given split` ...: the words before the explanation in protocol_text."""
-    return content["protocol_text"].split(":")[0]
+    """`patient protocol`, `given split` ...: protocol_text without its explanation."""
+    return SHORT.get(content["protocol"], f"{content['protocol']} protocol")
 
 
 def headline(content: dict[str, Any]) -> list[str]:

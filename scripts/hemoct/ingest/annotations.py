@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lxml import etree
+from lxml.builder import E
 from PIL import Image
 
 from hemoct.base.errors import UserError
@@ -145,27 +146,23 @@ def _pixel(number: int, corner: str, text: str | None) -> float:
 
 def write_voc(path: Path, annotation: Annotation) -> None:
     """Write a VOC XML as LabelImg does. Not atomic: write into `files.replacing` or `files.replacing_folder`."""
-    root = etree.Element("annotation")
-    _add(root, "filename", annotation.filename)
-    source = etree.SubElement(root, "source")
-    _add(source, "annotation", annotation.source)
-    if annotation.size:
-        size = etree.SubElement(root, "size")
-        for name, value in zip(("width", "height", "depth"), annotation.size, strict=True):
-            _add(size, name, value)
-    _add(root, "segmented", 0)
-    for box in annotation.boxes:
-        element = etree.SubElement(root, "object")
-        for name, value in (("name", box.name), ("truncated", box.truncated), ("difficult", box.difficult)):
-            _add(element, name, value)
-        corners = etree.SubElement(element, "bndbox")
-        for corner in CORNERS:
-            _add(corners, corner, getattr(box, corner))
+    sides = zip(("width", "height", "depth"), annotation.size or (), strict=False)
+    size = [E("size", *(E(name, str(value)) for name, value in sides))] if annotation.size else []
+    root = E(
+        "annotation",
+        E("filename", annotation.filename),
+        E("source", E("annotation", annotation.source)),
+        *size,
+        E("segmented", "0"),
+        *map(_object, annotation.boxes),
+    )
     path.write_bytes(etree.tostring(root, pretty_print=True, xml_declaration=True, encoding="utf-8"))
 
 
-def _add(parent: etree._Element, name: str, value: object) -> None:
-    etree.SubElement(parent, name).text = str(value)
+def _object(box: Box) -> etree._Element:
+    corners = [E(corner, str(getattr(box, corner))) for corner in CORNERS]
+    facts = E("name", box.name), E("truncated", box.truncated), E("difficult", box.difficult)
+    return E("object", *facts, E("bndbox", *corners))
 
 
 def repaired(annotation: Annotation, image: str, size: Size, source: str) -> tuple[Annotation, list[Repair]]:

@@ -176,8 +176,8 @@ class Journal:
     def patients(self) -> Iterator[list[list[Row]]]:
         """The slices of each patient, by series in the order in which they were made: memory holds one patient."""
         rows = map(dict, self.base.execute("SELECT * FROM slices ORDER BY patient, study, series, path, instance"))
-        for _, of_patient in groupby(rows, key=lambda row: row["patient"]):
-            series = [list(of_series) for _, of_series in groupby(of_patient, key=lambda row: (row["study"], row["series"]))]
+        for _, patient in groupby(rows, key=lambda row: row["patient"]):
+            series = [list(group) for _, group in groupby(patient, key=lambda row: (row["study"], row["series"]))]
             yield sorted(series, key=lambda rows: (rows[0]["study_date"], rows[0]["study"], rows[0]["series_number"] or 0))
 
 

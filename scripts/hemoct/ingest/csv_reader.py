@@ -77,10 +77,7 @@ def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
     if named is None and len(there) != 1:
         what = f"several CSV files ({few(there)})" if there else "no CSV file"
         raise UserError(f"{raw} has {what}; name one with --csv FILE")
-    source = raw / (named or there[0])
-    if not source.is_file():
-        raise UserError(f"{source} is missing; --csv names a file in {raw}")
-    return source
+    return layouts.named_table(raw, named or there[0])
 
 
 def read_text(source: Path) -> pd.DataFrame:

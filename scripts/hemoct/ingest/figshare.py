@@ -1,4 +1,4 @@
-"""Fetch an article of figshare whole: list, download with resume, checksum, safe unpacking. Standard library alone."""
+"""Download a figshare article: list its files, download with resume, verify checksums, unpack safely. Standard library only."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ PHE_SICH = 23957937
 """PHE-SICH-CT-IDS, CC BY 4.0"""
 
 PAGE = 100  # files in one answer
-TRIES = 5  # in a row without new bytes
+TRIES = 5  # consecutive tries without new bytes
 PAUSE_S = 1.0  # before the second try; doubled before each further one
 TIMEOUT_S = 60
 CHUNK = 1 << 18
 PACKED_ELSEWHERE = {".rar", ".7z", ".tar", ".tgz", ".bz2", ".xz"}
-# Head CT packs at most about 20 to 1 and black slices far better; a bomb packs a thousand to one throughout.
+# Head CT is compressed at most about 20 to 1, black slices far more; in a zip bomb everything is compressed a thousand to 1.
 LARGEST_GROWTH, ALWAYS_ALLOWED = 200, 1 << 30
-# Damaged, encrypted, packed by an unknown method, or one name both a file and a folder.
+# Damaged, encrypted, compressed by an unknown method, or the same name for a file and a folder.
 UNREADABLE_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotADirectoryError, FileExistsError, IsADirectoryError)
 
 
@@ -49,7 +49,7 @@ class Item:
     size: int
     """bytes"""
     md5: str
-    """hexadecimal; empty when figshare has none"""
+    """hexadecimal; empty if figshare has none"""
     url: str
 
 
@@ -65,9 +65,9 @@ class Article:
 
 
 def read_article(number: int, api: str = API) -> Article:
-    """Ask figshare's public API (v2) for an article and all its files. UserError when there is no answer.
+    """Ask the public API of figshare (v2) for an article and all its files. UserError if there is no answer.
 
-    GET articles/NUMBER names at most ten files, so they are asked for by page: GET articles/NUMBER/files.
+    GET articles/NUMBER names at most ten files, so they are requested page by page: GET articles/NUMBER/files.
     """
     url = f"{api.rstrip('/')}/articles/{number}"
     try:
@@ -100,11 +100,11 @@ def _ask(url: str) -> Any:
 
 
 def _listed(url: str) -> Iterator[dict[str, Any]]:
-    """What figshare says about each file of the article at `url`; the page that is not full is the last."""
+    """What figshare says about each file of the article at `url`; a page that is not full is the last."""
     for page in itertools.count(1):
-        found = _ask(f"{url}/files?page={page}&page_size={PAGE}")
-        yield from found
-        if len(found) < PAGE:
+        listed = _ask(f"{url}/files?page={page}&page_size={PAGE}")
+        yield from listed
+        if len(listed) < PAGE:
             return
 
 
@@ -118,7 +118,7 @@ def _why(error: BaseException) -> str:
 
 def _plain_name(name: str) -> str:
     if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", ".."):
-        raise UserError(f"figshare names a file {name!r}, which is no plain file name; nothing was downloaded")
+        raise UserError(f"figshare names a file {name!r}, which is not a plain file name; nothing was downloaded")
     return name
 
 
@@ -130,7 +130,7 @@ def _open(url: str, start: int = 0) -> http.client.HTTPResponse:
 
 
 def need_space(folder: Path, size: int, what: str) -> None:
-    """Stop when the disk that holds `folder` has less than `size` bytes free."""
+    """Stop if the disk of `folder` has less than `size` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise UserError(
@@ -139,9 +139,9 @@ def need_space(folder: Path, size: int, what: str) -> None:
 
 
 def download(article: Article, folder: Path) -> list[Path]:
-    """Download every file of the article into `folder`; what is there and has the right checksum is kept.
+    """Download every file of the article into `folder`; a file that is there with the right checksum is kept.
 
-    A partial file (`NAME.part`) is continued. A wrong checksum gets one more try from the start, then UserError.
+    A partial file (`NAME.part`) is continued. After a wrong checksum the file is downloaded once more, then UserError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = sum(item.size for item in article.items) - sum(path.stat().st_size for path in folder.iterdir())
@@ -160,7 +160,7 @@ def _fetch(item: Item, folder: Path) -> Path:
             return whole
         part.unlink()
     raise UserError(
-        f"{item.name}: the checksum (MD5) was wrong twice; {item.url} is damaged or was changed on the way, try later"
+        f"{item.name}: the checksum (MD5) was wrong twice; {item.url} is damaged or was changed in transit, try later"
     )
 
 
@@ -172,7 +172,7 @@ def _fits(path: Path, item: Item) -> bool:
 
 
 def _receive(item: Item, part: Path) -> None:
-    """Fill `part` to its full size, however often the connection is cut."""
+    """Download `part` to its full size, however often the connection is cut."""
     most, failures, why = _size(part), 0, "the connection was cut"
     with tqdm(total=item.size, desc=item.name, unit="B", unit_scale=True, disable=None) as bar:
         while (have := _size(part)) != item.size or not part.exists():
@@ -180,7 +180,7 @@ def _receive(item: Item, part: Path) -> None:
                 _read_rest(item, part, have, bar)
             except urllib.error.HTTPError as error:
                 why = f"{error.code} {error.reason}"
-                if error.code == 416:  # our part is longer than the file: it belongs to something else
+                if error.code == 416:  # our part is longer than the file: it belongs to another file
                     part.unlink(missing_ok=True)
                 elif error.code < 500 and error.code not in (408, 429):
                     raise UserError(f"{item.name}: {item.url} answered {why}; see whether the article has moved") from None
@@ -189,9 +189,7 @@ def _receive(item: Item, part: Path) -> None:
             failures = 0 if _size(part) > most else failures + 1
             most = max(most, _size(part))
             if failures >= TRIES:
-                raise UserError(
-                    f"{item.name}: gave up after {TRIES} tries ({why}); run the same command again, it goes on from {most} bytes"
-                )
+                raise UserError(f"{item.name}: gave up after {TRIES} tries ({why}); the same command continues from {most} bytes")
             if failures:
                 time.sleep(PAUSE_S * 2 ** (failures - 1))
 
@@ -201,17 +199,17 @@ def _size(path: Path) -> int:
 
 
 def _read_rest(item: Item, part: Path, have: int, bar: tqdm) -> None:
-    """One request for the bytes from `have` on; a server that ignores Range sends all, and the file starts again."""
+    """One request for the bytes from `have` on; a server that ignores Range sends everything, and the file starts again."""
     with _open(item.url, have if have < item.size else 0) as answer:
         if answer.status not in (200, 206):
             raise http.client.HTTPException(f"answer {answer.status} instead of the file")
         goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if answer.status == 206 and not goes_on:
             part.unlink(missing_ok=True)
-            raise http.client.HTTPException("the server sent another range than the one asked for")
+            raise http.client.HTTPException("the server sent another range than the requested one")
         with part.open("ab" if goes_on else "wb") as stream:
             bar.n = have if goes_on else 0
-            while chunk := answer.read1(CHUNK):  # what has come so far: a cut loses nothing
+            while chunk := answer.read1(CHUNK):  # whatever has arrived: a cut loses nothing
                 stream.write(chunk)
                 bar.update(len(chunk))
                 if stream.tell() > item.size:
@@ -219,9 +217,9 @@ def _read_rest(item: Item, part: Path, have: int, bar: tqdm) -> None:
 
 
 def unpack(files: list[Path], folder: Path) -> None:
-    """Put the article's files into a new `folder`: zip archives unpacked, others copied. UserError for what cannot be unpacked.
+    """Put the article's files into a new `folder`: zip archives unpacked, others copied. UserError for other archives.
 
-    `folder` is emptied first; it holds a whole result or, after an error, nothing.
+    `folder` is emptied first; afterwards it holds the complete result or, after an error, nothing.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -248,7 +246,7 @@ def _unzip(path: Path, folder: Path) -> None:
                 raise UserError(f"{path}: would unpack to {total / 1e9:.1f} GB, far too much for its size; refused")
             need_space(folder, total, f"unpacking {path.name}")
             tops = {name.parts[0] for _, name in members if len(name.parts) > 1}
-            # Archives without a folder of their own would pour their files over each other's.
+            # An archive without a folder of its own gets one: files of two archives must not mix.
             target = folder if len(tops) == 1 and all(len(name.parts) > 1 for _, name in members) else folder / path.stem
             for info, name in tqdm(members, desc=f"unpack {path.name}", disable=None):
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -259,7 +257,7 @@ def _unzip(path: Path, folder: Path) -> None:
 
 
 def _inside(info: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
-    """The path of an archive's member, when it is a plain file that stays below the target folder."""
+    """The path of an archive's member, if it is a plain file that stays below the target folder."""
     name = PurePosixPath(info.filename.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts or not name.parts or ":" in name.parts[0]:
         raise UserError(f"{archive}: member {info.filename!r} points outside its folder; archive refused")

@@ -51,12 +51,9 @@ class Recognised:
     summary: str
 
 
-def recognise(folder: Path) -> Recognised | None:
+def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | None:
     """Tell the layout of a data set by the names of its files; None when it looks like none of NAMES."""
-    return _recognise(folder, list_files(folder))
-
-
-def _recognise(folder: Path, listing: list[Path]) -> Recognised | None:
+    listing = list_files(folder) if listing is None else listing
     for layout, test in TESTS:
         summary = test(folder, listing)
         if summary:
@@ -68,23 +65,19 @@ def choose(folder: Path, listing: list[Path], wanted: str) -> str:
     """The layout that a user named, or under `auto` the one recognised (and printed). Folders of patients stop under `auto`."""
     if wanted != "auto":
         return wanted
-    recognised = _recognise(folder, listing)
+    recognised = recognise(folder, listing)
     if recognised is None:
         raise UserError(
             f"{folder} has no layout that is known here ({', '.join(NAMES)}); check the folder, or name its layout with --layout"
         )
-    if recognised.layout == "folders":
-        _refuse_patients(folder, _class_names(listing))
-    print(f"layout {recognised.layout}: {recognised.summary}")
-    return recognised.layout
-
-
-def _refuse_patients(folder: Path, classes: Collection[str]) -> None:
-    if are_numbered(classes):
+    classes = _class_names(listing)
+    if recognised.layout == "folders" and are_numbered(classes):
         raise UserError(
             f"{folder} has {len(classes)} folders whose names differ by a number alone ({few(classes, 3)}): patients? "
             "put a CSV table of images and labels into it, or use --layout folders if they are classes"
         )
+    print(f"layout {recognised.layout}: {recognised.summary}")
+    return recognised.layout
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -237,6 +230,13 @@ def _is_any_csv(_: Path, listing: list[Path]) -> str:
 def top_tables(listing: list[Path]) -> list[Path]:
     """The CSV files that lie directly in the data set's folder."""
     return [path for path in only_suffix(listing, ".csv") if len(path.parts) == 1]
+
+
+def named_table(raw: Path, table: str | Path) -> Path:
+    """The table that --csv names or that was found in `raw`; stops if it is not there."""
+    if not (raw / table).is_file():
+        raise UserError(f"{raw / table} is missing; --csv names a file in {raw}")
+    return raw / table
 
 
 def _csv_summary(tables: list[Path], listing: list[Path]) -> str:

@@ -177,8 +177,8 @@ def _write_patient(folder: Path, number: int, volume: Volume, defects: Defects, 
     grey, size = hounsfield.window(volume.hu, BRAIN), volume.hu.shape[-1]
     base = folder / "SubdatasetC_PNG"
     images, masks, notes = (base / kind / f"{name}{number}" for kind, name in FOLDERS)
-    for made in (images, notes) if number == defects.no_masks else (images, masks, notes):
-        made.mkdir(parents=True)
+    for created in (images, notes) if number == defects.no_masks else (images, masks, notes):
+        created.mkdir(parents=True)
     last = len(grey) - 1
     for index in range(len(grey)):
         shown, mask = _spoil(number, index, last, grey[index], volume.edema[index], defects)
@@ -250,11 +250,11 @@ def write_dicom(folder: Path, number: int, hu: np.ndarray) -> None:
     (folder / "dicom").mkdir(parents=True)
     pixel, thickness = _spacing_mm(hu)
     for index, plane in enumerate(_upright(hu)):
-        made = _dicom_slice(number, index, plane)
-        made.PixelSpacing = [pixel, pixel]
-        made.SliceThickness = thickness
-        made.ImagePositionPatient = [-FIELD_OF_VIEW_MM / 2, -FIELD_OF_VIEW_MM / 2, round(index * thickness, 4)]
-        made.save_as(folder / "dicom" / f"{index + 1:02d}.dcm", enforce_file_format=True)
+        header = _dicom_slice(number, index, plane)
+        header.PixelSpacing = [pixel, pixel]
+        header.SliceThickness = thickness
+        header.ImagePositionPatient = [-FIELD_OF_VIEW_MM / 2, -FIELD_OF_VIEW_MM / 2, round(index * thickness, 4)]
+        header.save_as(folder / "dicom" / f"{index + 1:02d}.dcm", enforce_file_format=True)
 
 
 def _dicom_slice(number: int, index: int, plane: np.ndarray) -> FileDataset:
@@ -265,21 +265,21 @@ def _dicom_slice(number: int, index: int, plane: np.ndarray) -> FileDataset:
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.MediaStorageSOPInstanceUID = uid("image", index)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    made.SOPClassUID, made.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    made.StudyInstanceUID, made.SeriesInstanceUID = uid("study"), uid("series")
-    made.FrameOfReferenceUID = uid("frame")
-    made.Modality, made.PatientID, made.PatientName = "CT", f"{number:04d}", f"Phantom^{number:04d}"
-    made.SeriesNumber, made.InstanceNumber = 1, index + 1
-    made.SeriesDescription = "Drawn head, no patient"
-    made.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    made.Rows, made.Columns = plane.shape
-    made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"
-    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 16, 15, 1
-    made.RescaleIntercept, made.RescaleSlope, made.RescaleType = INTERCEPT, 1, "HU"
-    made.WindowCenter, made.WindowWidth = 40, 80
-    made.PixelData = (plane.round() - INTERCEPT).astype("<i2").tobytes()
-    return made
+    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    header.SOPClassUID, header.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    header.StudyInstanceUID, header.SeriesInstanceUID = uid("study"), uid("series")
+    header.FrameOfReferenceUID = uid("frame")
+    header.Modality, header.PatientID, header.PatientName = "CT", f"{number:04d}", f"Phantom^{number:04d}"
+    header.SeriesNumber, header.InstanceNumber = 1, index + 1
+    header.SeriesDescription = "Drawn head, no patient"
+    header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    header.Rows, header.Columns = plane.shape
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 1
+    header.RescaleIntercept, header.RescaleSlope, header.RescaleType = INTERCEPT, 1, "HU"
+    header.WindowCenter, header.WindowWidth = 40, 80
+    header.PixelData = (plane.round() - INTERCEPT).astype("<i2").tobytes()
+    return header
 
 
 def write_nifti(folder: Path, number: int, hu: np.ndarray, edema: np.ndarray) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -46,21 +45,11 @@ def phe_sets(listing: list[Path]) -> dict[str, PheSet]:
     for path in listing:
         role, folder = path.parts[-3:-1] if len(path.parts) > 2 else ("", "")
         if role in ROLES and folder.startswith(ROLES[role]):
-            parts.setdefault(path.parents[2], {each: [] for each in ROLES})[role].append(path)
-    sets = [
-        PheSet(
-            base,
-            _only(part["set"], files.IMAGE_SUFFIXES),
-            _only(part["label"], files.IMAGE_SUFFIXES),
-            _only(part["annotation"], {".xml"}),
-        )
-        for base, part in parts.items()
-    ]
+            part = parts.setdefault(path.parents[2], {each: [] for each in ROLES})[role]
+            if path.suffix.lower() in ({".xml"} if role == "annotation" else files.IMAGE_SUFFIXES):
+                part.append(path)
+    sets = [PheSet(base, *part.values()) for base, part in parts.items()]
     return {each.kind: each for each in sets if each.images}
-
-
-def _only(paths: Iterable[Path], suffixes: Collection[str]) -> list[Path]:
-    return [path for path in paths if path.suffix.lower() in suffixes]
 
 
 def choose_set(raw: Path, listing: list[Path], wanted: str | None) -> PheSet:

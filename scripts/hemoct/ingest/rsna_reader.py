@@ -38,7 +38,10 @@ class Truth:
 
 def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """Labels of the images in data/raw/NAME, in whatever folder: PNG from 01_get_data.py, or else the .dcm files themselves."""
-    source = _choose_table(work.raw, listing, options.csv)
+    there = layouts.rsna_tables(work.raw, listing)
+    if options.csv is None and not there:
+        raise UserError(f"{work.raw} has no stage_2_train.csv with the columns ID and Label; add it, or name it with --csv FILE")
+    source = layouts.named_table(work.raw, options.csv or there[-1])
     labels = options.labels or LABELS
     absent = [name for name in labels if name not in LABELS]
     if absent:
@@ -58,16 +61,6 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     made = csv_reader.rows_to_tables(work.dataset, LabelTable(work.raw, source, rows, labels, images, "rsna"), options)
     problems = problems_frame({"`any` disagrees with the types": contradictions})
     return replace(made, problems=pd.concat([made.problems, problems], ignore_index=True))
-
-
-def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
-    there = layouts.rsna_tables(raw, listing)
-    if named is None and not there:
-        raise UserError(f"{raw} has no stage_2_train.csv with the columns ID and Label; put it there or name it with --csv FILE")
-    source = raw / (named or there[-1])
-    if not source.is_file():
-        raise UserError(f"{source} is missing; --csv names a file in {raw}")
-    return source
 
 
 def read_truth(source: Path) -> Truth:

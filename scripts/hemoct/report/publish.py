@@ -1,11 +1,10 @@
-"""The results that git keeps, outputs/reference/NAME/taskN, and the README's tables that are written from them.
+"""The results that git keeps, outputs/reference/NAME/taskN: what is copied there, and what is refused.
 
 Small files only: no weights, no images of patients, no path of a machine.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 from collections.abc import Collection
@@ -15,7 +14,6 @@ from typing import Any
 from hemoct.base import experiments, files
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.report import pages, tables
 
 LIMIT = 4_000_000  # bytes an experiment
 # What is kept of an experiment, and of the comparison of experiments, by task.
@@ -23,7 +21,7 @@ KEPT = {
     1: (
         "metrics.json", "predictions.csv", "classification_report.txt", "operating_points.csv", "per_patient.csv",
         "confusion_matrix.png", "roc.png", "calibration.png", "loss_curves.png",
-        "02_evaluate.run.json", "fold*/01_train.run.json", "fold*/history.csv",
+        "02_evaluate.run.json", "fold*/01_train.run.json", "fold*/history.csv", "fold*/model.json",
     ),
     2: (
         "metrics.json", "predictions.csv", "classification_report.txt", "classification_summary.csv", "operating_points.csv",
@@ -50,7 +48,6 @@ KEPT = {
 }  # fmt: skip
 COMPARED_BY = {1: "03_compare.py", 3: "08_compare.py", 4: "07_compare.py"}  # task 2 compares no experiments
 COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "*_compare.run.json")
-MARKED = re.compile(r"(<!-- results: (?P<dataset>\S+)/task(?P<task>\d+) -->\n).*?(<!-- end results -->)", re.DOTALL)
 
 
 def kept_files(work: Workspace, task: int, experiment: str) -> list[Path]:
@@ -82,6 +79,9 @@ def publish(work: Workspace, task: int, experiment: str) -> Path:
             f"{work.show(source)} has {size / 1e6:.1f} MB to keep in git where {LIMIT / 1e6:.1f} MB is the limit; "
             f"make {largest.relative_to(source)} ({largest.stat().st_size / 1e6:.1f} MB) smaller"
         )
+    dataset = work.work / "dataset.json"  # which rule found the patients, among other things
+    if dataset.is_file():
+        files.write_json(work.reference / "dataset.json", files.read_json(dataset))
     return _copy(work, source, kept, work.reference / f"task{task}" / experiment)
 
 
@@ -155,29 +155,3 @@ def _portable_command(command: str, root: Path) -> str:
     words = [part for word in shlex.split(command) for part in (word.split("=", 1) if word.startswith("--") else [word])]
     kept = [word for before, word in zip(["", *words], words, strict=False) if "--root" not in (before, word)]
     return shlex.join(_portable(word, root) for word in kept)
-
-
-# ---- the README's tables
-
-
-def update_readme(text: str, outputs: Path) -> str:
-    """`text` with each block between result markers made anew from `outputs`/reference. Raises UserError for a marker alone."""
-    starts, whole = text.count("<!-- results: "), len(MARKED.findall(text))
-    if starts != whole or text.count("<!-- end results -->") != whole:
-        raise UserError("README.md: a '<!-- results: NAME/taskN -->' has no '<!-- end results -->' or the reverse; add it")
-    return MARKED.sub(lambda found: found[1] + _block(outputs, found["dataset"], found["task"]) + found[4], text)
-
-
-def _block(outputs: Path, dataset: str, task: str) -> str:
-    folder = outputs / "reference" / dataset / f"task{task}"
-    table = tables.results_table(folder)
-    if not table.rows:
-        return "No results yet.\n"
-    records = [
-        files.read_json(path)
-        for row in table.rows
-        for path in [*sorted(folder.glob(f"{row[0]}/fold*/*.run.json")), *sorted(folder.glob(f"{row[0]}/*.run.json"))]
-    ]
-    made = [f"* `{command}` ({how})" for command, how in pages.commands(records)]
-    where = f"All files: [outputs/reference/{dataset}/task{task}](outputs/reference/{dataset}/task{task}). Made by"
-    return "\n".join([table.markdown(), "", where, "", *made, ""])

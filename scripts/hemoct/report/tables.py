@@ -5,30 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hemoct.base import files, tables
 from hemoct.evaluation import text
-
-# The metrics that people compare, by task, with their headings; in task 2 a slice is positive when it has a box.
-RESULT_METRICS = {
-    1: {key: text.METRIC_NAMES.get(key, key.capitalize())
-        for key in ("accuracy", "precision", "recall", "specificity", "f1", "auroc", "ap")},
-    2: {"map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "box_precision": "Box precision",
-        "box_recall": "Box recall", "lesion_recall": "Lesions found", "accuracy": "Slice accuracy",
-        "precision": "Slice precision", "recall": "Slice recall", "specificity": "Slice specificity", "f1": "Slice F1",
-        "auroc": "Slice AUROC"},
-    3: {"dice_patient": "Dice by patient", "dice_slice": "Dice by slice", "dice": "Dice, all pixels", "iou": "IoU, all pixels",
-        "sensitivity": "Sensitivity, pixels", "nsd_slice": "NSD", "hd95_slice": "HD95",
-        "slice_recall": "Slice recall", "slice_specificity": "Slice specificity", "slice_f1": "Slice F1"},
-    4: {"f1_macro": "Macro F1", "f1_micro": "Micro F1", "exact_match": "Exact match", "hamming": "Hamming loss",
-        "rsna_logloss": "RSNA log loss"},
-}  # fmt: skip
-
-CHOSEN_BY = {3: ("val_dice", "Validation Dice")}
-"""the number on validation that chooses, by its name in metrics.json and history.csv, with its heading, for tasks that show it"""
-
+from hemoct.report import results
 
 MARKS = {3: "dice_patient", 4: "exact_match"}
 """a metric that a task alone has"""
@@ -119,7 +100,7 @@ def _compared_in(frame: pd.DataFrame) -> dict[str, str]:
     """The metrics that people compare and a comparison.csv holds, with their headings; what is in it tells the task."""
     there = set(frame["metric"])
     task = next((task for task, mark in MARKS.items() if mark in there), 1)
-    return {key: name for key, name in RESULT_METRICS[task].items() if key in there}
+    return {key: name for key, name in results.compared(task).items() if key in there}
 
 
 def _compared(of_one: pd.DataFrame, columns: list[str], sign: str = "") -> list[str]:
@@ -139,47 +120,8 @@ def over_labels(path: Path) -> text.Table:
     """metrics.json of task 4: the numbers over all labels; those of each label are in per_label.csv."""
     content = files.read_json(path)
     rows = [[name, text.metric(content["metrics"][key]), content["metrics"][key].get("reason") or ""]
-            for key, name in RESULT_METRICS[4].items()]  # fmt: skip
+            for key, name in results.compared(4).items()]  # fmt: skip
     return text.Table(["metric", "value (95 % interval)", "note"], [*rows, ["images", _words(content["n"]), ""]])
-
-
-def results_table(task: Path) -> text.Table:
-    """The experiments of a task folder that have been evaluated, one row each, with the metrics that people compare."""
-    number = int(task.name.removeprefix("task"))
-    compared, chosen_by = RESULT_METRICS[number], CHOSEN_BY.get(number)
-    found = {
-        path: files.read_json(path) for path in sorted([*task.glob("*/metrics.json"), *task.glob("*/truth-boxes/metrics.json")])
-    }
-    if number == 4:
-        labels = dict.fromkeys(label for content in found.values() for label in content["labels"])
-        compared = compared | {f"f1_{label}": f"F1 {label}" for label in labels}
-    columns = ["experiment", "protocol", "slices", "patients", *compared.values()]
-    columns += [chosen_by[1], "Seconds an epoch"] if chosen_by else []
-    rows = []
-    for path, content in found.items():
-        entries = [content["metrics"].get(key, {"value": None}) for key in compared]
-        done = content.get("folds_done", "")
-        noted = (
-            done.startswith(("folds", "only")) or "upper bound" in done
-        )  # said where folds are missing, or the truth was looked at
-        protocol = ", ".join([content["protocol"], *[done] * noted])
-        trained = _training(path.parent, content, chosen_by[0]) if chosen_by else []
-        about = [path.parent.relative_to(task).as_posix(), protocol, _words(content["n"]), _words(content["patients"])]
-        rows.append([*about, *map(text.metric, entries), *trained])
-    return text.Table(columns, rows)
-
-
-def _training(experiment: Path, content: dict[str, Any], chosen_by: str) -> list[str]:
-    """The validation number, mean over evaluated folds, and the median seconds of an epoch; empty where nothing tells them.
-
-    The number is that of the evaluation where it has one, else the highest of each training.
-    """
-    paths = [experiment / f"fold{rule['fold']}" / "history.csv" for rule in content["folds"]]
-    found = [tables.read_csv(path, [chosen_by, "seconds"]) for path in paths if path.exists()]
-    best = [rule[chosen_by] for rule in content["folds"] if rule.get(chosen_by) is not None]
-    best = best or [history[chosen_by].max() for history in found]
-    seconds = f"{pd.concat(found)['seconds'].median():.0f}" if found else ""
-    return [f"{np.mean(best):.3f}" if best else "", seconds]
 
 
 def _from_frame(frame: pd.DataFrame) -> text.Table:

@@ -1,0 +1,162 @@
+"""The evaluated experiments of a task side by side, best first: what the report and outputs/reference/README.md show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemoct.base import tables
+from hemoct.evaluation import protocol, text
+
+MEASURED = "95 % intervals from resampled patients; each fold at the threshold that validation chose."
+AVERAGED = "are computed for each fold and averaged; all else is of all test images together."
+
+
+@dataclass(frozen=True)
+class Group:
+    """One table: the metrics that people read together, by their keys in metrics.json, with their headings."""
+
+    caption: str
+    metrics: dict[str, str]
+    by_label: bool = False
+    """one F1 for each label instead of `metrics`"""
+    validation: tuple[str, str] | None = None
+    """what chose on validation, by its name in metrics.json and history.csv, with its heading; the time of an epoch goes along"""
+
+
+GROUPS = {
+    1: (
+        Group(f"Images, positive or not. {MEASURED} AUROC and AP {AVERAGED}", {
+            "auroc": "AUROC", "ap": "AP", "f1": "F1", "recall": "Recall", "specificity": "Specificity", "precision": "Precision",
+            "accuracy": "Accuracy"}),
+    ),
+    2: (
+        Group(f"Boxes; a lesion is found when one of its boxes is. {MEASURED} mAP and FROC {AVERAGED}", {
+            "map50": "mAP50", "map50_95": "mAP50:95", "froc_mean": "FROC mean", "box_precision": "Box precision",
+            "box_recall": "Box recall", "lesion_recall": "Lesions found"}),
+        Group("What the boxes say about slices: positive with a box at or above the threshold. AUROC is the mean of the folds.", {
+            "accuracy": "Slice accuracy", "precision": "Slice precision", "recall": "Slice recall",
+            "specificity": "Slice specificity", "f1": "Slice F1", "auroc": "Slice AUROC"}),
+    ),
+    3: (
+        Group(f"Masks. {MEASURED}", {
+            "dice_patient": "Dice by patient", "dice_slice": "Dice by slice", "dice": "Dice, all pixels",
+            "iou": "IoU, all pixels", "sensitivity": "Sensitivity, pixels", "nsd_slice": "NSD", "hd95_slice": "HD95"}),
+        Group("What the masks say about slices: positive with a predicted pixel. Validation Dice is the mean of the folds.", {
+            "slice_recall": "Slice recall", "slice_specificity": "Slice specificity", "slice_f1": "Slice F1"},
+            validation=("val_dice", "Validation Dice")),
+    ),
+    4: (
+        Group(f"All labels. {MEASURED}", {
+            "f1_macro": "Macro F1", "f1_micro": "Micro F1", "exact_match": "Exact match", "hamming": "Hamming loss",
+            "rsna_logloss": "RSNA log loss"}),
+        Group("F1 of each label. In per_label.csv AUROC and AP of a label are means of the folds.", {}, by_label=True),
+    ),
+}  # fmt: skip
+"""by task; the first metric of a task is the one that ranks its experiments"""
+
+WEIGHTS = {"none": "from scratch", "imagenet": "from ImageNet weights", "coco": "from COCO weights"}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An evaluated experiment, or its upper bound."""
+
+    task: int
+    name: str
+    folder: Path
+    content: dict[str, Any]
+    """metrics.json, see protocol.read"""
+
+    @property
+    def headline(self) -> dict[str, Any]:
+        """The metric that ranks: value and interval."""
+        return self.content["metrics"].get(next(iter(GROUPS[self.task][0].metrics)), {"value": None})
+
+    @property
+    def level(self) -> int:
+        """0: says what to expect of a new patient, from every fold; 1: from some folds or few patients; 2: is flattered."""
+        content = self.content
+        if content["upper_bound"] or content["protocol"] not in ("patient", "given", "external"):
+            return 2
+        return int(content["complete"] is False or bool(content["limit_patients"]))
+
+    @property
+    def trained_on(self) -> str:
+        content, start = self.content, []
+        for folder in protocol.trained_folds(self.folder):
+            start += [str(record.get("arguments", {}).get("weights", "")) for record in protocol.trainings(folder)]
+        words = [WEIGHTS.get(name, f"from {Path(name).name}") for name in dict.fromkeys(start) if name]
+        limit = f"{content['limit_patients']} patients of " if content["limit_patients"] else ""
+        return ", ".join([f"{limit}{content.get('dataset', '')}".strip(), *words])
+
+    @property
+    def tested_on(self) -> str:
+        content = self.content
+        words = [protocol.folds_text(content), protocol.short_protocol(content)]
+        words += ["upper bound: true boxes"] * bool(content["upper_bound"])
+        words += ["training not finished"] * bool(content.get("training_unfinished"))
+        return f"{content['n']} images of {content['patients']} patients; {', '.join(words)}"
+
+    def validated(self, metric: str) -> list[str]:
+        """The metric on validation, mean of the evaluated folds, and the median seconds of an epoch; empty where nothing tells.
+
+        The metric is that of the evaluation where it has one, else the highest of each training.
+        """
+        paths = [self.folder / f"fold{rule['fold']}" / "history.csv" for rule in self.content["folds"]]
+        histories = [tables.read_csv(path, [metric, "seconds"]) for path in paths if path.exists()]
+        best = [rule[metric] for rule in self.content["folds"] if rule.get(metric) is not None]
+        best = best or [history[metric].max() for history in histories]
+        seconds = f"{pd.concat(histories)['seconds'].median():.0f}" if histories else ""
+        return [f"{np.mean(best):.3f}" if best else "", seconds]
+
+
+def evaluated(task: Path) -> list[Experiment]:
+    """The evaluated experiments of a task folder (outputs/NAME/taskN), level by level, the best of each level first."""
+    number = int(task.name.removeprefix("task"))
+    paths = [*task.glob("*/metrics.json"), *task.glob("*/truth-boxes/metrics.json")]
+    found = [Experiment(number, path.parent.relative_to(task).as_posix(), path.parent, protocol.read(path)) for path in paths]
+
+    def rank(experiment: Experiment) -> tuple[int, float, str]:
+        value = experiment.headline["value"]
+        return experiment.level, math.inf if value is None else -value, experiment.name
+
+    return sorted(found, key=rank)
+
+
+def table(task: Path, group: Group) -> text.Table:
+    """One table of a task folder, a row an experiment; the first group of a task says what it was trained and tested on."""
+    return table_of(evaluated(task), group)
+
+
+def table_of(experiments: list[Experiment], group: Group) -> text.Table:
+    if not experiments:
+        return text.Table([], [])
+    metrics, first = group.metrics, group is GROUPS[experiments[0].task][0]
+    if group.by_label:
+        labels = dict.fromkeys(label for experiment in experiments for label in experiment.content["labels"])
+        metrics = {f"f1_{label}": f"F1 {label}" for label in labels}
+    columns = ["experiment", *["trained on", "tested on"] * first, *metrics.values()]
+    columns += [group.validation[1], "Seconds an epoch"] if group.validation else []
+    rows = []
+    for experiment in experiments:
+        entries = [experiment.content["metrics"].get(key, {"value": None}) for key in metrics]
+        row = [experiment.name, *[experiment.trained_on, experiment.tested_on] * first, *map(text.metric, entries)]
+        rows.append(row + (experiment.validated(group.validation[0]) if group.validation else []))
+    return text.Table(columns, rows)
+
+
+def readers(task: int) -> tuple[tuple[str, partial[text.Table], str], ...]:
+    """The tables of a task as the report's sections name them: of the folder itself, reader, caption."""
+    return tuple(("", partial(table, group=group), group.caption) for group in GROUPS[task])
+
+
+def compared(task: int) -> dict[str, str]:
+    """The metrics of a task that people compare, with their headings."""
+    return {key: name for group in GROUPS[task] for key, name in group.metrics.items()}
