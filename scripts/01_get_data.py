@@ -36,6 +36,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, files
 from hemoct.base.cli import NOT_WRITABLE
 from hemoct.base.errors import UserError

@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 from tqdm import tqdm
 

@@ -26,6 +26,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
 from hemoct.base import cli, tables

@@ -18,6 +18,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, files, tables
 from hemoct.base import figure as base_figure
 from hemoct.base.errors import UserError, few

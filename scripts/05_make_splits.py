@@ -14,6 +14,7 @@ Next    python task1_classification/01_train.py
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
 from hemoct.base import cli, tables

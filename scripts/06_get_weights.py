@@ -13,6 +13,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import safetensors.torch
 
 from hemoct.base import cli, files

@@ -9,6 +9,8 @@ Next    open the report; python scripts/91_publish_results.py keeps results in g
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace

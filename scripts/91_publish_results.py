@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, experiments, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run

@@ -10,7 +10,7 @@ PYTHONS = ((3, 11), (3, 12))  # what the pinned packages were tried with
 def problem() -> str:
     """Why this Python cannot run a step; "" where it can."""
     if sys.version_info[:2] not in PYTHONS:
-        return "this is Python %d.%d, and the project needs 3.11 or 3.12" % sys.version_info[:2]
+        return f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, and the project needs 3.11 or 3.12"
     missing = [name for name in ("hemoct", "pandas", "torch") if importlib.util.find_spec(name) is None]
     return f"{missing[0]} is not installed in {sys.executable}" if missing else ""
 

@@ -10,6 +10,8 @@ On a laptop without a GPU: --backbone tf_efficientnet_lite0 (its ImageNet weight
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, experiments, runs
 from hemoct.base.workspace import Workspace
 from hemoct.classification import options, train

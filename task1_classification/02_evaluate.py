@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
 from hemoct.base import cli, files, tables

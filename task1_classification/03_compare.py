@@ -13,13 +13,14 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli
 from hemoct.evaluation import comparison, comparison_step
-from hemoct.evaluation import figures as evaluation_figures
 
 KIND = comparison_step.Kind(
     task=1, read=comparison.read, needed=("metrics.json", "predictions.csv"), compared=comparison.METRICS,
-    shares=evaluation_figures.MEASURED,
+    shares=comparison_step.MEASURED,
 )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, experiments, options, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run

@@ -11,6 +11,8 @@ Next    python task2_detection/02_train.py
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, experiments, options
 from hemoct.base.runs import Run
 from hemoct.base.tables import PARTS

@@ -13,6 +13,8 @@ On a laptop without a GPU or network: --weights none --image-size 256 --epochs 3
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, runs
 from hemoct.base.workspace import Workspace
 from hemoct.detection import data as detection_data

@@ -12,6 +12,8 @@ drawn up to its last epoch.
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, experiments, tables
 from hemoct.base import figure as base_figure
 from hemoct.base.runs import Run

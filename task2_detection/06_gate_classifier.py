@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
 from hemoct.base import cli, experiments, files, options, runs, tables
@@ -32,8 +33,7 @@ from hemoct.data.slices import SliceData
 from hemoct.detection import compare, gate, predictions
 from hemoct.detection.gate import Gate
 from hemoct.detection.options import Region
-from hemoct.evaluation import figures as evaluation_figures
-from hemoct.evaluation import protocol
+from hemoct.evaluation import comparison_step, protocol
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.training import device
 
@@ -101,7 +101,7 @@ def evaluate(chosen: Gate, args: argparse.Namespace, of: str, data: SliceData, w
             files.write_text(place / "gate_comparison.md", compare.text(compared)),
         )
         figures = {
-            "gate_comparison": evaluation_figures.side_by_side(compared.table, heading),
+            "gate_comparison": comparison_step.side_by_side(compared.table, heading),
             "gate_regions": compare.regions(work, data, compared, squares, SHOWN),
         }
         run.wrote(*base_figure.save_all(figures, place))

@@ -23,6 +23,8 @@ cross-validation is therefore one of validation slices; test predictions are tho
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, experiments
 from hemoct.base import options as base_options
 from hemoct.base.runs import Run

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, experiments, runs, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace

@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import numpy as np
 import torch
 from PIL import Image

@@ -14,6 +14,8 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, files, tables
 from hemoct.base import figure as base_figure
 from hemoct.base.errors import UserError

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import shutil
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, experiments, runs
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace

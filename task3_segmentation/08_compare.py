@@ -12,6 +12,8 @@ Next    python scripts/90_make_report.py
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import comparison_step

@@ -1,6 +1,7 @@
 """Imported first by every numbered step of this folder; see scripts/environment.py."""
 
-import runpy
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "environment.py"))
+spec = spec_from_file_location("asked", Path(__file__).resolve().parents[1] / "scripts" / "environment.py")
+spec.loader.exec_module(module_from_spec(spec))

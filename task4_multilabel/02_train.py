@@ -16,6 +16,7 @@ On a laptop without a GPU or network: --weights none --image-size 128 --lr 1e-3
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import torch
 
 from hemoct.base import cli, experiments, runs

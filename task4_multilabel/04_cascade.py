@@ -25,6 +25,8 @@ Next    python task4_multilabel/03_evaluate.py --experiment EXPERIMENT  (without
 
 from __future__ import annotations
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, experiments, options, runs
 from hemoct.base.workspace import Workspace
 from hemoct.multilabel import cascade, compare, predictions

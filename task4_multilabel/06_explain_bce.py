@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
 from hemoct.base import cli, experiments, figure, tables

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hemoct.evaluation import figures as evaluation_figures
+from hemoct.evaluation import comparison_step
 from hemoct.multilabel import evaluate
 from hemoct.multilabel import figures as multilabel_figures
 
@@ -147,5 +147,5 @@ def test_equal_experiments_differ_by_no_axis_of_rounding_errors():
     nothing = dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
     small = {"difference": 1e-16, "difference_low": -2e-16, "difference_high": 2e-16}
     table = pd.DataFrame([{"experiment": "a", "shown": "a", **row, **nothing}, {"experiment": "b", "shown": "b", **row, **small}])
-    low, high = evaluation_figures.side_by_side(table, "heading", ("f1",)).axes[1].get_xlim()
+    low, high = comparison_step.side_by_side(table, "heading", ("f1",)).axes[1].get_xlim()
     assert low <= -0.005 and high >= 0.005

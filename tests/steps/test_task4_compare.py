@@ -9,8 +9,7 @@ import pytest
 from helpers import quick, simulated_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
-from hemoct.evaluation import comparison
-from hemoct.evaluation import figures as evaluation_figures
+from hemoct.evaluation import comparison, comparison_step
 from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.evaluation import protocol as evaluation_protocol
 from hemoct.multilabel import compare as multilabel_compare
@@ -76,7 +75,7 @@ def test_differences_are_paired_and_of_the_evaluations_own_numbers(work, compare
     text = (work.task(4) / "comparison" / "comparison.md").read_text()
     assert "Task 4" in text and "| exact_match | hamming (lower is better) | rsna_logloss (lower is better) | f1_IVH |" in text
     table = tables.read_csv(work.task(4) / "comparison" / "comparison.csv", [])
-    axis = evaluation_figures.side_by_side(table, "a heading", ("f1_macro", "hamming", "rsna_logloss")).axes[0]
+    axis = comparison_step.side_by_side(table, "a heading", ("f1_macro", "hamming", "rsna_logloss")).axes[0]
     ticks = [tick.get_text() for tick in axis.get_yticklabels()]
     assert ticks == ["f1 macro", "hamming (lower is better)", "rsna logloss (lower is better)"]
     assert compare("a", "b", "c", "--skip-if-done").out.startswith("up to date")
