@@ -23,6 +23,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
 from hemoct.base import cli, files, tables
 from hemoct.base import figure as base_figure
 from hemoct.base.runs import Run
@@ -80,7 +82,7 @@ def write_tables(folder: Path, evaluation: Segmentation, content: dict) -> list[
     by_name = {
         "segmentation_metrics": segmentation_tables.metrics_table(evaluation, content),
         "per_slice": segmentation_tables.per_slice(evaluation),
-        "per_patient": segmentation_tables.per_patient(evaluation),
+        "per_patient": evaluate.per_patient(evaluation),
         "volume_agreement": segmentation_tables.agreement(evaluation),
         "slice_pixels": evaluation.pixels.sort_values(["image_id", "fold"]),
     }

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from helpers import toy
+from helpers import simulated_boxes, toy
 from hemoct.base import files
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
@@ -37,6 +37,12 @@ def tiny(*_, in_channels: int, **__) -> nn.Module:
     for inside, dilation in ((in_channels, 1), (16, 2), (16, 4)):
         layers += [nn.Conv2d(inside, 16, 3, padding=dilation, dilation=dilation), nn.BatchNorm2d(16), nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(16, 1, 1))
+
+
+def make_rims(work: Workspace) -> None:
+    """Rims of disks in images that are not square, and a detector `d` that finds most of the disks."""
+    toy.make(work, patients=10, slices=6, size=(72, 64), radius=9, boxes=True, masks=True)
+    simulated_boxes.predict(work, "d", sensitivity=0.95, alarms=0.2)
 
 
 class Bright(torch.nn.Module):

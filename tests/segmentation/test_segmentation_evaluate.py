@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from hemoct.evaluation import bootstrap, metrics
 from hemoct.segmentation import evaluate, figures, tables
-from hemoct.segmentation.evaluate import Patients, Rule, Segmentation
+from hemoct.segmentation.evaluate import Rule, Segmentation
 from hemoct.segmentation.metrics import LEVELS, Histograms
 
 
@@ -80,8 +80,10 @@ def test_volumes_and_their_agreement_by_hand(random):
     evaluation = evaluated(random, 3)
     evaluation.table["patient"] = ["a", "a", "b"]
     evaluation.counts[:] = [[10, 2, 4, 0], [0, 0, 6, 0], [5, 5, 0, 0]]
-    patients = Patients.of(evaluation)
-    assert patients.true.tolist() == [10, 2.5] and patients.predicted.tolist() == [6, 5], "half a millilitre a pixel"
+    patients = evaluate.per_patient(evaluation)
+    assert patients["true_volume"].tolist() == [10, 2.5] and patients["predicted_volume"].tolist() == [6, 5], (
+        "half a millilitre a pixel"
+    )
     row = tables.agreement(evaluation).iloc[0]
     assert (row["bias"], row["mean_absolute_error"], row["unit"]) == (-0.75, 3.25, "ml")
     assert row["limit_high"] - row["bias"] == pytest.approx(1.96 * np.std([-4, 2.5], ddof=1))

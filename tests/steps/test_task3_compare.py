@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers import simulated_masks
+from helpers import quick, simulated_masks, trained
 from helpers.refusals import refused
-from helpers.simulated_masks import Network
 from hemoct.base import files, tables
 
 EVALUATE, COMPARE = "task3_segmentation/03_evaluate.py", "task3_segmentation/08_compare.py"
@@ -15,12 +14,10 @@ COLUMNS = ["experiment", "metric", "value", "difference", "difference_low", "dif
 
 
 @pytest.fixture
-def compare(work, run_step):
+def compare(work, run_step, monkeypatch):
     """Evaluated experiments: `a`, its copy `b`, and `c`, whose masks lie where the lesions are."""
-    simulated_masks.make(work, slices=6)
-    for name, shift in (("a", 2), ("b", 2), ("c", 0)):
-        simulated_masks.predict(work, name, network=Network(shift=shift))
-    assert run_step(EVALUATE, "--root", work.root, "--dataset", "toy").code == 0
+    quick.evaluations(monkeypatch)
+    trained.evaluated_masks(work)
     return lambda *words: run_step(COMPARE, "--root", work.root, "--dataset", "toy", *words)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import simulated_masks
+from helpers import quick, simulated_masks
 from helpers.refusals import refused
 from helpers.simulated_masks import Network
 from hemoct.base import files, tables
@@ -16,8 +16,9 @@ STEP, EVALUATE = "task3_segmentation/07_ensemble.py", "task3_segmentation/03_eva
 
 
 @pytest.fixture
-def join(work, run_step):
+def join(work, run_step, monkeypatch):
     """Two experiments with maps of their own, and the step that joins them."""
+    quick.evaluations(monkeypatch)
     simulated_masks.make(work, slices=6)
     simulated_masks.predict(work, "a")
     simulated_masks.predict(work, "b", network=Network(seed=2, shift=0))

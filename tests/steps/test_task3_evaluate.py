@@ -241,7 +241,7 @@ def test_no_fold_one_fold_and_a_limit(work, frame, plain):
     stopped(plain("--experiment", "f"), "f holds no trained fold", "there are: e")
     result = plain()
     assert result.code == 0 and "fold 2 of 5" in result.out, result.err
-    stopped(plain("--on", "other", "--experiment", "e"), "other/dataset.json is missing", "03_make_labels.py")
+    stopped(plain("--on", "other", "--experiment", "e"), "no data set is called other", "there are: toy")
     simulated_masks.predict(work, "all")
     assert plain("--experiment", "all", "--limit-patients", 6).code == 0
     folder = folder_of(work, "all")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import simulated_masks, toy
+from helpers import quick, simulated_masks, toy
 from helpers.refusals import refused
 from helpers.simulated_networks import PROBABILITY, bright, bright_networks, look_around_boxes, put_detector
 from hemoct.base import files, tables
@@ -37,7 +37,8 @@ def predict(work, run_step, monkeypatch):
 
 
 @pytest.fixture
-def evaluate(work, run_step):
+def evaluate(work, run_step, monkeypatch):
+    quick.evaluations(monkeypatch)
     return lambda *words: run_step(
         EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "e", "--on", "other", *words
     )

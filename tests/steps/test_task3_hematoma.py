@@ -6,15 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import simulated_boxes, simulated_masks
+from helpers import quick, simulated_boxes, simulated_masks
 from helpers.refusals import refused
 from hemoct.base import files, tables
-from hemoct.evaluation import bootstrap
-from hemoct.segmentation import figures
 
 STEP = "task3_segmentation/06_estimate_hematoma.py"
 EVALUATE = "task3_segmentation/03_evaluate.py"
-FIGURES = ("confusion", "dice_and_size", "volumes", "threshold", "training", "examples")
 
 
 @pytest.fixture
@@ -23,9 +20,7 @@ def estimate(work, run_step, monkeypatch):
     simulated_masks.make(work, slices=6, size=64, radius=8)
     simulated_masks.predict(work, "e")
     simulated_boxes.predict(work, "d", sensitivity=1.0, alarms=0.0)
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 20)
-    for name in FIGURES:
-        monkeypatch.setattr(figures, name, lambda *_: None)
+    quick.evaluations(monkeypatch)
     words = ("--root", work.root, "--dataset", "toy")
     assert run_step(EVALUATE, *words).code == 0
     rules = [{"fold": fold, "threshold": 0.3} for fold in range(5)]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import toy
+from helpers import quick, toy
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.segmentation import slices
@@ -42,7 +42,9 @@ def classify(work: Workspace, run_step, frame: pd.DataFrame):
              "protocol_text": "patient protocol: told", "folds_done": "folds 0 of 5", "training_unfinished": [],
              "notes": ["upper bound: true boxes"]}  # fmt: skip
     files.write_json(folder / "metrics.json", about)
-    return run_step(STEP, "--root", work.root, "--dataset", "toy"), folder / "classification"
+    with pytest.MonkeyPatch.context() as patched:
+        quick.evaluations(patched)
+        return run_step(STEP, "--root", work.root, "--dataset", "toy"), folder / "classification"
 
 
 def test_n_comes_from_validation_and_the_ceiling_from_true_masks(work, run_step, pixels):

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import simulated_boxes, toy
+from helpers import simulated_boxes, toy, trained
 from helpers.refusals import refused
-from helpers.simulated_networks import tiny
+from helpers.simulated_networks import make_rims, tiny
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.segmentation import data as segmentation_data
@@ -26,44 +26,27 @@ COMMON = ("--dataset", "toy", "--weights", "none", "--fold", "0", "--device", "c
           "--experiment", "e")  # fmt: skip
 BOX = ("--region", "box", "--boxes", "d")
 WHOLE = ("--region", "slice")
-OF_VERSION_0_1 = (
-    *(
-        "seed",
-        "epochs",
-        "batch_size",
-        "lr",
-        "optimizer",
-        "weight_decay",
-        "schedule",
-        "warmup",
-        "patience",
-        "augment",
-        "precision",
-    ),
-    *(
-        "weights",
-        "protocol",
-        "split",
-        "limit_patients",
-        "model",
-        "negatives",
-        "margin",
-        "least_side",
-        "encoder",
-        "context",
-        "loss",
-    ),
-    *("region", "boxes", "mask_value", "normalise"),
-)
+OF_VERSION_0_1 = {
+    *("seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "augment"),
+    *("precision", "weights", "protocol", "split", "limit_patients", "model", "negatives", "margin", "least_side", "encoder"),
+    *("context", "loss", "region", "boxes", "mask_value", "normalise"),
+}  # fmt: skip
 """the flags that its last.pt held in `settings`, before there were --ema and --validation"""
 
 
 @pytest.fixture
 def rims(work, run_step, monkeypatch):
     """Rims of disks in images that are not square, and a detector that finds most of the disks."""
-    toy.make(work, patients=10, slices=6, size=(72, 64), radius=9, boxes=True, masks=True)
+    make_rims(work)
     monkeypatch.setattr(networks.smp, "create_model", tiny)
-    simulated_boxes.predict(work, "d", sensitivity=0.95, alarms=0.2)
+    return lambda *more: run_step(TRAIN, "--root", work.root, *COMMON, *more)
+
+
+@pytest.fixture
+def learned(work, run_step, monkeypatch):
+    """The same with one trained fold, see trained.RIMS."""
+    trained.rims(work)
+    monkeypatch.setattr(networks.smp, "create_model", tiny)
     return lambda *more: run_step(TRAIN, "--root", work.root, *COMMON, *more)
 
 
@@ -117,8 +100,8 @@ def test_other_patients_validate(work, rims):
     assert refused(rims(*BOX, "--epochs", "1", "--validation", "2", "--overwrite", "--resume"), "was trained with --validation 3")
 
 
-def test_windows_only_where_a_box_is(work, rims):
-    assert rims(*BOX, "--epochs", "1").code == 0
+def test_windows_only_where_a_box_is(work):
+    trained.rims(work)
     folder = work.task(3) / "e" / "fold0"
     spec = networks.SegmenterSpec.read(folder)
     assert (spec.source_size, spec.image_size, spec.region, spec.boxes, spec.mirror) == (72, 32, "box", "d", "horizontal")
@@ -130,15 +113,14 @@ def test_windows_only_where_a_box_is(work, rims):
         assert not np.asarray(Image.open(folder / "probability" / f"{name}.png")).any()
 
 
-def test_the_upper_bound_stands_apart_and_says_what_it_is(work, rims):
-    assert rims(*BOX, "--epochs", "1", "--upper-bound").code == 0
+def test_the_upper_bound_stands_apart_and_says_what_it_is(work, learned):
     bound = work.task(3) / "e" / "truth-boxes" / "fold0"
     assert networks.SegmenterSpec.read(bound).boxes == "truth" and not (bound / "best.pt").exists()
     frame = tables.read_predictions(bound, ["windows"]).set_index("image_id")["windows"]
     assert frame.sum() == tables.read_boxes(work)["image_id"].isin(frame.index).sum()
-    assert rims(*BOX, "--epochs", "1", "--lr", "1e-2", "--overwrite").code == 0
+    assert learned(*BOX, "--epochs", "1", "--lr", "1e-2", "--overwrite").code == 0
     assert not bound.exists(), "that of an earlier model"
-    assert rims("--region", "box", "--boxes", "truth", "--epochs", "1", "--experiment", "t").code == 0
+    assert learned("--region", "box", "--boxes", "truth", "--epochs", "1", "--experiment", "t").code == 0
     assert networks.SegmenterSpec.read(work.task(3) / "t" / "fold0").boxes == "truth"
 
 
@@ -163,15 +145,15 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(work, rims, mon
     assert all(files.sha256(one) == files.sha256(other) for one, other in pairs)
 
 
-def test_what_is_kept_is_the_moving_average_of_the_weights(work, rims):
-    def kept(*flags: str) -> tuple[dict, dict]:
-        assert rims(*BOX, "--epochs", "1", "--overwrite", *flags).code == 0
+def test_what_is_kept_is_the_moving_average_of_the_weights(work, learned):
+    def kept() -> tuple[dict, dict]:
         folder = work.task(3) / "e" / "fold0"
         return torch.load(folder / "best.pt", weights_only=True), torch.load(folder / "last.pt", weights_only=True)
 
-    best, last = kept("--ema", "0.99")
+    best, last = kept()
     assert all(torch.equal(best[name], last["average"][name]) for name in best)
     assert not torch.equal(best["0.weight"], last["model"]["0.weight"])
+    assert learned(*BOX, "--epochs", "1", "--overwrite").code == 0
     plain, last = kept()
     assert last["average"] is None and all(torch.equal(plain[name], last["model"][name]) for name in plain)
     assert not torch.equal(best["0.weight"], plain["0.weight"])
@@ -180,9 +162,9 @@ def test_what_is_kept_is_the_moving_average_of_the_weights(work, rims):
     older["settings"] = {name: arguments[name] for name in OF_VERSION_0_1 if name in arguments} | resolved
     older["inputs"].pop(next(iter(older["inputs"])))
     checkpoints.save(work.task(3) / "e/fold0/last.pt", older)
-    assert "goes on after epoch 1" in rims(*BOX, "--epochs", "1", "--resume").out
+    assert "goes on after epoch 1" in learned(*BOX, "--epochs", "1", "--resume").out
     checkpoints.save(work.task(3) / "e/fold0/last.pt", older)
-    assert refused(rims(*BOX, "--epochs", "1", "--overwrite", "--resume", "--ema", "0.99"), "without --ema")
+    assert refused(learned(*BOX, "--epochs", "1", "--overwrite", "--resume", "--ema", "0.99"), "without --ema")
 
 
 def test_a_network_that_says_nothing_still_writes_all(work, rims, monkeypatch):

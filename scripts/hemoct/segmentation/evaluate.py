@@ -28,6 +28,8 @@ from hemoct.segmentation.predictions import Subject
 
 RULE = "max mean Dice by patient on val"
 OF_SLICES = ("accuracy", "precision", "recall", "specificity", "f1")
+OF_PIXELS = ("dice", "iou", "sensitivity", "specificity")
+"""those that tables of slices and patients show"""
 
 
 @dataclass(frozen=True)
@@ -227,26 +229,20 @@ def choose(fold: int, histograms: Histograms, patients: np.ndarray) -> Rule:
 # ---- metrics
 
 
-@dataclass(frozen=True)
-class Patients:
-    """Pixel sums over all scored slices of each patient, in the order of np.unique."""
-
-    names: np.ndarray
-    first: np.ndarray
-    """a row of each patient in the table of slices"""
-    counts: np.ndarray
-    true: np.ndarray
-    """volume, float64 (patients,), in `unit`"""
-    predicted: np.ndarray
-    unit: np.ndarray
-
-    @classmethod
-    def of(cls, evaluation: Segmentation) -> Patients:
-        names, first = np.unique(evaluation.patients, return_index=True)
-        factor = evaluation.table["factor"].to_numpy()[first]
-        counts = metrics.by_group(evaluation.counts, evaluation.patients)
-        true, predicted = (counts[:, 0] + counts[:, 2]) * factor, (counts[:, 0] + counts[:, 1]) * factor
-        return cls(names, first, counts, true, predicted, evaluation.table["unit"].to_numpy()[first])
+def per_patient(evaluation: Segmentation) -> pd.DataFrame:
+    """per_patient.csv: pixel sums over all scored slices of a patient, what follows from them, volumes and their unit; sorted."""
+    table = evaluation.table
+    names, first, slices = np.unique(evaluation.patients, return_index=True, return_counts=True)
+    folds = table.groupby("patient")["fold"].unique().map(lambda of: "+".join(map(str, sorted(of))))
+    counts, factor = metrics.by_group(evaluation.counts, evaluation.patients), table["factor"].to_numpy()[first]
+    values = metrics.of_counts(counts)
+    return pd.DataFrame({"patient": names, "fold": folds[names].array, "slices": slices}).assign(
+        **dict(zip(COUNTS, counts.T, strict=True)),
+        **{name: values[name] for name in OF_PIXELS},
+        true_volume=(counts[:, 0] + counts[:, 2]) * factor,
+        predicted_volume=(counts[:, 0] + counts[:, 1]) * factor,
+        unit=table["unit"].to_numpy()[first],
+    )
 
 
 def per_case(evaluation: Segmentation) -> dict[str, np.ndarray]:
@@ -254,9 +250,9 @@ def per_case(evaluation: Segmentation) -> dict[str, np.ndarray]:
 
     `volume_error` is |predicted - true| / true of a patient's volume, `volume_bias` (predicted - true) / true.
     """
-    patients = Patients.of(evaluation)
-    dice = metrics.dice(patients.counts)
-    bias = evaluation_metrics.ratio(patients.predicted - patients.true, patients.true)
+    patients = per_patient(evaluation)
+    dice, true = patients["dice"].to_numpy(), patients["true_volume"].to_numpy()
+    bias = evaluation_metrics.ratio(patients["predicted_volume"].to_numpy() - true, true)
     one_unit = evaluation.table["distance_unit"].nunique() == 1
     return {
         "dice_patient": dice,
@@ -275,7 +271,7 @@ def measure(evaluation: Segmentation, weights: np.ndarray) -> dict[str, np.ndarr
     Pooled pixels: see `metrics.of_counts`. Means over slices or patients: see `per_case`. `slice_*`: a slice is called positive
     when any pixel is predicted; the truth is its label.
     """
-    of_patients = weights[:, Patients.of(evaluation).first]
+    of_patients = weights[:, np.unique(evaluation.patients, return_index=True)[1]]
     values = metrics.of_counts(metrics.weighted_sum(weights, evaluation.counts))
     for name, cases in per_case(evaluation).items():
         mean = metrics.weighted_median if name.endswith("_median") else metrics.weighted_mean

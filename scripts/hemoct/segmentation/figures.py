@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from hemoct.base import figure as base_figure
 from hemoct.segmentation import metrics, tables
-from hemoct.segmentation.evaluate import Patients, Segmentation
+from hemoct.segmentation.evaluate import Segmentation, per_patient
 from hemoct.segmentation.hematoma import NOTE
 
 # Okabe and Ito's colours: they differ for the colour-blind, and in brightness; solid and dashed lines without any colour
@@ -70,11 +70,11 @@ def dice_and_size(evaluation: Segmentation, heading: str) -> Figure | None:
 
 def volumes(evaluation: Segmentation, heading: str) -> Figure:
     """Predicted over true volume of each patient, and their difference over their mean (Bland-Altman); a row for each unit."""
-    patients = Patients.of(evaluation)
-    agreement = tables.agreement(evaluation)
+    patients, agreement = per_patient(evaluation), tables.agreement(evaluation)
     figure, axes = base_figure.figure(len(agreement), 2, width=4.6, height=4, squeeze=False)
     for (left, right), row in zip(axes, agreement.itertuples(), strict=True):
-        true, predicted = (values[patients.unit == row.unit] for values in (patients.true, patients.predicted))
+        of_unit = patients[patients["unit"] == row.unit]
+        true, predicted = (of_unit[name].to_numpy() for name in ("true_volume", "predicted_volume"))
         scale, unit = _scale(max(true.max(), predicted.max()), row.unit)
         true, predicted = true / scale, predicted / scale
         highest = max(true.max(), predicted.max(), 1e-3) * 1.05

@@ -15,26 +15,20 @@ from hemoct.evaluation import bootstrap, scores
 from hemoct.evaluation import metrics as evaluation_metrics
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.segmentation import evaluate, metrics, predictions
-from hemoct.segmentation.evaluate import OF_SLICES, Patients, Rule, Segmentation
+from hemoct.segmentation.evaluate import OF_PIXELS, OF_SLICES, Rule, Segmentation
 from hemoct.segmentation.metrics import COUNTS
 
-SHOWN = ("dice", "iou", "sensitivity", "specificity")
 UPPER_BOUND = "upper bound: true boxes"
-EMPTY = "truth and prediction are empty everywhere"
-NO_VOLUME = "no patient has a true pixel"
 REASONS = {
-    "dice": EMPTY,
-    "iou": EMPTY,
+    **dict.fromkeys(
+        ("dice", "iou", "dice_patient", "dice_patient_median", "dice_slice", "nsd_slice"),
+        "truth and prediction are empty everywhere",
+    ),
+    **dict.fromkeys(("volume_error", "volume_bias"), "no patient has a true pixel"),
     "sensitivity": "no true pixel",
     "specificity": "no pixel outside the true masks",
     "precision": "no predicted pixel",
-    "dice_patient": EMPTY,
-    "dice_patient_median": EMPTY,
-    "dice_slice": EMPTY,
-    "nsd_slice": EMPTY,
     "hd95_slice": "no slice has both true and predicted pixels, or some are measured in mm and others in px",
-    "volume_error": NO_VOLUME,
-    "volume_bias": NO_VOLUME,
 }
 NO_LABEL = "no scored slice has a known label"
 COMPARED = (
@@ -57,24 +51,8 @@ def per_slice(evaluation: Segmentation) -> pd.DataFrame:
     values = metrics.of_counts(evaluation.counts)
     table = evaluation.table[["image_id", "patient", "fold", "part"]]
     table = table.assign(true_px=evaluation.true, predicted_px=evaluation.predicted, **counts)
-    table = table.assign(**{name: values[name] for name in SHOWN})
+    table = table.assign(**{name: values[name] for name in OF_PIXELS})
     return table.join(evaluation.table[["hd95", "nsd", "distance_unit"]]).sort_values("image_id")
-
-
-def per_patient(evaluation: Segmentation) -> pd.DataFrame:
-    """per_patient.csv: pixel sums over all scored slices of a patient, what follows from them, volumes and their unit; sorted."""
-    patients = Patients.of(evaluation)
-    folds = evaluation.table.groupby("patient")["fold"].unique().map(lambda of: "+".join(map(str, sorted(of))))
-    slices = evaluation.table["patient"].value_counts()
-    values = metrics.of_counts(patients.counts)
-    table = pd.DataFrame({"patient": patients.names, "fold": folds[patients.names].array, "slices": slices[patients.names].array})
-    return table.assign(
-        **dict(zip(COUNTS, patients.counts.T, strict=True)),
-        **{name: values[name] for name in SHOWN},
-        true_volume=patients.true,
-        predicted_volume=patients.predicted,
-        unit=patients.unit,
-    )
 
 
 def metrics_table(evaluation: Segmentation, content: dict[str, Any]) -> pd.DataFrame:
@@ -94,11 +72,10 @@ def agreement(evaluation: Segmentation) -> pd.DataFrame:
 
     bias: mean of predicted - true; limits of agreement: bias -+ 1.96 standard deviations; empty for a single patient.
     """
-    patients = Patients.of(evaluation)
     rows = []
-    for unit in np.unique(patients.unit):
-        true, predicted = patients.true[patients.unit == unit], patients.predicted[patients.unit == unit]
-        difference = pd.Series(predicted - true)
+    for unit, patients in evaluate.per_patient(evaluation).groupby("unit"):
+        true, predicted = patients["true_volume"], patients["predicted_volume"]
+        difference = predicted - true
         bias, spread = difference.mean(), 1.96 * difference.std()
         rows.append({"unit": unit, "patients": len(true), "mean_true": true.mean(), "mean_predicted": predicted.mean(),
                      "mean_absolute_error": difference.abs().mean(), "bias": bias, "limit_low": bias - spread,
