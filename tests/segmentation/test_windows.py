@@ -8,7 +8,7 @@ import torch
 from helpers.simulated_networks import spec_for
 from hemoct.data import boxes as data_boxes
 from hemoct.segmentation import train, windows
-from hemoct.segmentation.windows import AroundBoxes, Boxes, WholeSlices, Windows
+from hemoct.segmentation.windows import NO_BOXES, AroundBoxes, Boxes, WholeSlices, Windows
 
 
 def test_a_window_at_native_resolution_is_the_slice_itself_and_goes_back_to_its_place():
@@ -77,14 +77,14 @@ def test_windows_without_a_lesion_lie_at_false_alarms_and_in_empty_slices():
         if row in (1, 3):
             continue
         low, high = place[:2], place[:2] + place[2]
-        of_row = np.concatenate([corners[true.rows == row], predicted.corners[[1]]])
+        of_row = np.concatenate([corners[true.rows == row], predicted.places[[1]]])
         assert data_boxes.iou(np.array([[*low, *high]]), of_row).max() > 0.1
 
 
 def test_where_every_slice_has_a_lesion_an_epoch_is_as_long_as_it_says():
     true = Boxes(np.array([0, 1]), np.array([[10.0, 10, 30, 30], [40, 40, 60, 60]]), np.ones(2))
     predicted = Boxes(np.array([0]), np.array([[70.0, 70, 90, 90]]), np.array([0.9]))
-    for boxes, length in ((predicted, 3), (Boxes.none(), 2)):
+    for boxes, length in ((predicted, 3), (NO_BOXES, 2)):
         source = AroundBoxes(np.arange(2), true, boxes, spec_for(margin=0.1, least_side=16), negatives=2.0)
         assert len(source.draw(np.random.default_rng(0))) == len(source) == length
 

@@ -104,35 +104,27 @@ def write_png(target: Path, work: Workspace, data: MaskData, parts: dict[int, np
 
     `parts`: the part of each slice, by fold. Slices without a mask are left out.
     """
-    (part,) = parts.values()
+    (part,), names = parts.values(), data.table["image_id"]
     with files.replacing_folder(target) as temporary:
         for name in PARTS:
             for kind in ("images", "masks"):
                 (temporary / kind / name).mkdir(parents=True)
-        for row in _progress(np.flatnonzero(data.known)):
+        for row in tqdm(np.flatnonzero(data.known), desc="images", disable=None):
             source = work.raw / data.table["image"][row]
-            place = Path("images", part[row], f"{data.table['image_id'][row]}{source.suffix}")
+            place = Path("images", part[row], f"{names[row]}{source.suffix}")
             link(source, temporary / place, target / place)
         for row in np.flatnonzero(masks.ready):
-            place = _mask_place(data, part, row)
+            place = Path("masks", part[row], f"{names[row]}.png")
             link(work.raw / data.table["mask"][row], temporary / place, target / place)
         for row, mask in _decoded(work, data, masks, data.known & ~masks.ready):
-            Image.fromarray(mask * np.uint8(255)).save(temporary / _mask_place(data, part, row))
+            Image.fromarray(mask * np.uint8(255)).save(temporary / "masks" / part[row] / f"{names[row]}.png")
     return [target / "images", target / "masks"]
-
-
-def _mask_place(data: MaskData, part: np.ndarray, row: int) -> Path:
-    return Path("masks", part[row], f"{data.table['image_id'][row]}.png")
 
 
 def _decoded(work: Workspace, data: MaskData, masks: Masks, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Row and mask, bool (height, width), of the slices that are `wanted` (bool)."""
     rows = np.flatnonzero(wanted)
     return zip(rows, segmentation_data.truth(work, data, rows, masks.size), strict=True)
-
-
-def _progress(rows: np.ndarray) -> tqdm:
-    return tqdm(rows, desc="images", disable=None)
 
 
 # ---- raw data set of nnU-Net v2
@@ -149,7 +141,7 @@ def write_nnunet(target: Path, work: Workspace, data: MaskData, parts: dict[int,
     with files.replacing_folder(target) as temporary:
         for name in ("imagesTr", "labelsTr", *(f"imagesTs/fold{fold}" for fold in parts)):
             (temporary / name).mkdir(parents=True)
-        for row in _progress(np.arange(len(cases))):
+        for row in tqdm(np.arange(len(cases)), desc="images", disable=None):
             unseen = [f"imagesTs/fold{fold}" for fold, part in parts.items() if part[row] != "train"]
             places = [Path(name, f"{cases[row]}_0000{ENDING}") for name in ["imagesTr"] * bool(data.known[row]) + unseen]
             _place_grey(work.raw / data.table["image"][row], temporary, target, places)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -32,52 +33,44 @@ JITTER = {"shift": 0.1, "scale": 0.2}  # of a window around a true box: predicte
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Windows of slices, in the order of their rows: row numbers int (k,), places float64 (k, 3)."""
+class Placed:
+    """Places in slices; row i of each is the same one."""
 
     rows: np.ndarray
+    """row numbers of the slices, int (k,)"""
     places: np.ndarray
     confidence: np.ndarray
-    """of the box that a window lies around, float64 (k,); 1 for whole slices and true boxes"""
+    """of a box, or of the box that a window lies around, float64 (k,); 1 for whole slices and true boxes"""
+
+    def __getitem__(self, chosen: np.ndarray) -> Self:
+        return type(self)(self.rows[chosen], self.places[chosen], self.confidence[chosen])
+
+    def of(self, rows: np.ndarray) -> Self:
+        """Those of the slices `rows`."""
+        return self[np.isin(self.rows, rows)]
+
+    def least(self, confidence: float) -> Self:
+        """Those of at least this confidence."""
+        return self[self.confidence >= confidence]
+
+
+class Windows(Placed):
+    """Windows of slices, in the order of their rows; places float64 (k, 3)."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, chosen: np.ndarray) -> Windows:
-        return Windows(self.rows[chosen], self.places[chosen], self.confidence[chosen])
 
-    def of(self, rows: np.ndarray) -> Windows:
-        """Those of the slices `rows`."""
-        return self[np.isin(self.rows, rows)]
-
-    def least(self, confidence: float) -> Windows:
-        """Those around boxes of at least this confidence."""
-        return self[self.confidence >= confidence]
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Boxes of slices in pixels of the cached square: row numbers int (k,), corners (k, 4), confidence (k,)."""
-
-    rows: np.ndarray
-    corners: np.ndarray
-    confidence: np.ndarray
-
-    @classmethod
-    def none(cls) -> Boxes:
-        return cls(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
-
-    def __getitem__(self, chosen: np.ndarray) -> Boxes:
-        return Boxes(self.rows[chosen], self.corners[chosen], self.confidence[chosen])
-
-    def of(self, rows: np.ndarray) -> Boxes:
-        """Those of the slices `rows`."""
-        return self[np.isin(self.rows, rows)]
+class Boxes(Placed):
+    """Boxes of slices; places are corners in pixels of the cached square, (k, 4)."""
 
     def windows(self, margin: float, least_side: int) -> Windows:
         """A window around each box (see `around`), in the order of the slices."""
         order = np.argsort(self.rows, kind="stable")
-        return Windows(self.rows[order], around(self.corners[order], margin, least_side), self.confidence[order])
+        return Windows(self.rows[order], around(self.places[order], margin, least_side), self.confidence[order])
+
+
+NO_BOXES = Boxes(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
 
 
 # ---- where windows lie
@@ -183,8 +176,8 @@ class AroundBoxes:
         """The windows of one epoch, in random order."""
         alarms = self.alarms[random.choice(len(self.alarms.rows), self.at_alarms, replace=False)]
         rows = np.concatenate([self.true.rows, alarms.rows, random.choice(self.empty, self.at_other_places)])
-        elsewhere = self.true.corners[random.integers(len(self.true.rows), size=self.at_other_places)]
-        corners = np.concatenate([self.true.corners, alarms.corners, elsewhere])
+        elsewhere = self.true.places[random.integers(len(self.true.rows), size=self.at_other_places)]
+        corners = np.concatenate([self.true.places, alarms.places, elsewhere])
         places = jitter(around(corners, self.spec.margin, self.spec.least_side), **JITTER, random=random)
         order = random.permutation(len(places))
         return Windows(rows[order], places[order], np.ones(len(places)))
@@ -194,8 +187,8 @@ def _touching(boxes: Boxes, true: Boxes) -> np.ndarray:
     """Whether a box overlaps a true one of its slice: bool (k,)."""
     return np.array(
         [
-            (data_boxes.iou(corners[None], true.corners[true.rows == row]) >= APART).any()
-            for row, corners in zip(boxes.rows, boxes.corners, strict=True)
+            (data_boxes.iou(corners[None], true.places[true.rows == row]) >= APART).any()
+            for row, corners in zip(boxes.rows, boxes.places, strict=True)
         ],
         dtype=bool,
     )
@@ -219,7 +212,7 @@ def plan(
     if boxes is None:
         training = WholeSlices(rows, positive, spec.source_size, negatives)
         return Plan(training, whole_slices(rest, spec.source_size), None)
-    training = AroundBoxes(rows, boxes.true, boxes.predicted or Boxes.none(), spec, negatives)
+    training = AroundBoxes(rows, boxes.true, boxes.predicted or NO_BOXES, spec, negatives)
     if len(training) < 2:  # batch normalisation cannot use a single one
         raise UserError(
             f"boxes.csv has {len(training.true.rows)} box(es) in training slices of fold {spec.fold}; use more patients, or "
