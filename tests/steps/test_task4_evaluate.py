@@ -162,10 +162,13 @@ def test_the_report_and_the_kept_results_show_each_label(work, frame, plain, run
     assert "| F1 any | F1 IVH | F1 IPH | F1 SAH |" in page and page.count(f"{f1:.3f} (") >= 2, "of all experiments, and its own"
     assert "The first of two stages" in page and "Two stages less one stage" in page
 
-    files.write_text(work.root / "README.md", "<!-- results: toy/task4 -->\n<!-- end results -->\n")
+    files.write_text(work.root / "README.md", "<!-- best: toy/task4 -->\n<!-- end best -->\n")
     done = run_step("scripts/91_publish_results.py", "--task", "4", "--experiment", "e", "other", *place)
     assert done.code == 0, done.err
-    assert f"{f1:.3f} (" in (work.root / "README.md").read_text(encoding="utf-8")
+    assert f"{f1:.3f} (" in (work.reference.parent / "README.md").read_text(encoding="utf-8")
+    contents = [files.read_json(work.task(4) / name / "metrics.json") for name in ("e", "other")]
+    best = max(content["metrics"]["f1_macro"]["value"] for content in contents)
+    assert f"Macro F1 {best:.3f} (" in (work.root / "README.md").read_text(encoding="utf-8")
     kept = {path.name for path in (work.reference / "task4" / "e").iterdir()}
     assert {"metrics.json", "per_label.csv", "predictions.csv", "diagnosis.md", "fold0"} <= kept
 
