@@ -54,9 +54,9 @@ def summary(root: Path) -> str:
     folders: dict[str, set[str]] = {}
     for path in files.walk(root):
         place, name = str(path.parent), path.name
-        name = re.sub(r"^\d{3,4}_\d\d", "IMAGE", name)
+        name = re.sub(r"^(\d{3,4}_\d\d|T\d{3}_\d)", "IMAGE", name)
         name = re.sub(r"[0-9a-f]{12,}", "HASH", name)
-        place = re.sub(r"(image|label|annotation)\d+(?=/|$)", r"\1N", place)
+        place = re.sub(r"(image|label|annotation|fold)\d+(?=/|$)", r"\1N", place)
         folders.setdefault(place, set()).add(name)
     return "".join(f"{place}: {' '.join(sorted(names))}\n" for place, names in sorted(folders.items()))
 
