@@ -20,7 +20,7 @@ GENERATED = KEPT / "README.md"
 WRITTEN = [REPOSITORY / "README.md", REPOSITORY / "data" / "README.md", *sorted(REPOSITORY.glob("task*/README.md"))]
 PAGES = [*WRITTEN, GENERATED]
 README = WRITTEN[0].read_text(encoding="utf-8")
-STEPS = sorted([*REPOSITORY.glob("scripts/*.py"), *REPOSITORY.glob("task*/*.py")])
+STEPS = sorted([*REPOSITORY.glob("scripts/*.py"), *REPOSITORY.glob("task*/[0-9]*.py")])
 REMEDY = "write the pages again: python scripts/91_publish_results.py --readme-only"
 BLOCK = re.compile(r"^```(?:\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -55,7 +55,7 @@ def commands() -> list[list[str]]:
 def test_there_are_commands() -> None:
     called = {words[0] for words in commands()}
     assert {"scripts/demo.sh", "scripts/test.sh", "scripts/run_all.sh", "scripts/03_make_labels.py"} <= called
-    tasks = {by_name(step) for step in REPOSITORY.glob("task*/*.py")}
+    tasks = {by_name(step) for step in REPOSITORY.glob("task*/[0-9]*.py")}
     assert tasks - called == set(), "each step of a task stands in its README"
 
 
