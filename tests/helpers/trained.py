@@ -26,7 +26,7 @@ RIMS = ("--weights", "none", "--fold", 0, "--device", "cpu", "--image-size", 32,
 """the flags of `rims`"""
 
 DISKS = ("--weights", "none", "--image-size", 64, "--batch-size", 4, "--fold", 0, "--device", "cpu", "--threads", 1, "--model",
-         "fasterrcnn_mobilenet_v3_large_fpn", "--lr", "1e-3", "--experiment", "e", "--epochs", 10)  # fmt: skip
+         "fasterrcnn_mobilenet_v3_large_fpn", "--lr", "1e-3", "--experiment", "e", "--epochs", 7)  # fmt: skip
 """the flags of `disks`"""
 
 
