@@ -266,7 +266,7 @@ def test_a_detector_learns_disks(work):
     history = tables.read_csv(folder / "history.csv", ["epoch"])
     assert list(history) == ["epoch", "lr", "train_box_loss", "train_cls_loss", "val_box_loss", "val_cls_loss", "map50",
                              "map50_95", "seconds"]  # fmt: skip
-    assert list(history["epoch"]) == list(range(1, 11))
+    assert list(history["epoch"]) == list(range(1, 8))
     assert precision(work, folder, "test")["map50"] > 0.5
     best = history.loc[history["map50_95"].idxmax()]
     # in the square of the cache, and after the way back to the image, rounded to a tenth of a pixel
@@ -312,7 +312,7 @@ def test_a_finished_detector_resumed_only_predicts_and_refuses_other_flags(work,
     result = disks("--resume")
     assert result.code == 0 and epochs(result.out) == [] and path.read_bytes() == before
     assert refused(disks("--epochs", "3"), "--overwrite") and path.read_bytes() == before
-    assert refused(disks("--epochs", "3", "--resume", "--overwrite"), "--epochs 10")
+    assert refused(disks("--epochs", "3", "--resume", "--overwrite"), "--epochs 7")
 
 
 SETTINGS = ("seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "schedule", "warmup", "patience", "image_size",
@@ -333,7 +333,7 @@ def test_a_detector_of_version_0_1_goes_on(work, disks):
     before = (folder / "predictions.csv").read_bytes()
     torch.save(as_version_0_1(folder, torch.load(folder / "last.pt", weights_only=True), 1e-3), folder / "last.pt")
     result = disks("--resume")
-    assert result.code == 0 and "goes on after epoch 10" in result.out, result.err
+    assert result.code == 0 and "goes on after epoch 7" in result.out, result.err
     assert (folder / "predictions.csv").read_bytes() == before
     assert refused(disks("--resume", "--overwrite", "--negatives", "1"), "was trained with --negatives all")
 
