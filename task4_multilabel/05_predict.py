@@ -29,6 +29,7 @@ import argparse
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
+import numpy as np
 import pandas as pd
 
 from hemoct.base import cli, experiments, files, options, tables
@@ -85,7 +86,9 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
         limits, chosen = thresholds.thresholds(4, experiment, folders, args.threshold, predict.THRESHOLD, classes)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
-        probability = predict.probabilities(slices, shown, folders, args.batch_size, where)
+        planes = multilabel_data.stacked(shown.neighbours(specs[0].context), specs[0].channels)
+        pixels = np.concatenate([each.planes for each in slices])
+        probability = predict.mean_probabilities(pixels, planes, folders, args.batch_size, where)
         predicted = PredictedLabels(shown, classes, probability, limits, predict.truth(work, shown, classes))
         drawn = drawing.choose(predicted, args.figures)
         with files.replacing_folder(out / "figures") as figures:

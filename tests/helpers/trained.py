@@ -12,8 +12,9 @@ from unittest import mock
 
 import pytest
 
-from helpers import quick, simulated_masks, simulated_networks, toy_types
+from helpers import quick, simulated_boxes, simulated_masks, simulated_networks, toy, toy_types
 from hemoct.base.workspace import Workspace
+from hemoct.detection import torchvision_models
 from hemoct.segmentation import networks as segmentation_networks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -23,6 +24,10 @@ TYPES = ("--weights", "none", "--image-size", 32, "--batch-size", 8, "--lr", "1e
 RIMS = ("--weights", "none", "--fold", 0, "--device", "cpu", "--image-size", 32, "--batch-size", 8, "--experiment", "e",
         "--region", "box", "--boxes", "d", "--epochs", 1, "--ema", 0.99, "--upper-bound")  # fmt: skip
 """the flags of `rims`"""
+
+DISKS = ("--weights", "none", "--image-size", 64, "--batch-size", 4, "--fold", 0, "--device", "cpu", "--threads", 1, "--model",
+         "fasterrcnn_mobilenet_v3_large_fpn", "--lr", "1e-3", "--experiment", "e", "--epochs", 7)  # fmt: skip
+"""the flags of `disks`"""
 
 
 def types(work: Workspace) -> None:
@@ -38,6 +43,16 @@ def rims(work: Workspace) -> None:
 def evaluated_masks(work: Workspace) -> None:
     """Experiments of task 3 that are evaluated: `a`, its copy `b`, and `c`, whose masks lie where the lesions are."""
     _put(_evaluated_masks, work)
+
+
+def disks(work: Workspace) -> None:
+    """Bright and dark disks in images that are not square, and fold 0 of the experiment `e` of task 2, a tiny detector."""
+    _put(_disks, work)
+
+
+def evaluated_disks(work: Workspace) -> None:
+    """An experiment `e` of task 3 that is evaluated, on larger disks."""
+    _put(_evaluated_disks, work)
 
 
 def _put(made: Callable[[], Path], work: Workspace) -> None:
@@ -68,6 +83,18 @@ def _evaluated_masks() -> Path:
     simulated_masks.make(work, slices=6)
     for name, shift in (("a", 2), ("b", 2), ("c", 0)):
         simulated_masks.predict(work, name, network=simulated_masks.Network(shift=shift))
+    return _evaluate_masks(work)
+
+
+@functools.cache
+def _evaluated_disks() -> Path:
+    work = _empty()
+    simulated_masks.make(work, slices=6, size=64, radius=8)
+    simulated_masks.predict(work, "e")
+    return _evaluate_masks(work)
+
+
+def _evaluate_masks(work: Workspace) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         quick.evaluations(patched)
         _run("task3_segmentation/03_evaluate.py", work)
@@ -76,6 +103,15 @@ def _evaluated_masks() -> Path:
 
 def _empty() -> Workspace:
     return Workspace(Path(tempfile.mkdtemp(prefix="hemoct-trained-")), "toy")
+
+
+@functools.cache
+def _disks() -> Path:
+    work = _empty()
+    toy.make(work, patients=10, slices=8, size=(80, 64), radius=10, boxes=True, classes=("bright", "dark"))
+    with mock.patch.object(torchvision_models, "get_model", simulated_boxes.tiny_detector):
+        _run("task2_detection/02_train.py", work, *DISKS)
+    return work.root
 
 
 def _run(step: str, work: Workspace, *flags: object) -> None:

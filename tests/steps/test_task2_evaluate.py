@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import simulated_boxes, toy
+from helpers import quick, simulated_boxes, toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.classification import figures
@@ -49,6 +49,13 @@ def plain(step, monkeypatch):
         monkeypatch.setattr(detection_figures, name, lambda *_: None)
     for name in ("confusion", "roc", "precision_recall"):
         monkeypatch.setattr(figures, name, lambda *_: None)
+    return step
+
+
+@pytest.fixture
+def unrendered(step, monkeypatch):
+    """The same with figures that are drawn, but saved as a single pixel."""
+    quick.figures(monkeypatch)
     return step
 
 
@@ -120,9 +127,9 @@ def perfect(work, experiment: str = "e") -> None:
         tables.write_predictions(folder, table.assign(confidence=table["confidence"].where(~rows, 0.9)))
 
 
-def test_perfect_boxes_score_one_and_leave_nothing_hard(work, frame, step):
+def test_perfect_boxes_score_one_and_leave_nothing_hard(work, frame, unrendered):
     perfect(work)
-    assert step().code == 0
+    assert unrendered().code == 0
     content = files.read_json(work.task(2) / "e" / "metrics.json")
     values = {name: cell["value"] for name, cell in content["metrics"].items()}
     assert values.pop("fpr") == 0 and values == pytest.approx(dict.fromkeys(values, 1.0))
@@ -132,10 +139,10 @@ def test_perfect_boxes_score_one_and_leave_nothing_hard(work, frame, step):
     assert there == FIGURES - {"hard_cases.png"}
 
 
-def test_without_any_box_every_table_and_figure_is_made(work, frame, step):
+def test_without_any_box_every_table_and_figure_is_made(work, frame, unrendered):
     simulated_boxes.predict(work, sensitivity=0.0, alarms=0.0)
     assert tables.read_predictions(work.task(2) / "e" / "fold0")["confidence"].isna().all()
-    result = step()
+    result = unrendered()
     assert result.code == 0, result.err
     folder = work.task(2) / "e"
     assert {path.name for path in folder.iterdir() if path.is_file()} == FIGURES | TABLES | {"04_evaluate.run.json"}
@@ -238,13 +245,13 @@ def test_slices_with_an_unknown_label_are_not_scored(work, frame, plain):
     assert (content["n"], content["unknown_label_left_out"]) == (75, 15)
 
 
-def test_a_fold_without_a_true_box_is_said_and_leaves_no_figure_open(work, frame, step):
+def test_a_fold_without_a_true_box_is_said_and_leaves_no_figure_open(work, frame, unrendered):
     plt.close("all")  # those of tests before, which look at figures without saving them
     simulated_boxes.predict(work)
     fold = tables.read_splits(work).set_index("image_id")["fold"]
     boxes = tables.read_boxes(work)
     tables.write_boxes(work, boxes[boxes["image_id"].map(fold) != 2])
-    result = step()
+    result = unrendered()
     assert result.code == 0 and "fold 2: no true box, so it is left out of mean mAP and FROC" in result.out, result.err
     assert not plt.get_fignums()
 

@@ -17,8 +17,7 @@ from hemoct.classification import figures
 from hemoct.data import images
 from hemoct.detection import compare, predictions
 from hemoct.detection.predictions import COLUMNS, CORNERS
-from hemoct.evaluation import bootstrap, comparison, decisions
-from hemoct.evaluation import figures as evaluation_figures
+from hemoct.evaluation import bootstrap, comparison, comparison_step, decisions
 
 GATE = "task2_detection/06_gate_classifier.py"
 SMALL = ("--weights", "none", "--backbone", "test_resnet", "--image-size", "32", "--least-side", "8", "--batch-size", "8",
@@ -37,7 +36,7 @@ def step(drawn, monkeypatch):
     """The same without figures, which take most of the time; also of 02_evaluate.py, see `classify`."""
     for name in ("confusion", "losses", "roc", "precision_recall", "calibration", "worst_mistakes"):
         monkeypatch.setattr(figures, name, lambda *_: None)
-    monkeypatch.setattr(evaluation_figures, "side_by_side", lambda *_: base_figure.figure(width=1, height=1)[0])
+    monkeypatch.setattr(comparison_step, "side_by_side", lambda *_: base_figure.figure(width=1, height=1)[0])
     monkeypatch.setattr(compare, "regions", lambda *_: None)
     return drawn
 

@@ -292,23 +292,3 @@ def test_equal_boxes_do_not_hide_each_other_and_their_note_stays_inside():
     assert tuple(drawn[110, 162]) == tuple(drawn[110, 157]) == (60, 60, 60)
     alone = np.asarray(overlays.picture(grey, found[:0], None, 256))
     assert (alone == 60).all()
-
-
-def test_a_really_trained_yolo_predicts_the_same_boxes_again(work, run_step):
-    toy.make(work, patients=5, slices=4, size=64, boxes=True)
-    place = ("--root", work.root, "--dataset", "toy")
-    assert run_step("task2_detection/01_make_yolo_dataset.py", *place, "--fold", 0).code == 0
-    small = ("--weights", "none", "--image-size", 64, "--epochs", 1, "--batch-size", 4, "--device", "cpu", "--threads", 1)
-    result = run_step("task2_detection/02_train.py", *place, *small, "--fold", 0, "--experiment", "y")
-    assert result.code == 0, result.err
-    fold = work.task(2) / "y" / "fold0"
-    told = pd.concat([tables.read_predictions(fold), pd.read_csv(fold / "train_predictions.csv", dtype={"image_id": str})])
-    result = run_step(STEP, *place, "--experiment", "y", work.raw, "--threshold", 0, "--device", "cpu", "--batch-size", 3)
-    assert result.code == 0, result.err
-    again = table_of(work, work.task(2) / "y" / "predicted")
-    assert again["confidence"].notna().any()
-    for name, rows in told.groupby("image_id"):
-        same = again.loc[[name]]
-        assert len(same) == len(rows)
-        assert np.allclose(same[["confidence", *CORNERS]], rows[["confidence", *CORNERS]], atol=0.2, equal_nan=True)
-    assert len(list((work.task(2) / "y" / "predicted" / "overlays").rglob("*.png"))) == 20

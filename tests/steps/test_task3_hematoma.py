@@ -6,23 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import quick, simulated_boxes, simulated_masks
+from helpers import quick, simulated_boxes, trained
 from helpers.refusals import refused
 from hemoct.base import files, tables
 
 STEP = "task3_segmentation/06_estimate_hematoma.py"
-EVALUATE = "task3_segmentation/03_evaluate.py"
 
 
 @pytest.fixture
 def estimate(work, run_step, monkeypatch):
     """Evaluated maps, and boxes of a detector in which the disks are looked for."""
-    simulated_masks.make(work, slices=6, size=64, radius=8)
-    simulated_masks.predict(work, "e")
+    trained.evaluated_disks(work)
     simulated_boxes.predict(work, "d", sensitivity=1.0, alarms=0.0)
     quick.evaluations(monkeypatch)
     words = ("--root", work.root, "--dataset", "toy")
-    assert run_step(EVALUATE, *words).code == 0
     rules = [{"fold": fold, "threshold": 0.3} for fold in range(5)]
     files.write_json(work.task(2) / "d" / "metrics.json", {"folds": rules})
     return lambda *more: run_step(STEP, *words, "--experiment", "e", "--boxes", "d", *more)

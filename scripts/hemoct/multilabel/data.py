@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -34,14 +33,6 @@ class LabelledSlices(data_slices.Slices):
     """rows of `pixels` that the network sees of each image, its own in the middle: int64 (n, channels * (2 * context + 1))"""
 
 
-class Input(Protocol):
-    """What is fed of an image: options.Network, or the description of a trained one."""
-
-    image_size: int
-    channels: int
-    context: int
-
-
 def load(work: Workspace, network: Network, view: View | None = None, limit_patients: int | None = None) -> LabelledSlices:
     """Read the working set and splits.csv, decode what is not yet in the cache. With a head for it `any` comes first.
 
@@ -61,15 +52,15 @@ def load(work: Workspace, network: Network, view: View | None = None, limit_pati
     return LabelledSlices(**vars(slices), classes=classes, targets=truth[rows].astype(np.float32), pixels=pixels, planes=planes)
 
 
-def load_other(work: Workspace, wanted: list[str], fed: Input) -> LabelledSlices:
+def load_other(work: Workspace, wanted: list[str], network: Network) -> LabelledSlices:
     """The images of another data set on which at least one of the `wanted` labels is known; classes: those that it knows.
 
-    Needs neither working set nor folds. See `truth_of_other`.
+    Needs neither working set nor folds. `network`: options, or the description of a trained one. See `truth_of_other`.
     """
     labels, classes, truth = truth_of_other(work, wanted)
     known = ~np.isnan(truth).all(axis=1)
     slices, kept = data_slices.choose(work, labels, known, split=False, why="no label of the models is known")
-    pixels, planes = _pixels(work, labels, kept, fed)
+    pixels, planes = _pixels(work, labels, kept, network)
     return LabelledSlices(**vars(slices), classes=classes, targets=truth[kept].astype(np.float32), pixels=pixels, planes=planes)
 
 
@@ -96,16 +87,16 @@ def truth_of_other(work: Workspace, wanted: list[str]) -> tuple[pd.DataFrame, li
     return labels, classes, truth[:, [wanted.index(name) for name in classes]]
 
 
-def _pixels(work: Workspace, labels: pd.DataFrame, kept: np.ndarray, fed: Input) -> tuple[np.ndarray, np.ndarray]:
+def _pixels(work: Workspace, labels: pd.DataFrame, kept: np.ndarray, network: Network) -> tuple[np.ndarray, np.ndarray]:
     """`pixels` and `planes` (see LabelledSlices) of the rows `kept` (bool) of labels.csv."""
     number = labels["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    around = data_slices.neighbours(labels["patient"].to_numpy(), number, fed.context)[kept]
-    if fed.context:
+    around = data_slices.neighbours(labels["patient"].to_numpy(), number, network.context)[kept]
+    if network.context:
         _stop_if_alone(work, around)
-    _warn_of_channels(work, work.raw / labels["image"][kept.argmax()], fed.channels)
+    _warn_of_channels(work, work.raw / labels["image"][kept.argmax()], network.channels)
     rows, place = np.unique(around, return_inverse=True)
-    pixels = images.cached(work, labels.iloc[rows], fed.image_size, fed.channels)
-    return pixels, stacked(place.reshape(around.shape), fed.channels)
+    pixels = images.cached(work, labels.iloc[rows], network.image_size, network.channels)
+    return pixels, stacked(place.reshape(around.shape), network.channels)
 
 
 def _narrowed(work: Workspace, chosen: WorkingSet, labels: pd.DataFrame, view: View) -> WorkingSet:

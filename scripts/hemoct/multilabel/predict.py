@@ -18,7 +18,7 @@ from hemoct.data import slices as data_slices
 from hemoct.data.named_images import ImageFiles, look_up
 from hemoct.data.named_slices import Slice
 from hemoct.data.slices import ANY
-from hemoct.multilabel import data, networks
+from hemoct.multilabel import networks
 from hemoct.multilabel.networks import MultiLabelSpec
 from hemoct.training import inference
 from hemoct.training.batches import Stacks, Store
@@ -128,15 +128,6 @@ def notes(slices: list[Slice], shown: ImageFiles, context: int) -> list[str]:
 def is_grey(image: Slice) -> bool:
     """Whether all planes of an image are the same; never said of HU, of which one window may fill them all."""
     return image.facts is None and not np.ptp(image.planes, axis=0).any()
-
-
-def probabilities(
-    slices: list[Slice], shown: ImageFiles, folders: list[Path], batch_size: int, device: torch.device
-) -> np.ndarray:
-    """The mean of the models' probabilities: float64 (n, classes). `slices`: in the order of `shown`, at the models' size."""
-    spec = MultiLabelSpec.read(folders[0])
-    planes = data.stacked(shown.neighbours(spec.context), spec.channels)
-    return mean_probabilities(np.concatenate([each.planes for each in slices]), planes, folders, batch_size, device)
 
 
 def mean_probabilities(
