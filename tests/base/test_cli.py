@@ -13,7 +13,7 @@ import pytest
 from hemoct.base import cli, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run, step_name
-from hemoct.base.workspace import REPOSITORY
+from hemoct.base.workspace import REPOSITORY, Workspace
 
 
 def parsed(words: list[str], *flags: str):
@@ -188,3 +188,12 @@ def test_a_run_that_is_gone_on_with_keeps_what_it_took_before(tmp_path):
     with run("--resume", "--lr", "2"):
         pass
     assert "earlier" not in files.read_json(folder / "07_do_it.run.json"), "another training"
+
+
+def test_a_data_set_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    work = Workspace(tmp_path, "phe-sihc")
+    with pytest.raises(UserError, match="make it with: python scripts/03_make_labels.py --dataset phe-sihc"):
+        work.need(work.work / "labels.csv", "scripts/03_make_labels.py")
+    (tmp_path / "data" / "raw" / "phe-sich").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no data set is called phe-sihc; there are: phe-sich \(--dataset NAME\)"):
+        work.need(work.work / "labels.csv", "scripts/03_make_labels.py")

@@ -42,7 +42,9 @@ def test_every_step_of_the_demonstration_leaves_exactly_its_files_and_a_report_t
         result = run_step(step, *words, *brief.split(), "--root", tmp_path)
         assert result.code == 0, f"{command}\n{result.err}"
     (tmp_path.parent / EXPECTED.name).write_text(summary(tmp_path), encoding="utf-8")
-    assert summary(tmp_path) == EXPECTED.read_text(encoding="utf-8"), f"when that is right: cp {tmp_path.parent / EXPECTED.name} {EXPECTED}"
+    assert summary(tmp_path) == EXPECTED.read_text(encoding="utf-8"), (
+        f"when that is right: cp {tmp_path.parent / EXPECTED.name} {EXPECTED}"
+    )
     stop_unless_it_opens(tmp_path / "outputs" / "demo" / "report.html", ["Task 1", "Task 2", "Task 3"])
     stop_unless_it_opens(tmp_path / "outputs" / "demo-types" / "report.html", ["Task 1", "Task 4"])
     records = [files.read_json(path) for path in tmp_path.rglob("*.run.json")]

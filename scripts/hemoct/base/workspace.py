@@ -49,13 +49,13 @@ class Workspace:
 
     def need(self, path: Path, made_by: str) -> Path:
         """Return `path`, or stop with the command that makes it. `made_by`: `scripts/03_make_labels.py`."""
-        if not path.exists() and not (self.raw.exists() or self.work.exists() or self.outputs.exists()):
-            there = sorted({folder.name for place in ("raw", "work") for folder in (self.root / "data" / place).glob("[!.]*")})
-            known = f"there are: {', '.join(there)}" if there else "there is none yet: python scripts/01_get_data.py --help"
-            raise UserError(f"no data set is called {self.dataset} in {self.root}; {known} (--dataset NAME)")
-        if not path.exists():
-            raise UserError(f"{self.show(path)} is missing; make it with: python {made_by} --dataset {self.dataset}")
-        return path
+        if path.exists():
+            return path
+        places = (self.root / "data" / name for name in ("raw", "work"))
+        others = sorted({folder.name for place in places for folder in place.glob("[!.]*")})
+        if others and not (self.raw.exists() or self.work.exists() or self.outputs.exists()):
+            raise UserError(f"no data set is called {self.dataset}; there are: {', '.join(others)} (--dataset NAME)")
+        raise UserError(f"{self.show(path)} is missing; make it with: python {made_by} --dataset {self.dataset}")
 
     def command(self, step: str, *words: str) -> str:
         """The command line of a step on this data set: with --dataset, and with --root where that is not the repository."""
