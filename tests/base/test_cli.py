@@ -192,7 +192,7 @@ def test_a_run_that_is_gone_on_with_keeps_what_it_took_before(tmp_path):
 
 def test_a_data_set_that_is_not_there_is_told_with_those_that_are(tmp_path):
     work = Workspace(tmp_path, "phe-sihc")
-    with pytest.raises(UserError, match="make it with: python scripts/03_make_labels.py --dataset phe-sihc"):
+    with pytest.raises(UserError, match=r"make it with: python scripts/03_make_labels\.py --dataset phe-sihc"):
         work.need(work.work / "labels.csv", "scripts/03_make_labels.py")
     (tmp_path / "data" / "raw" / "phe-sich").mkdir(parents=True)
     with pytest.raises(UserError, match=r"no data set is called phe-sihc; there are: phe-sich \(--dataset NAME\)"):
