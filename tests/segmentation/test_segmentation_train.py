@@ -16,7 +16,7 @@ from hemoct.data import images
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation import metrics, networks, train, windows
 from hemoct.segmentation.windows import Windows
-from hemoct.training.options import Training
+from hemoct.training.options import Initial, Training
 
 
 def test_validation_in_bf16_sees_windows_where_they_are(work, monkeypatch):
@@ -108,3 +108,10 @@ def test_a_window_normalised_by_its_own_brain_does_not_know_the_scanners_window(
     assert abs(float(one[..., 4:12, :].mean())) < 1e-4 and one.abs().max() <= networks.LIMIT
     assert not torch.allclose(*(networks.normalised(one, spec_for()) for one in (brain, graded)), atol=0.1)
     assert bool(networks.normalised(torch.zeros(1, 1, 4, 4), spec).isfinite().all())
+
+
+def test_the_origin_of_weights_is_that_of_the_encoder_that_was_taken():
+    assert train._origin(Initial(weights="none"), "resnet34") is None
+    assert train._origin(Initial(), "tu-tf_efficientnet_lite0")["source"].startswith("package")
+    assert train._origin(Initial(), "tu-resnet34")["source"].startswith("hub timm/")
+    assert train._origin(Initial(), "resnet34")["source"] == "hub of segmentation_models_pytorch"

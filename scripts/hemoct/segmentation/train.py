@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from hemoct.segmentation.windows import LEAST_CONFIDENCES, Windows, compose, cut
 from hemoct.training import augment, checkpoints, device, weights
 from hemoct.training.batches import Store
 from hemoct.training.fit import Criterion, Fit
-from hemoct.training.options import Strength
+from hemoct.training.options import Initial, Strength
 
 UNCHOSEN = 0.02  # least confidence of boxes where validation cannot choose it: the median of what it chose in ten networks
 VALIDATED = 0.3  # least confidence of the boxes that an epoch is validated with
@@ -101,8 +102,15 @@ def _spec(fold: Fold, options: Options, data: MaskData, side: int, grey: tuple[f
         splits_sha256=data.splits_sha256, model=network.model, encoder=network.encoder, context=network.context, source_size=side,
         mirror=None if network.no_mirrored_mean else axis, mask_value=selection.mask_value, region=region.region,
         normalise=network.normalise, validation=selection.validation,
-        initial_weights=weights.origin(options.initial, encoder), **of_boxes,
+        initial_weights=_origin(options.initial, network.encoder), **of_boxes,
     )  # fmt: skip
+
+
+def _origin(initial: Initial, encoder: str) -> dict[str, Any] | None:
+    """Where the encoder's weights came from; those of the library's own encoders (no tu-, no timm-) are not timm's."""
+    origin = weights.origin(initial, networks.timm_name(encoder))
+    fetched = origin is not None and origin["source"].startswith("hub") and encoder == origin["name"]
+    return origin | {"source": "hub of segmentation_models_pytorch", "licence": None} if fetched else origin
 
 
 class Slices:
