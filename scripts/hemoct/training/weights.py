@@ -76,7 +76,7 @@ def inputs(initial: Initial) -> list[Path]:
         return []
     path = Path(initial.weights)
     if not path.is_file():
-        raise UserError(f"--weights {path}: no such file; give imagenet, none, or a file with a state_dict")
+        raise UserError(f"--weights {path}: no such file; give a word that --help lists, or a file with a state_dict")
     return [path]
 
 
