@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set everything up, then check the style, the floors of the house (pyproject.toml) and run the tests, the whole chain on a tiny
+# Set everything up, then run the tests: style, the floors of the house (pyproject.toml), the whole chain on a tiny
 # phantom among them; no network is used after the installation. Further flags go to pytest (-k train ...).
 set -euo pipefail
 # shellcheck source=scripts/setup.sh
@@ -9,7 +9,4 @@ set_up
 export HF_HUB_OFFLINE=1 YOLO_OFFLINE=1 YOLO_AUTOINSTALL=0
 export OMP_NUM_THREADS=1 # two workers side by side: more threads than cores make both slower
 cd -- "$repository"
-ruff check --no-cache .
-ruff format --no-cache --check --quiet .
-lint-imports --no-cache
 python -m pytest -n 2 --dist loadfile tests "$@"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,17 @@ def test_tests_mirror_the_rooms():
     assert folders == {room.name for room in ROOMS} | {"steps", "helpers"}
     names = [path.name for path in (REPOSITORY / "tests").rglob("test_*.py")]
     assert len(set(names)) == len(names), "pytest imports test files by their names"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (sys.executable, "-m", "ruff", "check", "--no-cache", "."),
+        (sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "--quiet", "."),
+        (str(Path(sys.executable).with_name("lint-imports")), "--no-cache"),
+    ],
+    ids=["style", "format", "layers"],
+)
+def test_style_and_layers_are_kept(words):
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
