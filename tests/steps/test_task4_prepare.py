@@ -173,8 +173,6 @@ def test_the_figure_marks_parts_without_a_positive(work: Workspace):
 
 
 def test_no_positive_at_all_and_missing_files_stop(work: Workspace, prepare):
-    assert refused(prepare(), "no data set is called toy")
-    work.raw.mkdir(parents=True)
     assert refused(prepare(), "dataset.json is missing", "03_make_labels.py")
     write(work, np.zeros((20, 3)), patients=[f"P{row}" for row in range(20)])
     assert refused(prepare(), "labels.csv: no image has any of the labels IVH, IPH, SAH")
