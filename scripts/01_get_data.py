@@ -26,8 +26,6 @@ Next    python scripts/02_merge_annotations.py    PHE-SICH-CT-IDS and other VOC 
                                                   converted slices without labels, with models of another data set
 """
 
-from __future__ import annotations
-
 import argparse
 import errno
 import os

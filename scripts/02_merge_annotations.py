@@ -10,8 +10,6 @@ Writes  data/work/NAME/merged_annotation/*.xml     named by image_id
 Next    python scripts/03_make_labels.py
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -24,8 +22,7 @@ from hemoct.base import cli, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import annotations as ingest_annotations
-from hemoct.ingest import layouts
+from hemoct.ingest import annotations as ingest_annotations, layouts
 from hemoct.ingest.annotations import AnnotationError, Repair
 
 DROPPED = f"{ingest_annotations.DROPPED}: not in merged_annotation, the source file is unchanged"

@@ -20,8 +20,6 @@ Writes  data/work/NAME/{labels,boxes}.csv       image_id, patient, slice, image,
 Next    python scripts/04_check_data.py
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import fields
 from pathlib import Path

@@ -13,15 +13,12 @@ Writes  data/work/NAME/audit.json    counts, severity and examples of each check
 Next    python scripts/05_make_splits.py
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, files, tables
-from hemoct.base import figure as base_figure
+from hemoct.base import cli, figure as base_figure, files, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace

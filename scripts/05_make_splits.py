@@ -12,8 +12,6 @@ Next    python task1_classification/01_train.py
         python task4_multilabel/01_prepare_labels.py        where one image may have several labels
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 

@@ -7,8 +7,6 @@ Next    any training with --weights imagenet --weights-dir DIR, or with HEMOCT_W
     python scripts/06_get_weights.py tf_efficientnet_lite0 resnet34 --to weights
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import asdict
 from pathlib import Path

@@ -7,8 +7,6 @@ Writes  outputs/NAME/report.html                                     one file, f
 Next    open the report; python scripts/91_publish_results.py keeps results in git
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli

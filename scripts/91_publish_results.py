@@ -16,8 +16,6 @@ Writes  outputs/reference/NAME/taskN/EXPERIMENT/           metrics, predictions,
 Next    git add outputs/reference README.md
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)

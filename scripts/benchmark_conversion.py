@@ -6,8 +6,6 @@ Writes  nothing; prints for each number of --workers slices per second by the cl
 Next    scripts/01_get_data.py --from DIR
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import tempfile

@@ -5,8 +5,6 @@ Writes  nothing; prints seconds for each number of images (the best of --repeats
 Next    task2_detection/01_make_yolo_dataset.py
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from pathlib import Path

@@ -5,8 +5,6 @@ Writes  nothing; prints images a second for both, in alternation, and the ratio 
 Next    task1_classification/01_train.py
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import tempfile

@@ -8,8 +8,6 @@ Next    python task1_classification/02_evaluate.py
 On a laptop without a GPU: --backbone tf_efficientnet_lite0 (its ImageNet weights need no network) --epochs 5 --lr 1e-3
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli, experiments, runs

@@ -17,20 +17,16 @@ Next    python task1_classification/03_compare.py
 --reference computes the published numbers of outputs/reference again, from the published predictions, and writes nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
-from hemoct.base import cli, files, tables
-from hemoct.base import figure as base_figure
+from hemoct.base import cli, figure as base_figure, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate, figures
-from hemoct.classification import tables as classification_tables
+from hemoct.classification import evaluate, figures, tables as classification_tables
 from hemoct.evaluation import protocol, subjects
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.subjects import Subject

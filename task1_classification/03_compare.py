@@ -11,8 +11,6 @@ Next    python scripts/90_make_report.py
     python task1_classification/03_compare.py resnet18 resnet18-augment resnet18-slice
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli

@@ -9,8 +9,6 @@ Next    read the table, it is no diagnosis; after --on: python task1_classificat
     python task1_classification/04_predict.py slices/ one_more.png --experiment resnet18
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

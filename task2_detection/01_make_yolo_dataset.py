@@ -9,8 +9,6 @@ Writes  data/work/NAME/yolo_dataset/PROTOCOL/foldK/                 images/{trai
 Next    python task2_detection/02_train.py
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli, experiments, options

@@ -11,14 +11,11 @@ Next    python task2_detection/03_training_curves.py
 On a laptop without a GPU or network: --weights none --image-size 256 --epochs 30 --batch-size 16 --negatives 1 --fold 0
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli, runs
 from hemoct.base.workspace import Workspace
-from hemoct.detection import data as detection_data
-from hemoct.detection import networks, options
+from hemoct.detection import data as detection_data, networks, options
 from hemoct.training import device, weights
 
 

@@ -10,12 +10,9 @@ Both families of detectors have the same history.csv; a loss that a family does 
 drawn up to its last epoch.
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, tables
-from hemoct.base import figure as base_figure
+from hemoct.base import cli, experiments, figure as base_figure, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.detection import figures

@@ -19,25 +19,24 @@ Writes  outputs/NAME/task2/EXPERIMENT/    predictions.csv (out-of-fold), metrics
 Next    python scripts/90_make_report.py
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
-from hemoct.base import cli, experiments, files, label_meaning, tables
-from hemoct.base import figure as base_figure
+from hemoct.base import cli, experiments, figure as base_figure, files, label_meaning, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import figures as classification_figures
-from hemoct.classification import tables as classification_tables
-from hemoct.detection import data as detection_data
-from hemoct.detection import errors, predictions
-from hemoct.detection import evaluate as detection_evaluate
-from hemoct.detection import figures as detection_figures
-from hemoct.detection import tables as detection_tables
+from hemoct.classification import figures as classification_figures, tables as classification_tables
+from hemoct.detection import (
+    data as detection_data,
+    errors,
+    evaluate as detection_evaluate,
+    figures as detection_figures,
+    predictions,
+    tables as detection_tables,
+)
 from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.evaluation import bootstrap, protocol, subjects
 from hemoct.evaluation.subjects import Subject

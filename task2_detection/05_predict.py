@@ -17,8 +17,6 @@ Next    look at the pictures; they are no diagnosis. After --on: python task2_de
     python task2_detection/05_predict.py slices/ one_more.png --experiment yolov8n --fuse
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -15,19 +15,15 @@ Next    python scripts/90_make_report.py
     python task2_detection/06_gate_classifier.py --experiment yolov8n --classifier resnet18
 """
 
-from __future__ import annotations
-
 import argparse
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
-from hemoct.base import cli, experiments, files, options, runs, tables
-from hemoct.base import figure as base_figure
+from hemoct.base import cli, experiments, figure as base_figure, files, options, runs, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import options as classification_options
-from hemoct.classification import tables as classification_tables
+from hemoct.classification import options as classification_options, tables as classification_tables
 from hemoct.data import slices
 from hemoct.data.slices import SliceData
 from hemoct.detection import compare, gate, predictions

@@ -21,16 +21,12 @@ nnU-Net knows training and validation alone: split K holds those of our fold K, 
 cross-validation is therefore one of validation slices; test predictions are those above, of fold K by the model of fold K alone.
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments
-from hemoct.base import options as base_options
+from hemoct.base import cli, experiments, options as base_options
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import export, options
+from hemoct.segmentation import data as segmentation_data, export, options
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 

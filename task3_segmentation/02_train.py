@@ -18,8 +18,6 @@ On a laptop without a GPU or network: --weights none --encoder resnet18 --boxes 
 repository), --precision bf16 where the CPU has it; some 20 minutes a fold.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
@@ -28,8 +26,7 @@ from hemoct.base import cli, experiments, runs, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.detection import predictions
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import options, train
+from hemoct.segmentation import data as segmentation_data, options, train
 from hemoct.segmentation.options import Options
 from hemoct.training import device, weights
 

@@ -18,21 +18,17 @@ Writes  outputs/NAME/task3/EXPERIMENT/    metrics.json, foldK/metrics.json, segm
 Next    python task3_segmentation/04_to_classification.py
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, files, tables
-from hemoct.base import figure as base_figure
+from hemoct.base import cli, figure as base_figure, files, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import tables as classification_tables
 from hemoct.evaluation import bootstrap, protocol, subjects
-from hemoct.segmentation import evaluate, figures, predictions
-from hemoct.segmentation import tables as segmentation_tables
+from hemoct.segmentation import evaluate, figures, predictions, tables as segmentation_tables
 from hemoct.segmentation.evaluate import Segmentation
 from hemoct.segmentation.predictions import Subject
 

@@ -11,20 +11,16 @@ Writes  outputs/NAME/task3/EXPERIMENT/classification/           metrics.json, sl
 Next    python task3_segmentation/08_compare.py
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
-from hemoct.base import cli, experiments, files, tables
-from hemoct.base import figure as base_figure
+from hemoct.base import cli, experiments, figure as base_figure, files, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import figures
-from hemoct.classification import tables as classification_tables
+from hemoct.classification import figures, tables as classification_tables
 from hemoct.evaluation import bootstrap, protocol, scores
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.segmentation import slices as segmentation_slices

@@ -22,8 +22,6 @@ Next    look at the pictures; they are no diagnosis. After --on: python task3_se
     python task3_segmentation/05_predict.py slices/ --experiment unet-resnet34 --spacing 0.45 0.45 5
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -39,8 +37,7 @@ from hemoct.data import images, named_images
 from hemoct.data.named_images import ImageFiles
 from hemoct.detection import predict as detection_predict
 from hemoct.evaluation import external, sheets, thresholds
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import drawing, metrics, predict
+from hemoct.segmentation import data as segmentation_data, drawing, metrics, predict
 from hemoct.segmentation.metrics import LEVELS
 from hemoct.segmentation.predict import Models, Places
 from hemoct.training import device

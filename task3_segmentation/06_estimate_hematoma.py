@@ -12,18 +12,14 @@ Writes  outputs/NAME/task3/EXPERIMENT/hematoma/                 hematoma_lesions
 Next    python scripts/90_make_report.py
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, files, tables
-from hemoct.base import figure as base_figure
+from hemoct.base import cli, figure as base_figure, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.detection import predictions
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import figures, hematoma
+from hemoct.segmentation import data as segmentation_data, figures, hematoma
 
 TABLES = ("labels.csv", "splits.csv", "dataset.json")
 SHOWN = 8  # patients in the figure

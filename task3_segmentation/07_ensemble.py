@@ -13,8 +13,6 @@ Next    python task3_segmentation/03_evaluate.py --experiment EXPERIMENT
     python task3_segmentation/07_ensemble.py unet-resnet34 unet-resnet34-seed1 --experiment both
 """
 
-from __future__ import annotations
-
 import shutil
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
@@ -22,8 +20,7 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 from hemoct.base import cli, experiments, runs
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import predictions
+from hemoct.segmentation import data as segmentation_data, predictions
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 

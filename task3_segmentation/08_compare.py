@@ -10,8 +10,6 @@ Next    python scripts/90_make_report.py
     python task3_segmentation/08_compare.py unet-resnet34 unet-resnet34-strong unet-resnet34/truth-boxes
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli

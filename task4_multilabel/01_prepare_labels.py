@@ -15,8 +15,6 @@ Writes  data/work/NAME/task4/working_set.csv                image_id, patient, o
 Next    python task4_multilabel/02_train.py
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)

@@ -14,15 +14,12 @@ Next    python task4_multilabel/03_evaluate.py
 On a laptop without a GPU or network: --weights none --image-size 128 --lr 1e-3
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import torch
 
 from hemoct.base import cli, experiments, runs
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import data as multilabel_data
-from hemoct.multilabel import options, train, working_set
+from hemoct.multilabel import data as multilabel_data, options, train, working_set
 from hemoct.training import device, weights
 from hemoct.training.batches import Stacks, Store
 

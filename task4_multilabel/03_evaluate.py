@@ -17,8 +17,6 @@ Writes  outputs/NAME/task4/EXPERIMENT/foldK/metrics.json
 Next    python task4_multilabel/04_cascade.py, task4_multilabel/07_compare.py
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -30,10 +28,16 @@ from hemoct.base.workspace import Workspace
 from hemoct.classification import figures as classification_figures
 from hemoct.evaluation import bootstrap, protocol, subjects
 from hemoct.evaluation.subjects import Subject
-from hemoct.multilabel import cascade, diagnosis, options, predictions, working_set
-from hemoct.multilabel import evaluate as multilabel_evaluate
-from hemoct.multilabel import figures as multilabel_figures
-from hemoct.multilabel import tables as multilabel_tables
+from hemoct.multilabel import (
+    cascade,
+    diagnosis,
+    evaluate as multilabel_evaluate,
+    figures as multilabel_figures,
+    options,
+    predictions,
+    tables as multilabel_tables,
+    working_set,
+)
 from hemoct.multilabel.evaluate import MultiLabel
 
 TABLES = ("labels.csv", "dataset.json")

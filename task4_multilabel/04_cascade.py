@@ -23,8 +23,6 @@ Next    python task4_multilabel/03_evaluate.py --experiment EXPERIMENT  (without
     python task4_multilabel/04_cascade.py --types resnet18-two-heads --rule q50
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli, experiments, options, runs

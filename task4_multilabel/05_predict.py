@@ -23,8 +23,6 @@ Next    look at the figures; they are no diagnosis. After --on: python task4_mul
     python task4_multilabel/05_predict.py series/ one_more.png --experiment resnet18
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 
@@ -38,8 +36,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import named_images, named_slices
 from hemoct.evaluation import external, sheets, thresholds
 from hemoct.ingest import hounsfield, layouts
-from hemoct.multilabel import cascade, drawing, predict
-from hemoct.multilabel import data as multilabel_data
+from hemoct.multilabel import cascade, data as multilabel_data, drawing, predict
 from hemoct.multilabel.networks import MultiLabelSpec
 from hemoct.multilabel.predict import PredictedLabels
 from hemoct.training import device, inference

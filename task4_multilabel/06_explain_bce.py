@@ -16,8 +16,6 @@ Next    python task4_multilabel/02_train.py
     python task4_multilabel/06_explain_bce.py --logits logits.csv --truths truths.csv
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)

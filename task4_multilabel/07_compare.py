@@ -12,8 +12,6 @@ Next    python scripts/90_make_report.py
     python task4_multilabel/07_compare.py resnet18 resnet18-two-heads --labels IVH,IPH,SAH
 """
 
-from __future__ import annotations
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli

@@ -1,7 +1,5 @@
 """Fixtures that every test file may use: a workspace, a runner of steps, the real data where they are."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys

@@ -1,7 +1,5 @@
 """The house stays small and its rooms apart; the layers themselves are a contract in pyproject.toml, checked by lint-imports."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

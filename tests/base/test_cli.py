@@ -1,7 +1,5 @@
 """Flags, errors in one line, run records and the up-to-date check."""
 
-from __future__ import annotations
-
 import errno
 import json
 import shlex

@@ -1,7 +1,5 @@
 """Messages name a few of many things, and the errors of other libraries in one line."""
 
-from __future__ import annotations
-
 from hemoct.base.errors import few, one_line
 from hemoct.base.workspace import REPOSITORY, Workspace
 

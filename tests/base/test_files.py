@@ -1,7 +1,5 @@
 """Folders that are replaced whole, and fingerprints that change with the data and with nothing else."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Options: a flag is written once, and from that one place it is parsed, named, recorded and compared."""
 
-from __future__ import annotations
-
 from dataclasses import FrozenInstanceError, dataclass
 
 import pytest

@@ -1,7 +1,5 @@
 """The tables that steps exchange: text stays text, and what is missing is empty."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """What is chosen on validation and what is reported on test: cases worked by hand, leaks, undefined metrics."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

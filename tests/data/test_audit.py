@@ -1,7 +1,5 @@
 """The checks on a data set: each defect is found under its own name, and a clean set has none."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

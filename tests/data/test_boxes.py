@@ -1,7 +1,5 @@
 """Boxes stay on their lesion: through YOLO's numbers, the square of the cache, and every move of an augmentation."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

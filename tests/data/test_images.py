@@ -1,7 +1,5 @@
 """Decoding and the cache: order, content key, broken files; batches equal the cache; the choice of targets."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np

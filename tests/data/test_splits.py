@@ -1,7 +1,5 @@
 """Folds: no patient on two sides, frozen once made, stratified; step 05."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """When a volume is in millilitres, when it is a count of pixels, and which spacings are refused."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """What is hard for a detector: grey values, types of errors and recall by quarter, worked by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +7,7 @@ from PIL import Image
 
 from helpers import simulated_boxes, toy
 from hemoct.base import experiments, tables
-from hemoct.detection import data as detection_data
-from hemoct.detection import errors, evaluate, predictions
+from hemoct.detection import data as detection_data, errors, evaluate, predictions
 from hemoct.detection.predictions import COLUMNS, CORNERS
 from hemoct.evaluation import bootstrap, thresholds
 from hemoct.evaluation.subjects import Subject

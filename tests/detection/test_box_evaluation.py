@@ -1,15 +1,12 @@
 """Thresholds, decisions and metrics of predicted boxes, worked by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from helpers import simulated_boxes
 from hemoct.base import tables
-from hemoct.detection import evaluate, figures
-from hemoct.detection import tables as detection_tables
+from hemoct.detection import evaluate, figures, tables as detection_tables
 from hemoct.detection.predictions import COLUMNS, CORNERS
 from hemoct.evaluation import metrics
 

@@ -1,7 +1,5 @@
 """Metrics of detectors against pycocotools on random boxes, images really repeated, and small cases worked by hand."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 from dataclasses import replace
@@ -14,8 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from hemoct.detection import metrics
 from hemoct.detection.predictions import Scene
-from hemoct.evaluation import bootstrap
-from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.evaluation import bootstrap, metrics as evaluation_metrics
 
 UNIT = [0, 0, 10, 10]
 FAR = [50, 50, 60, 60]

@@ -1,14 +1,11 @@
 """Detectors of both families: built, fed slices without a box, anchors; which negatives are learned from."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
 
 from helpers.simulated_boxes import spec
-from hemoct.detection import data as detection_data
-from hemoct.detection import networks, torchvision_models
+from hemoct.detection import data as detection_data, networks, torchvision_models
 
 
 @pytest.mark.parametrize("name", [*networks.TORCHVISION, "fcos_resnet50_fpn"])

@@ -1,7 +1,5 @@
 """Weighted box fusion by hand: every number below can be checked on paper."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

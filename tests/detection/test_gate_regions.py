@@ -1,13 +1,10 @@
 """Regions that a gate cuts out around predicted boxes, to the pixel."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
 from helpers import simulated_boxes, toy
-from hemoct.base import figure as base_figure
-from hemoct.base import files, tables
+from hemoct.base import figure as base_figure, files, tables
 from hemoct.data import images, slices
 from hemoct.detection import compare, gate, predictions
 from hemoct.detection.gate import Regions

@@ -1,15 +1,12 @@
 """Boxes linked into lesions, found or missed: small cases worked by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from hemoct.detection import lesions, metrics
 from hemoct.detection.predictions import Scene
-from hemoct.evaluation import bootstrap
-from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.evaluation import bootstrap, metrics as evaluation_metrics
 
 HERE, NEAR, FAR = [0, 0, 10, 10], [0, 2, 10, 12], [50, 50, 60, 60]
 

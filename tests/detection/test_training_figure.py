@@ -1,7 +1,5 @@
 """The figure of a detector's training: losses by family, best epoch and end marked, scales."""
 
-from __future__ import annotations
-
 import pytest
 
 from helpers import simulated_boxes

@@ -1,7 +1,5 @@
 """Baselines that see no pixel: they know the place of a slice and nothing else, and learn from training slices alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Resampling of patients: whole patients, within folds, seeded; the interval covers what it promises."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Metrics against scikit-learn on random data with ties and weights, and against small cases worked by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn import metrics as sk

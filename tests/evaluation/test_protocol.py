@@ -1,7 +1,5 @@
 """What belongs to every number: the folds and patients that it comes from, as fields; metrics.json of older versions too."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Networks of task 4 that tell how bright their planes are, in the folds 0, 1 and 2 of the experiment `e`, and who predicts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """DICOM files made by code: a head of air, skull and brain, saved with any tags and transfer syntax."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Results of task 1 as the evaluation leaves them, written by hand: for what reads results, not for what makes them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What most of the time of a step is spent on, made short where a test is about something else."""
 
-from __future__ import annotations
-
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image

@@ -1,7 +1,5 @@
 """Predictions of a classifier that never was, in a workspace: 5 folds, slices of a patient alike, 20 % positive."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from PIL import Image

@@ -1,7 +1,5 @@
 """Detectors that never were: their predicted boxes on a data set in a workspace, their training history, their description."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from torch import nn

@@ -1,7 +1,5 @@
 """True masks for the toy data set, and probability maps of a network that never was: a soft disk near each lesion."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

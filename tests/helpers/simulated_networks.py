@@ -1,7 +1,5 @@
 """Networks of task 3 that were never trained: a description, a tiny network, and ones that see bright pixels."""
 
-from __future__ import annotations
-
 import types
 from dataclasses import replace
 from pathlib import Path

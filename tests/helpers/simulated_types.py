@@ -1,7 +1,5 @@
 """Predictions of a multi-label network that never was, in a workspace: 5 folds, types that go together (IVH, IPH, SAH)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +7,7 @@ import pandas as pd
 
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
-from hemoct.data import slices as data_slices
-from hemoct.data import splits
+from hemoct.data import slices as data_slices, splits
 from hemoct.data.slices import ANY
 
 TYPES = ("IVH", "IPH", "SAH")

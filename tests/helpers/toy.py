@@ -1,7 +1,5 @@
 """A toy data set in a workspace, in milliseconds: bright disks on noise, written straight as tables and images."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from PIL import Image

@@ -1,7 +1,5 @@
 """A toy data set with types of bleeding in a workspace, in milliseconds: a bright mark for each label on noise."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from PIL import Image

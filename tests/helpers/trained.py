@@ -1,7 +1,5 @@
 """Folds that a test may use where any trained one will do: trained once in a process, copied to where the test looks."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import shutil

@@ -1,7 +1,5 @@
 """Annotations: VOC read safely and written back as it was, YOLO in pixels, each mistake by name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

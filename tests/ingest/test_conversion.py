@@ -1,7 +1,5 @@
 """DICOM series and NIfTI volumes to slices: order, spacing, series; bad files, a kill in the middle, memory."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """HU of a DICOM file: every way to store them gives the same values; what is no slice of CT is refused in one line."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The download, against a server on this machine that behaves like figshare's API and breaks in the ways that networks do."""
 
-from __future__ import annotations
-
 import hashlib
 import zipfile
 from pathlib import Path

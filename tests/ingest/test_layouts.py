@@ -1,7 +1,5 @@
 """Layouts: recognised by file names; identifiers and XML-to-image matches that are never guessed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The drawn data set: the real layout, the real defects, the same every time, and pictures that show what the labels say."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """PHE-SICH-CT-IDS: numbers in file names, the image sets, MedInfo.xlsx; nothing is guessed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

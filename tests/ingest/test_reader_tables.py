@@ -1,7 +1,5 @@
 """What all readers share: the number of a slice in its file's name."""
 
-from __future__ import annotations
-
 import pytest
 
 from hemoct.ingest import reader_tables

@@ -1,7 +1,5 @@
 """RSNA 2019: six rows to an image become one row of labels, however they lie in the file; what contradicts itself stops."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

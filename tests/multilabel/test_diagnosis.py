@@ -1,7 +1,5 @@
 """What the diagnosis says of made-up networks whose weakness is known: one rule at a time, and none where nothing is wrong."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a multi-label network is fed: planes of neighbours and colours, targets, `any` beside the types."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -16,8 +14,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices
 from hemoct.ingest import layouts
-from hemoct.multilabel import data as multilabel_data
-from hemoct.multilabel import working_set
+from hemoct.multilabel import data as multilabel_data, working_set
 from hemoct.multilabel.options import Network
 from hemoct.training.batches import Stacks, Store
 

@@ -1,7 +1,5 @@
 """Several labels of one image: thresholds, metrics against scikit-learn and by hand, unknown labels, what cannot be computed."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

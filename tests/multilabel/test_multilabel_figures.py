@@ -1,15 +1,12 @@
 """What the figures of several labels show: every label a panel, folds and best epochs, and what cannot be drawn."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from hemoct.evaluation import comparison_step
-from hemoct.multilabel import evaluate
-from hemoct.multilabel import figures as multilabel_figures
+from hemoct.multilabel import evaluate, figures as multilabel_figures
 
 LABELS = ["IVH", "SAH", "EDH"]
 TRUTH = np.tile([[1, 0], [0, 1], [1, 1], [0, 0]], (10, 1))

@@ -1,7 +1,5 @@
 """Losses of several labels: values by hand, unknown truths without influence, positives as heavy as they are told to be."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Networks of task 4: the small one, heads, attention over the places of any backbone, a saved one comes back."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

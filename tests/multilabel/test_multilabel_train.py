@@ -1,7 +1,5 @@
 """How a multi-label network is trained: draws, augmentation by label, losses of heads, scores of each label."""
 
-from __future__ import annotations
-
 import argparse
 import math
 

@@ -1,7 +1,5 @@
 """The commands behind a result: folds share one, times add up."""
 
-from __future__ import annotations
-
 from hemoct.report.commands import commands
 
 

@@ -1,7 +1,5 @@
 """The report: what is in it, what is left out, and that it stands alone."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
@@ -17,8 +15,7 @@ from helpers import evaluated, toy
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import text
-from hemoct.report import pages as report_pages
-from hemoct.report import sections
+from hemoct.report import pages as report_pages, sections
 
 STEP = "scripts/90_make_report.py"
 

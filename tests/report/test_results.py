@@ -1,7 +1,5 @@
 """Experiments side by side: the best first, what cannot be compared last, and what each was trained and tested on."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from helpers import evaluated

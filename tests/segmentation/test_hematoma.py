@@ -1,7 +1,5 @@
 """The bright core of a lesion and ABC/2: against the true bleeding of phantoms, and small cases worked by hand."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +8,7 @@ import pytest
 from PIL import Image
 
 from helpers import toy
-from hemoct.base import figure as base_figure
-from hemoct.base import tables
+from hemoct.base import figure as base_figure, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import hounsfield, phantom

@@ -1,7 +1,5 @@
 """Masks: neighbours, decoding of every kind of mask file, the cache, what is missing or broken."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From counts to metrics, volumes and figures: against slow loops, and by hand."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

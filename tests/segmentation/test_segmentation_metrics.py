@@ -1,7 +1,5 @@
 """Pixel counts, thresholds, means and distances of outlines: by hand, against scikit-learn and MONAI, and against slow loops."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Networks that draw masks and their losses: what can be built, what cannot, what a loss asks for."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Validation, probabilities and normalised windows of a segmentation network, without any training."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,8 +11,7 @@ from torch import nn
 from helpers import toy
 from helpers.simulated_networks import spec_for
 from hemoct.data import images
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import metrics, networks, train, windows
+from hemoct.segmentation import data as segmentation_data, metrics, networks, train, windows
 from hemoct.segmentation.windows import Windows
 from hemoct.training.options import Initial, Training
 

@@ -1,7 +1,5 @@
 """Windows: cut and pasted in place, and which ones a network learns from."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """The real chain once: every step that run_all.sh lists for the demonstration, on a tiny phantom, one epoch a training."""
 
-from __future__ import annotations
-
 import base64
 import os
 import re

@@ -1,7 +1,5 @@
 """Step 04 as a user calls it: files, exit codes, one line per check, figures only where they have content."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Without the project's environment a step says in one line how to activate it, from whichever folder it is called."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

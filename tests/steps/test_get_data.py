@@ -1,7 +1,5 @@
 """01_get_data: three sources, one result; a mistake is one line, exit code 2, and nothing half-written."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

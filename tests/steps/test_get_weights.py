@@ -1,7 +1,5 @@
 """Weights for a machine without a network: copied once, then found in their folder."""
 
-from __future__ import annotations
-
 import torch
 
 from helpers.refusals import refused

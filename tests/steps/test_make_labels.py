@@ -1,7 +1,5 @@
 """Step 03: the same tables from every layout (RSNA: test_rsna_reader); what is not known is empty, mistakes stop in one line."""
 
-from __future__ import annotations
-
 import errno
 from pathlib import Path
 

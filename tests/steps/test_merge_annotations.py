@@ -1,7 +1,5 @@
 """Step 02: every repair and every dropped file is listed; the folder is there whole or not at all."""
 
-from __future__ import annotations
-
 import errno
 import json
 from pathlib import Path

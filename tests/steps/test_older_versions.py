@@ -1,7 +1,5 @@
 """Experiments that version 0.1 trained still load, resume, are evaluated and compared."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What is kept in git: small, whole, without weights, patients' images or a machine's paths; and the pages made of it."""
 
-from __future__ import annotations
-
 import pytest
 from PIL import Image
 

@@ -1,7 +1,5 @@
 """The pages tell the truth: commands, flags, links and files exist, tables and numbers are those of the published results."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """run_all.sh and demo.sh with a `python` that only logs: order, skipping, where to go on, when to install."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

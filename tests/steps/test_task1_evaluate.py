@@ -1,7 +1,5 @@
 """02_evaluate.py and 03_compare.py on simulated predictions: files, leaks, bad input, paired differences."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 

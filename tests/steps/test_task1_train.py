@@ -1,7 +1,5 @@
 """Task 1 training and prediction on a toy data set: files, resume to the bit, flags, and every mistake a user can make."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

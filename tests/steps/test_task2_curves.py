@@ -1,7 +1,5 @@
 """03_training_curves.py on histories written by hand: both families, folds of every fate, broken files."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

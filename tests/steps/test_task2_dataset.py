@@ -1,7 +1,5 @@
 """01_make_yolo_dataset: boxes exact, every slice in its part, links that last, nothing half-written, mistakes in one line."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """04_evaluate.py on simulated boxes: files that agree, thresholds by hand, leaks, bad input, what is hard."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -18,9 +16,7 @@ from helpers import quick, simulated_boxes, toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.classification import figures
-from hemoct.detection import data as detection_data
-from hemoct.detection import evaluate as detection_evaluate
-from hemoct.detection import figures as detection_figures
+from hemoct.detection import data as detection_data, evaluate as detection_evaluate, figures as detection_figures
 from hemoct.detection.predictions import COLUMNS, CORNERS, GEOMETRY
 from hemoct.evaluation import bootstrap
 

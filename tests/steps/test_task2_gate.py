@@ -1,7 +1,5 @@
 """06_gate_classifier.py on detectors that never were: regions to the pixel, fold rules, training, comparison, mistakes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,8 +8,7 @@ from PIL import Image
 
 from helpers import simulated, simulated_boxes, toy
 from helpers.refusals import refused
-from hemoct.base import figure as base_figure
-from hemoct.base import files, tables
+from hemoct.base import figure as base_figure, files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.classification import figures
 from hemoct.data import images

@@ -1,7 +1,5 @@
 """05_predict.py with models that find the bright disks exactly: table, pictures, what is seen, other data, every mistake."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import types
@@ -18,8 +16,7 @@ from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import named_images
-from hemoct.detection import data, networks
-from hemoct.detection import predict as detection_predict
+from hemoct.detection import data, networks, predict as detection_predict
 from hemoct.detection.predictions import CORNERS
 from hemoct.evaluation import overlays, sheets
 from hemoct.training import checkpoints

@@ -1,7 +1,5 @@
 """02_train: both families learn toy disks, are quiet and offline, go on after a kill, and refuse what they cannot serve."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -24,9 +22,7 @@ from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.detection import data as detection_data
-from hemoct.detection import metrics, networks, torchvision_models
-from hemoct.detection import predictions as detection_predictions
+from hemoct.detection import data as detection_data, metrics, networks, predictions as detection_predictions, torchvision_models
 from hemoct.evaluation import metrics as evaluation_metrics
 from hemoct.training import fit as training_fit
 from hemoct.training.options import Initial, Training

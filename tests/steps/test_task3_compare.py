@@ -1,7 +1,5 @@
 """08_compare.py: differences are paired by slice, of the same patients, with the numbers of the evaluation."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """01_make_seg_dataset: masks exact, no test patient in training, nnU-Net's format, nothing half-written, mistakes in one line."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -18,8 +16,7 @@ from helpers.simulated_masks import masked
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import splits
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import export as segmentation_export
+from hemoct.segmentation import data as segmentation_data, export as segmentation_export
 
 MAKE = "task3_segmentation/01_make_seg_dataset.py"
 WITHOUT = ("0003_00", "0004_01")  # images without a mask file

@@ -1,7 +1,5 @@
 """The mean of segmentation experiments: pixel by pixel, evaluated like any other, refused where members do not fit together."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,7 +1,5 @@
 """03_evaluate.py on simulated maps: files that agree, thresholds from validation, missing masks, bad input, flat memory."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +15,7 @@ from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.evaluation import bootstrap
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import evaluate, figures, metrics, predictions
-from hemoct.segmentation import tables as segmentation_tables
+from hemoct.segmentation import data as segmentation_data, evaluate, figures, metrics, predictions, tables as segmentation_tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EVALUATE = "task3_segmentation/03_evaluate.py"

@@ -1,7 +1,5 @@
 """Networks of task 3 on another data set: predicted by all models with 05_predict.py --on, evaluated with frozen thresholds."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

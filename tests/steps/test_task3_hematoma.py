@@ -1,7 +1,5 @@
 """06_estimate_hematoma.py on bright disks: cores of their size in predicted boxes, patients add up, wrong input in one line."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """05_predict.py of task 3 with networks that see bright pixels: masks, boxes, neighbours, volumes, pictures, every mistake."""
 
-from __future__ import annotations
-
 import os
 import tracemalloc
 from pathlib import Path
@@ -18,10 +16,13 @@ from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
 from hemoct.evaluation import overlays
-from hemoct.segmentation import data, predictions
-from hemoct.segmentation import drawing as segmentation_drawing
-from hemoct.segmentation import networks as segmentation_networks
-from hemoct.segmentation import predict as segmentation_predict
+from hemoct.segmentation import (
+    data,
+    drawing as segmentation_drawing,
+    networks as segmentation_networks,
+    predict as segmentation_predict,
+    predictions,
+)
 
 STEP = "task3_segmentation/05_predict.py"
 TRAIN = "task3_segmentation/02_train.py"

@@ -1,7 +1,5 @@
 """Slices from predicted masks: N from validation alone, the ceiling from true masks, wrong input in one line."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

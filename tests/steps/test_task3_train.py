@@ -1,7 +1,5 @@
 """Task 3's training: a network learns rims of disks, resume to the bit, leaks and mistakes stop."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -15,11 +13,9 @@ from helpers.refusals import refused
 from helpers.simulated_networks import make_rims, tiny
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import metrics, networks, windows
+from hemoct.segmentation import data as segmentation_data, metrics, networks, windows
 from hemoct.segmentation.options import Selection
-from hemoct.training import checkpoints
-from hemoct.training import fit as training_fit
+from hemoct.training import checkpoints, fit as training_fit
 
 TRAIN = "task3_segmentation/02_train.py"
 COMMON = ("--dataset", "toy", "--weights", "none", "--fold", "0", "--device", "cpu", "--image-size", "32", "--batch-size", "8",

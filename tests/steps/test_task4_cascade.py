@@ -1,7 +1,5 @@
 """04_cascade.py: stage 1 stops what lies below its threshold, studies are pooled, and nothing is chosen on test."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +9,7 @@ from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.evaluation.predictions import AGAIN, label_columns
-from hemoct.multilabel import cascade, compare, evaluate, predictions
-from hemoct.multilabel import tables as multilabel_tables
+from hemoct.multilabel import cascade, compare, evaluate, predictions, tables as multilabel_tables
 from hemoct.multilabel.options import Stages
 
 STEP, EVALUATE = "task4_multilabel/04_cascade.py", "task4_multilabel/03_evaluate.py"

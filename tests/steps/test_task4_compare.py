@@ -1,7 +1,5 @@
 """07_compare.py: differences are paired by image, unknown labels are no other truth, other label sets need --labels."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,12 +7,8 @@ import pytest
 from helpers import quick, simulated_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
-from hemoct.evaluation import comparison, comparison_step
-from hemoct.evaluation import predictions as evaluation_predictions
-from hemoct.evaluation import protocol as evaluation_protocol
-from hemoct.multilabel import compare as multilabel_compare
-from hemoct.multilabel import evaluate as multilabel_evaluate
-from hemoct.multilabel import predictions
+from hemoct.evaluation import comparison, comparison_step, predictions as evaluation_predictions, protocol as evaluation_protocol
+from hemoct.multilabel import compare as multilabel_compare, evaluate as multilabel_evaluate, predictions
 
 STEP = "task4_multilabel/07_compare.py"
 COLUMNS = ["experiment", "metric", "value", "difference", "difference_low", "difference_high", "n_common", "left_out", "note"]

@@ -1,7 +1,5 @@
 """03_evaluate.py of task 4 on simulated predictions: files that agree, leaks, unknown labels, bad input."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

@@ -1,7 +1,5 @@
 """06_explain_bce.py: its figures by default, the loss against PyTorch's, numbers of one's own from lists and CSV, wrong input."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

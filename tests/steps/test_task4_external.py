@@ -1,7 +1,5 @@
 """Networks of task 4 on another data set: predicted by all models with 05_predict.py --on, evaluated with frozen thresholds."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

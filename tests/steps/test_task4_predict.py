@@ -1,7 +1,5 @@
 """05_predict.py of task 4 with networks that tell how bright their planes are: files of all kinds, thresholds, every mistake."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +22,7 @@ from hemoct.data.named_slices import Slice
 from hemoct.evaluation import decisions
 from hemoct.ingest import hounsfield
 from hemoct.ingest.hounsfield import WINDOWS
-from hemoct.multilabel import drawing, networks
-from hemoct.multilabel import predict as multilabel_predict
+from hemoct.multilabel import drawing, networks, predict as multilabel_predict
 
 LABELS = toy_types.LABELS
 P = [f"p_{name}" for name in LABELS]

@@ -1,7 +1,5 @@
 """Task 4, step 01: which images and labels are worked on, drawn equally per label, and where a label is missing."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Task 4 training on a toy data set with types: files, history, resume to the bit, what flags do, and mistakes of users."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Augmentation moves each slice of a batch by itself, keeps shape and range, and follows its generator."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

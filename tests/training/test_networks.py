@@ -1,7 +1,5 @@
 """Classifiers: every family of backbones with one grey channel, what is frozen, what a spec keeps."""
 
-from __future__ import annotations
-
 import pytest
 import safetensors.torch
 import timm

@@ -1,7 +1,5 @@
 """The command line of every step: its parser, types of numbers, names of experiments, errors in one line."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import errno

@@ -1,7 +1,5 @@
 """What a user can mend, and how messages name many things."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 

@@ -1,7 +1,5 @@
 """Which experiments of a task there are on disk."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

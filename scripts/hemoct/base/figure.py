@@ -1,7 +1,5 @@
 """The house style of figures: one place that makes them and one that saves them."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path

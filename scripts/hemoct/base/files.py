@@ -1,7 +1,5 @@
 """Whole files only: write to a temporary name, rename when complete; fingerprints of inputs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

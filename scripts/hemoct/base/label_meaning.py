@@ -1,7 +1,5 @@
 """What the labels of a data set mean, said in one place: in a caption, beside a metric, in a report. Keyed by layout."""
 
-from __future__ import annotations
-
 import re
 
 CAPTION = {"phe-sich": "mask = perihematomal edema, not bleeding; box = bleeding and edema"}

@@ -8,8 +8,6 @@ options.add(parser, Training, "training", epochs=5)     # the flags, here with a
 training = options.read(args, Training)                 # what was given, never changed afterwards
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable
 from dataclasses import MISSING, field, fields

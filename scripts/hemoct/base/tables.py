@@ -3,8 +3,6 @@
 Identifiers are text everywhere: patient `0013` must not become 13.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Evaluation of classifiers: predictions to decisions, decisions to the tables and metrics.json of an experiment."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +8,7 @@ import pandas as pd
 
 from hemoct.base import experiments, files, tables
 from hemoct.base.workspace import Workspace
-from hemoct.classification import predictions
-from hemoct.classification import tables as classification_tables
+from hemoct.classification import predictions, tables as classification_tables
 from hemoct.data import slices
 from hemoct.evaluation import baselines, bootstrap, comparison, decisions, metrics, protocol, scores, text
 from hemoct.evaluation.decisions import Evaluation

@@ -1,7 +1,5 @@
 """Figures of evaluated classifiers. Each function takes what it shows and returns one figure, or None where it would be empty."""
 
-from __future__ import annotations
-
 import textwrap
 from collections import Counter
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Classifiers: what describes one, how it is built, saved and loaded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

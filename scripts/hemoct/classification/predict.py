@@ -1,7 +1,5 @@
 """Probabilities of new images: the mean of the fold models of an experiment."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Predictions of classifiers, read and checked: of the folds, on other data, as published."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

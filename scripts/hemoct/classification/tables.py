@@ -1,7 +1,5 @@
 """Tables of an evaluated classifier: per patient, per operating point, the text report, the worst mistakes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Training of a classifier, of whole slices or of regions of them: one fold, its loss, its predictions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,7 @@ from hemoct.classification.networks import ClassifierSpec
 from hemoct.classification.options import Options
 from hemoct.data import images
 from hemoct.data.slices import Fold, SliceData
-from hemoct.training import checkpoints, device, fit, inference, weights
-from hemoct.training import networks as training_networks
+from hemoct.training import checkpoints, device, fit, inference, networks as training_networks, weights
 from hemoct.training.batches import Store, draw
 from hemoct.training.fit import Fit, Labelled
 from hemoct.training.options import STRENGTHS

@@ -1,7 +1,5 @@
 """The content of audit.json: counts and examples of each check, the ceiling of masks, statistics of lesions and slices."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The checks of a data set: each problem is one row of audit.csv, under the name of its check."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What one looks at first in a data set. Each function draws one figure, or returns None if it would be empty."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

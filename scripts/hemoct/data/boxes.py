@@ -1,7 +1,5 @@
 """Geometry of boxes: float arrays (n, 4) of xmin, ymin, xmax, ymax in pixels, zero-based, width = xmax - xmin."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Slices as arrays: decode one, cache all of a data set at training size."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

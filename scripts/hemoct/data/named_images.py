@@ -1,7 +1,5 @@
 """Image files that a user names: by which models, from which threshold on, what the tables know of them. Imports no torch."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,8 +14,7 @@ import pandas as pd
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import slices as data_slices
-from hemoct.data import splits
+from hemoct.data import slices as data_slices, splits
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ A slice of a volume is named VOLUME/NUMBER, as if the volume were a folder of sl
 that a network sees, on the same way as in scripts/01_get_data.py and the cache: the same slice has the same pixels.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator

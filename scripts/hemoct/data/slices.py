@@ -1,7 +1,5 @@
 """The slices of a data set with what is to be learned from them: targets, parts of a fold, pixels at training size."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Frozen folds: a patient is never on two sides, and an assignment once made is never changed."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -5,8 +5,6 @@ otherwise all volumes of that patient are counts of pixels (voxels), unit `px`. 
 known and unknown spacings each patient is treated separately. The slices of PHE-SICH-CT-IDS have no spacing.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """A gate beside what it is compared with: the detector alone, and a classifier of whole slices. Table, text, figure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hemoct.base import figure as base_figure
-from hemoct.base import label_meaning, tables
+from hemoct.base import figure as base_figure, label_meaning, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.classification import tables as classification_tables
 from hemoct.data import images
 from hemoct.data.slices import SliceData
 from hemoct.detection.predictions import CORNERS
-from hemoct.evaluation import bootstrap, comparison, decisions, scores
-from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation import bootstrap, comparison, decisions, predictions as evaluation_predictions, scores
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
 

@@ -1,7 +1,5 @@
 """The slices of a data set with their boxes: read for training, and written as a YOLO or COCO data set. Imports no torch."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,9 +15,7 @@ from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes as data_boxes
-from hemoct.data import images
-from hemoct.data import slices as data_slices
+from hemoct.data import boxes as data_boxes, images, slices as data_slices
 from hemoct.data.slices import Selection
 from hemoct.ingest import annotations
 from hemoct.training.specs import Spec

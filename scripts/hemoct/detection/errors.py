@@ -5,8 +5,6 @@ are those of the image (uint8, brain window), where bone and calcification are s
 lies between air and bone. Small and faint mean the lowest quarter of the true boxes that are evaluated.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,7 @@ from hemoct.data import boxes, images
 from hemoct.detection import metrics
 from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.detection.predictions import CORNERS, Scene
-from hemoct.evaluation import bootstrap
-from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.evaluation import bootstrap, metrics as evaluation_metrics
 
 AIR, SATURATED = 10, 250  # grey values; tissue lies between
 RING = 0.25  # width of the ring around a box, as a share of its longer side

@@ -16,8 +16,7 @@ from hemoct.detection import lesions, metrics, predictions
 from hemoct.detection.data import BoxData
 from hemoct.detection.metrics import FROC_LEVELS, LOCALISATION_IOUS, Matched
 from hemoct.detection.predictions import Scene
-from hemoct.evaluation import bootstrap, decisions, scores, thresholds
-from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.evaluation import bootstrap, decisions, metrics as evaluation_metrics, scores, thresholds
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.thresholds import MAX_F1, Rule
 

@@ -1,7 +1,5 @@
 """Figures of detectors, their evaluation and their training. Each function returns one figure, None where it would be empty."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ without a box ends a lesion. It is a proxy: nobody has numbered the lesions of t
 each box is its own lesion.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import sparse

@@ -4,8 +4,6 @@ Each family is a module (detection.yolo, detection.torchvision_models) with the 
 build, train, runner.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Boxes on image files: by which models, their boxes as one (fused), which boxes are annotated on the files, pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain

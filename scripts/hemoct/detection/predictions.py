@@ -20,8 +20,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes
 from hemoct.data.slices import Slices
 from hemoct.detection.data import BoxData
-from hemoct.evaluation import external
-from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation import external, predictions as evaluation_predictions
 from hemoct.evaluation.subjects import Subject
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """Tables of an evaluated detector under the names that people expect: test boxes at the thresholds chosen on validation."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 Their input is the grey cache, repeated to three channels; boxes are moved to the cache's square and back (hemoct.data.boxes).
 """
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import math
@@ -25,8 +23,7 @@ from hemoct.detection.data import image_sizes
 from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, FoldTraining, not_fetched
 from hemoct.detection.options import Options
 from hemoct.detection.predictions import Scene
-from hemoct.training import augment, checkpoints
-from hemoct.training import device as devices
+from hemoct.training import augment, checkpoints, device as devices
 from hemoct.training.batches import Store
 from hemoct.training.fit import Fit
 from hemoct.training.options import SCRATCH, Initial, Strength

@@ -4,8 +4,6 @@ Nothing is sent, and nothing is downloaded but the weights of --weights coco. Ul
 what it needs to resume; the files that other steps read are made from it at the end.
 """
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import io
@@ -33,8 +31,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.detection.data import check_export, export_folder
 from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, FoldTraining, not_fetched
 from hemoct.detection.options import Options
-from hemoct.training import checkpoints, fit
-from hemoct.training import device as devices
+from hemoct.training import checkpoints, device as devices, fit
 from hemoct.training.options import SCRATCH, Initial
 
 CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoct"

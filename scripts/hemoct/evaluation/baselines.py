@@ -4,8 +4,6 @@ Bleeding lies in the middle of a scan more often than at its ends: counting slic
 has learned nothing from the image.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

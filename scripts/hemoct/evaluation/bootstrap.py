@@ -1,7 +1,5 @@
 """Intervals by resampling patients: slices of one patient are not independent, so patients are drawn, never slices."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """What the steps of all tasks do that set experiments side by side: flags, inputs, tables, figure."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hemoct.base import cli, experiments, figure, files, tables
-from hemoct.base import figure as base_figure
+from hemoct.base import cli, experiments, figure, figure as base_figure, files, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, comparison
-from hemoct.evaluation import comparison as evaluation_comparison
+from hemoct.evaluation import bootstrap, comparison, comparison as evaluation_comparison
 from hemoct.evaluation.comparison import Evaluated
 
 

@@ -3,8 +3,6 @@
 The predicting step of a task makes them with `--on OTHER`, so that evaluations read tables alone.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

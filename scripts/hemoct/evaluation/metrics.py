@@ -5,8 +5,6 @@ resamples, so that `ones(n)` gives the value and `bootstrap.weights` its interva
 A case is called positive when its score is at or above the threshold.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 

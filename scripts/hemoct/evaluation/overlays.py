@@ -4,8 +4,6 @@ Truth is green and lies just outside its place, a prediction is red, lies just i
 do not hide each other, and the two differ without their colours.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from functools import lru_cache

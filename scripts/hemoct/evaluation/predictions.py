@@ -1,7 +1,5 @@
 """Predictions of the folds of an experiment of any task: found, and checked against errors and leaks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What belongs to every number: on what it was measured, by which protocol, from which folds, and what its labels mean."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From decisions to metrics.json: every metric of the test images, with its interval, or the reason why it is undefined."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The pictures of predicted images, whatever is predicted on them: an overlay of each, a sheet of each patient."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a step evaluates: an experiment, the data that it meets, and where the results go."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Numbers and tables as people read them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

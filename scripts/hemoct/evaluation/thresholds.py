@@ -1,7 +1,5 @@
 """Thresholds: the operating points that a fold chooses on validation, and those of an evaluated experiment for new images."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass

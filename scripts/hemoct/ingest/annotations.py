@@ -4,8 +4,6 @@ VOC integers are copied unchanged: zero-based pixels, width = xmax - xmin. In PH
 together with its edema.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator

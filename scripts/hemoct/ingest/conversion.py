@@ -5,8 +5,6 @@ written. A conversion that was stopped, for whatever reason, continues with the 
 converted is listed with the reason and skipped.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -14,8 +14,6 @@ half the way to either neighbour. With a tilted gantry it is less than the table
 (neighbours are shifted in the plane). `patient` is PatientID, else the study or the NIfTI file; `group` is the study.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import sqlite3

@@ -3,8 +3,6 @@
 What 01_get_data.py knows of converted slices (slices.csv: patient, slice, spacing ...) is added to the rows of any other table.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -12,8 +12,6 @@ Padding (PixelPaddingValue, up to PixelPaddingRangeLimit) becomes air.
 pydicom decodes RLE itself, python-gdcm JPEG and JPEG-LS, pylibjpeg-openjpeg JPEG 2000 and its high-throughput form.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Download a figshare article: list its files, download with resume, verify checksums, unpack safely. Standard library only."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import itertools

@@ -5,8 +5,6 @@ stroke 40/40, bone 600/2800), with the values that entries of the RSNA 2019 chal
 600/2800.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from dataclasses import dataclass

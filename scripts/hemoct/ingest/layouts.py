@@ -8,8 +8,6 @@ csv        a table of images and labels
 folders    one folder per class, with or without train/val/test above
 """
 
-from __future__ import annotations
-
 import csv
 import os
 import re

@@ -4,8 +4,6 @@ Slices are shown as in radiology, with the forehead at the top and the patient's
 whatever order the volume is stored: equal to the DICOM slices from which it was made, if those were axial.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

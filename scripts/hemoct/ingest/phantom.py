@@ -4,8 +4,6 @@ Heads are drawn in HU from ellipses and smoothed noise, from base to vertex, wit
 the slices of PHE-SICH-CT-IDS, so that the patient's left is at the top.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import NamedTuple
 

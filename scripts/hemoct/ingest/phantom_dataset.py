@@ -4,8 +4,6 @@ The defects are those that every user of the real data meets. As in the real dat
 and the boxes enclose hematoma and edema. Image arrays have the forehead at the left edge.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

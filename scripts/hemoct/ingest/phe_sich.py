@@ -1,7 +1,5 @@
 """PHE-SICH-CT-IDS: its image sets, the numbers in its file names, and MedInfo.xlsx (side, age, sex ... of each patient)."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

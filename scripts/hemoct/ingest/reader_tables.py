@@ -1,7 +1,5 @@
 """What all readers share: the user's choices, the patient of an image, the file that a row means, the tables they return."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,8 +11,7 @@ from tqdm import tqdm
 
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
-from hemoct.ingest import annotations as ingest_annotations
-from hemoct.ingest import conversion_tables, layouts
+from hemoct.ingest import annotations as ingest_annotations, conversion_tables, layouts
 from hemoct.ingest.annotations import AnnotationError, Box
 
 NO_PATIENTS = "none: each image is its own group"

@@ -3,8 +3,6 @@
 An image whose boxes are not known (no annotation, or one that could not be read) has unknown labels, never negative ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,7 @@ import yaml
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import annotations as ingest_annotations
-from hemoct.ingest import csv_reader, layouts, phe_sich, rsna_reader
+from hemoct.ingest import annotations as ingest_annotations, csv_reader, layouts, phe_sich, rsna_reader
 from hemoct.ingest.annotations import AnnotationError, Box
 from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, describe, image_rows, presence, problems_frame
 

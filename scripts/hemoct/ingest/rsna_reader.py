@@ -3,8 +3,6 @@
 The table is read in chunks and kept as numbers: 4.5 million names as text would take some gigabytes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -5,8 +5,6 @@ the validation images of the fold; those of the types are chosen after it. Both 
 patients: they must have the same folds and splits.csv.
 """
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,8 +19,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices
 from hemoct.data.slices import ANY
-from hemoct.evaluation import decisions
-from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation import decisions, predictions as evaluation_predictions
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.predictions import label_columns
 from hemoct.multilabel import evaluate, predictions

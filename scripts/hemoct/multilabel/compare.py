@@ -18,8 +18,7 @@ from hemoct.evaluation import bootstrap, comparison_step, metrics, protocol, sco
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.predictions import check, label_columns
 from hemoct.evaluation.thresholds import MAX_F1, Rule
-from hemoct.multilabel import evaluate, predictions
-from hemoct.multilabel import tables as multilabel_tables
+from hemoct.multilabel import evaluate, predictions, tables as multilabel_tables
 from hemoct.multilabel.cascade import POOLED, Cascade
 from hemoct.multilabel.evaluate import MultiLabel
 

@@ -1,7 +1,5 @@
 """The working set of task 4 with folds and pixels: what a multi-label network learns from."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +9,7 @@ import pandas as pd
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import images
-from hemoct.data import slices as data_slices
+from hemoct.data import images, slices as data_slices
 from hemoct.data.slices import ANY
 from hemoct.ingest import layouts
 from hemoct.multilabel import working_set

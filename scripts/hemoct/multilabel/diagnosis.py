@@ -4,8 +4,6 @@ The numbers can suggest, not prove, and intervals go along. Test images have bee
 be seen on validation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any

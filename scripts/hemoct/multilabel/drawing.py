@@ -1,7 +1,5 @@
 """Figures of predicted slices: beside the slice a bar for each label."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -3,8 +3,6 @@
 A cell is one label of one image: z is its logit, y its truth (0 or 1), p = sigmoid(z) = 1 / (1 + exp(-z)) its probability.
 """
 
-from __future__ import annotations
-
 import json
 import textwrap
 from dataclasses import dataclass
@@ -18,8 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.special import expit
 
-from hemoct.base import figure as base_figure
-from hemoct.base import tables
+from hemoct.base import figure as base_figure, tables
 from hemoct.base.errors import UserError
 
 CONFIDENT = 0.8  # probability of what is true from which on a cell is called confident

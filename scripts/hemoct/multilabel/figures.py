@@ -1,7 +1,5 @@
 """Figures of task 4: the labels of a working set, and evaluated networks. A function returns None where its figure is empty."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

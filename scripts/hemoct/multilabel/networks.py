@@ -1,7 +1,5 @@
 """Networks with one logit for each label of an image, and what rebuilds and feeds them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

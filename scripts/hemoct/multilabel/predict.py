@@ -1,7 +1,5 @@
 """Labels of image files by several multi-label networks together: the mean of their probabilities, called by thresholds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +11,7 @@ import torch
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import named_slices
-from hemoct.data import slices as data_slices
+from hemoct.data import named_slices, slices as data_slices
 from hemoct.data.named_images import ImageFiles, look_up
 from hemoct.data.named_slices import Slice
 from hemoct.data.slices import ANY

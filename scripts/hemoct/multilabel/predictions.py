@@ -1,7 +1,5 @@
 """Predictions of multi-label experiments, of networks and of cascades: read, and checked against what the tables say now."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices
 from hemoct.data.slices import ANY
-from hemoct.evaluation import external
-from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation import external, predictions as evaluation_predictions
 from hemoct.evaluation.subjects import Subject
 from hemoct.multilabel import data, working_set
 

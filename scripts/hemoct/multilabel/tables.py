@@ -1,7 +1,5 @@
 """Tables of an evaluated multi-label network: by label, by epoch, which labels go together, which are taken for which."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Training of a multi-label network: one fold, its loss, what an epoch shows and how it is augmented, scores of each label."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +19,7 @@ from hemoct.multilabel import networks
 from hemoct.multilabel.data import LabelledSlices
 from hemoct.multilabel.networks import MultiLabelSpec
 from hemoct.multilabel.options import HEADS, Augmentation, Balance, Options
-from hemoct.training import augment, checkpoints, device, inference, weights
-from hemoct.training import fit as training_fit
+from hemoct.training import augment, checkpoints, device, fit as training_fit, inference, weights
 from hemoct.training.batches import Stacks
 from hemoct.training.fit import Augment, Criterion, Fit, Labelled
 from hemoct.training.options import STRENGTHS

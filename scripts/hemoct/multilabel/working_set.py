@@ -4,8 +4,6 @@ data/work/NAME/task4/working_set.csv: image_id, patient, then one column per lab
 splits.csv: rows are chosen, no patient is moved.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The commands that made a result, from their run records."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """The report of one data set as a page: `sections` filled with what is there, each part with the commands that made it."""
 
-from __future__ import annotations
-
 import base64
 import os
 import re

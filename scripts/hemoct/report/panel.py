@@ -1,7 +1,5 @@
 """The picture at the head of README.md: one drawn slice, and what each task says about it. No pixel of a patient."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

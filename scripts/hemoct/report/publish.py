@@ -3,8 +3,6 @@
 Small files only: no weights, no images of patients, no path of a machine.
 """
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from collections.abc import Collection

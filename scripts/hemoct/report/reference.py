@@ -1,7 +1,5 @@
 """The pages that are written from outputs/reference: its own README.md with every table, and the short table of README.md."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The evaluated experiments of a task side by side, best first: what the report and outputs/reference/README.md show."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import partial

@@ -3,16 +3,13 @@
 What is missing is left out; a new task adds its `Section`s to SECTIONS and nothing else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hemoct.base import experiments
 from hemoct.evaluation.text import Table
-from hemoct.report import results
-from hemoct.report import tables as report_tables
+from hemoct.report import results, tables as report_tables
 
 Tables = tuple[tuple[str, Callable[[Path], Table], str], ...]
 Figures = tuple[tuple[str, str], ...]

@@ -1,7 +1,5 @@
 """Tables as people read them: each reader turns one file of a step into cells of text."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 A missing mask is not an empty one: such a slice is only ever a neighbour of others, it is neither trained on nor scored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import images
-from hemoct.data import slices as data_slices
+from hemoct.data import images, slices as data_slices
 
 THRESHOLD = 128
 SOFT_EDGE = 48  # grey values by which JPEG blurs the two values of a mask

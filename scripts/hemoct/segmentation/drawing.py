@@ -4,8 +4,6 @@ What is predicted is filled, what is annotated is an outline around it: equal ma
 without their colours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

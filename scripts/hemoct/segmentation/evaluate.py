@@ -17,11 +17,9 @@ from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices, volumes
-from hemoct.evaluation import decisions, thresholds
-from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.evaluation import decisions, metrics as evaluation_metrics, thresholds
 from hemoct.evaluation.decisions import Question
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import metrics, predictions
+from hemoct.segmentation import data as segmentation_data, metrics, predictions
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import COUNTS, Histograms
 from hemoct.segmentation.predictions import Subject

@@ -1,7 +1,5 @@
 """Our tables as folders of images and masks, or as a raw data set of nnU-Net v2. What fits is linked, the rest written as PNG."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures of evaluated masks and of the estimated hematoma. Each function returns one figure, or None where it would be empty."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

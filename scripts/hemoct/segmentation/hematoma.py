@@ -10,8 +10,6 @@ So nothing here can be validated on these data, and whatever shows it says NOTE.
 Beside them stands the edema that a segmentation experiment predicted on the same slices, out of fold.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +20,9 @@ from scipy import ndimage
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes as data_boxes
-from hemoct.data import images, volumes
+from hemoct.data import boxes as data_boxes, images, volumes
 from hemoct.data.slices import Slices
-from hemoct.detection import lesions
-from hemoct.detection import predictions as detection_predictions
+from hemoct.detection import lesions, predictions as detection_predictions
 from hemoct.detection.errors import AIR, LEAST_RING, RING, SATURATED
 from hemoct.detection.predictions import CORNERS, Scene
 from hemoct.segmentation import predictions

@@ -1,7 +1,5 @@
 """Networks that draw masks, from segmentation_models_pytorch: how they are built, saved and fed; their losses."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass

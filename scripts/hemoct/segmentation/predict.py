@@ -1,7 +1,5 @@
 """Masks of image files: where to look, the mean probability of several networks, and the tables of what was predicted."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,11 +14,9 @@ from PIL import Image
 from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes as data_boxes
-from hemoct.data import images, volumes
+from hemoct.data import boxes as data_boxes, images, volumes
 from hemoct.data.named_images import ImageFiles
-from hemoct.detection import networks as detection_networks
-from hemoct.detection import predict as detection_predict
+from hemoct.detection import networks as detection_networks, predict as detection_predict
 from hemoct.detection.predictions import CORNERS
 from hemoct.segmentation import hematoma, networks, predictions, train, windows
 from hemoct.segmentation.networks import SegmenterSpec

@@ -14,8 +14,7 @@ from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
-from hemoct.evaluation import external, protocol, subjects
-from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.evaluation import external, predictions as evaluation_predictions, protocol, subjects
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
 

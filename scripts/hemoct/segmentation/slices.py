@@ -4,8 +4,6 @@ In PHE-SICH-CT-IDS masks outline the edema, so that 'hemorrhage from masks' is a
 never found by it.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -11,8 +11,7 @@ import pandas as pd
 from hemoct.base import experiments, files, label_meaning, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, scores
-from hemoct.evaluation import metrics as evaluation_metrics
+from hemoct.evaluation import bootstrap, metrics as evaluation_metrics, scores
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.segmentation import evaluate, metrics, predictions
 from hemoct.segmentation.evaluate import OF_PIXELS, OF_SLICES, Rule, Segmentation

@@ -20,8 +20,7 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.data.slices import Fold
-from hemoct.segmentation import data as segmentation_data
-from hemoct.segmentation import metrics, networks, windows
+from hemoct.segmentation import data as segmentation_data, metrics, networks, windows
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import Histograms
 from hemoct.segmentation.networks import SegmenterSpec

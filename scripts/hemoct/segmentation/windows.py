@@ -3,8 +3,6 @@
 A window is (x, y, side) in pixels of the cached square, its upper left corner and its side; it may reach beyond the square.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,8 +15,7 @@ import torch.nn.functional as F
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes as data_boxes
-from hemoct.data import images
+from hemoct.data import boxes as data_boxes, images
 from hemoct.data.slices import Fold
 from hemoct.detection import predictions
 from hemoct.segmentation.data import MaskData

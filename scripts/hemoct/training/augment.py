@@ -1,7 +1,5 @@
 """Augmentation of whole batches on the device. Each slice of a batch draws its own parameters, in one resampling."""
 
-from __future__ import annotations
-
 import math
 
 import torch

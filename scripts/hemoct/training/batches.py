@@ -4,8 +4,6 @@ The cache (hemoct.data.images) is one uint8 array. When it fits it is copied to 
 otherwise worker processes gather them from the memory map ahead of time. On the CPU the page cache is the memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Checkpoints of a fold folder: best.pt (the weights that are kept) and last.pt (all that resuming needs), read and written."""
 
-from __future__ import annotations
-
 import pickle
 import textwrap
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The training loop that all tasks share: optimizers, schedules, resuming, early stopping, checkpoints, history."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +18,7 @@ from torch.optim import lr_scheduler
 from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
-from hemoct.training import augment, checkpoints, networks
-from hemoct.training import device as devices
+from hemoct.training import augment, checkpoints, device as devices, networks
 from hemoct.training.batches import Source
 from hemoct.training.options import Strength, Training
 from hemoct.training.specs import Spec

@@ -1,7 +1,5 @@
 """How the folds of a detector were trained, from their history.csv: read, checked, summed up. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

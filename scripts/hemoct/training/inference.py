@@ -1,7 +1,5 @@
 """What a trained network says of slices: logits, probabilities, the rows of predictions.csv."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch

@@ -1,7 +1,5 @@
 """Networks that tell classes apart, from timm; what of them is trained; how they are saved and rebuilt."""
 
-from __future__ import annotations
-
 import difflib
 import pickle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The options that every training has in common. Imports no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

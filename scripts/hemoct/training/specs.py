@@ -1,7 +1,5 @@
 """model.json: what every trained model says of itself, whatever its task."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self

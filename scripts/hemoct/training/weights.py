@@ -4,8 +4,6 @@ ImageNet weights are looked for in a folder of your own (--weights-dir or $HEMOC
 then in a package of the index that is installed, then in the hub that timm knows. The first two work without a network.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from dataclasses import asdict, dataclass
