@@ -250,6 +250,7 @@ def test_values_are_made_anew_for_the_common_images(work):
     one = comparison.Evaluated("e", {"n": 200}, found)
     common = np.sort(found.test.table.query("fold == 2")["image_id"])
     part = comparison.restricted(one, common, 50, 0)
-    assert part.content["n"] == len(common) == len(part.found.test.y) and [rule.fold for rule in part.found.rules] == [2]
+    assert part.content["n"] == len(common) == len(part.evaluation.test.y)
+    assert [rule.fold for rule in part.evaluation.rules] == [2]
     of_fold = found.of_fold(2)
     assert part.content["metrics"]["accuracy"]["value"] == pytest.approx((of_fold.decision == of_fold.test.y).mean())

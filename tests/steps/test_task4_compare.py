@@ -78,7 +78,7 @@ def test_differences_are_paired_and_of_the_evaluations_own_numbers(work, compare
 def test_the_numbers_read_are_those_that_were_evaluated(work, compare):
     one = multilabel_compare.read(work, "c")
     frame = tables.read_predictions(work.task(4) / "c")
-    np.testing.assert_array_equal(one.found.called, frame[[f"called_{name}" for name in one.found.labels]] == 1)
+    np.testing.assert_array_equal(one.evaluation.called, frame[[f"called_{name}" for name in one.evaluation.labels]] == 1)
     values = one.measure(np.ones((1, len(frame))))
     told = one.content["metrics"]
     assert {name: value[0] for name, value in values.items()} == pytest.approx({name: told[name]["value"] for name in values})

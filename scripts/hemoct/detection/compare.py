@@ -55,8 +55,8 @@ def whole_slices(work: Workspace, experiment: str, protocol: str, classes: list[
             f"--classifier {experiment} has the protocol {whole.content['protocol']}, the detector {protocol}; "
             "name a classifier with the same one"
         )
-    if whole.found.question.labels != classes:
-        theirs, own = ", ".join(whole.found.question.labels), ", ".join(classes)
+    if whole.evaluation.question.labels != classes:
+        theirs, own = ", ".join(whole.evaluation.question.labels), ", ".join(classes)
         raise UserError(f"--classifier {experiment} predicts {theirs}, the gate {own}; name one with the same --label")
     return whole
 
@@ -101,13 +101,13 @@ def _beside(
     gate: Evaluated, alone: Evaluation | None, whole: Evaluated | None, seed: int
 ) -> tuple[list[Evaluated], dict[str, int | None]]:
     """All on the test slices that all of them have, each with the thresholds of its own validation slices; and how many."""
-    tested = gate.found.test.table.set_index("image_id")["fold"]
+    tested = gate.evaluation.test.table.set_index("image_id")["fold"]
     common, elsewhere = np.sort(tested.index), 0
     listed = [gate]
     if alone is not None:
         listed.append(Evaluated("detector alone", gate.content, alone))
     if whole is not None:
-        other = whole.found.test.table.set_index("image_id")["fold"]
+        other = whole.evaluation.test.table.set_index("image_id")["fold"]
         common = np.intersect1d(common, other.index)
         elsewhere = int((tested.reindex(common) != other.reindex(common)).sum())
         same = gate.content["folds_done"] if not elsewhere else f"other folds for {elsewhere} slices"

@@ -32,21 +32,21 @@ class Evaluated:
     name: str
     content: dict[str, Any]
     """metrics.json"""
-    found: Any
+    evaluation: Any
     """its test images with the thresholds of metrics.json: an Evaluation"""
 
     @property
     def table(self) -> pd.DataFrame:
         """image_id, patient, fold of each test image."""
-        return self.found.test.table
+        return self.evaluation.test.table
 
     @property
     def truth(self) -> np.ndarray:
         """(n,), what must be equal where two experiments tested the same image."""
-        return self.found.test.y
+        return self.evaluation.test.y
 
     def asks_like(self, other: Evaluated) -> bool:
-        return self.found.question == other.found.question
+        return self.evaluation.question == other.evaluation.question
 
     @property
     def cases(self) -> str:
@@ -55,11 +55,11 @@ class Evaluated:
 
     def of(self, rows: np.ndarray) -> Evaluated:
         """The same on some of its images, by their places in the table."""
-        return replace(self, found=replace(self.found, test=self.found.test.of(rows)))
+        return replace(self, evaluation=replace(self.evaluation, test=self.evaluation.test.of(rows)))
 
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Each metric for weights (R, n) of the images: (R,)."""
-        return scores.measure(self.found, weights)
+        return scores.measure(self.evaluation, weights)
 
     def at(self, common: np.ndarray) -> Evaluated:
         """The same on the images `common` (image_ids, each of them tested), in their order."""
@@ -145,7 +145,7 @@ def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) ->
     """The same on the images `common` (image_ids, each of them tested) alone: new values and intervals, the old thresholds."""
     one = one.at(common)
     patients, folds = (one.table[name].to_numpy() for name in ("patient", "fold"))
-    evaluation = replace(one.found, rules=[rule for rule in one.found.rules if rule.fold in folds])
+    evaluation = replace(one.evaluation, rules=[rule for rule in one.evaluation.rules if rule.fold in folds])
     weights = bootstrap.weights(patients, folds, resamples, seed)
     block, _ = scores.with_intervals(scores.measure(evaluation, metrics.ones(len(common))), scores.measure(evaluation, weights))
     return Evaluated(one.name, one.content | {"n": len(common), "patients": len(set(patients)), "metrics": block}, evaluation)

@@ -32,18 +32,18 @@ NEEDED = ("metrics.json", "predictions.csv")
 
 
 class EvaluatedMultiLabel(Evaluated):
-    """An evaluated experiment of task 4; `found` is a MultiLabel of its test images."""
+    """An evaluated experiment of task 4; `evaluation` is a MultiLabel of its test images."""
 
-    found: MultiLabel
+    evaluation: MultiLabel
 
     @property
     def table(self) -> pd.DataFrame:
-        return self.found.table
+        return self.evaluation.table
 
     @property
     def truth(self) -> np.ndarray:
         """A word an image, a sign a label: `1`, `0`, `?` where unknown."""
-        signs = np.where(self.found.known, np.where(self.found.truth == 1, "1", "0"), "?")
+        signs = np.where(self.evaluation.known, np.where(self.evaluation.truth == 1, "1", "0"), "?")
         return np.array(["".join(row) for row in signs], dtype=object)
 
     @property
@@ -51,26 +51,27 @@ class EvaluatedMultiLabel(Evaluated):
         return cases(self.content)
 
     def asks_like(self, other: Evaluated) -> bool:
-        return self.found.labels == other.found.labels
+        return self.evaluation.labels == other.evaluation.labels
 
     def of(self, rows: np.ndarray) -> EvaluatedMultiLabel:
-        return replace(self, found=self.found.of(rows))
+        return replace(self, evaluation=self.evaluation.of(rows))
 
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        return evaluate.measure(self.found, weights)
+        return evaluate.measure(self.evaluation, weights)
 
     def only(self, labels: list[str], resamples: int, seed: int) -> EvaluatedMultiLabel:
         """The same as if it had these labels alone, in this order: other values over all labels, with new intervals."""
-        absent = [name for name in labels if name not in self.found.labels]
+        own = self.evaluation
+        absent = [name for name in labels if name not in own.labels]
         if absent:
-            raise UserError(f"{self.name} has no label {absent[0]}; it has {', '.join(self.found.labels)}; correct --labels")
-        places = [self.found.labels.index(name) for name in labels]
-        by_label = {name: self.found.by_label[name] for name in labels}
-        chosen = replace(self.found, truth=self.found.truth[:, places], p=self.found.p[:, places], by_label=by_label)
+            raise UserError(f"{self.name} has no label {absent[0]}; it has {', '.join(own.labels)}; correct --labels")
+        places = [own.labels.index(name) for name in labels]
+        by_label = {name: own.by_label[name] for name in labels}
+        chosen = replace(own, truth=own.truth[:, places], p=own.p[:, places], by_label=by_label)
         patients, folds = (self.table[name].to_numpy() for name in ("patient", "fold"))
         weights = bootstrap.weights(patients, folds, resamples, seed)
         block, _ = scores.with_intervals(evaluate.measure(chosen, metrics.ones(len(folds))), evaluate.measure(chosen, weights))
-        return replace(self, found=chosen, content=self.content | {"labels": labels, "metrics": block})
+        return replace(self, evaluation=chosen, content=self.content | {"labels": labels, "metrics": block})
 
 
 def cases(content: dict[str, Any]) -> str:

@@ -222,28 +222,27 @@ def _notes(evaluation: Segmentation, about: dict[str, Any]) -> list[str]:
 
 
 class Segmented(Evaluated):
-    """An evaluated experiment of task 3; `found` is a Segmentation of its scored test slices, without labels."""
+    """An evaluated experiment of task 3; `evaluation` is a Segmentation of its scored test slices, without labels."""
 
-    found: Segmentation
+    evaluation: Segmentation
 
     @property
     def table(self):
-        return self.found.table
+        return self.evaluation.table
 
     @property
     def truth(self) -> np.ndarray:
-        return self.found.true
+        return self.evaluation.true
 
     def asks_like(self, other: Evaluated) -> bool:
         return True
 
     def of(self, rows: np.ndarray) -> Segmented:
-        return replace(
-            self, found=replace(self.found, table=self.table.iloc[rows].reset_index(drop=True), counts=self.found.counts[rows])
-        )
+        table, counts = self.table.iloc[rows].reset_index(drop=True), self.evaluation.counts[rows]
+        return replace(self, evaluation=replace(self.evaluation, table=table, counts=counts))
 
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        measured = evaluate.measure(self.found, weights)
+        measured = evaluate.measure(self.evaluation, weights)
         return {name: values for name, values in measured.items() if name in COMPARED}
 
 
