@@ -96,7 +96,7 @@ def write_tables(run: Run, folder: Path, evaluation: BoxEvaluation, about: dict,
         "per_patient": per_patient,
         "per_lesion": evaluation.per_lesion,
         "predictions_with_none": detection_tables.predictions_with_none(evaluation, test),
-        "classification_summary": detection_tables.classification_summary(evaluation),
+        "classification_summary": classification_tables.calls(evaluation.slices),
         "operating_points": classification_tables.operating_points(evaluation.slices, bootstrap.RESAMPLES, seed),
         "froc": detection_tables.froc(content),
         "localisation": detection_tables.localisation(content),
@@ -113,7 +113,7 @@ def write_errors(
     run: Run, folder: Path, evaluation: BoxEvaluation, test_images: list[Path], layout: str, seed: int
 ) -> dict[str, pd.DataFrame]:
     """Look at missed and false boxes in the images and write what is hard; returns the tables by name."""
-    true, false = errors.true_boxes(evaluation), errors.false_boxes(evaluation)
+    true, false = errors.true_and_false(evaluation)
     errors.look(true, false, test_images, label_meaning.LEFT_RIGHT.get(layout, "horizontal"))
     table = errors.errors(true, false)
     hard = {

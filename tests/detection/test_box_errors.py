@@ -81,7 +81,7 @@ def test_types_by_hand(tmp_path):
     data = simulated_boxes.box_data(slices)
     rules = [thresholds.Rule(0, {thresholds.MAX_F1: 0.5}, "told", None, "none")]
     result = evaluate.evaluate(frame.drop(columns=["fold"]).assign(fold="mean"), data, pd.DataFrame(boxes), rules)
-    missed, false = errors.true_boxes(result), errors.false_boxes(result)
+    missed, false = errors.true_and_false(result)
     assert missed["found"].tolist() == [True, False, False, False]
     errors.look(missed, false, [tmp_path / f"s{number}.png" for number in range(1, 9)], "vertical")
     table = errors.errors(missed, false).set_index(["kind", "image_id"])
@@ -110,7 +110,7 @@ def test_recall_by_quarter_follows_the_patients(work, monkeypatch):
         Subject(2, "e", work, work, experiments.folds(work.task(2) / "e", "predictions.csv"), None), data
     )
     evaluation = evaluate.evaluate(table, data, tables.read_boxes(work))
-    true = errors.true_boxes(evaluation).assign(contrast=np.nan)
+    true = errors.true_and_false(evaluation)[0].assign(contrast=np.nan)
     true["area"] = np.arange(len(true))
     rows = errors.by_quarter(evaluation, true, 42)
     areas, none = rows[rows["by"] == "area"], rows[rows["by"] == "contrast"]

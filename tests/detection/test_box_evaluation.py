@@ -6,7 +6,8 @@ import pytest
 
 from helpers import simulated_boxes
 from hemoct.base import tables
-from hemoct.detection import evaluate, figures, tables as detection_tables
+from hemoct.classification import tables as classification_tables
+from hemoct.detection import evaluate, figures
 from hemoct.detection.predictions import COLUMNS, CORNERS
 from hemoct.evaluation import metrics
 
@@ -42,8 +43,8 @@ def test_thresholds_come_from_validation_and_hold_for_slices_and_boxes():
     values, levels = evaluate.measure(evaluation, metrics.ones(7))
     # boxes at or above: 0.7 (hit), 0.65 (second on the same), 0.61 (no lesion), 0.2 (hit); 4 true boxes
     assert values["box_precision"] == pytest.approx(2 / 4) and values["box_recall"] == pytest.approx(2 / 4)
-    assert levels["false_positives"][0] == pytest.approx([2 / 7] * 7)
-    summary = detection_tables.classification_summary(evaluation)
+    assert levels["false_positives_per_image"][0] == pytest.approx([2 / 7] * 7)
+    summary = classification_tables.calls(evaluation.slices)
     assert summary["classification"].tolist() == ["TP", "FN", "FP", "TN", "TP", "FN", "TN"]
     any_box = evaluation.slices.test.p >= evaluation.slices.thresholds(evaluate.ANY_BOX)
     assert any_box.tolist() == [True, True, True, True, True, False, True]

@@ -247,7 +247,7 @@ def test_localisation_and_box_metrics_by_hand():
 def test_the_confidence_that_found_each_true_box():
     drawn = scene(([UNIT, FAR], [[0, 0, 10, 4, 0.9], [*FAR, 0.6]]), ([UNIT], [[*UNIT, 0.3], [*UNIT, 0.2]]))
     np.testing.assert_array_equal(metrics.best_confidence(metrics.match(drawn)), [np.nan, 0.6, 0.3])
-    np.testing.assert_array_equal(metrics.true_corners(drawn), [UNIT, FAR, UNIT])
+    np.testing.assert_array_equal(drawn.true_boxes[0][:, :4], [UNIT, FAR, UNIT])
 
 
 def test_each_box_keeps_its_place_in_the_image():

@@ -12,7 +12,7 @@ from hemoct.detection import data as detection_data, networks, torchvision_model
 def test_each_detector_learns_from_slices_without_a_box_and_says_where_boxes_are(name):
     torch.manual_seed(0)
     described = spec(name, ("a", "b"))
-    model = described.family.build(described).train()
+    model = networks.family(name).build(described).train()
     slices = [np.random.default_rng(k).integers(0, 255, size, dtype=np.uint8) for k, size in enumerate([(64, 64), (40, 100)])]
     empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)}
     sums = torchvision_models.Losses("train")

@@ -16,7 +16,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from hemoct.base import figure as base_figure
 from hemoct.data import images
-from hemoct.evaluation import metrics
+from hemoct.evaluation import metrics, text
 from hemoct.evaluation.decisions import Evaluation
 
 BOX_COLOUR = "#ffb000"
@@ -130,7 +130,8 @@ def _curves(axis: Axes, evaluation: Evaluation, values: dict[str, Any], curve: A
             anything = True
             shown = key.upper() if one else f"{name.removeprefix(f'{key}_')}: {key.upper()}"
             of = f"mean of {len(means)} folds, " if len(means) > 1 else ""
-            axis.plot(grid, np.mean(means, axis=0), color=f"C{number}", linewidth=2, label=f"{of}{shown} {_shown(values[name])}")
+            label = f"{of}{shown} {text.metric(values[name])}"
+            axis.plot(grid, np.mean(means, axis=0), color=f"C{number}", linewidth=2, label=label)
     return anything
 
 
@@ -140,11 +141,6 @@ def _operating_point(axis: Axes, x: float | None, y: float | None, evaluation: E
         words = [rule + f" ({times} fold{'s' * (times > 1)})" * (len(rules) > 1) for rule, times in rules.items()]
         label = "threshold: " + "\n".join(words)
         axis.plot(x, y, "o", color="black", markersize=7, clip_on=False, zorder=3, label=label)
-
-
-def _shown(cell: dict[str, Any]) -> str:
-    low_high = f" ({cell['ci95'][0]:.3f} to {cell['ci95'][1]:.3f})" if cell["ci95"] else ""
-    return f"{cell['value']:.3f}{low_high}"
 
 
 def calibration(evaluation: Evaluation, content: dict[str, Any], heading: str) -> Figure:

@@ -51,14 +51,18 @@ def from_letterbox(boxes: np.ndarray, width: int, height: int, size: int) -> np.
 
 
 def area(boxes: np.ndarray) -> np.ndarray:
-    """Square pixels (n,)."""
-    return np.prod(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None), axis=1)
+    """Square pixels of boxes (..., 4): (...)."""
+    return np.prod(np.clip(boxes[..., 2:] - boxes[..., :2], 0, None), axis=-1)
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of each pair: (n, m); 0 where both boxes are empty."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    intersection = np.prod(np.clip(high - low, 0, None), axis=2)
-    union = area(first)[:, None] + area(second)[None] - intersection
+    """Intersection over union of each box of the first (n, 4) with each of the second (m, 4): (n, m)."""
+    return overlap(first[:, None], second[None])
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (..., 4) that stand in the same place: (...); 0 where both boxes are empty."""
+    low, high = np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])
+    intersection = area(np.concatenate([low, high], axis=-1))
+    union = area(first) + area(second) - intersection
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)

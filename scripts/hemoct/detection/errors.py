@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from hemoct.data import boxes, images
-from hemoct.detection import metrics
+from hemoct.detection import lesions, metrics
 from hemoct.detection.evaluate import BoxEvaluation
-from hemoct.detection.predictions import CORNERS, Scene
+from hemoct.detection.predictions import CORNERS
 from hemoct.evaluation import bootstrap, metrics as evaluation_metrics
 
 AIR, SATURATED = 10, 250  # grey values; tissue lies between
@@ -48,62 +48,38 @@ COLUMNS = [
 ]
 
 
-def true_boxes(evaluation: BoxEvaluation) -> pd.DataFrame:
-    """One row a true box of the test images, in the order of `evaluation.matched`: its lesion, and the predicted box on it.
+def true_and_false(evaluation: BoxEvaluation) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row a true box of the test images, and one a predicted box at or above the threshold that matches none.
 
-    `confidence` is that of the predicted box that matches it at any threshold; `found` says whether that is at or above the
-    threshold; `best_iou` is the highest IoU with the boxes of its class at or above the threshold.
+    True boxes, in the order of `evaluation.linked`: their lesion; `confidence` of the predicted box that matches at any
+    threshold, `found` says whether that is at or above the threshold; `best_iou`: highest IoU with the boxes of their class at
+    or above it. False boxes: `best_iou` and `other_class_iou` with the true ones of their slice, of their class and of another;
+    `neighbour_iou` with those of the slices before and after.
     """
-    scene, frame = evaluation.scene, evaluation.linked.copy()
-    frame["threshold"] = evaluation.thresholds[frame["image"]]
-    frame["area"] = boxes.area(metrics.true_corners(scene))
-    frame["confidence"] = metrics.best_confidence(evaluation.matched)
-    frame["found"] = frame["confidence"] >= frame["threshold"]
-    best = []
-    for image, threshold in enumerate(evaluation.thresholds):
-        predicted = scene.predicted[image][scene.predicted[image][:, 4] >= threshold]
-        same = scene.truth_class[image][:, None] == predicted[None, :, 5]
-        best.append(np.where(same, boxes.iou(scene.truth[image], predicted[:, :4]), 0).max(axis=1, initial=0))
-    frame["best_iou"] = np.concatenate([np.zeros(0), *best])
-    return frame
+    scene, matched, thresholds = evaluation.scene, evaluation.matched, evaluation.thresholds
+    kept = evaluation.above_threshold
+    image, label = matched.image[kept], matched.label[kept]
+    corners = np.array([scene.predicted[of][row, :4] for of, row in zip(image, matched.row[kept], strict=True)]).reshape(-1, 4)
+    called = lesions.located(scene, evaluation.numbers, np.column_stack([corners, label]), image)
+    called["confidence"], hit = matched.confidence[kept], matched.hit()[kept]
+    true = evaluation.linked.assign(confidence=metrics.best_confidence(matched))
+    for frame in (true, called):
+        frame["threshold"], frame["area"] = thresholds[frame["image"]], boxes.area(frame[CORNERS].to_numpy())
+    true["found"] = true["confidence"] >= true["threshold"]
 
+    pairs = called.reset_index(names="called").merge(true.reset_index(names="true"), on="patient", suffixes=("", "_true"))
+    pairs["iou"] = boxes.overlap(pairs[CORNERS].to_numpy(), pairs[[f"{name}_true" for name in CORNERS]].to_numpy())
+    same_class, same_image = pairs["class"] == pairs["class_true"], pairs["image"] == pairs["image_true"]
+    beside = (pairs["slice"] - pairs["slice_true"]).abs() == 1
 
-def false_boxes(evaluation: BoxEvaluation) -> pd.DataFrame:
-    """One row a predicted box at or above the threshold that matches no true one, with its overlaps with true boxes near it."""
-    scene, matched = evaluation.scene, evaluation.matched
-    rows = np.flatnonzero(evaluation.above_threshold & ~matched.hit())
-    image, label = matched.image[rows], matched.label[rows]
-    corners = np.array([scene.predicted[of][row, :4] for of, row in zip(image, matched.row[rows], strict=True)]).reshape(-1, 4)
-    frame = scene.table.iloc[image][["image_id", "patient", "fold"]].reset_index(drop=True)
-    frame = frame.assign(image=image, slice=_numbers(evaluation)[image], threshold=evaluation.thresholds[image])
-    frame["class"] = np.array(scene.classes, dtype=object)[label]
-    frame[CORNERS], frame["area"], frame["confidence"] = corners, boxes.area(corners), matched.confidence[rows]
-    near = _neighbours(evaluation, image)
-    overlaps = [_overlaps(scene, *of_box) for of_box in zip(image, corners, label, near, strict=True)]
-    frame[["best_iou", "other_class_iou", "neighbour_iou"]] = np.array(overlaps, dtype=float).reshape(-1, 3)
-    return frame
+    def highest(rows: pd.Series, box: str, frame: pd.DataFrame) -> pd.Series:
+        return pairs[rows].groupby(box)["iou"].max().reindex(frame.index, fill_value=0.0)
 
-
-def _numbers(evaluation: BoxEvaluation) -> np.ndarray:
-    """Slice number of each test image, NaN where unknown: float64 (n,)."""
-    return evaluation.numbers.reindex(evaluation.scene.table["image_id"]).to_numpy(dtype=float, na_value=np.nan)
-
-
-def _neighbours(evaluation: BoxEvaluation, image: np.ndarray) -> list[np.ndarray]:
-    """For each of `image` (row numbers) the true boxes of the same patient's slices before and after: (k, 4) each."""
-    numbers, patients = _numbers(evaluation), evaluation.scene.table["patient"]
-    row_of = {key: row for row, key in enumerate(zip(patients, numbers, strict=True))}  # NaN equals nothing, not even itself
-    near = []
-    for row in image:
-        beside = (row_of.get((patients[row], numbers[row] + step)) for step in (-1, 1))
-        near.append(np.concatenate([np.zeros((0, 4)), *(evaluation.scene.truth[other] for other in beside if other is not None)]))
-    return near
-
-
-def _overlaps(scene: Scene, image: int, box: np.ndarray, label: int, near: np.ndarray) -> tuple[float, float, float]:
-    """Highest IoU of a box with true ones of its class and of another class in its slice, and with those `near`."""
-    overlap, same = boxes.iou(box[None], scene.truth[image])[0], scene.truth_class[image] == label
-    return overlap[same].max(initial=0), overlap[~same].max(initial=0), boxes.iou(box[None], near)[0].max(initial=0)
+    true["best_iou"] = highest(same_image & same_class, "true", true)
+    called["best_iou"] = highest(same_image & same_class, "called", called)
+    called["other_class_iou"] = highest(same_image & ~same_class, "called", called)
+    called["neighbour_iou"] = highest(beside, "called", called)
+    return true, called[~hit].reset_index(drop=True)
 
 
 # ---- grey values

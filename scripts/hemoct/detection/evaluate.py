@@ -4,10 +4,9 @@ A slice's score is the confidence of its best box (0 without one), its truth whe
 is that of its slices (hemoct.evaluation.decisions), and the same threshold says which boxes count.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import compress
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -55,12 +54,18 @@ class BoxEvaluation:
         """per_lesion.csv"""
         return lesions.per_lesion(self.linked, metrics.best_confidence(self.matched), self.thresholds)
 
+    @property
     def rows_of_folds(self) -> dict[Any, np.ndarray]:
         """The test images of each fold: bool (n,) by fold."""
         folds = self.scene.table["fold"].to_numpy()
         return {fold: folds == fold for fold in np.unique(folds).tolist()}
 
-    def of_fold(self, fold: int | str) -> BoxEvaluation:
+    @property
+    def folds_with_truth(self) -> dict[Any, np.ndarray]:
+        """Those of `rows_of_folds` that have a true box."""
+        return {fold: rows for fold, rows in self.rows_of_folds.items() if self.scene.positive[rows].any()}
+
+    def of_fold(self, fold: int | str) -> Self:
         """The test images of one fold alone."""
         rows = (self.scene.table["fold"] == fold).to_numpy()
         scene = self.scene.of(rows)
@@ -93,42 +98,38 @@ def measure(evaluation: BoxEvaluation, weights: np.ndarray) -> tuple[dict[str, n
     """Metrics of the boxes for weights (R, n): name to values (R,), and name to values at several levels (R, levels).
 
     Of the boxes at or above the thresholds, pooled over the folds: `box_precision`, `box_recall`, `box_f1` (IoU >= 0.5) and
-    `lesion_recall`; at LOCALISATION_IOUS `localisation_accuracy` and `false_positives` an image. Metrics without a threshold
-    are means over the folds that have a true box: `map50`, `map50_95`, `froc_mean`; `froc` at FROC_LEVELS; for several classes
-    `ap50` and `ap50_95` of each.
+    `lesion_recall`; at LOCALISATION_IOUS `accuracy` and `false_positives_per_image`. Metrics without a threshold are means over
+    the folds that have a true box: `map50`, `map50_95`, `froc_mean`; `froc` at FROC_LEVELS; for several classes `ap50` and
+    `ap50_95` of each.
     """
-    scene = evaluation.scene
-    values = metrics.of_boxes(evaluation.matched, evaluation.thresholds, weights)
-    accuracy, false_positives = metrics.localisation(evaluation.matched, evaluation.thresholds, weights)
-    parts = [rows for rows in evaluation.rows_of_folds().values() if scene.of(rows).positive.any()]
-    matched = [evaluation.matched.of(rows) for rows in parts]
-    drawn = [weights[:, rows] for rows in parts]
-    average = [metrics.average_precision(*of_fold) for of_fold in zip(matched, drawn, strict=True)]
-    for name in ("map50", "map50_95"):
-        values[name] = _mean([of_fold[name] for of_fold in average], (len(weights),))
-    froc = [metrics.froc(*of_fold) for of_fold in zip(matched, drawn, strict=True)]
-    levels = {"froc": _mean(froc, (len(weights), len(FROC_LEVELS)))}
-    levels |= {"localisation_accuracy": accuracy, "false_positives": false_positives}
+    matched, thresholds, resamples = evaluation.matched, evaluation.thresholds, len(weights)
+    values = metrics.of_boxes(matched, thresholds, weights)
+    accuracy, false_positives = metrics.localisation(matched, thresholds, weights)
+    folds = [(matched.of(rows), weights[:, rows]) for rows in evaluation.folds_with_truth.values()]
+    average = [metrics.average_precision(*fold) for fold in folds]
+    values |= {name: _mean([of_fold[name] for of_fold in average], resamples) for name in ("map50", "map50_95")}
+    levels = {"froc": _mean([metrics.froc(*fold) for fold in folds], resamples, len(FROC_LEVELS))}
+    levels |= {"accuracy": accuracy, "false_positives_per_image": false_positives}
     values["froc_mean"] = levels["froc"].mean(axis=1)
-    values["lesion_recall"] = lesions.lesion_recall(evaluation.per_lesion, scene.table["patient"].to_numpy(), weights)
-    if len(scene.classes) > 1 and matched:
-        levels |= _of_classes(matched, drawn)
+    patients = evaluation.scene.table["patient"].to_numpy()
+    values["lesion_recall"] = lesions.lesion_recall(evaluation.per_lesion, patients, weights)
+    if matched.classes > 1 and folds:
+        levels |= _of_classes(folds)
     return values, levels
 
 
-def _mean(of_folds: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+def _mean(of_folds: list[np.ndarray], *shape: int) -> np.ndarray:
     return np.mean(of_folds, axis=0) if of_folds else np.full(shape, np.nan)
 
 
-def _of_classes(matched: list[Matched], drawn: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _of_classes(folds: list[tuple[Matched, np.ndarray]]) -> dict[str, np.ndarray]:
     """`ap50` and `ap50_95` (R, classes), each class over the folds that have a true box of it."""
-    of_folds = [metrics.class_precision(*of_fold) for of_fold in zip(matched, drawn, strict=True)]
-    classes, resamples = matched[0].classes, len(drawn[0])
-    columns = []
-    for label in range(classes):
-        kept = [values[:, label] for values, fold in zip(of_folds, matched, strict=True) if (fold.true_label == label).any()]
-        columns.append(_mean(kept, (resamples, len(metrics.COCO_IOUS))))
-    precision = np.stack(columns, axis=1)
+    of_folds = [metrics.class_precision(*fold) for fold in folds]
+    means = []
+    for label in range(of_folds[0].shape[1]):
+        there = [(matched.true_label == label).any() for matched, _ in folds]
+        means.append(_mean([values[:, label] for values in compress(of_folds, there)], *of_folds[0][:, label].shape))
+    precision = np.stack(means, axis=1)
     return {"ap50": precision[:, :, 0], "ap50_95": precision.mean(axis=2)}
 
 
@@ -148,36 +149,23 @@ def report(evaluation: BoxEvaluation, about: dict[str, Any], per_patient: pd.Dat
         return [scores.entry(value, resampled, "no true box")[0] for value, resampled in columns]
 
     content |= {"boxes": _counts(evaluation), "lesions": _lesion_counts(evaluation.per_lesion)}
-    content["notes"] += _notes(evaluation)
-    content["froc"] = [
-        {"false_positives_per_image": level, **cell} for level, cell in zip(FROC_LEVELS.tolist(), cells("froc"), strict=True)
-    ]
-    at_ious = zip(LOCALISATION_IOUS.round(1).tolist(), cells("localisation_accuracy"), cells("false_positives"), strict=True)
-    content["localisation"] = [
-        {"iou": iou, "accuracy": accuracy, "false_positives_per_image": alarms} for iou, accuracy, alarms in at_ious
-    ]
+    lost = sorted(evaluation.rows_of_folds.keys() - evaluation.folds_with_truth.keys())
+    content["notes"] += [f"fold {fold}: no true box, so it is left out of mean mAP and FROC" for fold in lost]
+    steps = zip(FROC_LEVELS.tolist(), cells("froc"), strict=True)
+    content["froc"] = [{"false_positives_per_image": level, **cell} for level, cell in steps]
+    of_ious = {name: cells(name) for name in ("accuracy", "false_positives_per_image")}
+    content["localisation"] = pd.DataFrame({"iou": LOCALISATION_IOUS.round(1), **of_ious}).to_dict("records")
     if "ap50" in levels:
-        of_classes = zip(evaluation.scene.classes, _true_per_class(evaluation), cells("ap50"), cells("ap50_95"), strict=True)
-        content["classes"] = [
-            {"class": name, "true_boxes": count, "ap50": ap50, "ap50_95": ap50_95} for name, count, ap50, ap50_95 in of_classes
-        ]
+        classes = evaluation.scene.classes
+        counts = np.bincount(evaluation.matched.true_label, minlength=len(classes))
+        of_classes = {"class": classes, "true_boxes": counts, "ap50": cells("ap50"), "ap50_95": cells("ap50_95")}
+        content["classes"] = pd.DataFrame(of_classes).to_dict("records")
     return content
-
-
-def _notes(evaluation: BoxEvaluation) -> list[str]:
-    parts = evaluation.rows_of_folds()
-    without = [fold for fold, rows in parts.items() if not evaluation.scene.of(rows).positive.any()]
-    return [f"fold {fold}: no true box, so it is left out of mean mAP and FROC" for fold in without]
-
-
-def _true_per_class(evaluation: BoxEvaluation) -> list[int]:
-    return np.bincount(evaluation.matched.true_label, minlength=len(evaluation.scene.classes)).tolist()
 
 
 def _counts(evaluation: BoxEvaluation) -> dict[str, int]:
     kept = evaluation.above_threshold
-    true, predicted = len(evaluation.matched.true_image), int(kept.sum())
-    hits = int(evaluation.matched.hit()[kept].sum())
+    true, predicted, hits = len(evaluation.matched.true_image), int(kept.sum()), int(evaluation.matched.hit()[kept].sum())
     return {"true": true, "predicted": predicted, "hits": hits, "missed": true - hits, "false_alarms": predicted - hits}
 
 

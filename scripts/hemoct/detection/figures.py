@@ -1,6 +1,5 @@
 """Figures of detectors, their evaluation and their training. Each function returns one figure, None where it would be empty."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from hemoct.base import figure as base_figure
 from hemoct.data import images
 from hemoct.detection import metrics
 from hemoct.detection.evaluate import BoxEvaluation
-from hemoct.detection.metrics import FROC_LEVELS, Matched
-from hemoct.evaluation import overlays
+from hemoct.detection.metrics import FROC_LEVELS
+from hemoct.evaluation import overlays, text
 from hemoct.evaluation.thresholds import MAX_F1
 from hemoct.training import histories
 from hemoct.training.histories import Training
@@ -32,21 +31,13 @@ WIDE = 20  # a loss that spans more than this factor needs a logarithmic axis to
 NAMES = {"area": "area of the box (px)", "contrast": "contrast (grey values)"}
 
 
-def _folds(evaluation: BoxEvaluation) -> Iterator[Matched]:
-    """The matched boxes of each fold that has a true box."""
-    for rows in evaluation.rows_of_folds().values():
-        matched = evaluation.matched.of(rows)
-        if len(matched.true_image):
-            yield matched
-
-
 def threshold_tradeoff(evaluation: BoxEvaluation, heading: str) -> Figure | None:
     """Sensitivity and false-positive rate of slices against the threshold: thin for each fold, thick for their mean.
 
     Dots lie at the threshold that validation gave to each fold.
     """
     y, p = evaluation.slices.test.y, evaluation.slices.test.p
-    parts = [rows for rows in evaluation.rows_of_folds().values() if 0 < y[rows].sum() < rows.sum()]
+    parts = [rows for rows in evaluation.rows_of_folds.values() if 0 < y[rows].sum() < rows.sum()]
     if not parts:
         return None
     figure, axis = base_figure.figure(width=6.4, height=4.4)
@@ -78,7 +69,7 @@ def _share_from(ascending: np.ndarray, threshold: np.ndarray) -> np.ndarray:
 
 def box_precision_recall(evaluation: BoxEvaluation, content: dict[str, Any], heading: str) -> Figure | None:
     """Precision over recall of boxes at IoU 0.5: thin for each fold, thick for the mean of their falling envelopes."""
-    of_folds = list(_folds(evaluation))
+    of_folds = [evaluation.matched.of(rows) for rows in evaluation.folds_with_truth.values()]
     if not of_folds:
         return None
     figure, axis = base_figure.figure(width=5.4, height=5.2)
@@ -90,7 +81,7 @@ def box_precision_recall(evaluation: BoxEvaluation, content: dict[str, Any], hea
         falling = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
         means.append(falling[np.searchsorted(recall, GRID, side="left")])
     label = f"mean of {len(means)} folds, " if len(means) > 1 else ""
-    label += f"mAP50 {_in_words(content['metrics']['map50'])}"
+    label += f"mAP50 {text.metric(content['metrics']['map50'])}"
     axis.plot(GRID, np.mean(means, axis=0), color="C0", linewidth=2.2, label=label)
     recall, precision = (content["metrics"][f"box_{name}"]["value"] for name in ("recall", "precision"))
     if precision is not None:
@@ -105,7 +96,7 @@ def box_precision_recall(evaluation: BoxEvaluation, content: dict[str, Any], hea
 
 def froc(evaluation: BoxEvaluation, content: dict[str, Any], heading: str) -> Figure | None:
     """Share of the true boxes found over false boxes an image: thin for each fold, points with intervals for their mean."""
-    curves = [metrics.froc_curve(matched) for matched in _folds(evaluation)]
+    curves = [metrics.froc_curve(evaluation.matched.of(rows)) for rows in evaluation.folds_with_truth.values()]
     if not curves:
         return None
     figure, axis = base_figure.figure(width=6, height=4.6)
@@ -114,7 +105,7 @@ def froc(evaluation: BoxEvaluation, content: dict[str, Any], heading: str) -> Fi
         x, y = np.append(per_image, MOST_ALARMS), np.append(sensitivity, sensitivity[-1])
         axis.plot(x, y, color="C0", linewidth=0.8, alpha=0.5, drawstyle="steps-post", label=label)
     label = f"mean of {len(curves)} folds; " if len(curves) > 1 else ""
-    label += f"mean over the levels {_in_words(content['metrics']['froc_mean'])}"
+    label += f"mean over the levels {text.metric(content['metrics']['froc_mean'])}"
     _points(axis, FROC_LEVELS, content["froc"], label)
     axis.set_xscale("log", base=2)
     axis.set_xticks(FROC_LEVELS, ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
@@ -148,11 +139,6 @@ def _points(axis: Axes, x: np.ndarray, cells: list[dict[str, Any]], label: str |
     ends = [cells[number]["ci95"] or (np.nan, np.nan) for number in known]
     low, high = np.array(ends, dtype=float).reshape(-1, 2).T
     axis.vlines(place, low, high, color="C0", linewidth=1.6)
-
-
-def _in_words(cell: dict[str, Any]) -> str:
-    interval = f" ({cell['ci95'][0]:.3f} to {cell['ci95'][1]:.3f})" if cell["ci95"] else ""
-    return f"{cell['value']:.3f}{interval}" if cell["value"] is not None else "undefined"
 
 
 def error_types(counts: pd.DataFrame, heading: str) -> Figure:

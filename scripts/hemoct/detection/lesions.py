@@ -12,7 +12,6 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from hemoct.data import boxes
-from hemoct.detection import metrics
 from hemoct.detection.predictions import CORNERS, Scene
 from hemoct.evaluation import metrics as evaluation_metrics
 
@@ -20,27 +19,34 @@ LINK_IOU = 0.1
 
 
 def link(scene: Scene, slices: pd.Series) -> pd.DataFrame:
-    """One row per true box, in the order of `metrics.true_corners`, with its lesion. Needs each image once.
+    """One row per true box, in the order of `Scene.true_boxes`, with its lesion. Needs each image once.
 
-    `slices`: slice number by image_id, NA where unknown. Columns: image, the row of the scene; image_id, patient, fold, slice
-    (float, NaN where unknown), class, xmin .. ymax; lesion, `PATIENT_1` and so on from the lowest slice up; position of the
-    box in its lesion: `first`, `middle`, `last`, `single` when the lesion has one slice, `unknown` when its slice number is.
+    Columns: those of `located`; lesion, `PATIENT_1` and so on from the lowest slice up; position of the box in its lesion:
+    `first`, `middle`, `last`, `single` when the lesion has one slice, `unknown` when its slice number is.
     """
-    image = np.repeat(np.arange(len(scene)), [len(of_image) for of_image in scene.truth])
-    frame = scene.table[["image_id", "patient", "fold"]].iloc[image].reset_index(drop=True)
-    frame.insert(0, "image", image)
-    frame["slice"] = slices.reindex(frame["image_id"]).to_numpy(dtype=float, na_value=np.nan)
-    numbers = np.concatenate([np.zeros(0, dtype=int), *scene.truth_class]).astype(int)
-    frame["class"] = np.array(scene.classes, dtype=object)[numbers]
-    frame[CORNERS] = metrics.true_corners(scene)
-    component = _components(frame)
+    boxes_of_scene, image, _ = scene.true_boxes
+    frame = located(scene, slices, boxes_of_scene, image)
+    component = components(frame)
     frame["lesion"] = _names(frame, component)
     frame["position"] = _positions(frame["slice"], component)
     return frame
 
 
-def _components(frame: pd.DataFrame) -> np.ndarray:
-    """The number of the lesion that each box belongs to."""
+def located(scene: Scene, slices: pd.Series, corners_and_class: np.ndarray, image: np.ndarray) -> pd.DataFrame:
+    """One row per box: image, the row of the scene; image_id, patient, fold, slice (float, NaN where unknown), class, corners.
+
+    `slices`: slice number by image_id, NA where unknown; `corners_and_class` (k, 5) of boxes in the rows `image` of the scene.
+    """
+    frame = scene.table[["image_id", "patient", "fold"]].iloc[image].reset_index(drop=True)
+    frame.insert(0, "image", image)
+    frame["slice"] = slices.reindex(frame["image_id"]).to_numpy(dtype=float, na_value=np.nan)
+    frame["class"] = np.array(scene.classes, dtype=object)[corners_and_class[:, 4].astype(int)]
+    frame[CORNERS] = corners_and_class[:, :4]
+    return frame
+
+
+def components(frame: pd.DataFrame) -> np.ndarray:
+    """The number of the lesion that each box of `located` belongs to: int (k,)."""
     corners, number = frame[CORNERS].to_numpy(dtype=float), frame["slice"].to_numpy()
     pairs = [np.zeros((0, 2), dtype=int)]
     for rows in frame.groupby(["patient", "class"]).indices.values():

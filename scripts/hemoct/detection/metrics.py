@@ -71,37 +71,21 @@ class Matched:
         return Matched(int(rows.sum()), self.classes, *of_boxes, true_number[self.partner[kept]], *of_truth)
 
 
-def true_corners(scene: Scene) -> np.ndarray:
-    """Corners of all true boxes in the order of `Matched.true_image`: float64 (G, 4)."""
-    return np.concatenate([np.zeros((0, 4)), *scene.truth])
-
-
 def match(scene: Scene) -> Matched:
     """Match the boxes of a scene at each of IOUS, with COCO's own code (Lin et al. 2014). Thresholds are applied later."""
-    predicted = np.concatenate([np.zeros((0, 6)), *scene.predicted])
-    counts = np.array([len(boxes) for boxes in scene.predicted], dtype=int)
-    image, row = _numbers(counts)
-    true_image, _ = _numbers(np.array([len(boxes) for boxes in scene.truth], dtype=int))
-    true_label = np.concatenate([np.zeros(0, dtype=int), *scene.truth_class]).astype(int)
-    label = predicted[:, 5].astype(int)
-    truth = _coco(scene, true_corners(scene), true_image, true_label, np.zeros(len(true_image)))
-    results = _evaluate(truth, _coco(scene, predicted[:, :4], image, label, predicted[:, 4]))
+    true, true_image, _ = scene.true_boxes
+    predicted, image, row = scene.predicted_boxes
+    results = _evaluate(_coco(scene, np.insert(true, 4, 0, axis=1), true_image), _coco(scene, predicted, image))
     order = np.concatenate([np.zeros(0, dtype=int), *(result["dtIds"] for result in results)]).astype(int) - 1
     partner = np.concatenate([np.zeros((0, len(IOUS))), *(result["dtMatches"].T for result in results)]).astype(int) - 1
-    of_boxes = (values[order] for values in (image, row, label, predicted[:, 4]))
-    return Matched(len(scene), len(scene.classes), *of_boxes, partner, true_image, true_label)
+    of_boxes = (values[order] for values in (image, row, predicted[:, 5].astype(int), predicted[:, 4]))
+    return Matched(len(scene), len(scene.classes), *of_boxes, partner, true_image, true[:, 4].astype(int))
 
 
-def _numbers(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For boxes that stand image after image: the number of the image, and of the box in it."""
-    image = np.repeat(np.arange(len(counts)), counts)
-    return image, np.arange(len(image)) - (np.cumsum(counts) - counts)[image]
-
-
-def _coco(scene: Scene, corners: np.ndarray, image: np.ndarray, label: np.ndarray, confidence: np.ndarray) -> COCO:
-    """Boxes in the form of pycocotools; identifiers start at 1, because there 0 means no match."""
-    sides = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-    columns = zip(sides.tolist(), image.tolist(), label.tolist(), confidence.tolist(), strict=True)
+def _coco(scene: Scene, boxes: np.ndarray, image: np.ndarray) -> COCO:
+    """Boxes (k, 6) in the form of pycocotools; identifiers start at 1, because there 0 means no match."""
+    sides = np.column_stack([boxes[:, :2], boxes[:, 2:4] - boxes[:, :2]])
+    columns = zip(sides.tolist(), image.tolist(), boxes[:, 5].astype(int).tolist(), boxes[:, 4].tolist(), strict=True)
     coco = COCO()
     coco.dataset = {
         "images": [{"id": number} for number in range(len(scene))],
@@ -133,7 +117,7 @@ def average_precision(matched: Matched, weights: np.ndarray) -> dict[str, np.nda
     of_classes = class_precision(matched, weights)
     defined = ~np.isnan(of_classes[:, :, 0])
     summed = np.where(defined[:, :, None], of_classes, 0).sum(axis=1)
-    at_levels = evaluation_metrics.ratio(summed, np.broadcast_to(defined.sum(axis=1)[:, None], summed.shape))
+    at_levels = evaluation_metrics.ratio(summed, defined.sum(axis=1)[:, None])
     return {"map50": at_levels[:, 0], "map50_95": at_levels.mean(axis=1)}
 
 
@@ -208,7 +192,7 @@ def froc(matched: Matched, weights: np.ndarray) -> np.ndarray:
         false_positives, at_points = np.cumsum(chunk @ counter, axis=1), chunk[:, matched.image[points]]
         allowed = np.outer(FROC_LEVELS, chunk.sum(axis=1))
         hits = np.stack([(at_points * (false_positives <= level[:, None])).sum(axis=1) for level in allowed], axis=1)
-        parts.append(evaluation_metrics.ratio(hits, np.repeat((chunk @ true_boxes)[:, None], len(FROC_LEVELS), axis=1)))
+        parts.append(evaluation_metrics.ratio(hits, (chunk @ true_boxes)[:, None]))
     return np.concatenate(parts)
 
 
@@ -223,9 +207,8 @@ def curve(matched: Matched) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def froc_curve(matched: Matched) -> tuple[np.ndarray, np.ndarray]:
     """False positives an image and sensitivity at each threshold of `curve`, from nothing on: two (S + 1,)."""
     _, tp, fp = curve(matched)
-    per_image, sensitivity = np.append(0, fp), np.append(0, tp)
-    images, truths = np.full(len(tp) + 1, matched.images), np.full(len(tp) + 1, len(matched.true_image))
-    return evaluation_metrics.ratio(per_image, images), evaluation_metrics.ratio(sensitivity, truths)
+    images, truths = np.array(matched.images), np.array(len(matched.true_image))
+    return evaluation_metrics.ratio(np.append(0, fp), images), evaluation_metrics.ratio(np.append(0, tp), truths)
 
 
 def localisation(matched: Matched, thresholds: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -236,10 +219,7 @@ def localisation(matched: Matched, thresholds: np.ndarray, weights: np.ndarray) 
     no false positive, here it is).
     """
     tp, fp, true_boxes = _counts(matched, thresholds, weights, LOCALISATION_IOUS)
-    images = _sums(weights, np.ones((matched.images, 1)))
-    return evaluation_metrics.ratio(tp, np.broadcast_to(true_boxes, tp.shape)), evaluation_metrics.ratio(
-        fp, np.broadcast_to(images, fp.shape)
-    )
+    return evaluation_metrics.ratio(tp, true_boxes), evaluation_metrics.ratio(fp, weights.sum(axis=1, keepdims=True))
 
 
 def of_boxes(matched: Matched, thresholds: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -265,21 +245,15 @@ def _counts(
     matched: Matched, thresholds: np.ndarray, weights: np.ndarray, ious: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True and false positives (R, levels) of the boxes at or above their image's threshold, and true boxes (R, 1)."""
-    hit = matched.hit(ious)
-    kept = (matched.confidence >= thresholds[matched.image])[:, None]
-    tp, fp = (_of_images(matched.image, kept & of_kind, matched.images) for of_kind in (hit, ~hit))
-    true_boxes = _of_images(matched.true_image, np.ones((len(matched.true_image), 1), dtype=bool), matched.images)
-    return _sums(weights, tp), _sums(weights, fp), _sums(weights, true_boxes)
+    hit, kept = matched.hit(ious), matched.confidence >= thresholds[matched.image]
+    true = np.ones((len(matched.true_image), 1))
 
+    def summed(image: np.ndarray, counted: np.ndarray) -> np.ndarray:
+        of_images = np.zeros((matched.images, counted.shape[1]))
+        np.add.at(of_images, image, counted)
+        return np.concatenate([chunk @ of_images for chunk in evaluation_metrics.chunks(weights, matched.images)])
 
-def _of_images(image: np.ndarray, counted: np.ndarray, images: int) -> np.ndarray:
-    """How many boxes of each image are counted in each column: `image` (D,), `counted` bool (D, k), result (images, k)."""
-    return np.stack([np.bincount(image[column], minlength=images) for column in counted.T], axis=1)
-
-
-def _sums(weights: np.ndarray, of_images: np.ndarray) -> np.ndarray:
-    """Counts of the images (n, k) summed up for each resample: float64 (R, k)."""
-    return np.concatenate([chunk @ of_images for chunk in evaluation_metrics.chunks(weights, len(of_images))])
+    return summed(matched.image[kept], hit[kept]), summed(matched.image[kept], ~hit[kept]), summed(matched.true_image, true)
 
 
 def _columns(iou: float | np.ndarray) -> int | np.ndarray:

@@ -5,6 +5,7 @@ build, train, runner.
 """
 
 import importlib
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +23,10 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.detection.data import BoxData, choose_negatives
 from hemoct.detection.options import Options
-from hemoct.detection.predictions import CORNERS
+from hemoct.detection.predictions import CORNERS, DetectorSpec
 from hemoct.training import weights
 from hemoct.training.checkpoints import load_trained
 from hemoct.training.options import Strength
-from hemoct.training.specs import Spec
 
 LEAST_CONFIDENCE = 0.001
 MOST_BOXES = 30  # a slice; a patient has one or a few lesions
@@ -34,22 +34,6 @@ TORCHVISION = ("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "
 # Augmentation that suits a CT slice. A grey image has no colours, and its brightness is HU: it may vary as between scanners,
 # no more. A head may be turned and shifted a little and mirrored left to right, never front to back.
 CT = Strength(mirror=True, degrees=10.0, scale=0.25, shift=0.1, brightness=0.0, contrast=0.15)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorSpec(Spec):
-    """model.json of task 2: how a detector is built and fed. Those of Ultralytics take grey in 0..1, without mean and std."""
-
-    TASK = 2
-
-    model: str
-    classes: list[str]
-    group_norm: bool = False
-    """group normalisation instead of batch normalisation; only torchvision's models from scratch"""
-
-    @property
-    def family(self) -> ModuleType:
-        return family(self.model)
 
 
 @dataclass(frozen=True)
@@ -82,12 +66,13 @@ def not_fetched(model: str, error: Exception) -> UserError:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, DetectorSpec]:
     """Rebuild the detector of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = DetectorSpec.read(folder)
-    return load_trained(spec.family.build(spec), folder, spec.model).to(device).eval(), spec
+    return load_trained(family(spec.model).build(spec), folder, spec.model).to(device).eval(), spec
 
 
 def train_fold(run: Run, options: Options, work: Workspace, data: BoxData, device: torch.device) -> list[Path]:
     """Train the detector of the run's folder and predict the slices of its fold; returns what was written."""
     fold, network, selection = data.fold(run.folder, options.selection), options.network, options.selection
+    of_family = family(network.model)
     rows = {part: fold.rows(part) for part in ("train", "val")}
     for part, of_part in rows.items():
         if not data.positive[of_part].any():
@@ -98,11 +83,11 @@ def train_fold(run: Run, options: Options, work: Workspace, data: BoxData, devic
     spec = DetectorSpec(
         image_size=network.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
         splits_sha256=data.splits_sha256, initial_weights=weights.origin(options.initial, network.model), model=network.model,
-        classes=data.classes, group_norm=family(network.model).group_norm(options.initial),
+        classes=data.classes, group_norm=of_family.group_norm(options.initial),
     )  # fmt: skip
     weights.stop_if_trained_elsewhere(options.initial, spec)
-    training = replace(options.training, lr=options.training.lr or spec.family.LR)
-    spec.family.train(FoldTraining(run, replace(options, training=training), spec, data, rows), work, device)
+    training = replace(options.training, lr=options.training.lr or of_family.LR)
+    of_family.train(FoldTraining(run, replace(options, training=training), spec, data, rows), work, device)
     spec.save(run.folder)
     written = predict_fold(work, run.folder, data, 4 * training.batch_size, device)
     return [*(run.folder / name for name in ("best.pt", "model.json", "history.csv")), *written]
@@ -113,11 +98,11 @@ def detect(model: nn.Module, spec: DetectorSpec, slices: Iterable[np.ndarray], b
 
     Columns: xmin, ymin, xmax, ymax, confidence, class number. At most MOST_BOXES of at least LEAST_CONFIDENCE.
     """
-    predicted, run = [], spec.family.runner(model, spec)
-    for batch in _batches(slices, batch_size):
+    predicted, run = [], family(spec.model).runner(model, spec)
+    following = iter(slices)
+    while batch := list(itertools.islice(following, batch_size)):
         for boxes in run(batch):
-            order = np.argsort(-boxes[:, 4], kind="stable")
-            kept = boxes[order][:MOST_BOXES]
+            kept = boxes[np.argsort(-boxes[:, 4], kind="stable")][:MOST_BOXES]
             predicted.append(kept[kept[:, 4] >= LEAST_CONFIDENCE])
     return predicted
 
@@ -151,14 +136,3 @@ def as_rows(about: pd.DataFrame, predicted: list[np.ndarray], classes: list[str]
     frame["confidence"] = values[:, 4].round(5)
     frame[CORNERS] = values[:, :4].round(1)
     return frame
-
-
-def _batches(slices: Iterable[np.ndarray], size: int) -> Iterable[list[np.ndarray]]:
-    batch: list[np.ndarray] = []
-    for grey in slices:
-        batch.append(grey)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

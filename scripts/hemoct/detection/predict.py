@@ -1,6 +1,6 @@
 """Boxes on image files: by which models, their boxes as one (fused), which boxes are annotated on the files, pictures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -52,34 +52,18 @@ def read_specs(folders: list[Path]) -> list[DetectorSpec]:
 # ---- boxes of several models as one
 
 
-def detect(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device) -> list[np.ndarray]:
-    """Boxes of image files by the models of `folders`, fused: (k, 6) each, see `fuse`."""
-    by_model, sizes = detect_each(paths, folders, batch_size, device)
-    return [fuse(list(of_image), *size) for of_image, size in zip(zip(*by_model, strict=True), sizes, strict=True)]
-
-
-def detect_each(
-    paths: list[Path], folders: list[Path], batch_size: int, device: torch.device
-) -> tuple[list[list[np.ndarray]], list[tuple[int, int]]]:
-    """Boxes by each model of each image file, (k, 6) as of networks.detect, and width and height of the images.
+def detect(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device) -> list[list[np.ndarray]]:
+    """Boxes by each model of each image file, (k, 6) as of networks.detect.
 
     One model after the other reads the files, so that neither all models nor all slices need to lie in memory.
     """
-    sizes: list[tuple[int, int]] = []
-    by_model = []
-    for folder in folders:
-        model, spec = networks.load(folder, device)
-        sizes.clear()
-        slices = _measured(images.decode(paths, desc=folder.name), sizes)
-        by_model.append(networks.detect(model, spec, slices, batch_size))
-    return by_model, sizes
+    models = (networks.load(folder, device) for folder in folders)
+    return [networks.detect(*model, images.decode(paths, desc="detect"), batch_size) for model in models]
 
 
-def _measured(slices: Iterator[np.ndarray], sizes: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """The slices as they come; width and height of each are appended to `sizes`."""
-    for grey in slices:
-        sizes.append((grey.shape[1], grey.shape[0]))
-        yield grey
+def fused(by_model: list[list[np.ndarray]], paths: list[Path]) -> list[np.ndarray]:
+    """The boxes of `detect` on each image file as one list, (k, 6), see `fuse`."""
+    return [fuse(list(of_image), *images.size_of(path)) for path, *of_image in zip(paths, *by_model, strict=True)]
 
 
 def fuse(by_model: list[np.ndarray], width: int, height: int) -> np.ndarray:

@@ -5,11 +5,9 @@ the test patients of that fold. The detector has seen the training slices, so it
 what learns from them is tested on harder ones. That can cost accuracy on test; it does not make the test dishonest.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -22,9 +20,7 @@ from hemoct.data.slices import Slices
 from hemoct.detection.data import BoxData
 from hemoct.evaluation import external, predictions as evaluation_predictions
 from hemoct.evaluation.subjects import Subject
-
-if TYPE_CHECKING:
-    from hemoct.detection.networks import DetectorSpec
+from hemoct.training.specs import Spec
 
 CORNERS = ["xmin", "ymin", "xmax", "ymax"]
 GEOMETRY = ["confidence", *CORNERS]
@@ -33,6 +29,18 @@ NEEDED = ("model.json", "predictions.csv", "train_predictions.csv")
 """what is read of a detector's fold"""
 AGAIN = evaluation_predictions.AGAIN[2]
 AGAIN_OR_FEWER = f"{AGAIN}, or evaluate only the patients that it was trained with: --limit-patients N"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorSpec(Spec):
+    """model.json of task 2: how a detector is built and fed. Those of Ultralytics take grey in 0..1, without mean and std."""
+
+    TASK = 2
+
+    model: str
+    classes: list[str]
+    group_norm: bool = False
+    """group normalisation instead of batch normalisation; only torchvision's models from scratch"""
 
 
 # ---- beside the true boxes
@@ -55,10 +63,20 @@ class Scene:
     def __len__(self) -> int:
         return len(self.table)
 
-    def of(self, rows: np.ndarray) -> Scene:
+    def of(self, rows: np.ndarray) -> Self:
         numbers = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, dtype=int)
         lists = ([of_image[row] for row in numbers] for of_image in (self.truth, self.truth_class, self.predicted))
         return Scene(self.table.iloc[numbers].reset_index(drop=True), self.classes, *lists)
+
+    @property
+    def true_boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All true boxes, image after image: corners and class number (G, 5); row of the image, and place in it (G,)."""
+        return _flat([np.column_stack(of_image) for of_image in zip(self.truth, self.truth_class, strict=True)], 5)
+
+    @property
+    def predicted_boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All predicted boxes, image after image: (D, 6); row of the image, and place in it (D,)."""
+        return _flat(self.predicted, 6)
 
     @property
     def positive(self) -> np.ndarray:
@@ -71,14 +89,18 @@ class Scene:
         return np.array([boxes[:, 4].max(initial=0) for boxes in self.predicted])
 
 
+def _flat(of_images: list[np.ndarray], columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    counts = np.array([len(boxes) for boxes in of_images], dtype=int)
+    places = np.concatenate([np.zeros(0, dtype=int), *map(np.arange, counts)])
+    return np.concatenate([np.zeros((0, columns)), *of_images]), np.repeat(np.arange(len(counts)), counts), places
+
+
 def scene(predicted: pd.DataFrame, boxes: pd.DataFrame, classes: list[str]) -> Scene:
     """Join rows of predictions.csv with boxes.csv. The order is that of the images' first rows."""
     table = predicted[tables.PREDICTION_COLUMNS].drop_duplicates(["image_id", "fold"]).reset_index(drop=True)
-    number = {name: index for index, name in enumerate(classes)}
     real = predicted[predicted["confidence"].notna()].sort_values("confidence", ascending=False, kind="stable")
-    values = np.column_stack(
-        [real[[*CORNERS, "confidence"]].to_numpy(dtype=float), real["class"].map(number).to_numpy(dtype=float)]
-    )
+    numbers = real["class"].map({name: number for number, name in enumerate(classes)})
+    values = np.column_stack([real[[*CORNERS, "confidence"]], numbers]).astype(float)
     rows, nothing = real.groupby(["image_id", "fold"]).indices, np.zeros(0, dtype=int)
     of_images = [values[rows.get(key, nothing)] for key in zip(table["image_id"], table["fold"], strict=True)]
     return Scene(table, classes, *data_boxes.by_image(boxes, table["image_id"], classes), of_images)
@@ -94,14 +116,9 @@ def read_folds(subject: Subject, data: BoxData) -> tuple[pd.DataFrame, str]:
     """
     work, experiment = subject.work, subject.experiment
     labels = tables.read_labels(work, tables.read_dataset(work))
-
-    def read_fold(folder: Path) -> pd.DataFrame:
-        path = folder / "predictions.csv"
-        if not evaluation_predictions.is_current(work, folder, made_with=()):
-            raise UserError(f"{work.show(path)} is missing or older than best.pt; {AGAIN}")
-        return check(tables.read_predictions(folder, ["class", *GEOMETRY]), path, labels, data.classes)
-
-    frame, protocol = evaluation_predictions.joined(work, 2, experiment, read_fold)
+    frame, protocol = evaluation_predictions.joined(
+        work, 2, experiment, lambda folder: check(_current(work, folder, "predictions.csv"), labels, data.classes)
+    )
     frame = frame[frame["image_id"].isin(data.table["image_id"])]
     for fold, of_fold in frame.groupby("fold") if protocol != "unknown" else []:
         part = data.part_of(fold, protocol, "given" if protocol == "given" else "folds")
@@ -116,10 +133,17 @@ def read_external(subject: Subject, data: BoxData) -> pd.DataFrame:
     """The boxes of the fused fold models on another data set, as 05_predict.py --on wrote them; `data`: its slices."""
     path, again = subject.other_predictions(), external.again(subject.work, 2, subject.experiment, subject.data.dataset)
     labels = tables.read_labels(subject.data, tables.read_dataset(subject.data))
-    frame = check(tables.read_predictions(path.parent, ["class", *GEOMETRY]), path, labels, data.classes, again)
+    frame = check(path, labels, data.classes, again)
     frame = frame[frame["image_id"].isin(data.table["image_id"])]
     _stop_if_missing(subject.work.show(path), data.table["image_id"], frame, again)
     return frame.assign(fold="mean", part="test")
+
+
+def _current(work: Workspace, folder: Path, name: str) -> Path:
+    """A file of predictions in a fold's folder; stops where it is missing, or older than the model."""
+    if not evaluation_predictions.is_current(work, folder, made_with=(), name=name):
+        raise UserError(f"{work.show(folder / name)} is missing or older than best.pt; {AGAIN}")
+    return folder / name
 
 
 def _stop_if_missing(path: str, wanted: pd.Series, frame: pd.DataFrame, again: str) -> None:
@@ -128,19 +152,22 @@ def _stop_if_missing(path: str, wanted: pd.Series, frame: pd.DataFrame, again: s
         raise UserError(f"{path} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {again}")
 
 
-def check(frame: pd.DataFrame, path: Path, labels: pd.DataFrame, classes: list[str], again: str = AGAIN) -> pd.DataFrame:
-    """Stop when predicted boxes cannot be right; the messages say in which ways. `labels`: labels.csv of the same data.
+def check(
+    path: Path, labels: pd.DataFrame, classes: list[str], again: str = AGAIN, parts: tuple[str, ...] = ("val", "test")
+) -> pd.DataFrame:
+    """Read predicted boxes and stop when they cannot be right; the messages say in which ways. `labels`: labels.csv of the data.
 
-    `again`: how the boxes are made again, for the message.
+    `again`: how the boxes are made again, for the message. `parts`: those that may be there.
     Returns the columns of the contract, confidence and corners as float64.
     """
+    frame = tables.read_csv(path, COLUMNS)
     numbers = frame[GEOMETRY].apply(pd.to_numeric, errors="coerce").astype(float)
     empty = (frame["class"] == "") & frame[GEOMETRY].isna().all(axis=1)
     patient_of = labels.set_index("image_id")["patient"]
     several = frame.duplicated(["image_id", "fold"], keep=False)
     parts_of_image = frame.groupby(["image_id", "fold"])["part"].transform("nunique")
     wrong = {
-        "part must be val or test": ~frame["part"].isin(["val", "test"]),
+        f"part must be {' or '.join(parts)}": ~frame["part"].isin(parts),
         "image of no row of labels.csv": ~frame["image_id"].isin(patient_of.index),
         "other patient than in labels.csv": frame["patient"].ne(frame["image_id"].map(patient_of)),
         f"class that is not one of {', '.join(classes)}": ~frame["class"].isin(classes) & ~empty,
@@ -177,16 +204,10 @@ def folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], st
         if not path.exists():
             raise UserError(f"{work.show(path)} is missing; {AGAIN}")
     for of_fold in chosen:
-        spec = _spec(of_fold)
+        spec = DetectorSpec.read(of_fold)
         if spec.split == "folds" and f"fold{spec.fold}" != of_fold.name:
             raise UserError(f"{work.show(of_fold / 'model.json')} is of fold {spec.fold}: test patients would leak; restore it")
     return chosen, evaluation_predictions.setting(work, 2, chosen)
-
-
-def _spec(folder: Path) -> DetectorSpec:
-    from hemoct.detection.networks import DetectorSpec  # torch, which evaluations do not need, takes seconds to import
-
-    return DetectorSpec.read(folder)
 
 
 def _there(work: Workspace) -> str:
@@ -203,18 +224,9 @@ def read(work: Workspace, folder: Path, slices: Slices) -> tuple[pd.DataFrame, D
 
     Columns: COLUMNS. Stops when predictions are wrong, or not of the parts that the slices have in this fold.
     """
-    spec = _spec(folder)
-    for name in NEEDED[1:]:
-        if not evaluation_predictions.is_current(work, folder, made_with=(), name=name):
-            raise UserError(f"{work.show(folder / name)} is older than best.pt; {AGAIN}")
-    labels, frames = tables.read_labels(work, tables.read_dataset(work)), []
-    for path in (folder / name for name in NEEDED[1:]):
-        frame = tables.read_csv(path, COLUMNS)
-        checked = check(frame.assign(part="test"), path, labels, spec.classes)  # the parts are checked below
-        frames.append(checked.assign(part=frame["part"]))
-    frame = pd.concat(frames, ignore_index=True)
-
-    fold = experiments.fold_of(folder)
+    spec, fold = DetectorSpec.read(folder), experiments.fold_of(folder)
+    labels, paths = tables.read_labels(work, tables.read_dataset(work)), [_current(work, folder, name) for name in NEEDED[1:]]
+    frame = pd.concat([check(path, labels, spec.classes, parts=tables.PARTS) for path in paths], ignore_index=True)
     part = pd.Series(slices.part_of(fold, spec.protocol, spec.split), index=slices.table["image_id"])
     of_slices = frame[frame["image_id"].isin(part.index)]
     wrong = (of_slices["part"] != of_slices["image_id"].map(part)) | (of_slices["fold"] != fold)

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from hemoct.classification import tables as classification_tables
 from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.detection.predictions import CORNERS
 
@@ -24,16 +22,11 @@ def predictions_with_none(evaluation: BoxEvaluation, frame: pd.DataFrame) -> pd.
     kept = frame[frame["confidence"] >= frame["image_id"].map(threshold)]
     empty = scene.table.loc[~scene.table["image_id"].isin(kept["image_id"]), ["image_id"]]
     rows = pd.concat([kept, empty.assign(**{"class": NONE, "confidence": 0.0})])
-    number = {name: index for index, name in enumerate(scene.classes)}
-    corners = dict(zip(("x1", "y1", "x2", "y2"), (rows[name] for name in CORNERS), strict=True))
-    table = pd.DataFrame({"image": rows["image_id"], "class_id": rows["class"].map(number).fillna(NO_CLASS).astype(int)})
-    table = table.assign(confidence=rows["confidence"], **corners, class_name=rows["class"])
+    rows["class_id"] = rows["class"].map({name: number for number, name in enumerate(scene.classes)}).fillna(NO_CLASS).astype(int)
+    names = {"image_id": "image", "class_id": "class_id", "confidence": "confidence"}
+    names |= dict(zip(CORNERS, ("x1", "y1", "x2", "y2"), strict=True)) | {"class": "class_name"}
+    table = rows[list(names)].rename(columns=names)
     return table.sort_values(["image", "confidence"], ascending=[True, False], kind="stable")
-
-
-def classification_summary(evaluation: BoxEvaluation) -> pd.DataFrame:
-    """classification_summary.csv: `image, ground_truth, predicted, classification`: 0 or 1 for a box, then TP, FP, FN or TN."""
-    return classification_tables.calls(evaluation.slices)
 
 
 def froc(content: dict[str, Any]) -> pd.DataFrame:
@@ -44,17 +37,18 @@ def froc(content: dict[str, Any]) -> pd.DataFrame:
 
 def localisation(content: dict[str, Any]) -> pd.DataFrame:
     """localisation.csv: `iou`, then `accuracy` and `false_positives_per_image`, each with its interval."""
-    names = ("accuracy", "false_positives_per_image")
-    of_levels = [{"iou": level["iou"]} | _columns(names[0], level[names[0]]) | _columns(names[1], level[names[1]])
-                 for level in content["localisation"]]  # fmt: skip
+    first, second = "accuracy", "false_positives_per_image"
+    of_levels = [
+        {"iou": level["iou"], **_columns(first, level[first], f"{first}_"), **_columns(second, level[second], f"{second}_")}
+        for level in content["localisation"]
+    ]
     return pd.DataFrame(of_levels)
 
 
-def _columns(name: str, cell: dict[str, Any], prefix: str | None = None) -> dict[str, float]:
+def _columns(name: str, cell: dict[str, Any], prefix: str) -> dict[str, float | None]:
     """A cell of metrics.json as three columns."""
-    low, high = cell["ci95"] or (np.nan, np.nan)
-    before = f"{name}_" if prefix is None else prefix
-    return {name: np.nan if cell["value"] is None else cell["value"], f"{before}low": low, f"{before}high": high}
+    low, high = cell["ci95"] or (None, None)
+    return {name: cell["value"], f"{prefix}low": low, f"{prefix}high": high}
 
 
 def report_lines(content: dict[str, Any]) -> list[str]:

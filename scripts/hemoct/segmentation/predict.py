@@ -102,10 +102,10 @@ def _detectors(work: Workspace, folders: list[Path], specs: list[SegmenterSpec])
 def detect(paths: list[Path], models: Models, certain: float, batch_size: int, device: torch.device) -> Places:
     """The boxes of image files by the detector of each model, rounded as in predictions.csv. `certain`: see Places.lesions."""
     different = list(dict.fromkeys(models.detectors))  # the members of an ensemble look around the same boxes
-    each, sizes = detection_predict.detect_each(paths, different, batch_size, device)
-    joined = [detection_predict.fuse(list(boxes), *size) for boxes, size in zip(zip(*each, strict=True), sizes, strict=True)]
+    each = detection_predict.detect(paths, different, batch_size, device)
     of_detector = dict(zip(different, ([_rounded(of_image) for of_image in boxes] for boxes in each), strict=True))
-    return _places([of_detector[folder] for folder in models.detectors], joined, models.specs, certain)
+    of_models = [of_detector[folder] for folder in models.detectors]
+    return _places(of_models, detection_predict.fused(each, paths), models.specs, certain)
 
 
 def given(boxes: list[np.ndarray], specs: list[SegmenterSpec], certain: float) -> Places:
