@@ -174,6 +174,15 @@ def test_bad_files_are_listed_and_passed_over(run_step, tmp_path):
     assert not (tmp_path / "none/data/raw/ct").exists()
 
 
+def test_tags_that_cannot_be_read_are_counted_and_listed(run_step, tmp_path):
+    first, _ = write_series(tmp_path, head(2), edit=lambda header, _: setattr(header, "SliceThickness", 7.25))
+    first.write_bytes(first.read_bytes().replace(b"7.25", b"thin"))
+    done = convert(run_step, tmp_path / "dicom", tmp_path)
+    assert done.code == 0 and "  1 slices with tags that cannot be read" in done.out
+    headers = pd.read_csv(tmp_path / "data/raw/ct/conversion/headers.csv")
+    assert headers["unreadable"].fillna("").tolist() == ["SliceThickness", ""]
+
+
 def test_names_with_dots_and_names_that_would_be_one(run_step, tmp_path):
     first, second, third = write_series(tmp_path, head(3))
     for path, name in ((first, "1.2.840.77"), (second, "1.2.840.78"), (third, "1.2.840.77.dcm")):

@@ -10,7 +10,7 @@ from pydicom.uid import HTJ2KLossless, JPEG2000Lossless
 
 from helpers.dicom_files import AIR, BRAIN, SIZE, compress, head, store, write_series
 from hemoct.base.errors import UserError
-from hemoct.ingest import dicom, hounsfield
+from hemoct.ingest import conversion, dicom, hounsfield
 
 HEAD = head()[0]
 
@@ -173,7 +173,21 @@ def test_tags_that_are_missing_or_odd_are_unknown_not_an_error(tmp_path):
 
     _, facts = dicom.read(one(tmp_path, strip))
     assert (facts.patient, facts.spacing_row, facts.thickness, facts.window, facts.plane) == ("", None, None, None, "")
-    assert facts.position == 12.5
+    assert facts.position == 12.5 and facts.unreadable == ""
+
+
+def test_tags_that_cannot_be_read_are_named(tmp_path):
+    """A number that is none, and a list that is too short: unknown like a missing tag, but not silently."""
+
+    def spoil(header):
+        header.SliceThickness, header.AcquisitionNumber = 7.25, 777777
+
+    path = one(tmp_path, spoil)
+    spoilt = path.read_bytes().replace(b"7.25", b"thin").replace(b"777777", b"seven ")
+    path.write_bytes(spoilt.replace(b"1.0\\0.0\\0.0\\0.0", b"1.0\\0.0\\0.0\\nan"))
+    hu, facts = dicom.read(path)
+    assert (hu == HEAD).all() and (facts.thickness, facts.acquisition, facts.plane) == (None, None, "")
+    assert set(facts.unreadable.split()) == {"SliceThickness", "AcquisitionNumber", "ImageOrientationPatient"}
 
 
 def test_a_file_without_preamble_is_read(tmp_path):
@@ -252,9 +266,9 @@ def test_dicom_is_known_by_suffix_or_content(tmp_path):
     for name in ("IM0001", "1.2.840.55", "DICOMDIR", "scan.bin"):
         (tmp_path / name).write_bytes(path.read_bytes())
     (tmp_path / "labels.csv").write_text("image,any\n")
-    found = {entry.name for entry in tmp_path.iterdir() if entry.is_file() and dicom.looks_like_dicom(entry)}
+    found = {entry.name for entry in tmp_path.iterdir() if entry.is_file() and conversion.is_dicom(entry)}
     assert found == {"IM0001", "1.2.840.55", "scan.bin"}
-    assert dicom.looks_like_dicom(Path(tmp_path / "missing.DCM"))
+    assert conversion.is_dicom(Path(tmp_path / "missing.DCM"))
 
 
 def test_windows_by_hand():

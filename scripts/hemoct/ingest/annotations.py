@@ -6,8 +6,9 @@ together with its edema.
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import starmap
 from pathlib import Path
 
 from lxml import etree
@@ -124,10 +125,9 @@ def _box(number: int, element: etree._Element) -> Box:
     if element.find("bndbox") is None:
         raise AnnotationError(f"object {number} has no <bndbox>")
     corners = [_pixel(number, corner, element.findtext(f"bndbox/{corner}")) for corner in CORNERS]
-    for axis in (0, 1):
-        low, high = corners[axis], corners[axis + 2]
-        if high < low:
-            raise AnnotationError(f"object {number} is reversed: {CORNERS[axis + 2]} {high} < {CORNERS[axis]} {low}")
+    for low, high in ((0, 2), (1, 3)):
+        if corners[high] < corners[low]:
+            raise AnnotationError(f"object {number} is reversed: {CORNERS[high]} {corners[high]} < {CORNERS[low]} {corners[low]}")
     return Box(name, *corners, element.findtext("truncated") or "0", element.findtext("difficult") or "0")
 
 
@@ -144,13 +144,12 @@ def _pixel(number: int, corner: str, text: str | None) -> float:
 
 def write_voc(path: Path, annotation: Annotation) -> None:
     """Write a VOC XML as LabelImg does. Not atomic: write into `files.replacing` or `files.replacing_folder`."""
-    sides = zip(("width", "height", "depth"), annotation.size or (), strict=False)
-    size = [E("size", *(E(name, str(value)) for name, value in sides))] if annotation.size else []
+    size = zip(("width", "height", "depth"), map(str, annotation.size or ()), strict=False)
     root = E(
         "annotation",
         E("filename", annotation.filename),
         E("source", E("annotation", annotation.source)),
-        *size,
+        *([E("size", *starmap(E, size))] if annotation.size else []),
         E("segmented", "0"),
         *map(_object, annotation.boxes),
     )
@@ -169,21 +168,19 @@ def repaired(annotation: Annotation, image: str, size: Size, source: str) -> tup
     `image`: the file name of the image; `source`: the file the annotation was read from. Boxes are never changed: nobody knows
     to which of two sizes they belong.
     """
-    repairs = []
-    if annotation.filename != image:
-        problem = f"wrong <filename>: {annotation.filename}" if annotation.filename else "no <filename>"
-        repairs.append(Repair(source, problem, f"<filename> set to {image}"))
-    if annotation.size != size:
-        problem = f"wrong <size>: {_size_text(annotation.size)}" if annotation.size else "no <size>"
-        repairs.append(Repair(source, problem, f"<size> set to {_size_text(size)}"))
+    content = {
+        "filename": (annotation.filename, image),
+        "size": tuple(" x ".join(map(str, one or ())) for one in (annotation.size, size)),
+    }
+    repairs = [
+        Repair(source, f"wrong <{tag}>: {old}" if old else f"no <{tag}>", f"<{tag}> set to {new}")
+        for tag, (old, new) in content.items()
+        if old != new
+    ]
     return replace(annotation, filename=image, size=size, source=source), repairs
 
 
-def _size_text(size: Size) -> str:
-    return " x ".join(map(str, size))
-
-
-@dataclass
+@dataclass(frozen=True)
 class Annotated:
     """Images by identifier, the XML files beside them, and which belongs to which. All paths relative."""
 
@@ -191,30 +188,30 @@ class Annotated:
     files: list[Path]
     numbered: bool
     """names are patient and slice numbers (PHE-SICH): 013_05 is 0013_05"""
-    _by_stem: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for image_id, path in self.images.items():
-            self._by_stem.setdefault(path.stem, []).append(image_id)
 
     def image_of(self, xml: Path, filename: str) -> str:
         """The identifier of the image that an XML belongs to; raises AnnotationError if that is not clear.
 
         The name of the XML counts before its <filename>, which often stays unchanged when files are renamed.
         """
-        if self.numbered:
-            image_id = phe_sich.phe_id(xml)
-            if image_id in self.images:
-                return image_id
-            raise AnnotationError("no image that matches")
-        for stem in (xml.stem, Path(filename.replace("\\", "/")).stem):
-            matches = self._by_stem.get(stem, [])
-            near = [name for name in matches if _place(self.images[name]) == _place(xml)] if len(matches) > 1 else matches
+        named = [phe_sich.phe_id(xml)] if self.numbered else [xml.stem, Path(filename.replace("\\", "/")).stem]
+        for name in named:
+            matches = self._by_name.get(name, [])
+            near = [image for image in matches if len(matches) == 1 or _place(self.images[image]) == _place(xml)]
             if len(near) == 1:
                 return near[0]
             if matches:
-                raise AnnotationError(f"{len(matches)} images match: {', '.join(str(self.images[name]) for name in matches[:3])}")
+                images = ", ".join(str(self.images[image]) for image in matches[:3])
+                raise AnnotationError(f"{len(matches)} images match: {images}")
         raise AnnotationError("no image that matches")
+
+    @cached_property
+    def _by_name(self) -> dict[str | None, list[str]]:
+        """The identifiers of the images by what an XML may be called."""
+        index: dict[str | None, list[str]] = {}
+        for image_id, path in self.images.items():
+            index.setdefault(image_id if self.numbered else path.stem, []).append(image_id)
+        return index
 
 
 def _place(path: Path) -> tuple[str, ...]:
@@ -226,11 +223,11 @@ def annotated(raw: Path, listing: list[Path], layout: str, image_set: str | None
     """The images and XML files of a `phe-sich` or `voc` data set in `raw`."""
     if layout == "phe-sich":
         chosen = phe_sich.choose_set(raw, listing, image_set)
-        ids = layouts.phe_ids(chosen.images)
-        return Annotated(dict(zip(ids, chosen.images, strict=True)), chosen.annotations, numbered=True)
-    images = layouts.voc_images(listing)
-    ids = layouts.image_ids(images)
-    return Annotated(dict(zip(ids, images, strict=True)), layouts.only_suffix(listing, ".xml"), numbered=False)
+        images, ids, xml = chosen.images, layouts.phe_ids(chosen.images), chosen.annotations
+    else:
+        images, xml = layouts.voc_images(listing), layouts.only_suffix(listing, ".xml")
+        ids = layouts.image_ids(images)
+    return Annotated(dict(zip(ids, images, strict=True)), xml, numbered=layout == "phe-sich")
 
 
 def read_yolo(path: Path, classes: list[str], width: int, height: int) -> list[Box]:
@@ -242,10 +239,7 @@ def read_yolo(path: Path, classes: list[str], width: int, height: int) -> list[B
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file; a YOLO label file has lines 'class cx cy w h'") from None
-    return list(_yolo_boxes(path, lines, classes, width, height))
-
-
-def _yolo_boxes(path: Path, lines: list[str], classes: list[str], width: int, height: int) -> Iterator[Box]:
+    boxes = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -259,4 +253,6 @@ def _yolo_boxes(path: Path, lines: list[str], classes: list[str], width: int, he
             raise UserError(f"{where} has class {index}, but there are {len(classes)} classes; correct it or data.yaml's names")
         if not all(-ROUNDING <= value <= 1 + ROUNDING for value in (cx, cy, w, h)):
             raise UserError(f"{where} has a number outside 0..1; YOLO coordinates are relative to the image's size")
-        yield Box(classes[index], (cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
+        corners = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
+        boxes.append(Box(classes[index], *corners))
+    return boxes

@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from PIL import Image
 from tqdm import tqdm
 
@@ -59,11 +60,12 @@ def find(folder: Path) -> Iterator[Path]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file may be DICOM, judged by its name and its first bytes."""
-    if path.suffix.lower() in NO_SOURCE:
-        return False
+    """By the suffix, else by the letters DICM after the preamble; a broken file *.dcm counts, so that it is reported."""
+    suffix = path.suffix.lower()
+    if suffix in dicom.SUFFIXES or suffix in NO_SOURCE or path.name.upper() == "DICOMDIR":
+        return suffix in dicom.SUFFIXES
     try:
-        return dicom.looks_like_dicom(path)
+        return pydicom.misc.is_dicom(path)
     except OSError:  # a broken link or no permission: nobody can say what it is
         return False
 
@@ -79,7 +81,8 @@ def name_of(path: Path) -> str:
 
 def convert(settings: Settings, workers: int) -> conversion_tables.Summary:
     """Convert all files that are not converted yet, then write the tables. Stops when no file could be converted."""
-    with closing(Journal(settings.target, _recorded(settings))) as journal:
+    with closing(Journal(settings.target)) as journal:
+        journal.begin(f"{VERSION} {settings.source} {settings.windows} {settings.intercept}")
         for unfinished in (settings.target / IMAGES).rglob(".tmp-*"):  # of workers that were killed
             unfinished.unlink()
         journal.list_sources(settings.source, (Source(path.as_posix(), name_of(path)) for path in find(settings.source)))
@@ -93,12 +96,6 @@ def convert(settings: Settings, workers: int) -> conversion_tables.Summary:
         summary = conversion_tables.write(journal, settings.target)
     journal.path.unlink()
     return summary
-
-
-def _recorded(settings: Settings) -> dict:
-    """The settings in which a resumed conversion must agree with the one that was stopped."""
-    windows = [None if window is None else [window.level, window.width] for window in settings.windows]
-    return {"version": VERSION, "source": str(settings.source), "windows": windows, "intercept": settings.intercept}
 
 
 def _converted(jobs: Iterable[Source], settings: Settings, workers: int) -> Iterator[list[Converted]]:

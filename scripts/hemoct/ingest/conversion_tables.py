@@ -15,7 +15,6 @@ half the way to either neighbour. With a tilted gantry it is less than the table
 """
 
 import csv
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -38,11 +37,20 @@ COLUMNS = {
     ],
     HEADERS: [
         *("image", "study_date", "series_number", "acquisition", "instance", "sop", "plane", "tilt"),
-        *("thickness", "spacing_between", "level", "width", "rescale", "air"),
+        *("thickness", "spacing_between", "level", "width", "rescale", "air", "unreadable"),
     ],
     BAD: ["file", "problem"],
 }
 FACTS = [each.name for each in fields(Facts)]
+SCHEMA = f"""
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA journal_mode = WAL;  -- nothing waits for the disk, and even a power cut breaks nothing
+PRAGMA synchronous = NORMAL;
+CREATE TABLE IF NOT EXISTS settings (content TEXT);
+CREATE TABLE IF NOT EXISTS sources (path TEXT PRIMARY KEY, name TEXT UNIQUE, stamp TEXT, done INTEGER, problem TEXT);
+CREATE TABLE IF NOT EXISTS slices (image TEXT PRIMARY KEY, path TEXT, {", ".join(FACTS)});
+CREATE INDEX IF NOT EXISTS slices_of ON slices (path);
+"""
 PAGE = 1000
 SAME_PLACE_MM = 0.01
 TWICE = "is there twice: same SOP instance, position and instance number"
@@ -55,6 +63,7 @@ NOTES = {
     ),
     "slices that are not axial (column plane of conversion/headers.csv)": lambda row: row["plane"] not in ("", "axial"),
     "slices of a tilted gantry: neighbours are shifted against each other": lambda row: (row["tilt"] or 0) > 1,
+    "slices with tags that cannot be read (column unreadable of conversion/headers.csv): unknown": lambda row: row["unreadable"],
     "slices without pixel spacing: volumes will be counts of pixels": lambda row: row["spacing_row"] is None,
 }
 SEVERAL_SERIES = "patients with several series: all were kept; delete from slices.csv what you do not want"
@@ -83,45 +92,29 @@ class Converted:
 class Journal:
     """An SQLite file in the target folder. It survives a kill at any moment; one process at a time may have it open."""
 
-    def __init__(self, target: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, target: Path) -> None:
         self.path = target / FOLDER / "journal.sqlite"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.base = sqlite3.connect(self.path, timeout=1)
+        self.base.row_factory = sqlite3.Row
+        self.close = self.base.close
         try:
-            self._open(settings)
-        except UserError:
-            self.base.close()
-            raise
+            self.base.executescript(SCHEMA)
         except sqlite3.OperationalError as error:
             raise UserError(f"{self.path} cannot be opened ({error}); wait for the conversion that has it open") from None
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} is broken ({error}); delete {target} and convert again") from None
 
-    def _open(self, settings: dict[str, Any]) -> None:
-        self.base.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self.base.execute("PRAGMA journal_mode = WAL")  # nothing waits for the disk, and even a power cut breaks nothing
-        self.base.execute("PRAGMA synchronous = NORMAL")
-        self.base.row_factory = sqlite3.Row
+    def begin(self, settings: str) -> None:
+        """Note the settings of a new conversion; an unfinished one that had others stops."""
         with self.base:
-            self.base.execute("CREATE TABLE IF NOT EXISTS settings (content TEXT)")
-            self.base.execute(
-                "CREATE TABLE IF NOT EXISTS sources "
-                "(path TEXT PRIMARY KEY, name TEXT UNIQUE, stamp TEXT, done INTEGER, problem TEXT)"
+            new = "INSERT INTO settings SELECT ? WHERE NOT EXISTS (SELECT * FROM settings)"
+            self.base.execute(new, [f"{settings} {FACTS}"])
+        if self.base.execute("SELECT content FROM settings").fetchone()["content"] != f"{settings} {FACTS}":
+            raise UserError(
+                f"{self.path.parents[1]} holds an unfinished conversion of another source or with other flags; "
+                "finish that with its flags, or delete the folder"
             )
-            columns = ", ".join(FACTS)
-            self.base.execute(f"CREATE TABLE IF NOT EXISTS slices (image TEXT PRIMARY KEY, path TEXT, {columns})")
-            self.base.execute("CREATE INDEX IF NOT EXISTS slices_of ON slices (path)")
-            before = self.base.execute("SELECT content FROM settings").fetchone()
-            if before is None:
-                self.base.execute("INSERT INTO settings VALUES (?)", [json.dumps(settings)])
-            elif json.loads(before["content"]) != settings:
-                raise UserError(
-                    f"{self.path.parents[1]} holds an unfinished conversion of another source or with other flags; "
-                    "finish that with its flags, or delete the folder"
-                )
-
-    def close(self) -> None:
-        self.base.close()
 
     def list_sources(self, folder: Path, sources: Iterable[Source]) -> None:
         """List the files below `folder` that are to be converted. A file that has changed since is due again."""
@@ -133,17 +126,16 @@ class Journal:
             self.base.execute("UPDATE sources SET done = NULL, problem = NULL WHERE problem IS NOT NULL")
 
     def _list_source(self, source: Source, stamp: str) -> None:
-        path, name = source.path, source.name
+        values = {"path": source.path, "name": source.name, "whole": f"{IMAGES}/{source.path}", "stamp": stamp}
         try:
-            row = self.base.execute("SELECT stamp FROM sources WHERE path = ?", [path]).fetchone()
+            known = self.base.execute("SELECT stamp FROM sources WHERE path = :path", values).fetchone()
         except UnicodeEncodeError:
-            raise UserError(f"{path!r} has a name that is no text (UTF-8); rename the file") from None
-        if row is None:
-            taken = self.base.execute("SELECT 1 FROM sources WHERE name = ?", [name]).fetchone()
-            name = f"{IMAGES}/{path}" if taken else name  # `1` beside `1.dcm`
-            self.base.execute("INSERT INTO sources VALUES (?, ?, ?, NULL, NULL)", [path, name, stamp])
-        elif row["stamp"] != stamp:
-            self.base.execute("UPDATE sources SET stamp = ?, done = NULL WHERE path = ?", [stamp, path])
+            raise UserError(f"{source.path!r} has a name that is no text (UTF-8); rename the file") from None
+        if known is None:
+            taken = "EXISTS (SELECT * FROM sources WHERE name = :name)"  # `1` beside `1.dcm`
+            self.base.execute(f"INSERT INTO sources VALUES (:path, iif({taken}, :whole, :name), :stamp, NULL, NULL)", values)
+        elif known["stamp"] != stamp:
+            self.base.execute("UPDATE sources SET stamp = :stamp, done = NULL WHERE path = :path", values)
 
     def counts(self) -> tuple[int, int]:
         """How many files there are, and how many of them are done."""

@@ -27,7 +27,7 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """Read the table; every row's image must be in data/raw/NAME (or --skip-missing leaves the row out)."""
     source = _choose_table(work.raw, listing, options.csv)
     rows = read_text(source)
-    image_column = _choose_column(source, rows, options.image_column, layouts.CSV_IMAGE_COLUMNS, "image")
+    image_column = _image_column(source, rows, options.image_column)
     labels = _choose_labels(source, rows, image_column, options)
     other_columns = [name for name in rows if name not in (image_column, *labels)]
     rows[labels] = pd.DataFrame({name: label_values(source, rows[name]) for name in labels})
@@ -42,21 +42,14 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
 
 def rows_to_tables(name: str, table: LabelTable, options: Options) -> Tables:
     """The tables of the data set `name` from the rows of a table."""
-    missing = reader_tables.images_without_file(table, options.skip_missing)
+    problems = reader_tables.images_without_file(table, options.skip_missing)
     rows, repeats = _without_repeats(table)
     rows = _with_slices_table(table, rows)
     if "mask" in rows:
-        masks = reader_tables.find_files(table.images, rows["mask"], "masks")
-        missing.setdefault("no file", [])
-        missing["no file"] += reader_tables.masks_without_file(table, rows["mask"], masks, options.skip_missing)
-        rows["mask"] = masks
-        _refuse_own_masks(table.source, rows)
+        problems["no file"] = [*problems.get("no file", []), *_find_masks(table, rows, options.skip_missing)]
     paths = [Path(path) for path in rows["_path"]]
-    frame, patient_source = reader_tables.image_rows(paths, layouts.image_ids(paths), options.patient_regex)
-    column = _patient_column(rows, options)
-    if column is not None:
-        _fill_patients(table, rows, frame, column)
-        patient_source = f"column {column}"
+    frame, patient_source = reader_tables.image_rows(paths, options.patient_regex)
+    patient_source = _fill_patients(table, rows, frame, options) or patient_source
     frame[table.labels] = rows[table.labels].to_numpy()
     if "mask" in rows:
         frame["mask"] = rows["mask"]
@@ -64,8 +57,8 @@ def rows_to_tables(name: str, table: LabelTable, options: Options) -> Tables:
     dataset = tables.Dataset(name, table.layout, table.labels, exclusive=options.exclusive, patient_source=patient_source)
     used = {*rows["_path"], *frame["mask"]}
     unlisted = [path.as_posix() for path in table.images if path.as_posix() not in used and path.parts[0] != "masks"]
-    problems = reader_tables.problems_frame({**missing, "listed twice": repeats, "no row in the table": unlisted})
-    return Tables(frame, reader_tables.boxes_frame({}), dataset, _patient_facts(rows, frame, patient_source), problems)
+    listed = reader_tables.problems_frame({**problems, "listed twice": repeats, "no row in the table": unlisted})
+    return Tables(frame, reader_tables.boxes_frame({}), dataset, _patient_facts(rows, frame, patient_source), listed)
 
 
 def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
@@ -95,11 +88,11 @@ def read_text(source: Path) -> pd.DataFrame:
     return table.rename(columns={"split": "given_split"} if "given_split" not in table else {})
 
 
-def _choose_column(source: Path, rows: pd.DataFrame, named: str | None, usual: Iterable[str], flag: str) -> str:
-    there = [name for name in ([named] if named else usual) if name in rows]
+def _image_column(source: Path, rows: pd.DataFrame, named: str | None = None) -> str:
+    there = [name for name in ([named] if named else layouts.CSV_IMAGE_COLUMNS) if name in rows]
     if not there:
-        wanted, remedy = (named, "correct") if named else (" / ".join(usual), "use")
-        raise UserError(f"{source} has no column {wanted}; it has {few(rows.columns)}; {remedy} --{flag}-column")
+        wanted, remedy = (named, "correct") if named else (" / ".join(layouts.CSV_IMAGE_COLUMNS), "use")
+        raise UserError(f"{source} has no column {wanted}; it has {few(rows.columns)}; {remedy} --image-column")
     return there[0]
 
 
@@ -135,9 +128,8 @@ def label_values(
 
 def _print_unused(columns: list[str], options: Options, known: bool) -> None:
     """Name the columns that are not used; if no patient is `known`, advise a column that may name the patient."""
-    used = {"slice", "mask", *tables.OPTIONAL_COLUMNS, options.patient_column}
-    used |= set() if options.patient_regex else {"patient"}
-    unused = [name for name in columns if name and name not in used and not name.startswith("Unnamed:")]
+    used = {"", "slice", "mask", *tables.OPTIONAL_COLUMNS, options.patient_column or options.patient_regex or "patient"}
+    unused = [name for name in columns if name not in used and not name.startswith("Unnamed:")]
     unused = [name for name in unused if not (known and name.lower() in PATIENT_FACTS)]
     if not unused:
         return
@@ -146,11 +138,26 @@ def _print_unused(columns: list[str], options: Options, known: bool) -> None:
     print(f"columns not used: {few(unused)}{advice}")
 
 
-def _refuse_own_masks(source: Path, rows: pd.DataFrame) -> None:
-    """A mask that has the image's name and is missing must not turn out to be the image."""
-    same = rows["_path"][rows["_path"] == rows["mask"]]
-    if len(same):
-        raise UserError(f"{source}: {len(same)} image(s) are their own mask (first: {same.iloc[0]}); name each mask by its path")
+def _find_masks(table: LabelTable, rows: pd.DataFrame, skip: bool) -> list[str]:
+    """Put each mask's file in the place of its name, "" if there is none; return the names without a file, unless they stop."""
+    names = rows["mask"]
+    rows["mask"] = reader_tables.find_files(table.images, names, "masks")
+    missing = list(names[(names != "") & (rows["mask"] == "")])
+    if missing:
+        found = f"{len(missing)} of {len(names)} masks"
+        first = f"first: {', '.join(missing[:3])}"
+        if not skip:
+            raise UserError(
+                f"{table.source}: {found} are not in {table.raw} or masks/ ({first}); "
+                "add them, or continue without them with --skip-missing"
+            )
+        print(f"{found} not found and left out ({first})")
+    same = rows["mask"][rows["_path"] == rows["mask"]]
+    if len(same):  # a mask that has the image's name and is missing must not turn out to be the image
+        raise UserError(
+            f"{table.source}: {len(same)} image(s) are their own mask (first: {same.iloc[0]}); name each mask by its path"
+        )
+    return missing
 
 
 def _without_repeats(table: LabelTable) -> tuple[pd.DataFrame, list[str]]:
@@ -176,21 +183,19 @@ def _with_slices_table(table: LabelTable, rows: pd.DataFrame) -> pd.DataFrame:
     if not source.is_file() or source == table.source:
         return rows
     facts = read_text(source)
-    column = _choose_column(source, facts, None, layouts.CSV_IMAGE_COLUMNS, "image")
+    column = _image_column(source, facts)
     facts["_path"] = reader_tables.find_files(table.images, facts[column], "images")
     new = [name for name in facts.columns if name not in rows and name != column]
     return rows.merge(facts[["_path", *new]].drop_duplicates("_path"), on="_path", how="left").fillna(dict.fromkeys(new, ""))
 
 
-def _patient_column(rows: pd.DataFrame, options: Options) -> str | None:
-    """--patient-column, else a column `patient` if there is one and no --patient-regex, else None."""
+def _fill_patients(table: LabelTable, rows: pd.DataFrame, frame: pd.DataFrame, options: Options) -> str | None:
+    """Fill in patient and slice from --patient-column, else from `patient` where no --patient-regex is given; name the source."""
     if options.patient_column and options.patient_regex:
         raise UserError("--patient-column and --patient-regex both name the patient; give one of them")
-    return options.patient_column or ("patient" if "patient" in rows and not options.patient_regex else None)
-
-
-def _fill_patients(table: LabelTable, rows: pd.DataFrame, frame: pd.DataFrame, column: str) -> None:
-    """Fill in patient and slice from a column that names the patient."""
+    column = options.patient_column or ("patient" if "patient" in rows and not options.patient_regex else None)
+    if column is None:
+        return None
     if column not in rows:
         others = [name for name in rows if name not in (*OWN_COLUMNS, *table.labels)]
         raise UserError(
@@ -203,6 +208,7 @@ def _fill_patients(table: LabelTable, rows: pd.DataFrame, frame: pd.DataFrame, c
         )
     frame["patient"] = rows[column].to_numpy()
     frame["slice"] = [reader_tables.slice_number(name) for name in frame["image_id"]]
+    return f"column {column}"
 
 
 def _copy_columns(source: Path, rows: pd.DataFrame, frame: pd.DataFrame) -> None:

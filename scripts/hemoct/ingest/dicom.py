@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from hemoct.base.errors import UserError, one_line
 from hemoct.ingest.hounsfield import AIR_HU, Window
@@ -65,6 +66,8 @@ class Facts:
     """source of the HU: `tags`, `missing` (1 and 0 were used), `given` (by the user), `unwrapped`"""
     air: bool = True
     """whether anything is below AIR_BELOW"""
+    unreadable: str = ""
+    """names of the tags that are there but hold no value that can be used"""
 
     @property
     def window(self) -> Window | None:
@@ -72,12 +75,47 @@ class Facts:
         return None if self.level is None or self.width is None else Window(self.level, self.width)
 
 
-def looks_like_dicom(path: Path) -> bool:
-    """By the suffix, else by the letters DICM after the preamble; a broken file *.dcm counts, so that it is reported."""
-    if path.suffix.lower() in SUFFIXES:
-        return True
-    with path.open("rb") as stream:
-        return stream.read(PREAMBLE + 4)[PREAMBLE:] == b"DICM" and path.name.upper() != "DICOMDIR"
+class Tags:
+    """The optional tags of a header. `unreadable` collects those that are there but hold no value that can be used."""
+
+    def __init__(self, header: Dataset) -> None:
+        self.header = header
+        self.unreadable: dict[str, None] = {}
+
+    def value(self, name: str) -> Any:
+        """The value of a tag; None if it is missing, empty or unreadable."""
+        try:
+            value = self.header.get(name)
+        except Exception:  # a value that the type of the tag does not allow: pydicom raises whatever its parser meets
+            self.unreadable[name] = None
+            return None
+        return None if value == "" else value
+
+    def text(self, name: str) -> str:
+        value = self.value(name)
+        return "" if value is None else " ".join(str(value).split())
+
+    def numbers(self, name: str, count: int) -> list[float]:
+        """The first `count` numbers of a tag; [] if they are not all known."""
+        value = self.value(name)
+        values = list(value) if isinstance(value, MultiValue) else [] if value is None else [value]
+        try:
+            numbers = [float(each) for each in values[:count]]
+        except (TypeError, ValueError):
+            numbers = []
+        if len(numbers) == count and all(map(math.isfinite, numbers)):
+            return numbers
+        if values:
+            self.unreadable[name] = None
+        return []
+
+    def number(self, name: str) -> float | None:
+        """A number, the first if there are several."""
+        return next(iter(self.numbers(name, 1)), None)
+
+    def whole(self, name: str) -> int | None:
+        number = self.number(name)
+        return None if number is None else int(number)
 
 
 def read(path: Path, intercept: float | None = None, any_modality: bool = False) -> tuple[np.ndarray, Facts]:
@@ -86,10 +124,11 @@ def read(path: Path, intercept: float | None = None, any_modality: bool = False)
     `intercept` (HU) is used if RescaleIntercept is missing or 0. `any_modality` also reads files that are no CT and hold no HU.
     """
     header = _read_dataset(path)
-    _refuse_other_than_slices(path, header, any_modality)
+    tags = Tags(header)
+    _refuse_other_than_slices(path, tags, any_modality)
     stored = _decode(path, header)
-    slope, offset, source = _rescale(path, header, intercept)
-    padding = _padding(header, stored)
+    slope, offset, source = _rescale(path, tags, intercept)
+    padding = _padding(tags, stored)
     wrapped = _unwrap(header, stored, slope, offset)
     if wrapped is not None:
         stored, source = wrapped, "unwrapped"
@@ -98,7 +137,7 @@ def read(path: Path, intercept: float | None = None, any_modality: bool = False)
         ends = 2 * _lowest(header) + (1 << header.BitsStored) - 1  # the lowest and the highest value that can be stored, added
         hu = ends * np.float32(slope) + np.float32(2 * offset) - hu
     hu[padding] = AIR_HU
-    return hu, _facts(header, rescale=source, air=bool(hu.min() < AIR_BELOW))
+    return hu, _facts(tags, rescale=source, air=bool(hu.min() < AIR_BELOW))
 
 
 def _read_dataset(path: Path) -> Dataset:
@@ -123,14 +162,15 @@ def _refuse(path: Path, problem: str, remedy: str = "replace the file or leave i
     raise UserError(f"{path} {problem}; {remedy}") from None
 
 
-def _refuse_other_than_slices(path: Path, header: Dataset, any_modality: bool) -> None:
+def _refuse_other_than_slices(path: Path, tags: Tags, any_modality: bool) -> None:
     """Stop at everything that is not a single grey slice of CT."""
+    header = tags.header
     modality, kinds = str(header.get("Modality") or ""), header.get("ImageType") or []
-    frames, samples = _number(header, "NumberOfFrames") or 1, _number(header, "SamplesPerPixel") or 1
+    frames, samples = tags.number("NumberOfFrames") or 1, tags.number("SamplesPerPixel") or 1
     if "PixelData" not in header:
         floating = "FloatPixelData" in header or "DoubleFloatPixelData" in header
         _refuse(path, "has pixels in floating point, no CT" if floating else "has no pixels, or is cut off before them")
-    missing = [name for name in ("Rows", "Columns", "BitsAllocated") if not _number(header, name)]
+    missing = [name for name in ("Rows", "Columns", "BitsAllocated") if not tags.number(name)]
     if missing:
         _refuse(path, f"lacks {' and '.join(missing)}")
     colours = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
@@ -160,9 +200,9 @@ def _decode(path: Path, header: Dataset) -> np.ndarray:
         _refuse(path, f"cannot be decoded ({name}: {one_line(error)})")
 
 
-def _rescale(path: Path, header: Dataset, given: float | None) -> tuple[float, float, str]:
+def _rescale(path: Path, tags: Tags, given: float | None) -> tuple[float, float, str]:
     """Slope, intercept and their source, see Facts.rescale."""
-    slope, intercept = _number(header, "RescaleSlope"), _number(header, "RescaleIntercept")
+    slope, intercept = tags.number("RescaleSlope"), tags.number("RescaleIntercept")
     if slope == 0:
         _refuse(path, "has RescaleSlope 0")
     if given is not None and not intercept:
@@ -174,17 +214,16 @@ def _lowest(header: Dataset) -> int:
     return -(1 << (header.BitsStored - 1)) if header.PixelRepresentation else 0
 
 
-def _padding(header: Dataset, stored: np.ndarray) -> np.ndarray:
+def _padding(tags: Tags, stored: np.ndarray) -> np.ndarray:
     """Where the pixels are padding: bool (rows, columns).
 
     The tag may be signed although the pixels are not, or the other way round: it is converted to the range of stored values.
     """
-    first = _number(header, "PixelPaddingValue")
+    first, last = tags.whole("PixelPaddingValue"), tags.whole("PixelPaddingRangeLimit")
     if first is None:
         return np.zeros(stored.shape, dtype=bool)
-    last = _number(header, "PixelPaddingRangeLimit")
-    low = _lowest(header)
-    ends = [(int(value) - low) % (1 << header.BitsStored) + low for value in (first, first if last is None else last)]
+    low = _lowest(tags.header)
+    ends = [(value - low) % (1 << tags.header.BitsStored) + low for value in (first, first if last is None else last)]
     return (stored >= min(ends)) & (stored <= max(ends))
 
 
@@ -202,93 +241,55 @@ def _framed_by_air(hu: np.ndarray) -> bool:
     return bool(np.median(frame) < AIR_HU / 2)
 
 
-def _facts(header: Dataset, rescale: str, air: bool) -> Facts:
-    position, plane, tilt = _place(header)
-    spacing = _numbers(header, "PixelSpacing", 2) or [None, None]
+def _facts(tags: Tags, rescale: str, air: bool) -> Facts:
+    position, plane, tilt = _place(tags)
+    spacing = tags.numbers("PixelSpacing", 2) or [None, None]
     return Facts(
-        patient=_text(header, "PatientID"),
-        study=_text(header, "StudyInstanceUID"),
-        study_date=_text(header, "StudyDate"),
-        series=_text(header, "SeriesInstanceUID"),
-        series_number=_whole(header, "SeriesNumber"),
-        sop=_text(header, "SOPInstanceUID"),
-        acquisition=_whole(header, "AcquisitionNumber"),
-        instance=_whole(header, "InstanceNumber"),
+        patient=tags.text("PatientID"),
+        study=tags.text("StudyInstanceUID"),
+        study_date=tags.text("StudyDate"),
+        series=tags.text("SeriesInstanceUID"),
+        series_number=tags.whole("SeriesNumber"),
+        sop=tags.text("SOPInstanceUID"),
+        acquisition=tags.whole("AcquisitionNumber"),
+        instance=tags.whole("InstanceNumber"),
         position=position,
         plane=plane,
         tilt=tilt,
         spacing_row=_length(spacing[0]),
         spacing_col=_length(spacing[1]),
-        thickness=_length(_number(header, "SliceThickness")),
-        spacing_between=_length(_number(header, "SpacingBetweenSlices")),
-        level=_number(header, "WindowCenter"),
-        width=_length(_number(header, "WindowWidth")),
+        thickness=_length(tags.number("SliceThickness")),
+        spacing_between=_length(tags.number("SpacingBetweenSlices")),
+        level=tags.number("WindowCenter"),
+        width=_length(tags.number("WindowWidth")),
         rescale=rescale,
         air=air,
+        unreadable=" ".join(tags.unreadable),
     )
-
-
-def _place(header: Dataset) -> tuple[float | None, str, float | None]:
-    """Position along the normal, plane and tilt, from ImagePositionPatient and ImageOrientationPatient.
-
-    Without an orientation the slice is taken to be axial; without a position SliceLocation stands in.
-    """
-    corner, location = _numbers(header, "ImagePositionPatient", 3), _number(header, "SliceLocation")
-    directions = _numbers(header, "ImageOrientationPatient", 6) or [0] * 6
-    normal = np.cross(directions[:3], directions[3:])
-    length = np.linalg.norm(normal)
-    if length < 0.5:  # no orientation, or directions far from a right angle: the tag is broken
-        return (corner[2] if corner else location), "", None
-    return describe_place(normal / length, corner) if corner else (location, *_plane(normal / length))
-
-
-def describe_place(normal: np.ndarray, corner: list[float] | np.ndarray) -> tuple[float, str, float]:
-    """Position (mm), plane and tilt (degrees) of a slice through `corner` with a unit `normal`, both (3,)."""
-    plane, tilt = _plane(normal)
-    upwards = normal * math.copysign(1, normal[np.abs(normal).argmax()])
-    return round(float(upwards @ np.asarray(corner)), 4), plane, tilt
-
-
-def _plane(normal: np.ndarray) -> tuple[str, float]:
-    """Which of PLANES is nearest to a slice with this unit normal, and the degrees between them."""
-    axis = int(np.abs(normal).argmax())
-    return PLANES[axis], round(math.degrees(math.acos(min(1.0, abs(float(normal[axis]))))), 2)
-
-
-def _value(header: Dataset, name: str) -> Any:
-    """The value of a tag, or None if it is missing, empty or cannot be read."""
-    try:
-        return header.get(name)
-    except Exception:  # a value that the type of the tag does not allow
-        return None
-
-
-def _text(header: Dataset, name: str) -> str:
-    value = _value(header, name)
-    return "" if value is None else " ".join(str(value).split())
-
-
-def _numbers(header: Dataset, name: str, count: int) -> list[float] | None:
-    value = _value(header, name)
-    values = list(value) if isinstance(value, pydicom.multival.MultiValue) else [] if value in (None, "") else [value]
-    try:
-        numbers = [float(each) for each in values[:count]]
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
-
-
-def _number(header: Dataset, name: str) -> float | None:
-    """A number, the first if there are several."""
-    numbers = _numbers(header, name, 1)
-    return numbers[0] if numbers else None
-
-
-def _whole(header: Dataset, name: str) -> int | None:
-    number = _number(header, name)
-    return None if number is None else int(number)
 
 
 def _length(number: float | None) -> float | None:
     """A length must be above 0: some programs write 0 for 'unknown'."""
     return number if number is not None and number > 0 else None
+
+
+def _place(tags: Tags) -> tuple[float | None, str, float | None]:
+    """Position along the normal, plane and tilt, from ImagePositionPatient and ImageOrientationPatient.
+
+    Without an orientation the slice is taken to be axial; without a position SliceLocation stands in.
+    """
+    corner, location = tags.numbers("ImagePositionPatient", 3), tags.number("SliceLocation")
+    directions = tags.numbers("ImageOrientationPatient", 6) or [0] * 6
+    normal = np.cross(directions[:3], directions[3:])
+    length = np.linalg.norm(normal)
+    if length < 0.5:  # no orientation, or directions far from a right angle: the tag is broken
+        return (corner[2] if corner else location), "", None
+    position, plane, tilt = describe_place(normal / length, corner or [0] * 3)
+    return (position if corner else location), plane, tilt
+
+
+def describe_place(normal: np.ndarray, corner: list[float] | np.ndarray) -> tuple[float, str, float]:
+    """Position (mm), the nearest of PLANES and the tilt (degrees) of a slice through `corner` with a unit `normal`, both (3,)."""
+    axis = int(np.abs(normal).argmax())
+    upwards = normal * math.copysign(1, normal[axis])
+    return round(float(upwards @ np.asarray(corner)), 4), PLANES[axis], round(math.degrees(math.acos(min(1.0, upwards[axis]))), 2)

@@ -12,7 +12,7 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -50,13 +50,46 @@ class Recognised:
 
 
 def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | None:
-    """Tell the layout of a data set by the names of its files; None when it looks like none of NAMES."""
+    """Tell the layout of a data set by the names of its files; None when it looks like none of NAMES.
+
+    The first that fits is taken, from the most particular to the most general.
+    """
     listing = list_files(folder) if listing is None else listing
-    for layout, test in TESTS:
-        summary = test(folder, listing)
-        if summary:
-            return Recognised(layout, summary)
-    return None
+    images, tables = only_images(listing), top_tables(listing)
+    sets = phe_sets(listing)
+    if sets:
+        return Recognised("phe-sich", "; ".join(str(sets[kind]) for kind in sorted(sets, reverse=True)))
+    rsna = rsna_tables(folder, listing)
+    if rsna and (slices := images_or_dicom(listing)):
+        return Recognised("rsna", f"RSNA 2019 labels: {few(rsna)}; {len(slices)} images")
+    if not images:
+        return None
+    there, labels = {*listing}, list(filter(None, map(yolo_label_path, images)))
+    if labelled := sum(path in there for path in labels):
+        return Recognised("yolo", f"YOLO folder: {len(labels)} images, {labelled} with a label file")
+    xml = only_suffix(listing, ".xml")
+    if any(_mentions_annotation(folder / path) for path in xml):
+        return Recognised("voc", f"VOC folder: {len(images)} images, {len(xml)} annotations")
+    named = [path for path in tables if {*CSV_IMAGE_COLUMNS} & {*header(folder / path)}]
+    table = Recognised("csv", f"table of labels: {few(named or tables)}; {len(images)} images")
+    classes = _class_names(images)
+    if named or (tables and are_numbered(classes)):  # folders of patients: the table has their labels
+        return table
+    if len(classes) > 1:
+        return Recognised("folders", _describe_folders(images, classes))
+    return table if tables else None
+
+
+def _mentions_annotation(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return b"<annotation" in stream.read(4096)
+
+
+def _describe_folders(images: list[Path], classes: list[str]) -> str:
+    what = "folders whose names differ by a number alone" if are_numbered(classes) else "classes"
+    summary = f"class folders: {len(images)} images, {len(classes)} {what} ({few(classes, 6)})"
+    splits = ", ".join(sorted({split for _, split in class_folders(images).values()} - {""}))
+    return f"{summary}; {splits}" if splits else summary
 
 
 def choose(folder: Path, listing: list[Path], wanted: str) -> str:
@@ -68,7 +101,7 @@ def choose(folder: Path, listing: list[Path], wanted: str) -> str:
         raise UserError(
             f"{folder} has no layout that is known here ({', '.join(NAMES)}); check the folder, or name its layout with --layout"
         )
-    classes = _class_names(listing)
+    classes = _class_names(only_images(listing))
     if recognised.layout == "folders" and are_numbered(classes):
         raise UserError(
             f"{folder} has {len(classes)} folders whose names differ by a number alone ({few(classes, 3)}): patients? "
@@ -161,9 +194,9 @@ def class_folders(images: Iterable[Path]) -> dict[Path, tuple[str, str]]:
     return classes
 
 
-def _class_names(listing: list[Path]) -> list[str]:
+def _class_names(images: list[Path]) -> list[str]:
     """The class folders by name; folders of images, masks and annotations are none."""
-    names = {name for name, _ in class_folders(only_images(listing)).values()}
+    names = {name for name, _ in class_folders(images).values()}
     return sorted(name for name in names if name and name.lower() not in ROLE_FOLDERS)
 
 
@@ -182,47 +215,10 @@ def yolo_label_path(image: Path) -> Path | None:
     return Path(*parts[:last], "labels", *parts[last + 1 :])
 
 
-def _is_phe_sich(_: Path, listing: list[Path]) -> str:
-    return "; ".join(map(str, sorted(phe_sets(listing).values(), key=lambda chosen: chosen.kind, reverse=True)))
-
-
-def _is_yolo(_: Path, listing: list[Path]) -> str:
-    there = set(listing)
-    images = [path for path in only_images(listing) if yolo_label_path(path)]
-    labelled = sum(yolo_label_path(path) in there for path in images)
-    return f"YOLO folder: {len(images)} images, {labelled} with a label file" if labelled else ""
-
-
-def _is_voc(folder: Path, listing: list[Path]) -> str:
-    images, xml = only_images(listing), only_suffix(listing, ".xml")
-    if not images or not any(_mentions_annotation(folder / path) for path in xml):
-        return ""
-    return f"VOC folder: {len(images)} images, {len(xml)} annotations"
-
-
-def _mentions_annotation(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return b"<annotation" in stream.read(4096)
-
-
 def rsna_tables(folder: Path, listing: list[Path]) -> list[Path]:
     """The tables of RSNA 2019 in a data set's folder: stage_2_train.csv, or that of stage 1."""
     named = [path for path in top_tables(listing) if re.fullmatch(r"stage_\d_train.*\.csv", path.name)]
     return [path for path in named if {"ID", "Label"} <= set(header(folder / path))]
-
-
-def _is_rsna(folder: Path, listing: list[Path]) -> str:
-    tables, images = rsna_tables(folder, listing), images_or_dicom(listing)
-    return f"RSNA 2019 labels: {few(tables)}; {len(images)} images" if tables and images else ""
-
-
-def _is_csv(folder: Path, listing: list[Path]) -> str:
-    named = [path for path in top_tables(listing) if set(CSV_IMAGE_COLUMNS) & set(header(folder / path))]
-    return _csv_summary(named, listing)
-
-
-def _is_any_csv(_: Path, listing: list[Path]) -> str:
-    return _csv_summary(top_tables(listing), listing)
 
 
 def top_tables(listing: list[Path]) -> list[Path]:
@@ -235,11 +231,6 @@ def named_table(raw: Path, table: str | Path) -> Path:
     if not (raw / table).is_file():
         raise UserError(f"{raw / table} is missing; --csv names a file in {raw}")
     return raw / table
-
-
-def _csv_summary(tables: list[Path], listing: list[Path]) -> str:
-    images = only_images(listing)
-    return f"table of labels: {few(tables)}; {len(images)} images" if tables and images else ""
 
 
 def separator(path: Path) -> str:
@@ -255,26 +246,3 @@ def header(path: Path) -> list[str]:
 def _first_row(path: Path, mark: str) -> list[str]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         return next(csv.reader(stream, delimiter=mark), [])
-
-
-def _is_folders(_: Path, listing: list[Path]) -> str:
-    classes = _class_names(listing)
-    if len(classes) < 2 or (are_numbered(classes) and top_tables(listing)):  # patients: the table has their labels
-        return ""
-    folders = class_folders(only_images(listing))
-    splits = sorted({split for _, split in folders.values()} - {""})
-    what = "folders whose names differ by a number alone" if are_numbered(classes) else "classes"
-    summary = f"class folders: {len(folders)} images, {len(classes)} {what} ({few(classes, 6)})"
-    return "; ".join([summary, *([", ".join(splits)] if splits else [])])
-
-
-# The first that fits is taken: from the most particular to the most general.
-TESTS: list[tuple[str, Callable[[Path, list[Path]], str]]] = [
-    ("phe-sich", _is_phe_sich),
-    ("rsna", _is_rsna),
-    ("yolo", _is_yolo),
-    ("voc", _is_voc),
-    ("csv", _is_csv),
-    ("folders", _is_folders),
-    ("csv", _is_any_csv),
-]

@@ -11,13 +11,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from openpyxl import Workbook
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from tqdm import tqdm
 
-from hemoct.ingest import hounsfield
+from hemoct.ingest import hounsfield, phe_sich
+from hemoct.ingest.annotations import Annotation, Box, write_voc
 from hemoct.ingest.phantom import BRAIN, Volume, draw_volume, make_head
 
 VERSION = 2
@@ -33,39 +33,6 @@ FIELD_OF_VIEW_MM = 230
 HEAD_HEIGHT_MM = 150
 INTERCEPT = -1024
 SHORT_NAME_PATIENT = 13
-FOLDERS = (("set", "image"), ("label", "label"), ("annotation", "annotation"))
-
-XML_HEAD = """<?xml version='1.0' encoding='us-ascii'?>
-<annotation>
-<folder>{folder}</folder>
-<filename>{filename}</filename>
-<path>C:\\Users\\reader\\Desktop\\png\\set\\{folder}\\{index}.png</path>
-<source>
-    <database>Unknown</database>
-</source>
-{size}
-<segmented>0</segmented>
-{object}</annotation>
-"""
-XML_SIZE = """<size>
-    <width>{size}</width>
-    <height>{size}</height>
-    <depth>3</depth>
-</size>
-"""
-XML_OBJECT = """    <object>
-    <name>a</name>
-    <pose>Unspecified</pose>
-    <truncated>0</truncated>
-    <difficult>0</difficult>
-    <bndbox>
-        <xmin>{0}</xmin>
-        <ymin>{1}</ymin>
-        <xmax>{2}</xmax>
-        <ymax>{3}</ymax>
-    </bndbox>
-</object>
-"""
 
 
 @dataclass(frozen=True)
@@ -86,11 +53,6 @@ class Defects:
     """the first slice shows nothing but the head holder"""
 
 
-def choose_defects(numbers: Sequence[int]) -> Defects:
-    """Spread the defects over the patients; at least six are needed."""
-    return Defects(*numbers[:5], black_end=frozenset(numbers[::3]), dark_start=frozenset(numbers[1::6]))
-
-
 def patient_numbers(patients: int) -> list[int]:
     """1, 2, 3 ...; number 13, which has a defect of its own, is always there."""
     return [*range(1, patients), 13] if patients < 13 else list(range(1, patients + 1))
@@ -106,7 +68,7 @@ def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int =
             f"a data set needs at least {FEWEST_PATIENTS} patients, {FEWEST_SLICES} slices each and {SMALLEST_SIZE} pixels a side"
         )
     numbers = patient_numbers(patients)
-    defects = choose_defects(numbers)
+    defects = Defects(*numbers[:5], black_end=frozenset(numbers[::3]), dark_start=frozenset(numbers[1::6]))
     levels = np.linspace(0, 1, slices)
     heads = [make_head((seed, number), slices) for number in numbers]
     _write_medinfo(folder, numbers, [head.lesion.across < 0 for head in heads], seed)
@@ -172,65 +134,47 @@ def _write_patient(folder: Path, number: int, volume: Volume, defects: Defects, 
     `boxes` is the number of boxes with a mask written so far; returns the new number. One in 16 of them, 6 % as in the real
     data, gets an empty mask.
     """
-    grey, size = hounsfield.window(volume.hu, BRAIN), volume.hu.shape[-1]
+    grey, edema = hounsfield.window(volume.hu, BRAIN), volume.edema.copy()
+    size, last = grey.shape[-1], len(grey) - 1
+    if number in defects.black_end:
+        grey[last] = 0
+    if number in defects.dark_start:
+        grey[0, :, : int(0.85 * size)] = 0
+    if number == defects.single_pixel:
+        edema[1] = False
+        edema[1, size // 2, size // 2] = True
     base = folder / "SubdatasetC_PNG"
-    images, masks, notes = (base / kind / f"{name}{number}" for kind, name in FOLDERS)
+    images, masks, notes = (base / kind / f"{name}{number}" for kind, name in phe_sich.ROLES.items())
     for created in (images, notes) if number == defects.no_masks else (images, masks, notes):
         created.mkdir(parents=True)
-    last = len(grey) - 1
     for index in range(len(grey)):
-        shown, mask = _spoil(number, index, last, grey[index], volume.edema[index], defects)
-        box = box_around(volume.bleeding[index] | volume.edema[index], margin=max(1, size // 128))
         label = index + 40 if number == defects.slice_jump and index == last else index
-        name = f"{number:04d}_{label:02d}"
-        Image.fromarray(shown).save(images / f"{name}.png")
+        name = f"{number:04d}_{label:02d}.png"
+        Image.fromarray(grey[index]).save(images / name)
+        box = box_around(volume.bleeding[index] | volume.edema[index], margin=max(1, size // 128))
         if masks.is_dir() and not (number == defects.missing_mask and index == 1):
             boxes += box is not None
             empty = box is not None and boxes % 16 == 4
-            Image.fromarray(np.uint8(255) * (mask & (not empty))).save(masks / f"{name}.png")
-        _write_xml(notes, number, label, box, size, defects)
+            Image.fromarray(np.uint8(255) * (edema[index] & (not empty))).save(masks / name)
+        stem = f"{number:03d}_{label:02d}" if number == SHORT_NAME_PATIENT else name.removesuffix(".png")
+        filename = f"{label}.png" if number == defects.wrong_filename else f"{stem}.jpg"
+        # Channels are 3 although the slices are grey, and without a box there is no size.
+        annotation = Annotation(filename, (size, size, 3), [Box("a", *box)]) if box else Annotation(filename, size=None)
+        write_voc(notes / f"{stem}.xml", annotation)
     return boxes
-
-
-def _spoil(
-    number: int, index: int, last: int, grey: np.ndarray, edema: np.ndarray, defects: Defects
-) -> tuple[np.ndarray, np.ndarray]:
-    """One slice and its mask with the patient's defects in them."""
-    shown, mask = grey.copy(), edema.copy()
-    if index == last and number in defects.black_end:
-        shown[:] = 0
-    if index == 0 and number in defects.dark_start:
-        shown[:, : int(0.85 * shown.shape[1])] = 0
-    if index == 1 and number == defects.single_pixel:
-        mask[:] = False
-        mask[tuple(size // 2 for size in mask.shape)] = True
-    return shown, mask
-
-
-def _write_xml(folder: Path, number: int, label: int, box: tuple[int, ...] | None, size: int, defects: Defects) -> None:
-    stem = f"{number:03d}_{label:02d}" if number == SHORT_NAME_PATIENT else f"{number:04d}_{label:02d}"
-    wrong = number == defects.wrong_filename
-    text = XML_HEAD.format(
-        folder=f"image{number}" if wrong else "VOC2007",
-        filename=f"{label}.png" if wrong else f"{stem}.jpg",
-        index=label,
-        size=XML_SIZE.format(size=size) if box else "",
-        object=XML_OBJECT.format(*box) if box else "",
-    )
-    (folder / f"{stem}.xml").write_text(text, encoding="ascii", newline="\r\n")
 
 
 def _write_medinfo(folder: Path, numbers: Sequence[int], left: Sequence[bool], seed: int) -> None:
     """MedInfo.xlsx: number, sex, age and the side of the bleeding, one row per patient; some ages are not known."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng((seed, 0))
-    book = Workbook()
-    book.active.append(["number", "sex", "age", "side"])
+    rows = []
     for place, (number, is_left) in enumerate(zip(numbers, left, strict=True)):
         age = int(np.clip(rng.normal(61, 12), 24, 92))
         sex = "male" if rng.random() < 0.62 else "female"
-        book.active.append([number, sex, None if place % 11 == 7 else age, "left" if is_left else "right"])
-    book.save(folder / "MedInfo.xlsx")
+        rows.append((number, sex, None if place % 11 == 7 else age, "left" if is_left else "right"))
+    table = pd.DataFrame(rows, columns=["number", "sex", "age", "side"], dtype=object)
+    table.to_excel(folder / "MedInfo.xlsx", index=False)
 
 
 def _upright(volume: np.ndarray) -> np.ndarray:
@@ -255,28 +199,23 @@ def write_dicom(folder: Path, number: int, hu: np.ndarray) -> None:
         header.save_as(folder / "dicom" / f"{index + 1:02d}.dcm", enforce_file_format=True)
 
 
-def _dicom_slice(number: int, index: int, plane: np.ndarray) -> FileDataset:
+def _dicom_slice(number: int, index: int, plane: np.ndarray) -> Dataset:
     def uid(*words: object) -> str:
         return generate_uid(entropy_srcs=["phantom", str(number), *map(str, words)])
 
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = uid("image", index)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    header.SOPClassUID, header.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.SOPClassUID, header.SOPInstanceUID = CTImageStorage, uid("image", index)
     header.StudyInstanceUID, header.SeriesInstanceUID = uid("study"), uid("series")
     header.FrameOfReferenceUID = uid("frame")
     header.Modality, header.PatientID, header.PatientName = "CT", f"{number:04d}", f"Phantom^{number:04d}"
     header.SeriesNumber, header.InstanceNumber = 1, index + 1
     header.SeriesDescription = "Drawn head, no patient"
     header.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    header.Rows, header.Columns = plane.shape
-    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
-    header.BitsAllocated, header.BitsStored, header.HighBit, header.PixelRepresentation = 16, 16, 15, 1
     header.RescaleIntercept, header.RescaleSlope, header.RescaleType = INTERCEPT, 1, "HU"
     header.WindowCenter, header.WindowWidth = 40, 80
-    header.PixelData = (plane.round() - INTERCEPT).astype("<i2").tobytes()
+    header.set_pixel_data((plane.round() - INTERCEPT).astype("<i2"), "MONOCHROME2", 16, generate_instance_uid=False)
     return header
 
 

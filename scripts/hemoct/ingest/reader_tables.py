@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 import pandas as pd
 from tqdm import tqdm
@@ -67,12 +66,12 @@ def problems_frame(problems: dict[str, Iterable[str]]) -> pd.DataFrame:
     return pd.DataFrame([(name, problem) for problem, names in problems.items() for name in names], columns=PROBLEM_COLUMNS)
 
 
-def image_rows(images: list[Path], ids: list[str], regex: str | None) -> tuple[pd.DataFrame, str]:
+def image_rows(images: list[Path], regex: str | None) -> tuple[pd.DataFrame, str]:
     """The columns tables.IMAGE_COLUMNS with empty mask and annotation, and the patient source for dataset.json.
 
     `regex` is searched in each file's stem, its first group is the patient. Without it an image is its own patient.
     """
-    frame = pd.DataFrame({"image_id": ids, "image": [path.as_posix() for path in images]}, dtype="object")
+    frame = pd.DataFrame({"image_id": layouts.image_ids(images), "image": [path.as_posix() for path in images]}, dtype="object")
     frame["mask"] = frame["annotation"] = ""
     if regex is None:
         frame["patient"], frame["slice"] = frame["image_id"], pd.NA
@@ -112,9 +111,10 @@ def boxes_frame(boxes: dict[str, Iterable[Box]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=tables.BOX_COLUMNS)
 
 
-def presence(ids: Iterable[str], boxes: dict[str, list[Box]], name: str | None = None) -> list[int | None]:
-    """1 for an image with a box (of class `name`), 0 for one without, None if its boxes are not known."""
-    return [int(any(name in (None, box.name) for box in boxes[image_id])) if image_id in boxes else None for image_id in ids]
+def presence(frame: pd.DataFrame, boxes: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """A label (Int64) for each class: 1 on an image with a box of it, 0 without, NA if the image's `annotation` is not known."""
+    counts = pd.crosstab(boxes["image_id"], boxes["class"]).reindex(index=frame["image_id"], columns=names, fill_value=0)
+    return (counts.reset_index(drop=True) > 0).astype("Int64").where(frame["annotation"] != "")
 
 
 def describe(frame: pd.DataFrame, boxes: pd.DataFrame, dataset: tables.Dataset, folder: Path) -> None:
@@ -160,13 +160,12 @@ def find_images(listing: list[Path], names: pd.Series) -> list[str]:
 
     Never one in a folder of masks, and never one of several: images of different patients may have the same name.
     """
-    images = find_files(listing, names, "images")
-    if all(images):
-        return images
-    index, elsewhere = _by_last_part(path for path in listing if not _is_beside(path)), []
+    images, elsewhere = find_files(listing, names, "images"), []
+    index = _by_last_part(path for path in listing if not _is_beside(path))
     for place, name in enumerate(names):
         if not images[place]:
-            matches = [path for path in index.get(_posix(name).name, []) if _ends_with(path, _posix(name))]
+            end, alike = f"/{_posix(name)}", index.get(_posix(name).name, [])
+            matches = [path for path in alike if f"/{path.as_posix()}".endswith((end, end + path.suffix))]
             if len(matches) == 1:
                 images[place] = matches[0].as_posix()
                 elsewhere.append(f"{name} is {images[place]}")
@@ -176,7 +175,10 @@ def find_images(listing: list[Path], names: pd.Series) -> list[str]:
 
 
 def images_without_file(table: LabelTable, skip: bool) -> dict[str, list[str]]:
-    """The names of images that are missing, by problem. They stop the step unless `skip`; if all are missing it always stops."""
+    """The names of images that are missing, by problem. They stop the step unless `skip`; if all are missing it always stops.
+
+    It stops with files of the same name, or else with the name of any file there, and with what to do.
+    """
     names = table.rows["_name"]
     missing = names[table.rows["_path"] == ""]
     if missing.empty:
@@ -185,42 +187,22 @@ def images_without_file(table: LabelTable, skip: bool) -> dict[str, list[str]]:
     detail = f"first: {', '.join(missing[:3])}"
     if skipped:
         detail += f"; {len(skipped)} of them were skipped by the conversion, {table.raw / conversion_tables.BAD} says why"
-    if len(missing) == len(names) or not skip:
-        _refuse_missing(table, missing, detail)
-    print(f"{len(missing)} of {len(names)} images not found and left out ({detail})")
-    return {
-        "no file": [name for name in missing if name not in skipped],
-        f"skipped by the conversion, see {conversion_tables.BAD}": [name for name in missing if name in skipped],
-    }
-
-
-def _refuse_missing(table: LabelTable, missing: pd.Series, detail: str) -> NoReturn:
-    """Stop, with files of the same name, or else with the name of any file there, and with what to do."""
-    total, remedy = len(table.rows), "add them"
+    count, none = f"{len(missing)} of {len(names)} images", len(missing) == len(names)
+    if skip and not none:
+        print(f"{count} not found and left out ({detail})")
+        why = f"skipped by the conversion, see {conversion_tables.BAD}"
+        return {"no file": [*missing[~missing.isin(skipped)]], why: [*missing[missing.isin(skipped)]]}
+    remedy = "add them"
     alike = _by_last_part(table.images).get(_posix(missing.iloc[0]).name, [])
     alike = [path for path in alike if not _is_beside(path)] or alike
     if alike:
         detail += f"; files of this name: {', '.join(path.as_posix() for path in alike[:3])}"
         remedy = "write the path of the right image into the table, or add it"
-    elif len(missing) == total:
+    elif none:
         detail += f"; a file there: {table.images[0].as_posix()}" if table.images else "; no image is there"
         remedy += ", or name the column of the images with --image-column" if table.layout == "csv" else ""
-    remedy += ", or continue without them with --skip-missing" if len(missing) < total else ""
-    raise UserError(f"{table.source}: {len(missing)} of {total} images are not in {table.raw} ({detail}); {remedy}")
-
-
-def masks_without_file(table: LabelTable, names: pd.Series, paths: list[str], skip: bool) -> list[str]:
-    """The names of masks that are missing. They stop the step unless `skip`. A row need not name a mask."""
-    missing = [name for name, path in zip(names, paths, strict=True) if name and not path]
-    first = ", ".join(missing[:3])
-    if missing and not skip:
-        raise UserError(
-            f"{table.source}: {len(missing)} of {len(names)} masks are not in {table.raw} or masks/ (first: {first}); "
-            "add them, or continue without them with --skip-missing"
-        )
-    if missing:
-        print(f"{len(missing)} of {len(names)} masks not found and left out (first: {first})")
-    return missing
+    remedy += "" if none else ", or continue without them with --skip-missing"
+    raise UserError(f"{table.source}: {count} are not in {table.raw} ({detail}); {remedy}")
 
 
 def _skipped_by_conversion(raw: Path, names: pd.Series) -> set[str]:
@@ -248,10 +230,6 @@ def _by_last_part(listing: Iterable[Path]) -> dict[str, list[Path]]:
 def _is_beside(path: Path) -> bool:
     """Whether a file lies in a folder of masks or labels, not of images."""
     return bool(NO_IMAGE_FOLDERS & {part.lower() for part in path.parts[:-1]})
-
-
-def _ends_with(path: Path, name: PurePosixPath) -> bool:
-    return name.parts in (path.parts[-len(name.parts) :], path.with_suffix("").parts[-len(name.parts) :])
 
 
 def _bare(name: str) -> str:

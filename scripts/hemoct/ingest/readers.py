@@ -28,6 +28,8 @@ class Reader:
     def read(self, work: Workspace, listing: list[Path], options: Options) -> Tables:
         """The tables of the data set, with its image size and counts filled in."""
         made = self.make(work, listing, options)
+        if "given_split" in made.labels and not made.labels["given_split"].any():
+            del made.labels["given_split"]
         describe(made.labels, made.boxes, made.dataset, work.raw)
         return made
 
@@ -39,13 +41,14 @@ def read_phe_sich(work: Workspace, listing: list[Path], options: Options) -> Tab
     """
     chosen = phe_sich.choose_set(work.raw, listing, options.image_set)
     ids = layouts.phe_ids(chosen.images)
-    frame, _ = image_rows(chosen.images, ids, regex=None)
+    frame, _ = image_rows(chosen.images, regex=None)
+    frame["image_id"] = ids
     frame["patient"] = [name.split("_")[0] for name in ids]
     frame["slice"] = [int(name.split("_")[1]) for name in ids]
     masks = {phe_sich.phe_id(path): path.as_posix() for path in chosen.masks}
     frame["mask"] = [masks.get(name, "") for name in ids]
     boxes = _merged(work, frame)
-    frame["hemorrhage"] = presence(ids, boxes)
+    frame["hemorrhage"] = presence(frame, boxes.assign(**{"class": "hemorrhage"}), ["hemorrhage"])
     patients = phe_sich.read_medinfo(work.raw, listing, sorted(set(frame["patient"])))
     labels = ["hemorrhage"]
     if options.labels:
@@ -53,8 +56,8 @@ def read_phe_sich(work: Workspace, listing: list[Path], options: Options) -> Tab
     origin = work.raw / layouts.ORIGIN
     drawn = origin.exists() and "drawn" in files.read_json(origin)
     licence = "drawn by code, no patient" if drawn else "CC BY 4.0"
-    dataset = tables.Dataset(work.dataset, "phe-sich", labels, classes=_names(boxes), licence=licence, patient_source="folder")
-    return Tables(frame, boxes_frame(boxes), dataset, patients)
+    dataset = tables.Dataset(work.dataset, "phe-sich", labels, classes=_classes(boxes), licence=licence, patient_source="folder")
+    return Tables(frame, boxes, dataset, patients)
 
 
 def _add_side(work: Workspace, frame: pd.DataFrame, patients: pd.DataFrame | None, wanted: list[str]) -> list[str]:
@@ -75,37 +78,32 @@ def _add_side(work: Workspace, frame: pd.DataFrame, patients: pd.DataFrame | Non
 
 def read_voc(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """Any folder of VOC XML: one label column per object name."""
-    images = layouts.voc_images(listing)
-    ids = layouts.image_ids(images)
-    frame, source = image_rows(images, ids, options.patient_regex)
+    frame, source = image_rows(layouts.voc_images(listing), options.patient_regex)
     boxes = _merged(work, frame)
-    names = _names(boxes)
+    names = _classes(boxes)
     if not names:
         raise UserError(f"{work.raw}: no annotation has an object, so there is no label; draw boxes or choose another --layout")
-    for name in names:
-        frame[name] = presence(ids, boxes, name)
-    dataset = tables.Dataset(work.dataset, "voc", names, classes=names, patient_source=source)
-    return Tables(frame, boxes_frame(boxes), dataset)
+    frame[names] = presence(frame, boxes, names)
+    return Tables(frame, boxes, tables.Dataset(work.dataset, "voc", names, classes=names, patient_source=source))
 
 
-def _names(boxes: dict[str, list[Box]]) -> list[str]:
-    """The class names of all boxes, sorted."""
-    return sorted({box.name for group in boxes.values() for box in group})
+def _classes(boxes: pd.DataFrame) -> list[str]:
+    return sorted(boxes["class"].unique())
 
 
-def _merged(work: Workspace, frame: pd.DataFrame) -> dict[str, list[Box]]:
+def _merged(work: Workspace, frame: pd.DataFrame) -> pd.DataFrame:
     """Boxes of each annotated image from the folder of step 02; fills in the column `annotation` (the source file)."""
     folder = work.need(work.work / "merged_annotation", "scripts/02_merge_annotations.py")
-    annotations = {}
+    merged = {}
     for image_id in frame["image_id"]:
         path = folder / f"{image_id}.xml"
         if path.exists():
             try:
-                annotations[image_id] = ingest_annotations.read_voc(path)
+                merged[image_id] = ingest_annotations.read_voc(path)
             except AnnotationError as error:
                 raise UserError(f"{path}: {error}; run scripts/02_merge_annotations.py again") from None
-    frame["annotation"] = [annotations[name].source if name in annotations else "" for name in frame["image_id"]]
-    return {image_id: annotation.boxes for image_id, annotation in annotations.items()}
+    frame["annotation"] = [merged[name].source if name in merged else "" for name in frame["image_id"]]
+    return boxes_frame({image_id: annotation.boxes for image_id, annotation in merged.items()})
 
 
 def read_folders(work: Workspace, listing: list[Path], options: Options) -> Tables:
@@ -116,11 +114,10 @@ def read_folders(work: Workspace, listing: list[Path], options: Options) -> Tabl
     if outside or not images:
         what = f"{len(outside)} image(s) lie in no class folder (first: {outside[0]})" if outside else "no image"
         raise UserError(f"{work.raw}: {what}; expected CLASS/image.png or train/CLASS/image.png")
-    frame, source = image_rows(images, layouts.image_ids(images), options.patient_regex)
+    frame, source = image_rows(images, options.patient_regex)
     classes = sorted({name for name, _ in folders.values()})
     labels = pd.DataFrame({name: [int(folders[path][0] == name) for path in images] for name in classes})
-    frame = pd.concat([frame, labels], axis=1)
-    _keep_given_split(frame, [folders[path][1] for path in images])
+    frame = pd.concat([frame, labels], axis=1).assign(given_split=[folders[path][1] for path in images])
     dataset = tables.Dataset(work.dataset, "folders", classes, exclusive=True, patient_source=source)
     return Tables(frame, boxes_frame({}), dataset)
 
@@ -130,33 +127,27 @@ def read_yolo(work: Workspace, listing: list[Path], options: Options) -> Tables:
     images = [path for path in layouts.only_images(listing) if layouts.yolo_label_path(path)]
     if not images:
         raise UserError(f"{work.raw} has no folder images/ with images in it; choose another --layout")
-    ids = layouts.image_ids(images)
-    frame, source = image_rows(images, ids, options.patient_regex)
+    frame, source = image_rows(images, options.patient_regex)
     classes = options.labels or _yolo_names(work.raw, listing)
-    there = set(listing)
-    label_files = {name: layouts.yolo_label_path(path) for name, path in zip(ids, images, strict=True)}
-    label_files = {name: path for name, path in label_files.items() if path in there}
-    frame["annotation"] = [label_files[name].as_posix() if name in label_files else "" for name in ids]
-    boxes = _yolo_boxes(work.raw, dict(zip(ids, images, strict=True)), label_files, classes)
-    for name in classes:
-        frame[name] = presence(ids, boxes, name)
-    _keep_given_split(frame, [_split_folder(path) for path in images])
+    label_files = {path.as_posix() for path in layouts.only_suffix(listing, ".txt") if "labels" in path.parts[:-1]}
+    own = [layouts.yolo_label_path(path).as_posix() for path in images]
+    frame["annotation"] = [path if path in label_files else "" for path in own]
+    rows = frame[frame["annotation"] != ""].itertuples()
+    boxes = boxes_frame({row.image_id: _yolo_boxes(work.raw, row.image, row.annotation, classes) for row in rows})
+    frame[classes] = presence(frame, boxes, classes)
+    frame["given_split"] = [_split_folder(path) for path in images]
+    problems = problems_frame({"no image": sorted(label_files - {*frame["annotation"]})})
     dataset = tables.Dataset(work.dataset, "yolo", classes, classes=classes, patient_source=source)
-    without_image = {path.as_posix() for path in layouts.only_suffix(listing, ".txt") if "labels" in path.parts[:-1]}
-    problems = problems_frame({"no image": sorted(without_image - {*frame["annotation"]})})
-    return Tables(frame, boxes_frame(boxes), dataset, problems=problems)
+    return Tables(frame, boxes, dataset, problems=problems)
 
 
-def _yolo_boxes(raw: Path, images: dict[str, Path], label_files: dict[str, Path], classes: list[str]) -> dict[str, list[Box]]:
-    """Boxes in pixels of each image with a label file. An image whose size cannot be read stops: its boxes would be lost."""
-    boxes = {}
-    for image_id, path in label_files.items():
-        try:
-            width, height, _ = ingest_annotations.image_header(raw / images[image_id])
-        except AnnotationError as error:
-            raise UserError(f"{raw / images[image_id]}: {error}; replace or remove the file") from None
-        boxes[image_id] = ingest_annotations.read_yolo(raw / path, classes, width, height)
-    return boxes
+def _yolo_boxes(raw: Path, image: str, label_file: str, classes: list[str]) -> list[Box]:
+    """Boxes in pixels of an image with a label file. An image whose size cannot be read stops: its boxes would be lost."""
+    try:
+        width, height, _ = ingest_annotations.image_header(raw / image)
+    except AnnotationError as error:
+        raise UserError(f"{raw / image}: {error}; replace or remove the file") from None
+    return ingest_annotations.read_yolo(raw / label_file, classes, width, height)
 
 
 def _yolo_names(raw: Path, listing: list[Path]) -> list[str]:
@@ -177,11 +168,6 @@ def _yolo_names(raw: Path, listing: list[Path]) -> list[str]:
 def _split_folder(path: Path) -> str:
     given = [layouts.SPLIT_FOLDERS[part.lower()] for part in path.parts[:-1] if part.lower() in layouts.SPLIT_FOLDERS]
     return given[-1] if given else ""
-
-
-def _keep_given_split(frame: pd.DataFrame, splits: list[str]) -> None:
-    if any(splits):
-        frame["given_split"] = splits
 
 
 PATIENT = frozenset({"patient_regex"})

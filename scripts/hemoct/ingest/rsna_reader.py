@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
@@ -17,7 +18,6 @@ from hemoct.ingest.reader_tables import LabelTable, Options, Tables, problems_fr
 
 TYPES = ["epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural"]
 LABELS = [*TYPES, "any"]
-COLUMNS = ["ID", "Label"]
 CHUNK = 500_000  # rows in memory as text
 UNKNOWN = -1
 
@@ -64,7 +64,7 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
 def read_truth(source: Path) -> Truth:
     """Read the table. A row that is not `ID_TYPE,0|1` stops, and so does one that contradicts an earlier one."""
     kinds_known = pd.Index(LABELS)
-    names, images, kinds, values = [], [], [], []
+    names, kinds, values = [], [], []
     for chunk in _chunks(source):
         parts = chunk["ID"].str.rsplit("_", n=1, expand=True).reindex(columns=[0, 1])
         kind = kinds_known.get_indexer(parts[1]).astype(np.int8)  # -1 for any other word
@@ -74,29 +74,21 @@ def read_truth(source: Path) -> Truth:
                 f"{source}: row {chunk.index[wrong] + csv_reader.FIRST_ROW}, ID is {chunk['ID'].iloc[wrong]!r} where "
                 f"ID_xxx_TYPE is expected (TYPE: {', '.join(LABELS)}); correct it"
             )
-        code, unique = pd.factorize(parts[0])
-        images.append(code + sum(map(len, names)))
-        names.append(np.asarray(unique, dtype=object))
+        names.append(pd.Categorical(parts[0], categories=parts[0].unique()))  # in the order of the file
         kinds.append(kind)
         values.append(csv_reader.label_values(source, chunk["Label"], "correct it").fillna(UNKNOWN).to_numpy(np.int8))
     if not names:
         raise UserError(f"{source} has no rows; download it again or name another with --csv")
-    code, unique = pd.factorize(np.concatenate(names))  # an image's rows may lie in two chunks, or far apart
-    cell = code[np.concatenate(images)].astype(np.int64) * len(LABELS) + np.concatenate(kinds)
-    return _one_row_each(source, np.asarray(unique, dtype=object), cell, np.concatenate(values))
+    images = union_categoricals(names)
+    rows = pd.DataFrame({"image": images.codes, "kind": np.concatenate(kinds), "label": np.concatenate(values)})
+    return _one_row_each(source, images.categories.to_numpy(dtype=object), rows)
 
 
 def _chunks(source: Path) -> Iterator[pd.DataFrame]:
     """The columns ID and Label as text, CHUNK rows at a time."""
-    options = {
-        "usecols": COLUMNS,
-        "dtype": str,
-        "keep_default_na": False,
-        "encoding": "utf-8-sig",
-        "sep": layouts.separator(source),
-    }
+    options = {"usecols": ["ID", "Label"], "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
-        for chunk in pd.read_csv(source, chunksize=CHUNK, **options):
+        for chunk in pd.read_csv(source, chunksize=CHUNK, sep=layouts.separator(source), **options):
             if len(chunk):
                 yield chunk
     except (pd.errors.EmptyDataError, pd.errors.ParserError, ValueError) as error:
@@ -105,21 +97,20 @@ def _chunks(source: Path) -> Iterator[pd.DataFrame]:
         ) from None
 
 
-def _one_row_each(source: Path, names: np.ndarray, cell: np.ndarray, labels: np.ndarray) -> Truth:
-    """Put the label of each row into its cell, int64 index into (n, 6). Rows that contradict each other stop."""
-    values = np.full(len(names) * len(LABELS), UNKNOWN, dtype=np.int8)
-    values[cell] = labels
-    overwritten = np.flatnonzero(values[cell] != labels)
-    if len(overwritten):
-        rows = np.flatnonzero(cell == cell[overwritten[0]])
-        first, second = rows[0], rows[labels[rows] != labels[rows[0]]][0]
-        image, kind = divmod(int(cell[first]), len(LABELS))
+def _one_row_each(source: Path, names: np.ndarray, rows: pd.DataFrame) -> Truth:
+    """The labels of each image from `image` (its place in `names`), `kind` and `label` of each row; contradictions stop."""
+    once = rows.drop_duplicates()
+    again = once[once.duplicated(["image", "kind"])]
+    if len(again):
+        image, kind = again.iloc[0][["image", "kind"]]
+        first = once.index[(once["image"] == image) & (once["kind"] == kind)][0] + csv_reader.FIRST_ROW
         raise UserError(
-            f"{source}: {names[image]}_{LABELS[kind]} twice with different labels (rows {first + csv_reader.FIRST_ROW} and "
-            f"{second + csv_reader.FIRST_ROW}; {len(np.unique(cell[overwritten]))} such in all); keep one row"
+            f"{source}: {names[image]}_{LABELS[kind]} twice with different labels (rows {first} and "
+            f"{again.index[0] + csv_reader.FIRST_ROW}; {len(again)} such in all); keep one row"
         )
-    repeats = len(cell) - int((np.bincount(cell, minlength=len(values)) > 0).sum())
-    return Truth(names, values.reshape(-1, len(LABELS)), repeats)
+    values = np.full((len(names), len(LABELS)), UNKNOWN, dtype=np.int8)
+    values[once["image"], once["kind"]] = once["label"]
+    return Truth(names, values, repeats=len(rows) - len(once))
 
 
 def any_disagrees(values: np.ndarray) -> np.ndarray:
@@ -130,9 +121,9 @@ def any_disagrees(values: np.ndarray) -> np.ndarray:
 
 def _print_any(truth: Truth) -> np.ndarray:
     """Print whether `any` agrees with the types; return the names of the images where it does not. Nothing is changed."""
-    names = truth.names[any_disagrees(truth.values)]
+    names, total = truth.names[any_disagrees(truth.values)], f"{len(truth.names)} images"
     if len(names):
-        print(f"`any` disagrees with the types on {len(names)} of {len(truth.names)} images (first: {names[0]}); left as it is")
+        print(f"`any` disagrees with the types on {len(names)} of {total} (first: {names[0]}); left as it is")
     else:
-        print(f"`any` agrees with the types on all {len(truth.names)} images of the table")
+        print(f"`any` agrees with the types on all {total} of the table")
     return names
