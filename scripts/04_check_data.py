@@ -13,7 +13,6 @@ Writes  data/work/NAME/audit.json    counts, severity and examples of each check
 Next    python scripts/05_make_splits.py
 """
 
-from pathlib import Path
 from typing import Any
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
@@ -23,35 +22,28 @@ from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import audit, audit_checks, audit_data, audit_figures
-from hemoct.data.audit_data import AuditTables, Measurements
 
-INPUTS = ("labels.csv", "boxes.csv", "dataset.json", "patients.csv", "repairs.csv")
-FIGURES = {
-    "class_balance": audit_figures.class_balance,
-    "slices_per_patient": audit_figures.slices_per_patient,
-    "patients": audit_figures.patients,
-    "lesion_size": audit_figures.lesion_size,
-    "lesion_position": audit_figures.lesion_position,
-    "image_size": audit_figures.image_size,
-}
+NEEDED = ("labels.csv", "boxes.csv", "dataset.json")
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(cli.parser(__doc__), argv, __file__)
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
-    data = audit_data.read_tables(work)
+    inputs = [work.need(work.work / name, "scripts/03_make_labels.py") for name in NEEDED]
 
-    run = Run(__file__, args, work.work, [raw, *(work.work / name for name in INPUTS)])
+    run = Run(__file__, args, work.work, [raw, *inputs, work.work / "patients.csv", work.work / "repairs.csv"])
     if run.up_to_date():
         return
     with run:
-        measured = audit_data.measure(data)
-        problems = audit_checks.check(data, measured)
-        summary = audit.summarise(data, measured, problems)
+        data = audit_data.read(work)
+        problems = audit_checks.check(data)
+        summary = audit.summarise(data, problems)
         run.wrote(files.write_json(work.work / "audit.json", summary))
         run.wrote(tables.write_csv(work.work / "audit.csv", problems))
-        run.wrote(*draw(data, measured, args.seed))
+        for name, draw in audit_figures.figures(data, args.seed).items():
+            if (figure := draw()) is not None:
+                run.wrote(base_figure.save(figure, work.work / "figures" / f"{name}.png"))
         report(summary)
         if summary["fatal"]:  # inside the run, so that its record never says ok
             raise UserError(
@@ -59,19 +51,6 @@ def main(argv: list[str] | None = None) -> None:
                 "correct the source data and run scripts/03_make_labels.py and this step again"
             )
     print(f"Next: {work.command('scripts/05_make_splits.py')}")
-
-
-def draw(data: AuditTables, measured: Measurements, seed: int) -> list[Path]:
-    """Draw the figures that have content; return their files."""
-    drawings = {name: lambda figure=figure: figure(data, measured) for name, figure in FIGURES.items()}
-    drawings |= audit_figures.label_figures(data, measured, seed)
-    folder = data.work.work / "figures"
-    paths = []
-    for name, drawing in drawings.items():
-        figure = drawing()
-        if figure is not None:
-            paths.append(base_figure.save(figure, folder / f"{name}.png"))
-    return paths
 
 
 def report(summary: dict[str, Any]) -> None:

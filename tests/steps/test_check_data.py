@@ -135,9 +135,8 @@ def test_missing_tables_name_the_step_that_makes_them(work: Workspace, run_step:
 
 def test_two_exclusive_classes_are_compared_with_each_other(work: Workspace) -> None:
     toy.make(work, labels=("NORMAL", "ILL"), exclusive=True)
-    data = audit_data.read_tables(work)
-    drawings = audit_figures.label_figures(data, audit_data.measure(data), seed=1)
-    assert list(drawings) == ["contact_sheet_NORMAL", "contact_sheet_ILL", "mean_variance"]
+    drawings = audit_figures.figures(audit_data.read(work), seed=1)
+    assert list(drawings)[6:] == ["contact_sheet_NORMAL", "contact_sheet_ILL", "mean_variance"]
     titles = [axis.get_title() for axis in drawings["mean_variance"]().axes]
     assert titles[:3] == ["NORMAL: mean, n = 20", "NORMAL: variance", "mean of ILL\nminus mean of NORMAL"]
 
@@ -148,16 +147,15 @@ def test_figures_per_label_stop_at_eight(work: Workspace) -> None:
     dataset = tables.Dataset(work.dataset, "csv", names)
     tables.write_dataset(work, dataset)
     tables.write_labels(work, labels.assign(**dict.fromkeys(names, labels["any"])), dataset)
-    data = audit_data.read_tables(work)
     expected = {f"{kind}_{name}" for kind in ("contact_sheet", "mean_variance") for name in names[:8]}
-    assert set(audit_figures.label_figures(data, audit_data.measure(data), seed=1)) == expected | {"contact_sheet_none"}
+    drawings = list(audit_figures.figures(audit_data.read(work), seed=1))
+    assert set(drawings[6:]) == expected | {"contact_sheet_none"}
 
 
 def test_no_image_of_a_class_no_figure(work: Workspace) -> None:
     labels = toy.make(work)
     tables.write_labels(work, labels.assign(hemorrhage=1), tables.read_dataset(work))
-    data = audit_data.read_tables(work)
-    drawings = audit_figures.label_figures(data, audit_data.measure(data), seed=1)
+    drawings = audit_figures.figures(audit_data.read(work), seed=1)
     assert drawings["contact_sheet_no_hemorrhage"]() is None
     assert drawings["mean_variance"]() is None
 
@@ -166,22 +164,19 @@ def test_unknown_is_no_class(work: Workspace) -> None:
     labels = toy.make(work, labels=("EDH", "SDH"), exclusive=False)
     dataset = tables.read_dataset(work)
     tables.write_labels(work, labels.assign(EDH=0, SDH=labels["SDH"].replace(0, None)), dataset)
-    data = audit_data.read_tables(work)
-    measured = audit_data.measure(data)
-    sizes = {name: int(rows.sum()) for name, rows in audit_figures.classes(data, measured).items()}
+    sizes = {name: int(rows.sum()) for name, rows in audit_figures.classes(audit_data.read(work)).items()}
     assert sizes == {"none": 0, "EDH": 0, "SDH": 20}
 
 
 def test_boxes_lie_where_the_padded_image_shows_them(lesions: Workspace) -> None:
     """A 32 x 32 image at 128 px: the box 2..20 x 4..28 covers columns 8..79 and rows 16..111, five times."""
-    data = audit_data.read_tables(lesions)
-    cover = audit_figures.box_cover(data, audit_data.measure(data))
+    cover = audit_figures.box_cover(audit_data.read(lesions))
     expected = np.zeros((audit_data.SIZE, audit_data.SIZE), dtype=int)
     expected[16:112, 8:80] = 5
     np.testing.assert_array_equal(cover, expected)
     for path in lesions.raw.glob("0*.png"):  # twice as wide: the box keeps its place below a border of 32 px
         Image.fromarray(np.full((32, 64), 90, dtype=np.uint8)).save(path)
-    cover = audit_figures.box_cover(data, audit_data.measure(data))
+    cover = audit_figures.box_cover(audit_data.read(lesions))
     expected = np.zeros((audit_data.SIZE, audit_data.SIZE), dtype=int)
     expected[40:88, 4:40] = 5
     np.testing.assert_array_equal(cover, expected)
@@ -189,17 +184,15 @@ def test_boxes_lie_where_the_padded_image_shows_them(lesions: Workspace) -> None
 
 def test_only_classes_of_several_sizes_have_a_line(work: Workspace) -> None:
     toy.make(work)
-    data = audit_data.read_tables(work)
-    assert audit_figures.image_size(data, audit_data.measure(data)).axes[0].get_lines() == []
+    assert audit_figures.image_size(audit_data.read(work)).axes[0].get_lines() == []
     Image.fromarray(np.full((64, 32), 90, dtype=np.uint8)).save(work.raw / "0001_00.png")
-    (line,) = audit_figures.image_size(data, audit_data.measure(data)).axes[0].get_lines()
+    (line,) = audit_figures.image_size(audit_data.read(work)).axes[0].get_lines()
     assert line.get_label().startswith("no hemorrhage: height = 1.0") and line.get_label().endswith("n = 20")
 
 
 def test_contact_sheet_takes_different_patients_first(work: Workspace) -> None:
     toy.make(work, patients=16, slices=4)
-    data = audit_data.read_tables(work)
-    measured = audit_data.measure(data)
-    first, again, other = (audit_figures._sample(measured.images, seed) for seed in (1, 1, 2))
+    table = audit_data.read(work).images
+    first, again, other = (audit_figures._sample(table, seed) for seed in (1, 1, 2))
     assert len(first) == first["patient"].nunique() == audit_figures.SHEET_ROWS * audit_figures.SHEET_COLUMNS
     assert first["image_id"].tolist() == again["image_id"].tolist() != other["image_id"].tolist()

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from hemoct.data.audit_checks import CHECKS
-from hemoct.data.audit_data import AuditTables, Measurements
+from hemoct.data.audit_data import Audited
 
 EXAMPLES = 5
 
 
-def summarise(data: AuditTables, measured: Measurements, problems: pd.DataFrame) -> dict[str, Any]:
+def summarise(data: Audited, problems: pd.DataFrame) -> dict[str, Any]:
     """The content of audit.json."""
-    labels, dataset = data.labels, data.dataset
+    labels, dataset = data.images, data.dataset
     return {
         "dataset": dataset.name,
         "layout": dataset.layout,
@@ -26,8 +26,8 @@ def summarise(data: AuditTables, measured: Measurements, problems: pd.DataFrame)
         "repairs": {} if data.repairs is None else data.repairs["problem"].str.split(":").str[0].value_counts().to_dict(),
         "fatal": int(problems["fatal"].sum()),
         "checks": {name: _check_summary(name, problems[problems["check"] == name]) for name in CHECKS},
-        "ceiling": ceiling(data, measured),
-        "statistics": statistics(data, measured),
+        "ceiling": ceiling(data),
+        "statistics": statistics(data),
     }
 
 
@@ -37,9 +37,9 @@ def _check_summary(name: str, problems: pd.DataFrame) -> dict[str, Any]:
     return {"count": len(problems), **CHECKS[name]._asdict(), "examples": examples.head(EXAMPLES).tolist()}
 
 
-def ceiling(data: AuditTables, measured: Measurements) -> dict[str, Any]:
+def ceiling(data: Audited) -> dict[str, Any]:
     """How many slices with a box the rule 'any mask pixel' can find at most. Slices without a mask are left out and counted."""
-    boxed = measured.images[measured.images["image_id"].isin(data.boxes["image_id"])]
+    boxed = data.images[data.images["image_id"].isin(data.boxes["image_id"])]
     scored = boxed[boxed["mask_state"] == ""]
     with_pixels = int((scored["mask_pixels"] > 0).sum())
     return {
@@ -52,37 +52,33 @@ def ceiling(data: AuditTables, measured: Measurements) -> dict[str, Any]:
     }
 
 
-def statistics(data: AuditTables, measured: Measurements) -> dict[str, Any]:
+def statistics(data: Audited) -> dict[str, Any]:
     """Quantiles of lesion areas (px; mm2 if every spacing is known) and of slices per patient; boxes per slice with a box."""
-    table, boxes = measured.images, data.boxes
-    per_slice = boxes["image_id"].value_counts().value_counts().sort_index()
-    slices = data.labels["patient"].value_counts()
-    box, mask = lesion_areas(data, measured)
+    table = data.images
+    per_slice = data.boxes["image_id"].value_counts().value_counts().sort_index()
+    box, mask = lesion_areas(data)
     return {
         **{f"{kind}_area_{unit}": _quantiles(areas[unit]) for kind, areas in (("box", box), ("mask", mask)) for unit in areas},
         "boxes_per_slice": {str(n): int(count) for n, count in per_slice.items()},
-        "slices_per_patient": _quantiles(slices) if data.has_patients else None,
+        "slices_per_patient": _quantiles(table["patient"].value_counts()) if data.has_patients else None,
         "width_px": _quantiles(table["width"].dropna()),
         "height_px": _quantiles(table["height"].dropna()),
     }
 
 
-def lesion_areas(data: AuditTables, measured: Measurements) -> tuple[pd.DataFrame, pd.DataFrame]:
+def lesion_areas(data: Audited) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Areas of all boxes and of all masks that are not empty: columns `px` and, if every spacing is known, `mm2`."""
-    table = measured.images.assign(mm2=np.nan)
+    table = data.images.assign(mm2=np.nan)
     if {"spacing_row", "spacing_col"} <= set(table.columns):
         table["mm2"] = table["spacing_row"] * table["spacing_col"]
     boxes = data.boxes.merge(table[["image_id", "mm2"]], on="image_id")
-    box = pd.DataFrame({"px": (boxes["xmax"] - boxes["xmin"]) * (boxes["ymax"] - boxes["ymin"]), "mm2": boxes["mm2"]})
-    masks = table[table["mask_pixels"] > 0]
-    mask = pd.DataFrame({"px": masks["mask_pixels"], "mm2": masks["mm2"]})
-    return tuple(_in_mm2(areas[areas["px"] > 0]) for areas in (box, mask))  # type: ignore[return-value]
-
-
-def _in_mm2(areas: pd.DataFrame) -> pd.DataFrame:
-    if areas.empty or areas["mm2"].isna().any():
-        return areas[["px"]]
-    return areas.assign(mm2=areas["px"] * areas["mm2"])
+    boxes["px"] = (boxes["xmax"] - boxes["xmin"]) * (boxes["ymax"] - boxes["ymin"])
+    areas = []
+    for lesions in (boxes, table.rename(columns={"mask_pixels": "px"})):
+        lesions = lesions.loc[lesions["px"] > 0, ["px", "mm2"]]
+        known = len(lesions) > 0 and lesions["mm2"].notna().all()
+        areas.append(lesions.assign(mm2=lesions["px"] * lesions["mm2"]) if known else lesions[["px"]])
+    return areas[0], areas[1]
 
 
 def _quantiles(values: pd.Series) -> dict[str, float] | None:

@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from hemoct.base import tables
-from hemoct.data.audit_data import DARK, AuditTables, Measurements
+from hemoct.data.audit_data import DARK, Audited
 from hemoct.ingest import annotations as ingest_annotations
 
 NEAR_BLACK = 0.002  # a slice with a smaller share of brighter pixels shows no head
@@ -57,19 +57,12 @@ CHECKS = {
 }
 
 
-def check(data: AuditTables, measured: Measurements) -> pd.DataFrame:
+def check(data: Audited) -> pd.DataFrame:
     """Every problem of the data set, one row each: image_id, patient, check, fatal, detail; the fatal ones first."""
-    problems = [
-        *_check_files(measured.images),
-        *_check_boxes(data, measured.images),
-        *_check_masks(data, measured.images),
-        *_check_copies(data, measured.images),
-        *(_check_slices(measured.images) if data.has_patients else ()),
-        *_check_annotations(data),
-        *_check_labels(data),
-    ]
+    groups = (_check_files, _check_image_size, _check_boxes, _check_masks, _check_copies, _check_slices, _check_annotations,
+              _check_labels)  # fmt: skip
     order = {name: position for position, name in enumerate(CHECKS)}
-    table = pd.concat(problems, ignore_index=True)
+    table = pd.concat([problems for group in groups for problems in group(data)], ignore_index=True)
     return table.sort_values("check", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
@@ -85,7 +78,8 @@ def _whole_set(check: str, detail: str) -> pd.DataFrame:
     return _problems(check, pd.DataFrame({"image_id": [""], "patient": [""]}), detail)
 
 
-def _check_files(images: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def _check_files(data: Audited) -> Iterator[pd.DataFrame]:
+    images = data.images
     absent = images["image_state"] == "missing"
     broken = (images["image_state"] != "") & ~absent
     yield _problems("missing_image", images[absent], images["image"])
@@ -99,11 +93,10 @@ def _check_files(images: pd.DataFrame) -> Iterator[pd.DataFrame]:
     yield _problems(
         "near_black", images[images["bright"] < NEAR_BLACK], images["bright"].map("{:.3%} of the pixels are not black".format)
     )
-    yield from _check_image_size(images)
 
 
-def _check_image_size(images: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    readable = images[images["image_state"] == ""]
+def _check_image_size(data: Audited) -> Iterator[pd.DataFrame]:
+    readable = data.images[data.images["image_state"] == ""]
     if readable.empty:
         return
     size = readable["width"].map("{:.0f}".format) + " x " + readable["height"].map("{:.0f}".format)
@@ -117,8 +110,8 @@ def _check_image_size(images: pd.DataFrame) -> Iterator[pd.DataFrame]:
         yield _whole_set("image_size", f"{len(counts)} sizes; 5th to 95th percentile {spread} px")
 
 
-def _check_boxes(data: AuditTables, images: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    boxes = data.boxes.merge(images[["image_id", "patient", "width", "height"]], on="image_id", how="left")
+def _check_boxes(data: Audited) -> Iterator[pd.DataFrame]:
+    boxes = data.boxes.merge(data.images[["image_id", "patient", "width", "height"]], on="image_id", how="left")
     corners = boxes[tables.BOX_COLUMNS[2:]].map("{:.6g}".format).agg(", ".join, axis=1) if len(boxes) else ""
     without_image = boxes["patient"].isna()
     valid = (boxes["xmax"] > boxes["xmin"]) & (boxes["ymax"] > boxes["ymin"])
@@ -129,7 +122,8 @@ def _check_boxes(data: AuditTables, images: pd.DataFrame) -> Iterator[pd.DataFra
     yield _problems("box_outside", boxes[~without_image & valid & (low | high)], corners)
 
 
-def _check_masks(data: AuditTables, images: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def _check_masks(data: Audited) -> Iterator[pd.DataFrame]:
+    images = data.images
     if (images["mask"] == "").all():
         return
     has_mask, has_box = images["mask_state"] == "", images["image_id"].isin(data.boxes["image_id"])
@@ -149,8 +143,9 @@ def _check_masks(data: AuditTables, images: pd.DataFrame) -> Iterator[pd.DataFra
         yield _problems("mask_without_box", images[has_mask & ~has_box & (images["mask_pixels"] > 0)], pixels)
 
 
-def _check_copies(data: AuditTables, images: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def _check_copies(data: Audited) -> Iterator[pd.DataFrame]:
     """Images with the same pixels (hash of the decoded grey values), and patients that may be one."""
+    images = data.images
     twins = images[(images["digest"] != "") & images["digest"].duplicated(keep=False)]
     groups = twins.groupby("digest")
     black = (twins["bright"] < NEAR_BLACK).map({True: ", near black", False: ""})
@@ -163,7 +158,7 @@ def _check_copies(data: AuditTables, images: pd.DataFrame) -> Iterator[pd.DataFr
     yield _problems("identical_within_patient", twins[again], "same pixels as " + near.transform("first") + black)
     if data.has_patients:
         pairs = {**_same_name(sorted(images["patient"].unique())), **_same_images(twins[twins["bright"] >= NEAR_BLACK])}
-        rows = [{"image_id": "", "patient": pair[0], "detail": f"perhaps {pair[1]}: {why}"} for pair, why in pairs.items()]
+        rows = [("", one, f"perhaps {other}: {why}") for (one, other), why in pairs.items()]
         table = pd.DataFrame(rows, columns=["image_id", "patient", "detail"])
         yield _problems("patient_two_names", table, table["detail"])
 
@@ -191,9 +186,9 @@ def _same_name(patients: list[str]) -> dict[tuple[str, str], str]:
     return {pair: "the names differ only in zeros or a prefix" for same in forms.values() for pair in combinations(same, 2)}
 
 
-def _check_slices(images: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    rows = images.dropna(subset="slice").sort_values(["patient", "slice", "image_id"])
-    if rows.empty:
+def _check_slices(data: Audited) -> Iterator[pd.DataFrame]:
+    rows = data.images.dropna(subset="slice").sort_values(["patient", "slice", "image_id"])
+    if rows.empty or not data.has_patients:
         return
     number = rows["slice"].astype(int)
     before = number.groupby(rows["patient"]).shift()
@@ -205,18 +200,18 @@ def _check_slices(images: pd.DataFrame) -> Iterator[pd.DataFrame]:
     yield _problems("slice_repeat", rows[number == before], "slice " + number.astype(str) + " twice")
 
 
-def _check_annotations(data: AuditTables) -> Iterator[pd.DataFrame]:
+def _check_annotations(data: Audited) -> Iterator[pd.DataFrame]:
     if data.repairs is None:
         return
     dropped = data.repairs[data.repairs["repair"].str.startswith(ingest_annotations.DROPPED)]
     rows = pd.DataFrame({"image_id": dropped["file"].map(lambda name: Path(name).stem)})
-    rows = rows.merge(data.labels[["image_id", "patient"]], on="image_id", how="left").set_index(dropped.index)
+    rows = rows.merge(data.images[["image_id", "patient"]], on="image_id", how="left").set_index(dropped.index)
     rows.loc[rows["patient"].isna()] = ""  # no image has the name of this file
     yield _problems("dropped_annotation", rows, dropped["file"] + ": " + dropped["problem"])
 
 
-def _check_labels(data: AuditTables) -> Iterator[pd.DataFrame]:
-    labels, names = data.labels, data.dataset.labels
+def _check_labels(data: Audited) -> Iterator[pd.DataFrame]:
+    labels, names = data.images, data.dataset.labels
     unknown = labels[names].isna()
     which = unknown.apply(lambda row: ", ".join(row.index[row]), axis=1)
     yield _problems("unknown_label", labels[unknown.any(axis=1)], which)

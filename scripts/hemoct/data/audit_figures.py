@@ -1,6 +1,8 @@
 """What one looks at first in a data set. Each function draws one figure, or returns None if it would be empty."""
 
+import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from hemoct.base import figure as base_figure
 from hemoct.data import audit, images
-from hemoct.data.audit_data import MASK_THRESHOLD, SIZE, AuditTables, Measurements
+from hemoct.data.audit_data import MASK_THRESHOLD, SIZE, Audited
 
 LABEL_FIGURES = 8  # figures per label stop here; a data set with hundreds of labels stays readable
 SHEET_ROWS, SHEET_COLUMNS = 3, 5
@@ -22,54 +24,53 @@ FIRST_FACTS = ("side", "age", "sex")
 BOX_COLOUR, MASK_COLOUR = "#ffb000", "#00d0ff"
 
 
-def classes(data: AuditTables, measured: Measurements) -> dict[str, pd.Series]:
+def classes(data: Audited) -> dict[str, pd.Series]:
     """Which images (bool, in the order of labels.csv) show what. Several labels that are not exclusive may overlap."""
-    names, table = data.dataset.labels, measured.images
-    held = {name: (table[name] == 1).fillna(False) for name in names}
+    names = data.dataset.labels
+    held = {name: (data.images[name] == 1).fillna(False) for name in names}
     if data.dataset.exclusive:
         return held
-    none = (table[names] == 0).fillna(False).all(axis=1)
+    none = (data.images[names] == 0).fillna(False).all(axis=1)
     return {f"no {names[0]}" if len(names) == 1 else "none": none, **held}
 
 
-def _disjoint(data: AuditTables, measured: Measurements) -> dict[str, pd.Series]:
+def _disjoint(data: Audited) -> dict[str, pd.Series]:
     """Classes that add up to all images."""
-    shown = classes(data, measured)
+    shown = classes(data)
     if not data.dataset.exclusive and len(data.dataset.labels) > 1:
-        shown = {"no label": shown["none"], "any label": (measured.images[data.dataset.labels] == 1).fillna(False).any(axis=1)}
+        shown = {"no label": shown["none"], "any label": (data.images[data.dataset.labels] == 1).fillna(False).any(axis=1)}
     unknown = ~pd.DataFrame(shown).any(axis=1)
     return {**shown, "unknown": unknown} if unknown.any() else shown
 
 
-def label_figures(data: AuditTables, measured: Measurements, seed: int) -> dict[str, Callable[[], Figure | None]]:
-    """Name and drawing function of the figures that exist once per class or label."""
-    drawn: dict[str, Callable[[], Figure | None]] = {}
-    shown = list(classes(data, measured).items())
-    for name, rows in shown[: LABEL_FIGURES + 1]:
-        drawn[f"contact_sheet_{_file_word(name)}"] = lambda name=name, rows=rows: contact_sheet(data, measured, name, rows, seed)
-    names = data.dataset.labels
+def figures(data: Audited, seed: int) -> dict[str, Callable[[], Figure | None]]:
+    """What draws each figure, by its name; those of classes and labels end at LABEL_FIGURES."""
+    once = (class_balance, slices_per_patient, patients, lesion_size, lesion_position, image_size)
+    names, drawn = data.dataset.labels, {draw.__name__: partial(draw, data) for draw in once}
+    for name, rows in list(classes(data).items())[: LABEL_FIGURES + 1]:
+        drawn[f"contact_sheet_{_file_word(name)}"] = partial(contact_sheet, data, name, rows, seed)
     if data.dataset.exclusive and len(names) == 2:
-        drawn["mean_variance"] = lambda: mean_variance(measured, 1, names[0], names[1])
-    else:
-        for number, name in enumerate(names[:LABEL_FIGURES]):
-            word = "mean_variance" if len(names) == 1 else f"mean_variance_{_file_word(name)}"
-            drawn[word] = lambda number=number, name=name: mean_variance(measured, number, f"no {name}", name)
+        return drawn | {"mean_variance": partial(mean_variance, data, 1, *names)}
+    for number, name in enumerate(names[:LABEL_FIGURES]):
+        word = "mean_variance" if len(names) == 1 else f"mean_variance_{_file_word(name)}"
+        drawn[word] = partial(mean_variance, data, number, f"no {name}", name)
     return drawn
 
 
 def _file_word(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+    return re.sub(r"[^\w.-]", "_", name)
 
 
-def class_balance(data: AuditTables, measured: Measurements) -> Figure:
+def class_balance(data: Audited) -> Figure:
     """Images, and patients with at least one such image, per class."""
-    shown = classes(data, measured)
-    unknown = measured.images[data.dataset.labels].isna().any(axis=1)
+    shown = classes(data)
+    unknown = data.images[data.dataset.labels].isna().any(axis=1)
     if unknown.any():
         shown["unknown"] = unknown
-    patients = [measured.images.loc[rows, "patient"].nunique() for rows in shown.values()] if data.has_patients else []
-    panels = [("images", [int(rows.sum()) for rows in shown.values()], len(measured.images))]
-    panels += [("patients with such an image", patients, measured.images["patient"].nunique())] if patients else []
+    panels = [("images", [int(rows.sum()) for rows in shown.values()], len(data.images))]
+    if data.has_patients:
+        patient = data.images["patient"]
+        panels.append(("patients with such an image", [patient[rows].nunique() for rows in shown.values()], patient.nunique()))
     figure, axes = base_figure.figure(1, len(panels), height=1.6 + 0.35 * len(shown), squeeze=False, sharey=True)
     for axis, (what, counts, total) in zip(axes[0], panels, strict=True):
         bars = axis.barh(list(shown), counts, color=_colours(list(shown)))
@@ -79,37 +80,34 @@ def class_balance(data: AuditTables, measured: Measurements) -> Figure:
     return figure
 
 
-def slices_per_patient(data: AuditTables, measured: Measurements) -> Figure | None:
+def slices_per_patient(data: Audited) -> Figure | None:
     """One bar per patient, most images first, stacked by class."""
     if not data.has_patients:
         return None
-    stacks = pd.DataFrame(_disjoint(data, measured)).astype(int).groupby(measured.images["patient"]).sum()
+    stacks = pd.DataFrame(_disjoint(data)).astype(int).groupby(data.images["patient"]).sum()
     stacks = stacks.loc[stacks.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+    median = stacks.sum(axis=1).median()
     figure, axis = base_figure.figure(width=9, height=3.6)
-    base = np.zeros(len(stacks))
-    for name, colour in zip(stacks.columns, _colours(list(stacks.columns)), strict=True):
-        axis.bar(np.arange(len(stacks)), stacks[name], 1.0, base, color=colour, label=name, linewidth=0)
-        base += stacks[name].to_numpy()
-    axis.axhline(np.median(base), color="black", linestyle=":", label=f"median {np.median(base):g}")
-    axis.set(title=f"Images of each of {len(stacks)} patients", ylabel="images", xlim=(-0.5, len(stacks) - 0.5))
-    axis.set_xlabel("patients, most images first")
+    stacks.plot.bar(ax=axis, stacked=True, width=1.0, color=_colours(list(stacks)), linewidth=0, xticks=[])
+    axis.axhline(median, color="black", linestyle=":", label=f"median {median:g}")
+    axis.set(title=f"Images of each of {len(stacks)} patients", ylabel="images", xlabel="patients, most images first")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     return figure
 
 
-def patients(data: AuditTables, measured: Measurements) -> Figure | None:
+def patients(data: Audited) -> Figure | None:
     """What patients.csv knows: numbers as histograms, words as bars; side, age and sex first."""
     if data.patients is None:
         return None
-    facts = [name for name in data.patients.columns if name != "patient" and data.patients[name].notna().any()]
-    facts = [name for name in facts if _is_number(data.patients[name]) or data.patients[name].nunique() <= 12]
-    facts = sorted(facts, key=lambda name: FIRST_FACTS.index(name.lower()) if name.lower() in FIRST_FACTS else len(FIRST_FACTS))
+    known = data.patients.drop(columns="patient").dropna(axis=1, how="all")
+    facts = [name for name in known if _is_number(known[name]) or known[name].nunique() <= 12]
+    facts = sorted(facts, key=lambda name: (*FIRST_FACTS, name.lower()).index(name.lower()))[:PANELS]
     if not facts:
         return None
-    figure, axes = base_figure.figure(-(-len(facts[:PANELS]) // 3), min(3, len(facts)), width=3.6, height=3.0, squeeze=False)
-    for axis, name in zip(axes.flat, facts[:PANELS], strict=False):
-        values = data.patients[name].dropna()
+    figure, axes = base_figure.figure(-(-len(facts) // 3), min(3, len(facts)), width=3.6, height=3.0, squeeze=False)
+    for axis, name in zip(axes.flat, facts, strict=False):
+        values = known[name].dropna()
         if _is_number(values):
             axis.hist(values, bins=15)
             axis.set_title(f"{name}: median {values.median():.3g}, n = {len(values)}")
@@ -119,7 +117,7 @@ def patients(data: AuditTables, measured: Measurements) -> Figure | None:
             axis.margins(y=0.15)  # room for the numbers
             axis.set_title(f"{name}, n = {len(values)}")
         axis.set(xlabel=name, ylabel="patients")
-    for axis in axes.flat[len(facts[:PANELS]) :]:
+    for axis in axes.flat[len(facts) :]:
         axis.remove()
     return figure
 
@@ -128,10 +126,10 @@ def _is_number(values: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(values) and values.nunique() > 5  # 0/1 codes are words
 
 
-def lesion_size(data: AuditTables, measured: Measurements) -> Figure | None:
+def lesion_size(data: Audited) -> Figure | None:
     """Histograms of box and mask areas on a log scale, in mm2 where every spacing is known, else in pixels."""
     kinds = [("box", BOX_COLOUR), ("mask", MASK_COLOUR)]
-    drawn = [(*kind, areas) for kind, areas in zip(kinds, audit.lesion_areas(data, measured), strict=True) if len(areas)]
+    drawn = [(*kind, areas) for kind, areas in zip(kinds, audit.lesion_areas(data), strict=True) if len(areas)]
     if not drawn:
         return None
     figure, axes = base_figure.figure(1, len(drawn), squeeze=False)
@@ -151,11 +149,11 @@ def lesion_size(data: AuditTables, measured: Measurements) -> Figure | None:
     return figure
 
 
-def lesion_position(data: AuditTables, measured: Measurements) -> Figure | None:
+def lesion_position(data: Audited) -> Figure | None:
     """How often each place of the image is inside a box, inside a mask."""
-    n_masks = int((measured.images["mask_pixels"] > 0).sum())
-    covers = [("boxes", len(data.boxes), box_cover(data, measured)), ("masks", n_masks, measured.mask_cover)]
-    covers = [(kind, n, cover) for kind, n, cover in covers if cover.any()]
+    masks = int((data.images["mask_pixels"] > 0).sum())
+    covers = [("boxes", len(data.boxes), box_cover(data)), ("masks", masks, data.mask_cover)]
+    covers = [cover for cover in covers if cover[2].any()]
     if not covers:
         return None
     figure, axes = _maps(1, len(covers))
@@ -165,10 +163,10 @@ def lesion_position(data: AuditTables, measured: Measurements) -> Figure | None:
     return figure
 
 
-def box_cover(data: AuditTables, measured: Measurements) -> np.ndarray:
+def box_cover(data: Audited) -> np.ndarray:
     """How many boxes cover each pixel of the padded SIZE x SIZE image: int64."""
     cover = np.zeros((SIZE, SIZE), dtype=np.int64)
-    boxes = data.boxes.merge(measured.images[["image_id", "width", "height"]], on="image_id").dropna()
+    boxes = data.boxes.merge(data.images[["image_id", "width", "height"]], on="image_id").dropna()
     longer = boxes[["width", "height"]].max(axis=1)
     for low, high, side in (("xmin", "xmax", "width"), ("ymin", "ymax", "height")):
         border = (longer - boxes[side]) / 2
@@ -178,13 +176,13 @@ def box_cover(data: AuditTables, measured: Measurements) -> np.ndarray:
     return cover
 
 
-def image_size(data: AuditTables, measured: Measurements) -> Figure | None:
+def image_size(data: Audited) -> Figure | None:
     """Width against height; per class of several sizes the line height = slope x width, least squares through the origin."""
-    table = measured.images.dropna(subset="width")
+    table = data.images.dropna(subset="width")
     if table.empty:
         return None
     figure, axis = base_figure.figure(width=5.5, height=4.6)
-    shown = {name: table[rows[table.index]] for name, rows in classes(data, measured).items()}
+    shown = {name: table[rows[table.index]] for name, rows in classes(data).items()}
     right = table["width"].max() * 1.05
     for number, ((name, rows), colour) in enumerate(zip(shown.items(), _colours(list(shown)), strict=True)):
         if rows.empty:
@@ -204,9 +202,9 @@ def image_size(data: AuditTables, measured: Measurements) -> Figure | None:
     return figure
 
 
-def contact_sheet(data: AuditTables, measured: Measurements, name: str, rows: pd.Series, seed: int) -> Figure | None:
+def contact_sheet(data: Audited, name: str, rows: pd.Series, seed: int) -> Figure | None:
     """A sample of one class, different patients as far as there are, with boxes and mask outlines."""
-    sample = _sample(measured.images[rows & (measured.images["image_state"] == "")], seed)
+    sample = _sample(data.images[rows & (data.images["image_state"] == "")], seed)
     if sample.empty:
         return None
     rows_drawn = -(-len(sample) // SHEET_COLUMNS)
@@ -219,7 +217,7 @@ def contact_sheet(data: AuditTables, measured: Measurements, name: str, rows: pd
     return figure
 
 
-def _marks(data: AuditTables, sample: pd.DataFrame) -> list[str]:
+def _marks(data: Audited, sample: pd.DataFrame) -> list[str]:
     """One line that says what the drawn colours mean, or none."""
     drawn = {
         "orange: box": sample["image_id"].isin(data.boxes["image_id"]).any(),
@@ -237,7 +235,7 @@ def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     return chosen.sort_values("image_id")
 
 
-def _draw_slice(axis: Axes, data: AuditTables, image: pd.Series) -> None:
+def _draw_slice(axis: Axes, data: Audited, image: pd.Series) -> None:
     axis.imshow(images.read_grey(data.work.raw / image["image"]), cmap="gray", vmin=0, vmax=255)
     if image["mask_state"] == "" and image["mask_pixels"] > 0:
         inside = images.read_grey(data.work.raw / image["mask"]) >= MASK_THRESHOLD
@@ -252,17 +250,17 @@ def _draw_slice(axis: Axes, data: AuditTables, image: pd.Series) -> None:
     axis.set_axis_off()
 
 
-def mean_variance(measured: Measurements, label: int, negative: str, positive: str) -> Figure | None:
+def mean_variance(data: Audited, label: int, negative: str, positive: str) -> Figure | None:
     """Mean and variance image of both classes of a label and the difference of the means; images padded to a square."""
-    if not (measured.count[label] > 0).all():
+    if not (data.count[label] > 0).all():
         return None
-    count = measured.count[label][:, None, None]
-    mean = measured.total[label] / count
-    variance = measured.squares[label] / count - mean**2
+    count = data.count[label][:, None, None]
+    mean = data.total[label] / count
+    variance = data.squares[label] / count - mean**2
     figure, axes = _maps(2, 3)
     bright, wide = mean.max(), variance.max()
     for row, name in enumerate((negative, positive)):
-        n = measured.count[label, row]
+        n = data.count[label, row]
         _map(figure, axes[row, 0], mean[row], f"{name}: mean, n = {n}", "grey value", cmap="gray", vmin=0, vmax=bright)
         _map(figure, axes[row, 1], variance[row], f"{name}: variance", "grey value²", cmap="viridis", vmin=0, vmax=wide)
     change = mean[1] - mean[0]

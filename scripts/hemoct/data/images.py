@@ -22,7 +22,7 @@ from hemoct.ingest import annotations as ingest_annotations
 CACHE_VERSION = 1
 WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
 AHEAD = 64  # slices that are decoded before they are asked for
-Source = TypeVar("Source")
+Source, Read = TypeVar("Source"), TypeVar("Read")
 
 
 def read_grey(path: Path) -> np.ndarray:
@@ -102,13 +102,11 @@ def memory_map(path: Path, shape: tuple[int, int, int], make: Callable[[], Itera
     return np.load(path, mmap_mode="r")
 
 
-def decode(
-    sources: Iterable[Source], desc: str = "decode", read: Callable[[Source], np.ndarray] = read_grey
-) -> Iterator[np.ndarray]:
+def decode(sources: Iterable[Source], desc: str = "decode", read: Callable[[Source], Read] = read_grey) -> Iterator[Read]:
     """Decode ahead of use, in order: what `read` makes of each source; of a path by default the image, uint8 (height, width)."""
     sources = list(sources)
     with ThreadPoolExecutor(WORKERS) as pool:
-        waiting: deque[Future[np.ndarray]] = deque()
+        waiting: deque[Future[Read]] = deque()
         for source in tqdm(sources, desc=desc, disable=None):
             waiting.append(pool.submit(read, source))
             if len(waiting) > AHEAD:  # not all at once: a volume of full-size slices need not lie in memory
