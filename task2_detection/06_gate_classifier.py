@@ -96,11 +96,9 @@ def evaluate(chosen: Gate, args: argparse.Namespace, of: str, data: SliceData, w
             tables.write_csv(place / "gate_comparison.csv", compared.table),
             files.write_text(place / "gate_comparison.md", compare.text(compared)),
         )
-        figures = {
-            "gate_comparison": comparison_step.side_by_side(compared.table, heading),
-            "gate_regions": compare.regions(work, data, compared, squares, SHOWN),
-        }
-        run.wrote(*base_figure.save_all(figures, place))
+        run.wrote(base_figure.save(comparison_step.side_by_side(compared.table, heading), place / "gate_comparison.png"))
+        sheet = compare.regions(work, data, compared, squares, SHOWN)
+        run.wrote(*([base_figure.save_image(sheet, place / "gate_regions.png")] if sheet else []))
     print(f"{work.show(place)}\n\n{compare.text(compared)}", end="")
 
 

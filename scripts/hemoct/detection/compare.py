@@ -6,22 +6,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from PIL import Image
 
-from hemoct.base import figure as base_figure, label_meaning, tables
+from hemoct.base import label_meaning, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.classification import tables as classification_tables
 from hemoct.data import images
 from hemoct.data.slices import SliceData
+from hemoct.detection import gate
 from hemoct.detection.predictions import CORNERS
-from hemoct.evaluation import bootstrap, comparison, decisions, predictions as evaluation_predictions, scores
+from hemoct.evaluation import bootstrap, comparison, decisions, overlays, predictions as evaluation_predictions, scores
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
 
-TRUTH, SQUARE = "#ffb000", "#56b4e9"
+NOTHING = np.zeros((0, 6))
+EMPTY_TILE = (Image.new("RGB", (1, 1), overlays.PAPER), "")
 
 
 def detector_alone(frame: pd.DataFrame, confidence: pd.Series) -> Evaluation | None:
@@ -158,9 +158,9 @@ def examples(gate: Evaluation, alone: Evaluation, count: int) -> dict[str, pd.Da
         confidence=alone.test.p, p=gate.test.p, called=gate.decision == 1, detected=alone.decision == 1, positive=gate.test.y == 1
     )
     kinds = {
-        "lesion, called by the detector": table["positive"] & table["detected"],
-        "no lesion, false alarm of the detector": ~table["positive"] & table["detected"],
-        "lesion, missed by the detector": table["positive"] & ~table["detected"],
+        "lesion called by the detector": table["positive"] & table["detected"],
+        "false alarm of the detector": ~table["positive"] & table["detected"],
+        "lesion missed by the detector": table["positive"] & ~table["detected"],
     }
     chosen = {}
     for kind, rows in kinds.items():
@@ -170,66 +170,34 @@ def examples(gate: Evaluation, alone: Evaluation, count: int) -> dict[str, pd.Da
     return {kind: of_kind for kind, of_kind in chosen.items() if len(of_kind)}
 
 
-def regions(work: Workspace, data: SliceData, compared: Compared, squares: pd.DataFrame, count: int) -> Figure | None:
-    """Test slices by the detector's answer, `count` of each kind, with the region that the gate saw below each.
+def regions(work: Workspace, data: SliceData, compared: Compared, squares: pd.DataFrame, count: int) -> Image.Image | None:
+    """Test slices by the detector's answer, `count` of each kind in a row, and in the next the region that the gate saw of each.
 
     `squares`: see gate.squares_of. None where there is nothing to show, or where the detector alone gives no answer.
     """
     kinds = {} if compared.alone is None else examples(compared.evaluation, compared.alone, count)
-    if not kinds:
-        return None
     boxes, files_of = tables.read_boxes(work), data.table.set_index("image_id")["image"]
-    figure, axes = base_figure.figure(2 * len(kinds), count, width=1.75, height=2.1, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for line, (kind, table) in enumerate(kinds.items()):
-        for column, case in enumerate(table.itertuples()):
+    tiles = []
+    for kind, table in kinds.items():
+        rows = ([], [])
+        for case in table.itertuples():
             truth = boxes.loc[boxes["image_id"] == case.image_id, CORNERS].to_numpy(dtype=float)
             grey = images.read_grey(work.raw / files_of[case.image_id])
             square = squares.loc[(case.image_id, case.fold), CORNERS].to_numpy(dtype=int)
-            _pair(axes[2 * line : 2 * line + 2, column], grey, square, truth)
+            seen = np.append(square, [case.confidence, 0])[None][: int(square.any())]
             detector = f"detector {case.confidence:.3f}" if square.any() else "no box: whole slice"
-            axes[2 * line, column].set_title(f"{case.image_id}\n{detector}", fontsize=7.5)
-            answer = "positive" if case.called else "negative"
-            axes[2 * line + 1, column].set_title(f"gate {case.p:.3f}: {answer}", fontsize=7.5)
-        _headline(axes[2 * line, 0], kind)
-    base_figure.title(figure, _caption(compared, data.layout))
-    return figure
+            drawn = overlays.picture(grey, seen, truth, overlays.TILE)
+            rows[0].append((drawn, f"{kind}\n{case.image_id}, {detector}"))
+            within = overlays.picture(gate.crop(grey, square), NOTHING, truth - np.tile(square[:2], 2), overlays.TILE)
+            rows[1].append((within, f"gate {case.p:.3f}: {'positive' if case.called else 'negative'}"))
+        tiles += [tile for row in rows for tile in (*row, *[EMPTY_TILE] * (count - len(row)))]
+    return overlays.sheet(tiles, _heading(compared, data.layout), count) if tiles else None
 
 
-def _headline(axis: Axes, kind: str) -> None:
-    """Name a row: left above the titles of its slices, which get two empty lines for it."""
-    axis.set_title(f"\n\n{axis.get_title()}", fontsize=7.5)
-    shown = axis.annotate(
-        kind, (0, 1), (0, 32), xycoords="axes fraction", textcoords="offset points", fontsize=9, fontweight="bold"
-    )
-    shown.set_in_layout(False)  # it may be wider than its column
-
-
-def _caption(compared: Compared, layout: str) -> str:
-    means = f" ({label_meaning.BOX[layout]})" if layout in label_meaning.BOX else ""
-    content = compared.content
-    return (
+def _heading(compared: Compared, layout: str) -> list[str]:
+    means, content = f" ({label_meaning.BOX[layout]})" if layout in label_meaning.BOX else "", compared.content
+    return [
         f"{content['experiment']} on {content['dataset']}, {content['folds_done']}, test slices from the least to the most "
-        "probable: above the slice, below the region that the gate saw. "
-        f"Amber: annotated box{means}; blue, dashed: region"
-    )
-
-
-def _pair(axes: np.ndarray, grey: np.ndarray, square: np.ndarray, truth: np.ndarray) -> None:
-    """The slice with its region marked, and below it the region alone, black beyond the slice."""
-    height, width = grey.shape
-    x, y, right, bottom = square if square.any() else (0, 0, width, height)
-    axes[1].add_patch(Rectangle((x - 0.5, y - 0.5), right - x, bottom - y, color="black", zorder=-1))
-    for axis in axes:
-        axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
-        for box in truth:
-            _outline(axis, box, TRUTH, "-")
-    if square.any():
-        _outline(axes[0], square, SQUARE, "--")
-    axes[1].set(xlim=(x - 0.5, right - 0.5), ylim=(bottom - 0.5, y - 0.5))
-
-
-def _outline(axis: Axes, box: np.ndarray, colour: str, style: str) -> None:
-    corner = box[0] - 0.5, box[1] - 0.5  # imshow puts the middle of the first pixel at 0
-    axis.add_patch(Rectangle(corner, box[2] - box[0], box[3] - box[1], fill=False, color=colour, linestyle=style))
+        "probable, below each the region that the gate saw",
+        f"green: annotated box{means}, red: region, with the confidence of the detector",
+    ]

@@ -30,39 +30,11 @@ from hemoct.detection.predictions import CORNERS
 from hemoct.training import weights
 from hemoct.training.batches import Store
 
-
-@dataclass(frozen=True)
-class Regions:
-    """The best box of the detector of one fold on each slice; row i of each is that of row i of the slices."""
-
-    boxes: np.ndarray
-    """float64 (n, 4): xmin, ymin, xmax, ymax in pixels; NaN where the detector has no box"""
-    confidence: np.ndarray
-    """float64 (n,), 0 where the detector has no box"""
-
-    def squares(self, region: Region) -> np.ndarray:
-        """The pixels to cut out: int64 (n, 4), xmin, ymin, xmax, ymax, the last two exclusive; zeros mean the whole slice.
-
-        A square with the centre of the box, its side that of the longer side of the box with the margin at both ends, and no
-        less than the least side. It may reach beyond the image.
-        """
-        has_box = ~np.isnan(self.boxes).any(axis=1)
-        low, high = self.boxes[has_box, :2], self.boxes[has_box, 2:]
-        longest = (high - low).max(axis=1, initial=0)
-        side = np.maximum(np.ceil(longest * (1 + 2 * region.margin) - 1e-6), region.least_side)[
-            :, None
-        ]  # 1e-6: 10 * 1.2 is 12, not 13
-        start = np.floor((low + high) / 2 - side / 2 + 0.5)
-        squares = np.zeros((len(self.boxes), 4), dtype=np.int64)
-        squares[has_box] = np.concatenate([start, start + side], axis=1)
-        return squares
-
-
 # ---- the regions of a detector
 
 
-def read(work: Workspace, folder: Path, data: SliceData) -> tuple[SliceData, Regions]:
-    """The best box of a detector's fold folder on each slice of `data`.
+def read(work: Workspace, folder: Path, data: SliceData) -> tuple[SliceData, pd.DataFrame]:
+    """The best box of a detector's fold folder on each slice of `data`: confidence, corners; 0 and NaN where it has none.
 
     Slices that the detector did not predict, as another of their labels is unknown, are left out of the data that are returned.
     For a label that is one of the detector's classes only boxes of that class count. Stops when predictions are wrong, lack
@@ -78,48 +50,51 @@ def read(work: Workspace, folder: Path, data: SliceData) -> tuple[SliceData, Reg
             f"{predictions.AGAIN}, or give the --limit-patients that the detector was trained with"
         )
     kept = replace(data, table=data.table[predicted].reset_index(drop=True), targets=data.targets[predicted])
-    best = _best(boxes, [name for name in data.classes if name in spec.classes]).reindex(kept.table["image_id"])
-    return kept, Regions(best[CORNERS].to_numpy(), best["confidence"].fillna(0).to_numpy())
+    counted = boxes[boxes["class"].isin(set(data.classes) & set(spec.classes) or spec.classes)]
+    best = counted.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("image_id").set_index("image_id")
+    best = best[predictions.GEOMETRY].reindex(kept.table["image_id"])
+    return kept, best.fillna({"confidence": 0.0})
 
 
-def _best(boxes: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """confidence and corners of the most confident box (of `classes`, unless that is empty) by image_id."""
-    counted = boxes[boxes["class"].isin(classes)] if classes else boxes
-    ordered = counted[counted["confidence"].notna()].sort_values("confidence", ascending=False, kind="stable")
-    return ordered.drop_duplicates("image_id").set_index("image_id")[["confidence", *CORNERS]]
+def squares(boxes: np.ndarray, region: Region) -> np.ndarray:
+    """The pixels to cut out around boxes (n, 4): int64 (n, 4), xmin, ymin, xmax, ymax, the last two exclusive.
+
+    A square with the centre of the box, its side that of the longer side of the box with the margin at both ends, and no
+    less than the least side. It may reach beyond the image. Of NaN, no box, it is all zeros, which means the whole slice.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    longest = (high - low).max(axis=1, keepdims=True)
+    side = np.maximum(np.ceil(longest * (1 + 2 * region.margin) - 1e-6), region.least_side)  # 1e-6: 10 * 1.2 is 12, not 13
+    start = np.floor((low + high) / 2 - side / 2 + 0.5)
+    return np.nan_to_num(np.concatenate([start, start + side], axis=1)).astype(np.int64)
 
 
 def squares_of(work: Workspace, folders: list[Path], data: SliceData, region: Region) -> pd.DataFrame:
     """Confidence and the corners of the square by (image_id, fold), from the detector's fold folders."""
     frames = []
     for folder in folders:
-        slices, regions = read(work, folder, data)
-        frame = pd.DataFrame(regions.squares(region), columns=CORNERS)
-        fold = experiments.fold_of(folder)
-        frames.append(frame.assign(image_id=slices.table["image_id"], fold=fold, confidence=regions.confidence))
-    return pd.concat(frames).set_index(["image_id", "fold"])
+        _, best = read(work, folder, data)
+        best[CORNERS] = squares(best[CORNERS].to_numpy(), region)
+        frames.append(best.assign(fold=experiments.fold_of(folder)).set_index("fold", append=True))
+    return pd.concat(frames)
 
 
 # ---- pixels
 
 
-def cut(grey: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
-    """One region (uint8, height x width -> size x size) at native resolution, then resized; black beyond the image.
-
-    `square`: a row of Regions.squares; zeros: the whole slice, as hemoct.data.images.resize makes it.
-    """
-    region = np.asarray(Image.fromarray(grey).crop(tuple(int(edge) for edge in square))) if square.any() else grey
-    return images.resize(region, size)
+def crop(grey: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """One region of a slice (uint8, height x width) at native resolution, black beyond the image. `square`: see `squares`."""
+    return np.asarray(Image.fromarray(grey).crop(tuple(int(edge) for edge in square))) if square.any() else grey
 
 
-def cached(work: Workspace, table: pd.DataFrame, squares: np.ndarray, size: int) -> np.ndarray:
-    """All regions, in the order of `table`, as a read-only uint8 memory map (n, size, size), keyed by images and squares."""
+def cached(work: Workspace, table: pd.DataFrame, places: np.ndarray, size: int) -> np.ndarray:
+    """All regions, in the order of `table`, as a read-only uint8 memory map (n, size, size), keyed by images and `squares`."""
     paths = [work.raw / name for name in table["image"]]
-    path = work.cache / f"regions-{size}px-{images.key(paths, size, squares.astype('<i8').tobytes())}.npy"
+    path = work.cache / f"regions-{size}px-{images.key(paths, size, places.astype('<i8').tobytes())}.npy"
 
     def regions() -> Iterable[np.ndarray]:
         decoded = images.decode(paths, desc=f"cut out to {size} px")
-        return (cut(grey, square, size) for grey, square in zip(decoded, squares, strict=True))
+        return (images.resize(crop(grey, square), size) for grey, square in zip(decoded, places, strict=True))
 
     return images.memory_map(path, (len(paths), size, size), regions)
 
@@ -169,10 +144,10 @@ class Gate:
 
 def train_fold(run: Run, gate: Gate, data: SliceData, device: torch.device) -> list[Path]:
     """Cut out the regions of one fold, train on them, predict its validation and test slices; returns the written files."""
-    data, regions = read(gate.work, gate.detector / run.folder.name, data)
-    squares = regions.squares(gate.region)
+    data, best = read(gate.work, gate.detector / run.folder.name, data)
     network, selection = gate.options.network, gate.options.selection
-    data = replace(data, pixels=cached(gate.work, data.table, squares, network.image_size))
+    places = squares(best[CORNERS].to_numpy(), gate.region)
+    data = replace(data, pixels=cached(gate.work, data.table, places, network.image_size))
     print(f"{gate.work.show(run.folder)}: {network.backbone}, {', '.join(data.classes)}, {selection.protocol} protocol")
-    print(f"  {(regions.confidence == 0).sum()} of {len(squares)} slices have no box and are taken whole")
+    print(f"  {(best['confidence'] == 0).sum()} of {len(best)} slices have no box and are taken whole")
     return train.train_fold(run, gate.options, data, Store(data.pixels, device), gate.describe())

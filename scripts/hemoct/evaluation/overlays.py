@@ -110,10 +110,10 @@ def overlay(drawn: Image.Image, lines: Sequence[str]) -> Image.Image:
     return whole
 
 
-def sheet(tiles: Sequence[tuple[Image.Image, str]], heading: Sequence[str]) -> Image.Image:
+def sheet(tiles: Sequence[tuple[Image.Image, str]], heading: Sequence[str], columns: int | None = None) -> Image.Image:
     """Pictures of TILE px with a caption of up to two lines each, row by row below the heading's lines."""
     small, large = _font(12), _font(15)
-    columns = min(len(tiles), max(3, round((1.3 * len(tiles)) ** 0.5)))
+    columns = columns or min(len(tiles), max(3, round((1.3 * len(tiles)) ** 0.5)))
     across, down = TILE + MARGIN, TILE + 2 * (small.size + 4) + MARGIN
     width = max(columns, 3) * across + MARGIN  # a heading needs some room
     text = _wrapped(heading, large, width - 2 * MARGIN)
