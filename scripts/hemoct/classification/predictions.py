@@ -21,8 +21,9 @@ def read(work: Workspace, experiment: str, limit_patients: int | None = None) ->
 
 
 def _of_fold(work: Workspace, folder: Path) -> pd.DataFrame:
-    """Checked predictions of a fold; stops when they are missing, or older than the model or the labels."""
+    """Checked predictions of a fold; stops when they are missing, or older than what they are made of."""
     path = folder / "predictions.csv"
+    predictions.stop_if_stages_changed(work, folder)
     if not path.exists():
         raise UserError(f"{work.show(path)} is missing; {predictions.AGAIN[1]}: a trained model only predicts")
     if not predictions.is_current(work, folder):

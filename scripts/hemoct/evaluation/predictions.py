@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -17,6 +18,8 @@ AGAIN = {
     for task in experiments.STEPS
 }
 """how wrong predictions are made again, by task"""
+CASCADE = "task4_multilabel/04_cascade.py"
+"""makes folds with `stages`; other folds that are made of others say what they are `made_by`"""
 
 
 def fold_folders(work: Workspace, task: int, experiment: str) -> list[Path]:
@@ -102,6 +105,22 @@ def check(frame: pd.DataFrame, path: Path, several: bool = False, again: str | N
     if problem:
         raise UserError(f"{path}: {problem}; correct the file, or {again or AGAIN[4 if several else 1]}")
     return frame
+
+
+def stage(task: int, folder: Path) -> dict[str, Any]:
+    """What model.json says of a fold that a head, an ensemble or a cascade is made of: `made_of`, or `stages`."""
+    return {"task": task, "experiment": folder.parent.name, "sha256": files.fingerprint(_file(folder))}
+
+
+def stop_if_stages_changed(work: Workspace, folder: Path) -> None:
+    """Stop when a fold was made of other predictions than those that its stages have now; most folds have no stages."""
+    model = folder / "model.json"
+    content = files.read_json(model) if model.exists() else {}
+    for of in (*content.get("stages", []), *content.get("made_of", [])):
+        path = work.task(of["task"]) / of["experiment"] / folder.name / "predictions.csv"
+        if files.fingerprint(path) != of["sha256"]:
+            step = content.get("made_by", CASCADE)
+            raise UserError(f"{work.show(path)} has changed since {folder.parent.name} was made of it; run {step} again")
 
 
 def label_columns(frame: pd.DataFrame) -> list[str]:

@@ -86,13 +86,14 @@ def trained_folds(folder: Path) -> list[Path]:
 def trainings(folder: Path) -> list[dict[str, Any]]:
     """Run records of the trainings that a fold comes from; of an ensemble or a cascade those of its members' folds."""
     for place in (folder, folder.parents[1] / folder.name):  # an upper bound lies below the experiment that was trained
-        records = sorted(place.glob("*_train.run.json"))
+        records = sorted(place.glob("*_train*.run.json"))
         if records:
             return [files.read_json(path) for path in records]
     spec = files.read_json(folder / "model.json") if (folder / "model.json").exists() else {}
     task, name = folder.parents[1], folder.name
     members = [task / member / name for member in spec.get("members") or []]
-    members += [task.parent / f"task{stage['task']}" / stage["experiment"] / name for stage in spec.get("stages") or []]
+    stages = (*spec.get("stages", []), *spec.get("made_of", []))
+    members += [task.parent / f"task{stage['task']}" / stage["experiment"] / name for stage in stages]
     return [record for member in members for record in trainings(member)]
 
 

@@ -16,7 +16,6 @@ from hemoct.multilabel import data, working_set
 
 AGAIN = evaluation_predictions.AGAIN[4]
 """how wrong predictions are made again"""
-CASCADE = "task4_multilabel/04_cascade.py"
 
 
 def types(frame: pd.DataFrame) -> list[str]:
@@ -36,19 +35,10 @@ def read(work: Workspace, experiment: str, limit_patients: int | None = None) ->
 def read_fold(work: Workspace, folder: Path) -> pd.DataFrame:
     """Predictions of a fold; stops when they are older than the model, the working set, or the stages of a cascade."""
     path = folder / "predictions.csv"
-    _stop_if_stages_changed(work, folder)
+    evaluation_predictions.stop_if_stages_changed(work, folder)
     if not evaluation_predictions.is_current(work, folder, made_with=("task4/working_set.csv",)):
         raise UserError(f"{work.show(path)} is missing, or older than best.pt or working_set.csv; {AGAIN}")
     return evaluation_predictions.check(tables.read_predictions(folder), path, several=True)
-
-
-def _stop_if_stages_changed(work: Workspace, folder: Path) -> None:
-    """Stop when the fold of a cascade was made of other predictions than its stages have now; other folds have no stages."""
-    model = folder / "model.json"
-    for stage in files.read_json(model).get("stages", []) if model.exists() else []:
-        path = work.task(stage["task"]) / stage["experiment"] / folder.name / "predictions.csv"
-        if files.fingerprint(path) != stage["sha256"]:
-            raise UserError(f"{work.show(path)} has changed since {folder.parent.name} was made of it; run {CASCADE} again")
 
 
 def stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame) -> None:

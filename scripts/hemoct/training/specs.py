@@ -1,6 +1,6 @@
 """model.json: what every trained model says of itself, whatever its task."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,4 +39,11 @@ class Spec:
         content = files.read_json(path)
         if content.pop("task", None) != cls.TASK:
             raise UserError(f"{path} describes a model of another task; name an experiment of task {cls.TASK}")
+        unknown = content.keys() - {one.name for one in fields(cls)}
+        if unknown:
+            made_by = content.get("made_by", "another version")
+            raise UserError(
+                f"{path} describes no single network (it was made by {made_by}: {min(unknown)}); name an experiment that was "
+                f"trained with {experiments.train_step(cls.TASK)}"
+            )
         return cls(**content)

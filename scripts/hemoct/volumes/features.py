@@ -1,0 +1,118 @@
+"""Features of slices, made once and kept: what a network says of each before its last layer."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from hemoct.base import experiments, files
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.data import images
+from hemoct.evaluation import predictions
+from hemoct.training import device as devices, inference, networks, weights
+from hemoct.training.batches import Source
+from hemoct.training.specs import Spec
+from hemoct.volumes.options import Options
+
+Load = Callable[[Path, torch.device], tuple[nn.Module, Spec]]
+"""rebuilds the model of a fold's folder, as classification.networks.load does"""
+
+
+TAKEN = ("backbone", "label", "image_size", "mean", "std", "initial_weights")
+"""what a head takes over from the model.json of the network that makes its features"""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A network without its last layer: images (b, planes, size, size) to features (b, width), or maps whose mean is taken."""
+
+    body: nn.Module
+    key: str
+    """what its weights are known by"""
+    about: dict[str, Any]
+    """what model.json of a head says of it: `made_of`, and what is TAKEN from it"""
+    device: torch.device
+
+    @property
+    def mean(self) -> float:
+        return self.about["mean"]
+
+    @property
+    def std(self) -> float:
+        return self.about["std"]
+
+
+def inputs(work: Workspace, task: int, options: Options, folder: Path) -> list[Path]:
+    """The files of weights that the features of a fold come from. Stops where the experiment of --features has no such fold."""
+    name = options.features.features
+    if name is None:
+        return weights.inputs(options.initial)
+    experiments.with_model(work, task, name)  # stops where there is none at all
+    of_fold = work.task(task) / name / folder.name
+    if not (of_fold / "best.pt").exists():
+        raise UserError(f"{work.show(of_fold)} holds no model; train that fold first: python {experiments.train_step(task)}")
+    return experiments.model_files([of_fold])
+
+
+def maker(paths: list[Path], options: Options, planes: int, load: Load, device: torch.device) -> Maker:
+    """What makes the features: the model of a fold, or the backbone as it comes. `paths`: see `inputs`; `planes` of an image."""
+    name, initial = options.features.features, options.initial
+    if name is not None:
+        folder = paths[0].parent
+        model, spec = load(folder, device)
+        about = {name: getattr(spec, name, None) for name in TAKEN} | {"made_of": [predictions.stage(spec.TASK, folder)]}
+        stop_if_other(folder, spec, options)
+        return Maker(body_of(model).eval(), files.sha256(folder / "best.pt"), about, device)
+    if initial.weights == "none":
+        raise UserError("--weights none: features of a network that was never trained; take imagenet, a file, or --features")
+    backbone, size = options.features.backbone, options.features.image_size
+    body = networks.build_backbone(backbone, size, planes, 0, initial)[0]
+    mean, std = weights.normalisation(initial, backbone, 0.5, 0.5)
+    origin = weights.origin(initial, backbone)
+    about = {"backbone": backbone, "made_of": [], "image_size": size, "mean": mean, "std": std, "initial_weights": origin,
+             "label": None}  # fmt: skip
+    return Maker(devices.place(body, device, size).eval(), f"{backbone} {origin}", about, device)
+
+
+def stop_if_other(folder: Path, spec: Spec, options: Options) -> None:
+    """Stop where the model that makes features learned under another protocol: test patients would leak."""
+    for name in ("protocol", "split"):
+        if getattr(spec, name) != getattr(options.selection, name):
+            raise UserError(f"{folder} was trained with --{name} {getattr(spec, name)}; give --{name} {getattr(spec, name)}")
+
+
+def body_of(model: nn.Module) -> nn.Module:
+    """A classifier without its last layer."""
+    if hasattr(model, "body"):
+        return model.body
+    model.reset_classifier(0)
+    return model
+
+
+def kept(work: Workspace, table: pd.DataFrame, made_by: Maker, source: Source, precision: str) -> np.ndarray:
+    """The features of the slices of `table`, float32 (n, width); computed where no earlier call has kept them.
+
+    Row i of the source is that of the table. `precision`: that of --precision.
+    """
+    dtype = devices.precision(made_by.device, precision)
+    slices = images.key([work.raw / name for name in table["image"]], made_by.about["image_size"])
+    digest = hashlib.sha256(f"{made_by.key} {slices} {dtype}".encode()).hexdigest()[:16]
+    path = work.cache / f"features-{digest}.npy"
+    if not path.exists():
+        features = of_slices(made_by, source, np.arange(len(table)), dtype)
+        with files.replacing(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, features)
+    return np.load(path, mmap_mode="r")
+
+
+def of_slices(made_by: Maker, source: Source, rows: np.ndarray, dtype: torch.dtype | None, batch_size: int = 64) -> np.ndarray:
+    """The features of the slices `rows` of a source, float32 (len(rows), width)."""
+    found = inference.logits(made_by.body, made_by, source, rows, batch_size, dtype)
+    return (found.mean(dim=(2, 3)) if found.dim() == 4 else found).cpu().numpy()

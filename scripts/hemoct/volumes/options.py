@@ -1,0 +1,62 @@
+"""The options of a head on the features of slices. Imports no torch."""
+
+import argparse
+from dataclasses import dataclass
+from typing import Self
+
+from hemoct.base import cli, options
+from hemoct.base.options import flag
+from hemoct.data.slices import Selection
+from hemoct.training.options import Hardware, Initial, Training
+
+HEADS = ("linear", "gru", "transformer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What makes the features of a slice."""
+
+    features: str | None = flag(None, "experiment whose models, one a fold, make the features; default: --backbone as it comes, "
+                                "frozen", metavar="EXPERIMENT")  # fmt: skip
+    backbone: str = flag("tf_efficientnet_lite0", "any timm model, with the --weights that it comes with")
+    image_size: int = flag(224, "side of the image in pixels", type=cli.positive_int, named="{}px")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What is trained on the features."""
+
+    head: str = flag("gru", "linear: each slice by itself; gru, transformer: the slices of a scan in their order", choices=HEADS)
+    hidden: int = flag(128, "width of the layer behind the features", type=cli.positive_int, named="hidden{}")
+    dropout: float = flag(0.3, "share of the features that training leaves out at random", type=cli.share, named="dropout{:g}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of a training."""
+
+    features: Features
+    head: Head
+    initial: Initial
+    training: Training
+    selection: Selection
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Self:
+        """Those of a call of a step whose parser `add` has filled."""
+        return cls(*(options.read(args, kind) for kind in (Features, Head, Initial, Training, Selection)))
+
+    @property
+    def base(self) -> str:
+        """What the name of an experiment begins with."""
+        return f"{self.features.features or self.features.backbone}-{self.head.head}"
+
+
+def add(parser: cli.Parser) -> None:
+    """Add the flags."""
+    options.add(parser, Features, "features")
+    options.add(parser, Initial, "features")
+    options.add(parser, Head, "head")
+    options.add(parser, Training, "training", epochs=40, batch_size={"default": 8, "help": "scans in a training step"}, lr=1e-3)
+    options.add(parser, Selection, "data")
+    options.add(parser, Hardware, "device")
