@@ -15,8 +15,8 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 from hemoct.base import cli, experiments, figure as base_figure, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.detection import figures
-from hemoct.training import histories
+from hemoct.detection import figures, tables as detection_tables
+from hemoct.detection.tables import RECORD, Training
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,12 +26,12 @@ def main(argv: list[str] | None = None) -> None:
     work = Workspace.of(args)
     for experiment in args.experiment or experiments.with_history(work, 2):
         folder = work.task(2) / experiment
-        trainings = histories.read(work, experiment)
-        run = Run(__file__, args, folder, histories.sources(work, experiment))
+        trainings = detection_tables.trainings(work, experiment)
+        run = Run(__file__, args, folder, [folder / fold.fold / name for fold in trainings for name in ("history.csv", RECORD)])
         if run.up_to_date():
             continue
         with run:
-            summary = histories.summary(trainings)
+            summary = detection_tables.training_summary(trainings)
             figure = figures.training(trainings, f"{experiment} on {work.dataset}: training of {folds_in_words(trainings)}")
             run.wrote(
                 tables.write_csv(folder / "training_summary.csv", summary),
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     cli.say_next(work, experiments.evaluate_step(2))
 
 
-def folds_in_words(trainings: list[histories.Training]) -> str:
+def folds_in_words(trainings: list[Training]) -> str:
     """`fold 2`, `folds 0, 1`."""
     numbers = [training.fold.removeprefix("fold") for training in trainings]
     return f"fold{'s' * (len(numbers) > 1)} {', '.join(numbers)}"

@@ -250,12 +250,12 @@ def test_the_confidence_that_found_each_true_box():
     np.testing.assert_array_equal(drawn.true_boxes[0][:, :4], [UNIT, FAR, UNIT])
 
 
-def test_each_box_keeps_its_place_in_the_image():
+def test_each_box_keeps_what_it_is():
     drawn = random_scene(12, classes=3)
     matched = metrics.match(drawn)
-    assert len(matched.row) == sum(len(boxes) for boxes in drawn.predicted)
-    stood = [drawn.predicted[image][row] for image, row in zip(matched.image, matched.row, strict=True)]
-    np.testing.assert_array_equal(np.array(stood)[:, 4:], np.column_stack([matched.confidence, matched.label]))
+    kept = np.column_stack([matched.image, matched.corners, matched.confidence, matched.label])
+    given = [[image, *box] for image, boxes in enumerate(drawn.predicted) for box in boxes]
+    np.testing.assert_array_equal(sorted(kept.tolist()), sorted(given))
     hit = matched.hit()
     partner = matched.partner[hit, list(metrics.IOUS).index(0.5)]
     np.testing.assert_array_equal(matched.true_image[partner], matched.image[hit])

@@ -56,15 +56,13 @@ def true_and_false(evaluation: BoxEvaluation) -> tuple[pd.DataFrame, pd.DataFram
     or above it. False boxes: `best_iou` and `other_class_iou` with the true ones of their slice, of their class and of another;
     `neighbour_iou` with those of the slices before and after.
     """
-    scene, matched, thresholds = evaluation.scene, evaluation.matched, evaluation.thresholds
-    kept = evaluation.above_threshold
-    image, label = matched.image[kept], matched.label[kept]
-    corners = np.array([scene.predicted[of][row, :4] for of, row in zip(image, matched.row[kept], strict=True)]).reshape(-1, 4)
-    called = lesions.located(scene, evaluation.numbers, np.column_stack([corners, label]), image)
+    matched, kept = evaluation.matched, evaluation.above_threshold
+    corners_and_class = np.column_stack([matched.corners, matched.label])[kept]
+    called = lesions.located(evaluation.scene, evaluation.numbers, corners_and_class, matched.image[kept])
     called["confidence"], hit = matched.confidence[kept], matched.hit()[kept]
     true = evaluation.linked.assign(confidence=metrics.best_confidence(matched))
     for frame in (true, called):
-        frame["threshold"], frame["area"] = thresholds[frame["image"]], boxes.area(frame[CORNERS].to_numpy())
+        frame["threshold"], frame["area"] = evaluation.thresholds[frame["image"]], boxes.area(frame[CORNERS].to_numpy())
     true["found"] = true["confidence"] >= true["threshold"]
 
     pairs = called.reset_index(names="called").merge(true.reset_index(names="true"), on="patient", suffixes=("", "_true"))

@@ -13,20 +13,20 @@ from PIL import Image
 
 from hemoct.base import figure as base_figure
 from hemoct.data import images
-from hemoct.detection import metrics
+from hemoct.detection import metrics, tables
 from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.detection.metrics import FROC_LEVELS
+from hemoct.detection.tables import Training
 from hemoct.evaluation import overlays, text
 from hemoct.evaluation.thresholds import MAX_F1
-from hemoct.training import histories
-from hemoct.training.histories import Training
 
 LOWEST = 0.001  # confidence below which no box is kept
 GRID = np.linspace(0, 1, 501)
 MOST_ALARMS = 12  # false boxes an image at which FROC curves end
 KINDS = ("missed", "false alarm")
 LOSSES = {"box_loss": "box loss", "cls_loss": "class loss", "dfl_loss": "distribution focal loss (DFL)"}
-ENDS = {histories.LAST: "s", histories.EARLY: "X", histories.UNFINISHED: ">", histories.UNKNOWN: "d"}
+PRECISION = {"map50": "mAP50", "map50_95": "mAP50:95"}
+ENDS = {tables.LAST: "s", tables.EARLY: "X", tables.UNFINISHED: ">", tables.UNKNOWN: "d"}
 WIDE = 20  # a loss that spans more than this factor needs a logarithmic axis to be seen after its first epochs
 NAMES = {"area": "area of the box (px)", "contrast": "contrast (grey values)"}
 
@@ -183,13 +183,11 @@ def hard_cases(
     if hardest.empty:
         return None
     scene = evaluation.scene
-    row_of = {image_id: row for row, image_id in enumerate(scene.table["image_id"])}
-    rows = [row_of[image_id] for image_id in hardest["image_id"]]
+    rows = pd.Index(scene.table["image_id"]).get_indexer(hardest["image_id"])
     decoded = images.decode([paths[row] for row in rows], desc="hard cases")
     tiles = []
     for case, row, grey in zip(hardest.itertuples(), rows, decoded, strict=True):
-        boxes = scene.predicted[row]
-        boxes = boxes[boxes[:, 4] >= evaluation.thresholds[row]]
+        boxes = scene.predicted[row][scene.predicted[row][:, 4] >= evaluation.thresholds[row]]
         drawn = overlays.picture(grey, boxes, scene.truth[row], overlays.TILE, scene.classes, scene.truth_class[row])
         tiles.append((drawn, f"{case.kind}  {case.image_id}\n{case.type}"))
     order = "missed: first the largest that no box met; false alarms: the most confident"
@@ -202,36 +200,37 @@ def hard_cases(
 def training(trainings: list[Training], heading: str) -> Figure:
     """Box, class and DFL loss (those that there are), below them mAP50 and mAP50:95 on validation; a colour for each fold."""
     known = set().union(*(training.history.columns for training in trainings))
-    losses = [name for name in LOSSES if f"train_{name}" in known or f"val_{name}" in known]
+    losses = [name for name in LOSSES if {f"train_{name}", f"val_{name}"} & known]
     figure, axes = base_figure.figure(2, len(LOSSES), width=4.0, height=3.1, squeeze=False)
+    columns = {f"{part}_{name}": axis for axis, name in zip(axes[0], losses, strict=False) for part in ("train", "val")}
+    columns |= dict(zip(PRECISION, axes[1], strict=False))
+    for number, training in enumerate(trainings):
+        for name, axis in columns.items():
+            if name in training.history:
+                _line(axis, training, name, f"C{number}")
     for axis, name in zip(axes[0], losses, strict=False):
-        for number, training in enumerate(trainings):
-            _line(axis, training, f"train_{name}", f"C{number}", "--")
-            _line(axis, training, f"val_{name}", f"C{number}", "-", marked=True)
         axis.set(title=LOSSES[name], ylabel="loss")
         _scale(axis)
-    for axis, name, shown in zip(axes[1], ("map50", "map50_95"), ("mAP50", "mAP50:95"), strict=False):
-        for number, training in enumerate(trainings):
-            _line(axis, training, name, f"C{number}", "-", marked=True)
-        axis.set(title=f"{shown} on validation", ylabel=shown, ylim=(-0.02, 1.02))
-    for axis in (*axes[0, : len(losses)], *axes[1, :2]):
-        axis.set(xlabel="epoch")
-        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    for axis in (*axes[0, len(losses) :], axes[1, 2]):
-        axis.axis("off")
+    for axis, name in zip(axes[1], PRECISION.values(), strict=False):
+        axis.set(title=f"{name} on validation", ylabel=name, ylim=(-0.02, 1.02))
+    for axis in axes.flat:
+        if axis in columns.values():
+            axis.set(xlabel="epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        else:
+            axis.axis("off")
     axes[1, 2].legend(handles=_legend(trainings), loc="center left", frameon=False, fontsize=8.5)
     base_figure.title(figure, heading)
     return figure
 
 
-def _line(axis: Axes, training: Training, name: str, colour: str, style: str, marked: bool = False) -> None:
-    """A column by epoch, with its best epoch and its end where `marked`; nothing where the family has no such column."""
-    if name not in training.history:
+def _line(axis: Axes, training: Training, name: str, colour: str) -> None:
+    """A column by epoch: dashed of training slices; of validation with its best epoch and its end."""
+    epoch, values, style = training.history["epoch"], training.history[name], {"color": colour, "linewidth": 1.4}
+    if name.startswith("train_"):
+        axis.plot(epoch, values, "--", marker=".", markersize=3, alpha=0.7, **style)
         return
-    epoch, values = training.history["epoch"], training.history[name]
-    axis.plot(epoch, values, style, color=colour, linewidth=1.4, marker=".", markersize=3, alpha=1 if marked else 0.7)
-    if not marked:
-        return
+    axis.plot(epoch, values, "-", marker=".", markersize=3, **style)
     axis.plot(epoch.iloc[-1:], values.iloc[-1:], ENDS[training.ended], color=colour, markersize=7, markeredgecolor="white")
     if training.best is not None:
         best = training.best
@@ -251,11 +250,11 @@ def _scale(axis: Axes) -> None:
 def _legend(trainings: list[Training]) -> list[Line2D]:
     """What each colour, line and mark means; the fold's own story beside its colour."""
     folds = [Line2D([], [], color=f"C{number}", label=_story(training)) for number, training in enumerate(trainings)]
-    lines = [("--", "training"), ("-", "validation")]
-    styles = [Line2D([], [], color="0.35", linestyle=style, label=text) for style, text in lines]
-    best = Line2D([], [], color="none", marker="o", markeredgecolor="0.35", markeredgewidth=1.8, markersize=10)
-    best.set_label("best epoch (mAP50:95): best.pt")
-    ends = list(dict.fromkeys(training.ended for training in trainings))
+    lines = {"training": "--", "validation": "-"}
+    styles = [Line2D([], [], color="0.35", linestyle=style, label=text) for text, style in lines.items()]
+    circle = {"color": "none", "marker": "o", "markeredgecolor": "0.35", "markeredgewidth": 1.8, "markersize": 10}
+    best = Line2D([], [], label="best epoch (mAP50:95): best.pt", **circle)
+    ends = dict.fromkeys(training.ended for training in trainings)
     marks = [Line2D([], [], color="0.35", linestyle="none", marker=ENDS[end], label=f"end: {end}") for end in ends]
     return [*folds, *styles, best, *marks]
 

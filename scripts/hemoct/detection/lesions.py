@@ -24,8 +24,7 @@ def link(scene: Scene, slices: pd.Series) -> pd.DataFrame:
     Columns: those of `located`; lesion, `PATIENT_1` and so on from the lowest slice up; position of the box in its lesion:
     `first`, `middle`, `last`, `single` when the lesion has one slice, `unknown` when its slice number is.
     """
-    boxes_of_scene, image, _ = scene.true_boxes
-    frame = located(scene, slices, boxes_of_scene, image)
+    frame = located(scene, slices, *scene.true_boxes)
     component = components(frame)
     frame["lesion"] = _names(frame, component)
     frame["position"] = _positions(frame["slice"], component)

@@ -45,8 +45,8 @@ class Matched:
     classes: int
     image: np.ndarray
     """of each predicted box, int (D,); boxes are ordered by class, image and falling confidence"""
-    row: np.ndarray
-    """of each predicted box in `Scene.predicted` of its image, int (D,)"""
+    corners: np.ndarray
+    """of each predicted box, float64 (D, 4)"""
     label: np.ndarray
     """class number of each predicted box, int (D,)"""
     confidence: np.ndarray
@@ -66,19 +66,18 @@ class Matched:
         """The images of a boolean mask (n,) alone, numbered anew: equal to matching `scene.of(rows)`."""
         number, true_kept = np.cumsum(rows) - 1, rows[self.true_image]
         kept, true_number = rows[self.image], np.append(np.cumsum(true_kept) - 1, -1)
-        of_boxes = (values[kept] for values in (number[self.image], self.row, self.label, self.confidence))
+        of_boxes = (values[kept] for values in (number[self.image], self.corners, self.label, self.confidence))
         of_truth = (number[self.true_image][true_kept], self.true_label[true_kept])
         return Matched(int(rows.sum()), self.classes, *of_boxes, true_number[self.partner[kept]], *of_truth)
 
 
 def match(scene: Scene) -> Matched:
     """Match the boxes of a scene at each of IOUS, with COCO's own code (Lin et al. 2014). Thresholds are applied later."""
-    true, true_image, _ = scene.true_boxes
-    predicted, image, row = scene.predicted_boxes
+    (true, true_image), (predicted, image) = scene.true_boxes, scene.predicted_boxes
     results = _evaluate(_coco(scene, np.insert(true, 4, 0, axis=1), true_image), _coco(scene, predicted, image))
     order = np.concatenate([np.zeros(0, dtype=int), *(result["dtIds"] for result in results)]).astype(int) - 1
     partner = np.concatenate([np.zeros((0, len(IOUS))), *(result["dtMatches"].T for result in results)]).astype(int) - 1
-    of_boxes = (values[order] for values in (image, row, predicted[:, 5].astype(int), predicted[:, 4]))
+    of_boxes = (values[order] for values in (image, predicted[:, :4], predicted[:, 5].astype(int), predicted[:, 4]))
     return Matched(len(scene), len(scene.classes), *of_boxes, partner, true_image, true[:, 4].astype(int))
 
 

@@ -69,13 +69,13 @@ class Scene:
         return Scene(self.table.iloc[numbers].reset_index(drop=True), self.classes, *lists)
 
     @property
-    def true_boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All true boxes, image after image: corners and class number (G, 5); row of the image, and place in it (G,)."""
+    def true_boxes(self) -> tuple[np.ndarray, np.ndarray]:
+        """All true boxes, image after image: corners and class number (G, 5); row of their image (G,)."""
         return _flat([np.column_stack(of_image) for of_image in zip(self.truth, self.truth_class, strict=True)], 5)
 
     @property
-    def predicted_boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All predicted boxes, image after image: (D, 6); row of the image, and place in it (D,)."""
+    def predicted_boxes(self) -> tuple[np.ndarray, np.ndarray]:
+        """All predicted boxes, image after image: (D, 6); row of their image (D,)."""
         return _flat(self.predicted, 6)
 
     @property
@@ -89,10 +89,9 @@ class Scene:
         return np.array([boxes[:, 4].max(initial=0) for boxes in self.predicted])
 
 
-def _flat(of_images: list[np.ndarray], columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    counts = np.array([len(boxes) for boxes in of_images], dtype=int)
-    places = np.concatenate([np.zeros(0, dtype=int), *map(np.arange, counts)])
-    return np.concatenate([np.zeros((0, columns)), *of_images]), np.repeat(np.arange(len(counts)), counts), places
+def _flat(of_images: list[np.ndarray], columns: int) -> tuple[np.ndarray, np.ndarray]:
+    image = [row for row, boxes in enumerate(of_images) for _ in boxes]
+    return np.concatenate([np.zeros((0, columns)), *of_images]), np.array(image, dtype=int)
 
 
 def scene(predicted: pd.DataFrame, boxes: pd.DataFrame, classes: list[str]) -> Scene:

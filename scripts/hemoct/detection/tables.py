@@ -1,14 +1,24 @@
-"""Tables of an evaluated detector under the names that people expect: test boxes at the thresholds chosen on validation."""
+"""Tables of a detector: of its test boxes at the thresholds chosen on validation, and of its training. Imports no torch."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from hemoct.base import experiments, files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
 from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.detection.predictions import CORNERS
 
 NONE = "none"
 NO_CLASS = -1
+RECORD = f"{Path(experiments.STEPS[2][0]).stem}.run.json"
+CHOOSES = "map50_95"
+"""the column of history.csv whose highest value is the best epoch, that of best.pt"""
+LAST, EARLY, UNFINISHED, UNKNOWN = "last epoch", "early stop", "unfinished", "unknown"
 
 
 def predictions_with_none(evaluation: BoxEvaluation, frame: pd.DataFrame) -> pd.DataFrame:
@@ -63,3 +73,73 @@ def report_lines(content: dict[str, Any]) -> list[str]:
         f"lesions (boxes linked across neighbouring slices): {lesions['found']} of {lesions['true']} found",
         "slices (any box at or above the threshold):",
     ]
+
+
+# ---- training
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of one fold."""
+
+    fold: str
+    history: pd.DataFrame
+    """float columns, one row an epoch; what is not finite is NaN"""
+    asked: int | None
+    """epochs that were asked for; None without a run record"""
+    ended: str
+    """LAST of the epochs asked for, EARLY (no better epoch for as long as --patience says), UNFINISHED (stopped from outside, or
+    still running), UNKNOWN (no run record)"""
+
+    @property
+    def best(self) -> pd.Series | None:
+        """The row of the best epoch, the first of equal ones; None where validation gave no number at all."""
+        chooses = self.history[CHOOSES]
+        return None if chooses.isna().all() else self.history.loc[chooses.idxmax()]
+
+
+def trainings(work: Workspace, experiment: str) -> list[Training]:
+    """The trainings of all folds of an experiment that have a history.csv; stops when there is none or one is broken."""
+    folders = experiments.folds(work.task(2) / experiment, "history.csv")
+    if not folders:
+        there = ", ".join(experiments.with_history(work, 2))
+        raise UserError(f"{work.show(work.task(2) / experiment)} holds no foldK/history.csv; there are: {there}")
+    return [_training(folder) for folder in folders]
+
+
+def _training(folder: Path) -> Training:
+    history, path = _history(folder / "history.csv"), folder / RECORD
+    if not path.exists():
+        return Training(folder.name, history, None, UNKNOWN)
+    record = files.read_json(path)
+    asked = int(record["arguments"]["epochs"])
+    stopped = EARLY if record["status"] == "ok" else UNFINISHED
+    return Training(folder.name, history, asked, LAST if history["epoch"].iloc[-1] >= asked else stopped)
+
+
+def _history(path: Path) -> pd.DataFrame:
+    words = tables.read_csv(path, ("epoch", "map50", CHOOSES, "seconds"))
+    numbers = words.apply(pd.to_numeric, errors="coerce")
+    broken, epochs, problem = (numbers.isna() & words.notna()).any(), numbers["epoch"], None
+    if broken.any():
+        problem = f"{broken.idxmax()} holds something that is no number"
+    elif not (np.diff(epochs, prepend=0) > 0).all():
+        problem = "epoch does not count upwards"
+    if problem:
+        raise UserError(f"{path}: {problem}; train this fold again with {experiments.train_step(2)}")
+    return numbers.astype(float).replace([np.inf, -np.inf], np.nan)
+
+
+def training_summary(of_folds: list[Training]) -> pd.DataFrame:
+    """One row a fold: fold, epochs, epochs_asked, ended, best_epoch, map50, map50_95 (both of the best epoch, on validation),
+    seconds_per_epoch (median). Empty where it is not known."""
+    rows = []
+    for training in of_folds:
+        history = training.history
+        best = pd.Series(np.nan, index=history.columns) if training.best is None else training.best
+        rows.append(
+            {"fold": int(training.fold.removeprefix("fold")), "epochs": int(history["epoch"].iloc[-1]),
+             "epochs_asked": training.asked, "ended": training.ended, "best_epoch": best["epoch"], "map50": best["map50"],
+             "map50_95": best["map50_95"], "seconds_per_epoch": history["seconds"].median()}
+        )  # fmt: skip
+    return pd.DataFrame(rows).astype({"epochs_asked": "Int64", "best_epoch": "Int64"})

@@ -211,22 +211,20 @@ def validate(fit: Fit, lesions: Lesions) -> dict[str, float]:
 
 
 class Losses:
-    """Sums of a detector's losses: those of the boxes and those of the classes, under the names of history.csv."""
+    """The mean losses of a part's batches: those of the boxes and those of the classes, under the names of history.csv."""
 
     def __init__(self, part: str) -> None:
-        self.part, self.slices, self.sums = part, 0, None
+        self.names, self.slices, self.sums = (f"{part}_box_loss", f"{part}_cls_loss"), 0, 0.0
 
     def add(self, losses: dict[str, torch.Tensor], slices: int) -> torch.Tensor:
         """Add the mean losses of a batch; returns their sum, which training minimises."""
         pair = torch.stack([sum(value for name, value in losses.items() if ("box" in name) is box) for box in (True, False)])
-        weighted = pair.detach() * slices  # summed on the device: reading each loss would make the GPU wait
-        self.sums = weighted if self.sums is None else self.sums + weighted
+        self.sums = self.sums + pair.detach() * slices  # on the device: reading each loss would make the GPU wait
         self.slices += slices
         return pair.sum()
 
     def means(self) -> dict[str, float]:
-        box, of_class = (self.sums / self.slices).tolist()
-        return {f"{self.part}_box_loss": box, f"{self.part}_cls_loss": of_class}
+        return dict(zip(self.names, (self.sums / self.slices).tolist(), strict=True))
 
 
 @contextlib.contextmanager
