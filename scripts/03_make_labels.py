@@ -27,7 +27,7 @@ from pathlib import Path
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import pandas as pd
 
-from hemoct.base import cli, tables
+from hemoct.base import cli, options as base_options, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
@@ -65,33 +65,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
-    data = parser.add_argument_group("what the data are")
-    data.add_argument(
+    group = base_options.add(parser, Options, "what the data are")
+    group.add_argument(
         "--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto: recognised by the names of the files"
-    )
-    data.add_argument("--image-set", choices=("png", "jpg"), help="which set of PHE-SICH; default: png if it is there")
-    data.add_argument("--csv", metavar="FILE", help="the table (csv, rsna), in data/raw/NAME or elsewhere; default: the only one")
-    data.add_argument(
-        "--image-column", metavar="COLUMN", help="of the table (csv); default: " + ", ".join(layouts.CSV_IMAGE_COLUMNS)
-    )
-    data.add_argument("--skip-missing", action="store_true", help="leave out rows without an image (csv, rsna)")
-    patient = parser.add_argument_group("which patient an image belongs to")
-    patient.add_argument(
-        "--patient-regex", metavar="RULE", help="searched in the file's stem; its first group is the patient: '^(\\d+)_'"
-    )
-    patient.add_argument("--patient-column", metavar="COLUMN", help="of the table (csv, rsna); default: patient, if there is one")
-    labels = parser.add_argument_group("which labels are used")
-    labels.add_argument("--labels", type=cli.names, metavar="A,B",
-                        help="label columns (csv, rsna), class names by id (yolo), side (phe-sich)")  # fmt: skip
-    labels.add_argument(
-        "--exclusive", action="store_true", help="exactly one label of each image is 1 (csv): trained with softmax"
     )
     return cli.parse(parser, argv, __file__)
 
 
 def options_for(layout: str, args: argparse.Namespace) -> Options:
     """The flags as Options; a flag that this layout cannot use is a mistake and stops."""
-    options = Options(**{each.name: getattr(args, each.name) for each in fields(Options)})
+    options = base_options.read(args, Options)
     takes = readers.READERS[layout].takes
     for each in fields(Options):
         if getattr(options, each.name) != each.default and each.name not in takes:

@@ -156,9 +156,3 @@ def test_nifti_mask_fits_its_volume(drawn: Path) -> None:
     assert nib.aff2axcodes(volume.affine) == ("L", "P", "S")
     inside = np.asarray(volume.dataobj)[np.asarray(mask.dataobj) > 0]
     assert inside.size > 10 and 0 < np.median(inside) < 35
-
-
-def test_too_few_patients_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least 6 patients"):
-        phantom_dataset.draw_dataset(tmp_path / "few", patients=5)
-    assert not (tmp_path / "few").exists()

@@ -194,10 +194,15 @@ def write(journal: Journal, target: Path) -> Summary:
     """Write the three tables from the journal: each whole or not at all; memory holds one patient."""
     summary = Summary()
     with ExitStack() as open_files:
-        writers = {name: _open_table(open_files, target / name, columns) for name, columns in COLUMNS.items()}
+        writers = {}
+        for name, columns in COLUMNS.items():
+            temporary = open_files.enter_context(files.replacing(target / name))
+            stream = open_files.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+            writers[name] = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
+            writers[name].writeheader()
 
         def skip(file: str, problem: str) -> None:
-            writers[BAD].writerow([file, problem])
+            writers[BAD].writerow({"file": file, "problem": problem})
             summary.bad += 1
             summary.first_bad = summary.first_bad or f"{file} {problem}"
 
@@ -206,22 +211,14 @@ def write(journal: Journal, target: Path) -> Summary:
         for series in journal.patients():
             summary.patients += 1
             for row in _number(series, summary):
-                writers[TABLE].writerow([row[name] for name in COLUMNS[TABLE]])
-                writers[HEADERS].writerow([row[name] for name in COLUMNS[HEADERS]])
+                writers[TABLE].writerow(row)
+                writers[HEADERS].writerow(row)
             for row in _copies(series):
                 skip(row["path"], TWICE)
                 (target / row["image"]).unlink(missing_ok=True)
         if not summary.slices:
             raise UserError(f"none of {summary.bad} files could be converted (first: {summary.first_bad})")
     return summary
-
-
-def _open_table(open_files: ExitStack, path: Path, columns: list[str]) -> Any:
-    """A CSV writer whose file gets its final name when all of them are complete."""
-    temporary = open_files.enter_context(files.replacing(path))
-    writer = csv.writer(open_files.enter_context(temporary.open("w", encoding="utf-8", newline="")), lineterminator="\n")
-    writer.writerow(columns)
-    return writer
 
 
 def _number(series: list[list[Row]], summary: Summary) -> Iterator[Row]:

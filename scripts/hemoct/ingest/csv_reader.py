@@ -128,7 +128,8 @@ def label_values(
 
 def _print_unused(columns: list[str], options: Options, known: bool) -> None:
     """Name the columns that are not used; if no patient is `known`, advise a column that may name the patient."""
-    used = {"", "slice", "mask", *tables.OPTIONAL_COLUMNS, options.patient_column or options.patient_regex or "patient"}
+    used = {"", "slice", "mask", *tables.OPTIONAL_COLUMNS, options.patient_column}
+    used |= set() if options.patient_regex else {"patient"}
     unused = [name for name in columns if name not in used and not name.startswith("Unnamed:")]
     unused = [name for name in unused if not (known and name.lower() in PATIENT_FACTS)]
     if not unused:

@@ -32,6 +32,11 @@ AIR_BELOW = -200
 """a head CT without any value below this (HU) has no air, not even fat: its intercept is doubtful"""
 WRAP_BITS, WRAP_FROM, WRAP_SHARE, WRAP_INTERCEPT = 12, 3072, 0.01, -100
 PLANES = ("sagittal", "coronal", "axial")
+# Where Facts come from: texts, whole numbers, and lengths, which are above 0 (some programs write 0 for 'unknown').
+TEXTS = {"patient": "PatientID", "study": "StudyInstanceUID", "study_date": "StudyDate", "series": "SeriesInstanceUID"}
+TEXTS |= {"sop": "SOPInstanceUID"}
+WHOLE = {"series_number": "SeriesNumber", "acquisition": "AcquisitionNumber", "instance": "InstanceNumber"}
+LENGTHS = {"thickness": "SliceThickness", "spacing_between": "SpacingBetweenSlices", "width": "WindowWidth"}
 
 
 @dataclass(frozen=True)
@@ -243,34 +248,20 @@ def _framed_by_air(hu: np.ndarray) -> bool:
 
 def _facts(tags: Tags, rescale: str, air: bool) -> Facts:
     position, plane, tilt = _place(tags)
-    spacing = tags.numbers("PixelSpacing", 2) or [None, None]
+    lengths = {name: tags.number(tag) for name, tag in LENGTHS.items()}
+    lengths["spacing_row"], lengths["spacing_col"] = tags.numbers("PixelSpacing", 2) or (None, None)
     return Facts(
-        patient=tags.text("PatientID"),
-        study=tags.text("StudyInstanceUID"),
-        study_date=tags.text("StudyDate"),
-        series=tags.text("SeriesInstanceUID"),
-        series_number=tags.whole("SeriesNumber"),
-        sop=tags.text("SOPInstanceUID"),
-        acquisition=tags.whole("AcquisitionNumber"),
-        instance=tags.whole("InstanceNumber"),
+        **{name: tags.text(tag) for name, tag in TEXTS.items()},
+        **{name: tags.whole(tag) for name, tag in WHOLE.items()},
+        **{name: length if length and length > 0 else None for name, length in lengths.items()},
         position=position,
         plane=plane,
         tilt=tilt,
-        spacing_row=_length(spacing[0]),
-        spacing_col=_length(spacing[1]),
-        thickness=_length(tags.number("SliceThickness")),
-        spacing_between=_length(tags.number("SpacingBetweenSlices")),
         level=tags.number("WindowCenter"),
-        width=_length(tags.number("WindowWidth")),
         rescale=rescale,
         air=air,
         unreadable=" ".join(tags.unreadable),
     )
-
-
-def _length(number: float | None) -> float | None:
-    """A length must be above 0: some programs write 0 for 'unknown'."""
-    return number if number is not None and number > 0 else None
 
 
 def _place(tags: Tags) -> tuple[float | None, str, float | None]:

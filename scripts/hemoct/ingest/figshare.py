@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hemoct.base.errors import UserError
+from hemoct.base.files import replacing_folder
 
 API = "https://api.figshare.com/v2"
 PHE_SICH = 23957937
@@ -55,7 +56,6 @@ class Item:
 class Article:
     """What figshare says about an article, and its files."""
 
-    number: int
     title: str
     version: int
     licence: str
@@ -68,6 +68,7 @@ def read_article(number: int, api: str = API) -> Article:
     GET articles/NUMBER names at most ten files, so they are requested page by page: GET articles/NUMBER/files.
     """
     url = f"{api.rstrip('/')}/articles/{number}"
+    by_hand = f"download https://doi.org/10.6084/m9.figshare.{number} by hand, unpack it and use --from DIR"
     try:
         content = _ask(url)
         items = [
@@ -76,19 +77,18 @@ def read_article(number: int, api: str = API) -> Article:
             if not each.get("is_link_only") and (link := each["download_url"])
         ]
         licence = (content.get("license") or {}).get("name", "not stated")
-        article = Article(number, content["title"], int(content.get("version", 1)), licence, items)
+        article = Article(content["title"], int(content.get("version", 1)), licence, items)
     except urllib.error.HTTPError as error:
         if error.code == 404:
             raise UserError(f"figshare has no public article {number} ({url}); check the number") from None
-        raise UserError(f"{url} answered {error.code} {error.reason}; try again later, or {_by_hand(number)}") from None
+        raise UserError(f"{url} answered {error.code} {error.reason}; try again later, or {by_hand}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"cannot reach {url} ({_why(error)}); check the network, or {_by_hand(number)}") from None
+        raise UserError(f"cannot reach {url} ({_why(error)}); check the network, or {by_hand}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{url} did not answer as figshare does ({error!r}); try again later, or {_by_hand(number)}") from None
-    if not items:
-        raise UserError(f"figshare article {number} has no files to download; {_by_hand(number)}")
-    if len({item.name for item in items}) < len(items):
-        raise UserError(f"figshare article {number} has two files of one name; {_by_hand(number)}")
+        raise UserError(f"{url} did not answer as figshare does ({error!r}); try again later, or {by_hand}") from None
+    if not items or len({item.name for item in items}) < len(items):
+        what = "two files of one name" if items else "no files to download"
+        raise UserError(f"figshare article {number} has {what}; {by_hand}")
     return article
 
 
@@ -104,10 +104,6 @@ def _listed(url: str) -> Iterator[dict[str, Any]]:
         yield from listed
         if len(listed) < PAGE:
             return
-
-
-def _by_hand(number: int) -> str:
-    return f"download https://doi.org/10.6084/m9.figshare.{number} by hand, unpack it and use --from DIR"
 
 
 def _why(error: BaseException) -> str:
@@ -215,23 +211,15 @@ def _read_rest(item: Item, part: Path, have: int, bar: tqdm) -> None:
 
 
 def unpack(files: list[Path], folder: Path) -> None:
-    """Put the article's files into a new `folder`: zip archives unpacked, others copied. UserError for other archives.
-
-    `folder` is emptied first; afterwards it holds the complete result or, after an error, nothing.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
+    """Put the article's files into `folder`, all or none: zip archives unpacked, others copied. UserError for other archives."""
+    with replacing_folder(folder) as made:
         for path in files:
             if path.suffix.lower() == ".zip":
-                _unzip(path, folder)
+                _unzip(path, made)
             elif path.suffix.lower() in PACKED_ELSEWHERE or path.name.lower().endswith(".tar.gz"):
                 raise UserError(f"{path} cannot be unpacked here; unpack it by hand into a folder DIR and use --from DIR")
             else:
-                shutil.copy2(path, folder / path.name)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+                shutil.copy2(path, made / path.name)
 
 
 def _unzip(path: Path, folder: Path) -> None:
@@ -247,9 +235,8 @@ def _unzip(path: Path, folder: Path) -> None:
             # An archive without a folder of its own gets one: files of two archives must not mix.
             target = folder if len(tops) == 1 and all(len(name.parts) > 1 for _, name in members) else folder / path.stem
             for info, name in tqdm(members, desc=f"unpack {path.name}", disable=None):
-                (target / name).parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(info) as source, (target / name).open("wb") as stream:
-                    shutil.copyfileobj(source, stream, CHUNK)
+                info.filename = name.as_posix()
+                archive.extract(info, target)
     except UNREADABLE_ZIP as error:
         raise UserError(f"{path} cannot be unpacked ({error}); delete it and run the same command again") from None
 

@@ -5,7 +5,7 @@ and the boxes enclose hematoma and edema. Image arrays have the forehead at the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -22,7 +22,7 @@ from hemoct.ingest.phantom import BRAIN, Volume, draw_volume, make_head
 
 VERSION = 2
 """raised whenever the same arguments would draw other pixels"""
-FEWEST_PATIENTS = 6  # one for each of the Defects
+FEWEST_PATIENTS = 6  # one for each of the defects
 FEWEST_SLICES = 4
 SMALLEST_SIZE = 64  # below that the thin rim of edema falls between the pixels
 TYPES = ("IVH", "IPH", "SAH")
@@ -33,24 +33,9 @@ FIELD_OF_VIEW_MM = 230
 HEAD_HEIGHT_MM = 150
 INTERCEPT = -1024
 SHORT_NAME_PATIENT = 13
-
-
-@dataclass(frozen=True)
-class Defects:
-    """Which patient has which defect of the real data (patient 13 also has short XML names)."""
-
-    slice_jump: int
-    """the last slice number jumps by 40"""
-    wrong_filename: int
-    """<filename> is M.png"""
-    no_masks: int
-    missing_mask: int
-    single_pixel: int
-    """a mask of one pixel without a box"""
-    black_end: frozenset[int]
-    """the last slice is all black, and so identical across these patients"""
-    dark_start: frozenset[int]
-    """the first slice shows nothing but the head holder"""
+SLICE_JUMP, WRONG_FILENAME, NO_MASKS, MISSING_MASK, SINGLE_PIXEL = range(5)
+"""the place of the patient with this defect of the real data: the last slice number jumps by 40, <filename> is M.png, ..., a mask
+of one pixel without a box"""
 
 
 def patient_numbers(patients: int) -> list[int]:
@@ -61,24 +46,19 @@ def patient_numbers(patients: int) -> list[int]:
 def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int = 256, seed: int = 42) -> None:
     """Draw the whole data set below `folder`: PNG set, MedInfo.xlsx, types/, dicom/, nifti/. The same call, the same bytes.
 
-    Raises ValueError below 6 patients, 4 slices or 64 pixels: less cannot hold the defects of the real data.
+    Below FEWEST_PATIENTS, FEWEST_SLICES or SMALLEST_SIZE the defects of the real data have no place.
     """
-    if patients < FEWEST_PATIENTS or slices < FEWEST_SLICES or size < SMALLEST_SIZE:
-        raise ValueError(
-            f"a data set needs at least {FEWEST_PATIENTS} patients, {FEWEST_SLICES} slices each and {SMALLEST_SIZE} pixels a side"
-        )
     numbers = patient_numbers(patients)
-    defects = Defects(*numbers[:5], black_end=frozenset(numbers[::3]), dark_start=frozenset(numbers[1::6]))
     levels = np.linspace(0, 1, slices)
     heads = [make_head((seed, number), slices) for number in numbers]
     _write_medinfo(folder, numbers, [head.lesion.across < 0 for head in heads], seed)
     boxes = 0
-    for number, head in zip(tqdm(numbers, desc="patients", disable=None), heads, strict=True):
-        volume = draw_volume(head, levels, size)
-        boxes = _write_patient(folder, number, volume, defects, boxes)
-        if number in numbers[:2]:
+    for place, number in enumerate(tqdm(numbers, desc="patients", disable=None)):
+        volume = draw_volume(heads[place], levels, size)
+        boxes = _write_patient(folder, place, number, volume, boxes)
+        if place < 2:
             write_nifti(folder, number, volume.hu, volume.edema)
-        if number == numbers[0]:
+        if place == 0:
             write_dicom(folder, number, volume.hu)
     _draw_types(folder / "types", TYPES_FACTOR * patients, size, seed)
 
@@ -128,36 +108,36 @@ def box_around(region: np.ndarray, margin: int) -> tuple[int, int, int, int] | N
     )
 
 
-def _write_patient(folder: Path, number: int, volume: Volume, defects: Defects, boxes: int) -> int:
-    """Write one patient's slices, masks (edema alone) and VOC files (box = hematoma + edema).
+def _write_patient(folder: Path, place: int, number: int, volume: Volume, boxes: int) -> int:
+    """Write one patient's slices, masks (edema alone) and VOC files (box = hematoma + edema) with the defects of its `place`.
 
     `boxes` is the number of boxes with a mask written so far; returns the new number. One in 16 of them, 6 % as in the real
     data, gets an empty mask.
     """
     grey, edema = hounsfield.window(volume.hu, BRAIN), volume.edema.copy()
     size, last = grey.shape[-1], len(grey) - 1
-    if number in defects.black_end:
+    if place % 3 == 0:  # black, and so identical across patients
         grey[last] = 0
-    if number in defects.dark_start:
+    if place % 6 == 1:  # nothing but the head holder
         grey[0, :, : int(0.85 * size)] = 0
-    if number == defects.single_pixel:
+    if place == SINGLE_PIXEL:
         edema[1] = False
         edema[1, size // 2, size // 2] = True
     base = folder / "SubdatasetC_PNG"
     images, masks, notes = (base / kind / f"{name}{number}" for kind, name in phe_sich.ROLES.items())
-    for created in (images, notes) if number == defects.no_masks else (images, masks, notes):
+    for created in (images, notes) if place == NO_MASKS else (images, masks, notes):
         created.mkdir(parents=True)
     for index in range(len(grey)):
-        label = index + 40 if number == defects.slice_jump and index == last else index
+        label = index + 40 if place == SLICE_JUMP and index == last else index
         name = f"{number:04d}_{label:02d}.png"
         Image.fromarray(grey[index]).save(images / name)
         box = box_around(volume.bleeding[index] | volume.edema[index], margin=max(1, size // 128))
-        if masks.is_dir() and not (number == defects.missing_mask and index == 1):
+        if masks.is_dir() and not (place == MISSING_MASK and index == 1):
             boxes += box is not None
             empty = box is not None and boxes % 16 == 4
             Image.fromarray(np.uint8(255) * (edema[index] & (not empty))).save(masks / name)
         stem = f"{number:03d}_{label:02d}" if number == SHORT_NAME_PATIENT else name.removesuffix(".png")
-        filename = f"{label}.png" if number == defects.wrong_filename else f"{stem}.jpg"
+        filename = f"{label}.png" if place == WRONG_FILENAME else f"{stem}.jpg"
         # Channels are 3 although the slices are grey, and without a box there is no size.
         annotation = Annotation(filename, (size, size, 3), [Box("a", *box)]) if box else Annotation(filename, size=None)
         write_voc(notes / f"{stem}.xml", annotation)

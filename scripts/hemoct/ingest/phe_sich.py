@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
-import numpy as np
 import pandas as pd
 
 from hemoct.base import files, label_meaning
@@ -90,12 +89,9 @@ def read_medinfo(raw: Path, listing: list[Path], patients: list[str]) -> pd.Data
 def patient_column(sheet: pd.DataFrame, patients: list[str]) -> str | None:
     """The column that names the most known patients, and at least half of them. (Some ages are also numbers of patients.)"""
     known = set(patients)
-    hits = {}
-    for column in sheet.columns:
-        named = len(known & set(sheet[column].map(_patient_number)))
-        if named * 2 >= len(known):
-            hits[column] = named
-    return max(hits, key=hits.get) if hits else None
+    named = {column: len(known & set(sheet[column].map(_patient_number))) for column in sheet}
+    best = max(named, key=named.get, default=None)
+    return best if named.get(best, 0) * 2 >= len(known) else None
 
 
 def _patient_number(value: object) -> str:
@@ -108,10 +104,9 @@ def _column_names(columns: pd.Index) -> dict[str, str]:
     """`age`, `sex`, `side` where a column's name says so, else its name in snake_case; each name once."""
     names: dict[str, str] = {}
     for column in columns:
-        words = re.findall(r"\w+", str(column).lower())
-        plain = "_".join(words) or "column"
-        known = [name for name, signs in KNOWN_COLUMNS.items() if set(signs) & set(re.split(r"[_\W]+", plain))]
-        name = known[0] if known else plain
+        words = re.findall(r"[^\W_]+", str(column).lower())
+        known = [name for name, signs in KNOWN_COLUMNS.items() if {*signs} & {*words}]
+        name = known[0] if known else "_".join(words) or "column"
         while name in {*names.values(), "patient"}:
             name += "_"
         names[column] = name
@@ -124,14 +119,10 @@ def side_labels(patients: pd.DataFrame, patient_of_image: pd.Series, hemorrhage:
     An image without bleeding has 0 in both. On an image with bleeding both are unknown when the side is not given in words that
     are known here, and when it is both sides: nothing says which of them the image shows.
     """
-    side_of_patient = dict(zip(patients["patient"], patients["side"].map(side_of), strict=True))
-    side = patient_of_image.map(side_of_patient).to_numpy(dtype=object)
-    bleeds = hemorrhage.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    unknown = np.isnan(bleeds) | ((bleeds == 1) & pd.isna(side))
-    values = {f"{label_meaning.SIDE}{name}": ((side == name) & (bleeds == 1)).astype(int) for name in SIDES}
-    labels = pd.DataFrame(values, index=patient_of_image.index, dtype="Int64")
-    labels.loc[unknown] = pd.NA
-    return labels
+    side = patient_of_image.map(patients.set_index("patient")["side"].map(side_of))
+    known = hemorrhage.eq(0) | (hemorrhage.eq(1) & side.notna())
+    labels = {f"{label_meaning.SIDE}{name}": hemorrhage.eq(1) & side.eq(name) for name in SIDES}
+    return pd.DataFrame(labels).astype("Int64").where(known.fillna(False))
 
 
 def side_of(text: object) -> str | None:

@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct.base import files, tables
+from hemoct.base import cli, files, tables
 from hemoct.base.errors import UserError
+from hemoct.base.options import flag
 from hemoct.ingest import annotations as ingest_annotations, conversion_tables, layouts
 from hemoct.ingest.annotations import AnnotationError, Box
 
@@ -22,14 +23,20 @@ NO_IMAGE_FOLDERS = layouts.ROLE_FOLDERS - layouts.IMAGE_FOLDERS
 class Options:
     """What a user may choose about a data set. Each layout takes some of them (`readers.READERS`)."""
 
-    image_set: str | None = None
-    patient_regex: str | None = None
-    patient_column: str | None = None
-    csv: str | None = None
-    image_column: str | None = None
-    labels: list[str] | None = None
-    exclusive: bool = False
-    skip_missing: bool = False
+    image_set: str | None = flag(None, "which set of PHE-SICH; default: png if it is there", choices=("png", "jpg"))
+    csv: str | None = flag(None, "table (csv, rsna), in data/raw/NAME or elsewhere; default: the only one", metavar="FILE")
+    image_column: str | None = flag(
+        None, f"of the table (csv); default: {', '.join(layouts.CSV_IMAGE_COLUMNS)}", metavar="COLUMN"
+    )
+    skip_missing: bool = flag(False, "leave out rows without an image (csv, rsna)")
+    patient_regex: str | None = flag(
+        None, "searched in the file's stem; its first group is the patient: '^(\\d+)_'", metavar="RULE"
+    )
+    patient_column: str | None = flag(None, "of the table (csv, rsna); default: patient, if there is one", metavar="COLUMN")
+    labels: list[str] | None = flag(
+        None, "label columns (csv, rsna), class names by id (yolo), side (phe-sich)", type=cli.names, metavar="A,B"
+    )
+    exclusive: bool = flag(False, "exactly one label of each image is 1 (csv): trained with softmax")
 
 
 @dataclass(frozen=True)
