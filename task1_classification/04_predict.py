@@ -54,7 +54,7 @@ def predict_images(work: Workspace, out: Path, folders: list[Path], args: argpar
     with run:
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
-        frame = predict.predict_files(images.find(args.images), folders, args.batch_size, where)
+        frame = predict.predict_files(list(images.find(args.images)), folders, args.batch_size, where)
         run.wrote(tables.write_csv(out, frame))
     print(f"{work.show(out)}: {len(frame)} images, mean of {len(folders)} model(s)")
 

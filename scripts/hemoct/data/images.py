@@ -22,6 +22,8 @@ from hemoct.ingest import annotations as ingest_annotations
 CACHE_VERSION = 1
 WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
 AHEAD = 64  # slices that are decoded before they are asked for
+MODES = {1: "L", 3: "RGB"}
+"""of Pillow, by the number of channels"""
 Source, Read = TypeVar("Source"), TypeVar("Read")
 
 
@@ -32,7 +34,7 @@ def read_grey(path: Path) -> np.ndarray:
 
 def read_planes(path: Path, channels: int) -> np.ndarray:
     """Decode an image as 1 plane of grey values or 3 of red, green, blue (three CT windows): uint8 (channels, height, width)."""
-    return read_grey(path)[None] if channels == 1 else _read(path, "RGB").transpose(2, 0, 1)
+    return np.atleast_3d(_read(path, MODES[channels])).transpose(2, 0, 1)
 
 
 def _read(path: Path, mode: str) -> np.ndarray:
@@ -151,18 +153,21 @@ def grey_statistics(pixels: np.ndarray, rows: np.ndarray) -> tuple[float, float]
     return mean, max(float(np.sqrt(counts @ (values - mean) ** 2 / counts.sum())), 1e-3)
 
 
-def find(paths: list[Path]) -> list[Path]:
-    """Images among `paths`: files as they are, folders searched, sorted by name."""
-    found: list[Path] = []
+def find(paths: list[Path], also: Callable[[Path], bool] = lambda path: False, what: str = "image") -> dict[Path, bool]:
+    """Images, and files that `also` fit, in what a user names, in order of name; and whether each was named itself.
+
+    Hidden files are left out. Stops where there is none, no `what`.
+    """
+    found: dict[Path, bool] = {}
     for path in paths:
-        if path.is_dir():
-            found += sorted(
-                entry for entry in path.rglob("*") if entry.suffix.lower() in files.IMAGE_SUFFIXES and entry.name[0] != "."
-            )
-        elif path.is_file():
-            found.append(path)
-        else:
+        if not path.exists():
             raise UserError(f"{path} is neither a file nor a folder")
+        if path.is_file():
+            found[path] = True
+        for inside in (path / name for name in sorted(files.walk(path))):  # none of a file
+            if inside.suffix.lower() in files.IMAGE_SUFFIXES or also(inside):
+                found.setdefault(inside, False)
     if not found:
-        raise UserError(f"no image ({', '.join(sorted(files.IMAGE_SUFFIXES))}) in {', '.join(map(str, paths))}")
+        suffixes = ", ".join(sorted(files.IMAGE_SUFFIXES))
+        raise UserError(f"no {what} in {', '.join(map(str, paths))}; images end in {suffixes}")
     return found

@@ -74,20 +74,9 @@ def reading(work: Workspace, channels: int, window: str | None, intercept: float
 
 
 def find(paths: list[Path]) -> dict[Path, bool]:
-    """Files that may hold slices, and whether they were named themselves: folders are searched, hidden files left out."""
-    found: dict[Path, bool] = {}
-    for path in paths:
-        if path.is_dir():
-            for name in files.walk(path):
-                if name.suffix.lower() in files.IMAGE_SUFFIXES or conversion.is_volume(name) or conversion.is_dicom(path / name):
-                    found.setdefault(path / name, False)
-        elif path.is_file():
-            found[path] = True
-        else:
-            raise UserError(f"{path} is neither a file nor a folder")
-    if not found:
-        raise UserError(f"no image, DICOM file or NIfTI volume in {', '.join(map(str, paths))}")
-    return found
+    """Files that may hold slices, and whether they were named themselves, see images.find."""
+    return images.find(paths, lambda path: conversion.is_volume(path) or conversion.is_dicom(path),
+                       "image, DICOM file or NIfTI volume")  # fmt: skip
 
 
 def read(path: Path, how: Reading) -> Iterator[Slice]:
@@ -104,8 +93,8 @@ def read(path: Path, how: Reading) -> Iterator[Slice]:
 
 def _planes(path: Path, hu: np.ndarray, facts: Facts, how: Reading) -> np.ndarray:
     """HU as images.read_planes would give them back from the image that scripts/01_get_data.py makes of them."""
-    grey = Image.fromarray(conversion.to_grey(path, hu, facts, how.windows))
-    return np.asarray(grey.convert("L"))[None] if how.channels == 1 else np.asarray(grey.convert("RGB")).transpose(2, 0, 1)
+    shown = Image.fromarray(conversion.to_grey(path, hu, facts, how.windows)).convert(images.MODES[how.channels])
+    return np.atleast_3d(shown).transpose(2, 0, 1)
 
 
 def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Slice], dict[Path, str]]:

@@ -100,13 +100,10 @@ def neighbours(patient: np.ndarray, number: np.ndarray, context: int) -> np.ndar
     again = same & (np.diff(number) == 0)
     twice = np.append(again, False) | np.insert(again, 0, False)
     joined = same & (np.diff(number) == 1) & ~twice[1:] & ~twice[:-1]
-    here = np.arange(len(patient))
-    before = np.concatenate([[0], np.where(joined, here[:-1], here[1:])])
-    behind = np.concatenate([np.where(joined, here[1:], here[:-1]), [len(here) - 1]])
-    columns = [here]
-    for _ in range(context):
-        columns = [before[columns[0]], *columns, behind[columns[-1]]]
-    return np.stack(columns, axis=1)
+    run = np.insert(np.cumsum(~joined), 0, 0)  # rows that follow one another have the same number
+    first, last = np.searchsorted(run, run), np.searchsorted(run, run, side="right") - 1
+    offsets = np.arange(-context, context + 1)
+    return np.clip(np.arange(len(run))[:, None] + offsets, first[:, None], last[:, None])
 
 
 @dataclass(frozen=True, kw_only=True)

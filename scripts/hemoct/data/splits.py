@@ -7,6 +7,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from hemoct.base.errors import UserError
+from hemoct.base.tables import SPLIT_COLUMNS
 
 FOLDS = 5
 
@@ -65,22 +66,24 @@ def extend(old: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     come back. An image that has changed its patient stops: the old folds do not fit the new patients.
     """
     stop_if_renamed(labels, old)
-    known = pd.concat([labels[["image_id", "patient"]], old[~old["image_id"].isin(labels["image_id"])][["image_id", "patient"]]])
-    known = known.merge(old[["image_id", "fold", "slice_fold"]], on="image_id", how="left")
-    fold_of_patient = old.drop_duplicates("patient").set_index("patient")["fold"]
-    known["fold"] = known["patient"].map(fold_of_patient)
-    sizes = known["fold"].value_counts().reindex(range(FOLDS), fill_value=0)
-    new_patients = known.loc[known["fold"].isna(), "patient"].value_counts()
-    for patient, images in sorted(new_patients.items(), key=lambda item: (-item[1], item[0])):
-        smallest = int(sizes.idxmin())
-        known.loc[known["patient"] == patient, "fold"] = smallest
-        sizes[smallest] += images
-    slice_sizes = known["slice_fold"].value_counts().reindex(range(FOLDS), fill_value=0)
-    for row in known.index[known["slice_fold"].isna()]:
-        smallest = int(slice_sizes.idxmin())
-        known.loc[row, "slice_fold"] = smallest
-        slice_sizes[smallest] += 1
-    return known[["image_id", "patient", "fold", "slice_fold"]].astype({"fold": int, "slice_fold": int})
+    gone = old[~old["image_id"].isin(labels["image_id"])]
+    known = pd.concat([labels[["image_id", "patient"]], gone[["image_id", "patient"]]])
+    known = known.merge(old[["image_id", "slice_fold"]], on="image_id", how="left")
+    known["fold"] = known["patient"].map(old.drop_duplicates("patient").set_index("patient")["fold"])
+    _fill(known, "fold", "patient")
+    _fill(known, "slice_fold", "image_id")
+    return known[SPLIT_COLUMNS].astype({"fold": int, "slice_fold": int})
+
+
+def _fill(known: pd.DataFrame, column: str, unit: str) -> None:
+    """Give each `unit` that has no fold in `column` the smallest fold, the unit with the most images first."""
+    sizes = known[column].value_counts().reindex(range(FOLDS), fill_value=0)
+    units = known.loc[known[column].isna(), unit].value_counts(sort=False).sort_values(ascending=False, kind="stable")
+    chosen = {}
+    for name, images in units.items():
+        chosen[name] = sizes.idxmin()
+        sizes[chosen[name]] += images
+    known[column] = known[column].fillna(known[unit].map(chosen))
 
 
 def parts(splits: pd.DataFrame, fold: int, protocol: str, ahead: int = 1) -> pd.Series:
@@ -88,17 +91,12 @@ def parts(splits: pd.DataFrame, fold: int, protocol: str, ahead: int = 1) -> pd.
 
     `protocol` is `patient`, or `slice` to measure how much the naive split flatters. `ahead`: validation = (K+ahead) mod 5.
     """
-    column = splits["fold" if protocol == "patient" else "slice_fold"]
-    part = pd.Series("train", index=pd.Index(splits["image_id"], name="image_id"), name="part")
-    part[(column == fold).to_numpy()] = "test"
-    part[(column == (fold + ahead) % FOLDS).to_numpy()] = "val"
+    column = splits["fold" if protocol == "patient" else "slice_fold"].to_numpy()
+    numbers = {fold: "test", (fold + ahead) % FOLDS: "val"}
+    part = pd.Series([numbers.get(one, "train") for one in column], pd.Index(splits["image_id"]), name="part")
     if protocol == "patient":
-        shared = on_two_sides(splits["patient"], part)
-        if shared:
-            raise UserError(
-                f"splits.csv: {len(shared)} patient(s) on two sides (first: {shared[0]}); it was changed by hand: "
-                "restore it, or delete it for new folds (scripts/05_make_splits.py), and train anew"
-            )
+        remedy = "it was changed by hand: restore it, or delete it for new folds (scripts/05_make_splits.py), and train anew"
+        _stop_if_shared(splits["patient"], part, "splits.csv:", remedy)
     return part
 
 
@@ -113,12 +111,8 @@ def given_parts(labels: pd.DataFrame, splits: pd.DataFrame) -> pd.Series:
     if not (part == "val").any():
         fold = splits.set_index("image_id")["fold"].reindex(part.index)
         part[(part == "train") & (fold == 0)] = "val"
-    shared = on_two_sides(labels["patient"], part)
-    if shared:
-        raise UserError(
-            f"labels.csv: given_split has {len(shared)} patient(s) on two sides (first: {shared[0]}); use --split folds, "
-            "or a --patient-regex that tells them apart if they are different people"
-        )
+    remedy = "use --split folds, or a --patient-regex that tells them apart if they are different people"
+    _stop_if_shared(labels["patient"], part, "labels.csv: given_split has", remedy)
     return part.rename("part")
 
 
@@ -127,10 +121,12 @@ def part_of(labels: pd.DataFrame, splits: pd.DataFrame, fold: int, protocol: str
     return given_parts(labels, splits) if split == "given" else parts(splits, fold, protocol, ahead)
 
 
-def on_two_sides(patients: pd.Series, part: pd.Series) -> list[str]:
-    """The patients that have images in two parts."""
-    sides = pd.DataFrame({"patient": patients.to_numpy(), "part": part.to_numpy()}).groupby("patient")["part"].nunique()
-    return list(sides.index[sides > 1])
+def _stop_if_shared(patients: pd.Series, part: pd.Series, where: str, remedy: str) -> None:
+    """Stop when a patient has images in two parts."""
+    sides = part.groupby(patients.to_numpy()).nunique()
+    shared = list(sides.index[sides > 1])
+    if shared:
+        raise UserError(f"{where} {len(shared)} patient(s) on two sides (first: {shared[0]}); {remedy}")
 
 
 def stop_if_renamed(labels: pd.DataFrame, splits: pd.DataFrame) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,14 @@ import pandas as pd
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, decisions, metrics, predictions, protocol, scores
+from hemoct.evaluation import bootstrap, decisions, metrics, predictions, protocol, scores, text
 from hemoct.evaluation.thresholds import MAX_F1, Rule
 
+ABOUT = ("protocol", "n", "patients")
+"""what comparison.csv repeats of each experiment's metrics.json"""
+VALUE, DIFFERENCE = ("value", "low", "high"), ("difference", "difference_low", "difference_high")
+"""a number with its interval in comparison.csv"""
+NONE = (np.nan, np.nan, np.nan)
 LOWER = re.compile(r"(hamming|rsna_logloss|hd95|volume_error|brier|ece)(_.*)?")
 """metrics of which less is better"""
 
@@ -95,21 +101,13 @@ def table(experiments: list[Evaluated], resamples: int, seed: int) -> pd.DataFra
     """
     first, rows = experiments[0], []
     for one in experiments:
-        paired, facts = ({}, {}) if one is first else differences(first, one, resamples, seed)
-        about = {"experiment": one.name, "shown": one.shown, "protocol": one.content["protocol"], "n": one.content["n"],
-                 "patients": one.content["patients"]}  # fmt: skip
+        paired, facts = ({}, {"note": ""}) if one is first else differences(first, one, resamples, seed)
+        about = {"experiment": one.name, "shown": one.shown, **facts, **{key: one.content[key] for key in ABOUT}}
         for metric, cell in one.content["metrics"].items():
-            low, high = cell["ci95"] or (np.nan, np.nan)
-            value = np.nan if cell["value"] is None else cell["value"]
-            of_metric = dict(
-                zip(("difference", "difference_low", "difference_high"), paired.get(metric, [np.nan] * 3), strict=True)
-            )
-            rows.append({**about, "metric": metric, "value": value, "low": low, "high": high, **of_metric, **facts})
-    columns = {"n_common": pd.NA, "left_out": pd.NA, "note": ""}
-    frame = pd.DataFrame(rows)
-    for column, empty in columns.items():
-        frame[column] = frame[column].astype("object").where(frame[column].notna(), empty) if column in frame else empty
-    return frame
+            numbers = (cell["value"], *(cell["ci95"] or NONE[:2]), *paired.get(metric, NONE))
+            rows.append({**about, "metric": metric, **dict(zip((*VALUE, *DIFFERENCE), numbers, strict=True))})
+    columns = ["experiment", "shown", *ABOUT, "metric", *VALUE, *DIFFERENCE, "n_common", "left_out", "note"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*VALUE, *DIFFERENCE), float))
 
 
 def differences(
@@ -165,32 +163,28 @@ METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "
 def markdown(frame: pd.DataFrame, title: str = "Task 1: experiments side by side", compared: tuple[str, ...] = METRICS) -> str:
     """comparison.md: values with intervals, an experiment a row; below, the differences to the first. `compared`: metrics."""
     wanted = [name for name in compared if name in set(frame["metric"])]
-    shown = list(dict.fromkeys(frame["shown"]))
     first = frame["experiment"].iloc[0]
-    lines = [
-        f"# {title}",
-        "",
-        "Value (95 % interval, bootstrap over patients), test images out of fold.",
-        "",
-    ]
-    lines += _block(frame, shown, wanted, ("value", "low", "high"), "{:.3f}")
+    lines = [f"# {title}", "", "Value (95 % interval, bootstrap over patients), test images out of fold.", ""]
+    lines += _block(frame, wanted, VALUE)
     if frame["difference"].notna().any():
+        others = frame[frame["shown"] != frame["shown"].iloc[0]]
         lines += ["", f"Difference to {first}, paired by image, the same resampled patients for both.", ""]
-        lines += _block(frame, shown[1:], wanted, ("difference", "difference_low", "difference_high"), "{:+.3f}")
+        lines += _block(others, wanted, DIFFERENCE, sign="+")
     notes = frame.loc[frame["note"] != "", ["experiment", "note"]].drop_duplicates()
     lines += ["", *(f"* {row.experiment} against {first}: {row.note}" for row in notes.itertuples())]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _block(frame: pd.DataFrame, shown: list[str], wanted: list[str], columns: tuple[str, str, str], form: str) -> list[str]:
+def _block(frame: pd.DataFrame, wanted: list[str], columns: tuple[str, str, str], sign: str = "") -> list[str]:
     lines = ["| experiment | " + " | ".join(map(named, wanted)) + " |", "| --- |" + " ---: |" * len(wanted)]
-    for name in shown:
-        rows = frame[frame["shown"] == name].set_index("metric").reindex(wanted)[list(columns)]
-        lines.append(f"| {name} | " + " | ".join(_cell(*row, form) for row in rows.itertuples(index=False)) + " |")
+    for name, of_one in frame.groupby("shown", sort=False):
+        lines.append(f"| {name} | " + " | ".join(cells(of_one, wanted, columns, sign, " to ")) + " |")
     return lines
 
 
-def _cell(value: float, low: float, high: float, form: str) -> str:
-    if pd.isna(value):
-        return "n/a"
-    return form.format(value) + ("" if pd.isna(low) else f" ({form.format(low)} to {form.format(high)})")
+def cells(
+    of_one: pd.DataFrame, wanted: Iterable[str], columns: tuple[str, str, str], sign: str = "", between: str = "-"
+) -> list[str]:
+    """A cell for each of the `wanted` metrics, from the rows of one experiment in comparison.csv; see text.interval."""
+    numbers = of_one.set_index("metric").reindex(list(wanted))[list(columns)].to_numpy(dtype=float)
+    return [text.interval(*row, sign, between) for row in numbers]

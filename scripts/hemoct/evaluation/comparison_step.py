@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hemoct.base import cli, experiments, figure, figure as base_figure, files, tables
+from hemoct.base import cli, experiments, figure as base_figure, files, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, comparison, comparison as evaluation_comparison
-from hemoct.evaluation.comparison import Evaluated
+from hemoct.evaluation import bootstrap, comparison
+from hemoct.evaluation.comparison import DIFFERENCE, VALUE, Evaluated
 
 
 @dataclass(frozen=True)
@@ -81,17 +80,13 @@ def write(
     return [
         tables.write_csv(folder / "comparison.csv", table),
         files.write_text(folder / "comparison.md", text + "".join(["\n", *(f"* {line}\n" for line in remarks)] * bool(remarks))),
-        figure.save(drawn, folder / "comparison.png"),
+        base_figure.save(drawn, folder / "comparison.png"),
     ]
 
 
 MEASURED = ("auroc", "ap", "accuracy", "balanced_accuracy", "recall", "specificity", "precision", "f1", "f1_macro", "mcc")
-
-
-LEAST_DIFFERENCE = 0.005  # that an axis of differences spans: rounding errors of equal experiments would fill it
-
-
 ACRONYMS = {"auroc", "ap", "f1", "mcc"}
+LEAST_DIFFERENCE = 0.005  # that an axis of differences spans: rounding errors of equal experiments would fill it
 
 
 def side_by_side(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = MEASURED) -> Figure:
@@ -100,18 +95,19 @@ def side_by_side(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = 
     `table` is that of `comparison.table`; of its metrics those that are `measured` are drawn.
     """
     names = [name for name in measured if name in set(table["metric"])]
-    shown = list(dict.fromkeys(table["shown"]))
+    shown = list(table["shown"].unique())
     differ = table["difference"].notna().any()
     height = 1.6 + 0.16 * len(names) * (len(shown) + 1) + 0.2 * len(shown)
     figure, axes = base_figure.figure(1, 1 + differ, width=5.2, height=max(3.6, height), sharey=True, squeeze=False)
     for number, name in enumerate(shown):
         rows = table[table["shown"] == name].set_index("metric").reindex(names)
         place = np.arange(len(names)) + (number - (len(shown) - 1) / 2) * 0.8 / len(shown)
-        _points(axes[0, 0], rows, ("value", "low", "high"), place, f"C{number}", name)
-        if differ and number:
-            _points(axes[0, 1], rows, ("difference", "difference_low", "difference_high"), place, f"C{number}", name)
+        for axis, columns in zip(axes[0, : 1 + bool(number)], (VALUE, DIFFERENCE), strict=False):
+            value, low, high = rows[list(columns)].to_numpy(dtype=float).T
+            axis.plot(value, place, "o", markersize=5, color=f"C{number}", label=name)
+            axis.hlines(place, low, high, color=f"C{number}", linewidth=1.6)
     axes[0, 0].set(xlabel="value and 95 % interval", ylim=(len(names) - 0.4, -0.6))
-    ticks = [name.upper() if name in ACRONYMS else evaluation_comparison.named(name).replace("_", " ") for name in names]
+    ticks = [name.upper() if name in ACRONYMS else comparison.named(name).replace("_", " ") for name in names]
     axes[0, 0].set_yticks(range(len(names)), ticks)
     if differ:
         axes[0, 1].axvline(0, color="grey", linestyle=":")
@@ -122,9 +118,3 @@ def side_by_side(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = 
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1, frameon=False)
     base_figure.title(figure, heading)
     return figure
-
-
-def _points(axis: Axes, rows: pd.DataFrame, columns: tuple[str, str, str], place: np.ndarray, colour: str, name: str) -> None:
-    value, low, high = (rows[column].to_numpy(dtype=float) for column in columns)
-    axis.plot(value, place, "o", markersize=5, color=colour, label=name)
-    axis.hlines(place, low, high, color=colour, linewidth=1.6)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from hemoct.base import cli, experiments
+from hemoct.base import cli, experiments, files
+from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import external, predictions, protocol
 from hemoct.training import histories
@@ -58,8 +59,19 @@ class Subject:
         return [folder for folder in self.folders if (folder / "best.pt").exists()]
 
     def other_predictions(self) -> Path:
-        """predictions.csv on the other data; stops when it is missing or not of these models."""
-        return external.predictions_csv(self.work, self.task, self.experiment, self.data.dataset, self.models)
+        """predictions.csv on the other data; stops when it is missing, older than a model, or made by others than these."""
+        named = (self.task, self.experiment, self.data.dataset)
+        folder, again = external.folder(self.work, *named), external.again(self.work, *named)
+        path = self.work.need(folder / "predictions.csv", external.made_by(*named))
+        if any((of_fold / "best.pt").stat().st_mtime > path.stat().st_mtime for of_fold in self.models):
+            raise UserError(f"{self.work.show(path)} is older than the models; {again}")
+        record = folder / f"{Path(experiments.PREDICT[self.task]).stem}.run.json"
+        inputs = files.read_json(record)["inputs"] if record.exists() else {}
+        place = self.work.show(self.work.task(self.task))
+        used = {name for name in inputs if name.startswith(place) and name.endswith("best.pt")}
+        if used and used != {self.work.show(of_fold / "best.pt") for of_fold in self.models}:
+            raise UserError(f"{self.work.show(path)} is of other models than {self.experiment} has now; {again}")
+        return path
 
     def inputs(self, tables: Iterable[str]) -> list[Path]:
         """The files that the evaluation is made from. `tables`: those of data/work that it reads."""

@@ -33,13 +33,12 @@ def metric(entry: dict[str, Any]) -> str:
     return interval(math.nan if entry["value"] is None else entry["value"], low, high)
 
 
-def interval(value: float, low: float, high: float, sign: str = "") -> str:
-    """With `sign` "+" for differences: `+0.012 (-0.003 to +0.027)`."""
+def interval(value: float, low: float, high: float, sign: str = "", between: str = "-") -> str:
+    """With `sign` "+" and `between` " to " for differences: `+0.012 (-0.003 to +0.027)`."""
     if math.isnan(value):
         return "n/a"
-    between = " to " if sign else "-"
-    interval = "" if math.isnan(low) or math.isnan(high) else f" ({low:{sign}.3f}{between}{high:{sign}.3f})"
-    return f"{value:{sign}.3f}{interval}"
+    around = "" if math.isnan(low) or math.isnan(high) else f" ({low:{sign}.3f}{between}{high:{sign}.3f})"
+    return f"{value:{sign}.3f}{around}"
 
 
 def metric_name(key: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from hemoct.base import files, tables
-from hemoct.evaluation import text
+from hemoct.evaluation import comparison, text
+from hemoct.evaluation.comparison import DIFFERENCE, VALUE
 from hemoct.report import results
 
 MARKS = {3: "dice_patient", 4: "exact_match"}
@@ -75,23 +76,24 @@ def whole(path: Path) -> text.Table:
 def side_by_side(path: Path) -> text.Table:
     """The values of comparison.csv, one row an experiment."""
     frame = pd.read_csv(path)
+    metrics = _compared_in(frame)
     rows = [
-        [str(name), of_one["protocol"].iloc[0], _words(int(of_one["n"].iloc[0])), *_compared(of_one, ["value", "low", "high"])]
+        [str(name), of_one["protocol"].iloc[0], _words(int(of_one["n"].iloc[0])), *comparison.cells(of_one, metrics, VALUE)]
         for name, of_one in frame.groupby("experiment", sort=False)
     ]
-    return text.Table(["experiment", "protocol", "slices", *_compared_in(frame).values()], rows)
+    return text.Table(["experiment", "protocol", "slices", *metrics.values()], rows)
 
 
 def differences(path: Path) -> text.Table:
     """comparison.csv: the differences to the first experiment, one row an experiment; no row where there is none."""
-    frame = pd.read_csv(path)
+    frame = pd.read_csv(path, dtype={"note": str}).fillna({"note": ""})
     first, frame = frame["experiment"].iloc[0], frame.dropna(subset="difference")
-    rows = []
-    for name, of_one in frame.groupby("experiment", sort=False):
-        cells = _compared(of_one, ["difference", "difference_low", "difference_high"], sign="+")
-        note = of_one["note"].iloc[0]
-        rows.append([str(name), *cells, "" if pd.isna(note) else note])
-    return text.Table([f"less {first}", *_compared_in(frame).values(), "note"], rows)
+    metrics = _compared_in(frame)
+    rows = [
+        [str(name), *comparison.cells(of_one, metrics, DIFFERENCE, "+", " to "), of_one["note"].iloc[0]]
+        for name, of_one in frame.groupby("experiment", sort=False)
+    ]
+    return text.Table([f"less {first}", *metrics.values(), "note"], rows)
 
 
 def _compared_in(frame: pd.DataFrame) -> dict[str, str]:
@@ -101,25 +103,18 @@ def _compared_in(frame: pd.DataFrame) -> dict[str, str]:
     return {key: name for key, name in results.compared(task).items() if key in there}
 
 
-def _compared(of_one: pd.DataFrame, columns: list[str], sign: str = "") -> list[str]:
-    """A cell for each metric that people compare, from the rows of one experiment in comparison.csv."""
-    by_metric = of_one.set_index("metric").reindex(list(_compared_in(of_one)))
-    return [text.interval(*row, sign=sign) for row in by_metric[columns].to_numpy(dtype=float)]
-
-
-def metrics_table(path: Path) -> text.Table:
-    """Every metric of a metrics.json, with its interval or the reason why it has no value."""
+def metrics_table(path: Path, names: dict[str, str] | None = None, cases: str = "slices") -> text.Table:
+    """Metrics of a metrics.json, by default all, with their intervals or the reasons why they have no value."""
     content = files.read_json(path)
-    rows = [[text.metric_name(key), text.metric(entry), entry.get("reason") or ""] for key, entry in content["metrics"].items()]
-    return text.Table(["metric", "value (95 % interval)", "note"], [*rows, ["slices", _words(content["n"]), ""]])
+    entries = content["metrics"]
+    names = names or {key: text.metric_name(key) for key in entries}
+    rows = [[name, text.metric(entries[key]), entries[key].get("reason") or ""] for key, name in names.items()]
+    return text.Table(["metric", "value (95 % interval)", "note"], [*rows, [cases, _words(content["n"]), ""]])
 
 
 def over_labels(path: Path) -> text.Table:
     """metrics.json of task 4: the numbers over all labels; those of each label are in per_label.csv."""
-    content = files.read_json(path)
-    rows = [[name, text.metric(content["metrics"][key]), content["metrics"][key].get("reason") or ""]
-            for key, name in results.compared(4).items()]  # fmt: skip
-    return text.Table(["metric", "value (95 % interval)", "note"], [*rows, ["images", _words(content["n"]), ""]])
+    return metrics_table(path, results.compared(4), "images")
 
 
 def _from_frame(frame: pd.DataFrame) -> text.Table:
