@@ -61,7 +61,7 @@ def test_boxes_that_only_bring_false_alarms_are_not_looked_into(slices):
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
             return torch.full_like(batch, 50.0)
 
-    assert train.choose_confidence(Sure(), validation, wanted, 4) == 0.4
+    assert train.choose_confidence(validation, wanted, [*train.patches(Sure(), slices, wanted, 4)]) == 0.4
 
 
 @pytest.mark.parametrize(("mirror", "also"), [("horizontal", (0, -1)), ("vertical", (0, 1)), (None, (0, 1))])
@@ -74,7 +74,7 @@ def test_the_mean_over_the_mirrored_image_is_along_its_axis(slices, mirror, also
         def forward(self, batch: torch.Tensor) -> torch.Tensor:
             return batch.roll(1, dims=3)
 
-    predicted = train.patches(Shift(), slices, windows.whole_slices(np.array([0]), 32), 1)[0].astype(float)
+    predicted = next(train.patches(Shift(), slices, windows.whole_slices(np.array([0]), 32), 1)).astype(float)
     logit = (grey - grey.mean()) / 0.01
     moved = [logit.sigmoid().roll(shift, dims=(0, 1)).numpy() * 255 for shift in ((0, 1), also)]
     assert np.ptp(moved[0]) > 100 and np.abs(predicted - np.mean(moved, axis=0)).max() < 2

@@ -351,7 +351,7 @@ BAD = {
     "is missing or older than best.pt": lambda work: (folder_of(work) / "fold0" / "best.pt").touch(),
     "splits.csv is not the one": other_splits,
     "lacks the column(s) val_dice": spoil_history,
-    "the folds differ in boxes": lambda work: spoil_spec(work, boxes="yolov8n"),
+    "differ in boxes": lambda work: spoil_spec(work, boxes="yolov8n"),
     "the folds differ in protocol": lambda work: spoil_spec(work, protocol="slice"),
 }
 

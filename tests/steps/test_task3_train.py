@@ -234,7 +234,7 @@ def test_boxes_of_another_fold_or_split_stop(work, rims):
     (folder / "best.pt").write_bytes(b"weights")
     for name, seconds in (("best.pt", 10), ("predictions.csv", 20)):
         os.utime(folder / name, (old + seconds, old + seconds))
-    assert refused(rims(*BOX), "train_predictions.csv is older than best.pt", "--resume")
+    assert refused(rims(*BOX), "train_predictions.csv is missing or older than best.pt", "--resume")
 
 
 def test_data_without_masks_and_a_part_without_a_lesion(work, run_step):

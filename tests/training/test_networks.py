@@ -1,5 +1,7 @@
 """Classifiers: every family of backbones with one grey channel, what is frozen, what a spec keeps."""
 
+import copy
+
 import pytest
 import safetensors.torch
 import timm
@@ -8,7 +10,7 @@ import torch
 from hemoct.base.errors import UserError
 from hemoct.classification import networks as classification_networks
 from hemoct.classification.networks import ClassifierSpec
-from hemoct.training import checkpoints, networks, weights
+from hemoct.training import checkpoints, device, networks, weights
 from hemoct.training.options import SCRATCH, Initial
 
 
@@ -137,3 +139,16 @@ def test_a_backbone_without_a_pretrained_configuration_trains_from_scratch_only(
     assert model.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 2)
     with pytest.raises(UserError, match="timm knows none"):
         networks.build_backbone("test_resnet", 32, 1, 2, Initial())
+
+
+def test_depthwise_convolutions_stay_in_float32_on_a_cpu_and_a_copy_has_its_own():
+    plain = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, groups=4), torch.nn.Conv2d(4, 2, 1))
+    placed = device.place(copy.deepcopy(plain), torch.device("cpu"), 16)
+    average = copy.deepcopy(placed)
+    torch.nn.init.zeros_(placed[0].weight)
+    batch = torch.rand(2, 4, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        depthwise = average[0](batch)
+        assert not torch.equal(depthwise, plain[0](batch).float()) and average(batch).dtype is torch.bfloat16
+    assert torch.equal(depthwise, plain[0](batch)), "to the bit, as without autocast"
+    assert average.state_dict().keys() == plain.state_dict().keys()

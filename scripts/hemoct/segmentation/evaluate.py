@@ -133,10 +133,6 @@ class Scored:
         """The row of each slice of a frame with a column image_id."""
         return pd.Series(np.arange(len(self.about)), index=self.about["image_id"])[frame["image_id"]].to_numpy()
 
-    def histograms(self, folder: Path, rows: np.ndarray) -> Histograms:
-        """Pixels of slices `rows` by the probabilities of the maps in `folder`."""
-        return Histograms.of(predictions.pairs(self.work, self.data, folder, rows))
-
     def at(self, rule: Rule, folder: Path, rows: np.ndarray) -> Segmentation:
         """Test slices `rows`, predicted by the maps in `folder`, at the threshold of a rule."""
         counts, distances = self._measured(folder, rows, rule.threshold)
@@ -193,7 +189,7 @@ def evaluate(scored: Scored, maps: dict[int | str, Path], frame: pd.DataFrame) -
     for fold, of_fold in frame.groupby("fold"):
         folder = maps[fold]
         val, test = (scored.rows(of_fold[of_fold["part"] == part]) for part in ("val", "test"))
-        histograms, known = scored.histograms(folder, val), data.known[val]
+        histograms, known = Histograms.of(predictions.pairs(scored.work, data, folder, val)), data.known[val]
         rule = choose(int(fold), histograms[known], data.table["patient"].to_numpy()[val[known]])
         folds.append(scored.at(rule, folder, test))
         pixels += [scored.pixels("val", val, rule, histograms.at(rule.threshold)), folds[-1].pixels]

@@ -31,7 +31,7 @@ class Masks:
     size: np.ndarray
     """width and height of the images, int (n, 2)"""
     positive: np.ndarray
-    """whether the mask has a pixel, bool (n,); false where there is no mask"""
+    """whether there is a mask with a pixel, bool (n,)"""
     ready: np.ndarray
     """whether the mask is a grey PNG of 0 and 255 already, bool (n,)"""
 
@@ -63,17 +63,13 @@ def look(work: Workspace, data: MaskData) -> Masks:
     rows = np.flatnonzero(data.known)
     for row, mask in zip(rows, segmentation_data.truth(work, data, rows, size), strict=True):
         positive[row] = mask.any()
-        ready[row] = _is_ready(work.raw / data.table["mask"][row], mask)
+        with Image.open(work.raw / data.table["mask"][row]) as image:
+            grey_png = image.format == "PNG" and image.mode == "L"
+            ready[row] = grey_png and np.array_equal(np.asarray(image), mask * np.uint8(255))
     if not positive.any():
         value = "" if data.mask_value is None else f" of the value {data.mask_value} (--mask-value)"
         raise UserError(f"none of the {len(rows)} masks of {work.dataset} has a pixel{value}; check the masks under {work.raw}")
     return Masks(size, positive, ready)
-
-
-def _is_ready(path: Path, mask: np.ndarray) -> bool:
-    """Whether a file holds a mask just as it would be written: a grey PNG, 255 in the lesion, 0 elsewhere."""
-    with Image.open(path) as image:
-        return image.format == "PNG" and image.mode == "L" and np.array_equal(np.asarray(image), mask * np.uint8(255))
 
 
 def part_of(work: Workspace, data: MaskData, fold: int, selection: Selection) -> np.ndarray:

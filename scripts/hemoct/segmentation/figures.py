@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -21,7 +20,6 @@ MEANING = {"true and predicted": HIT, "missed": MISSED, "false": FALSE}
 CORE, EDEMA = ("#E69F00", "solid"), ("#56B4E9", "dashed")
 STRENGTH = 0.65  # of a colour over the image
 CLOSE_UP = 2.2  # side of a close-up in sides of what it shows
-MARGIN = 0.4  # of the longer side of core and edema, shown around them
 LEAST_SIDE = 96  # of a close-up, px
 PAIRS = 2  # slices in a row of panels, each as image and overlay
 LEAST_PATIENTS = 3  # of which a bias and its limits say anything
@@ -85,7 +83,11 @@ def volumes(evaluation: Segmentation, heading: str) -> Figure:
         right.axhline(0, color="grey", linestyle=":")
         right.set(xlabel=f"mean of both volumes ({unit})", ylabel=f"predicted - true ({unit})")
         if row.patients >= LEAST_PATIENTS:
-            _limits(right, row.bias / scale, row.limit_low / scale, row.limit_high / scale)
+            bias, low, high = row.bias / scale, row.limit_low / scale, row.limit_high / scale
+            right.axhline(bias, color="C1", label=f"bias {bias:.4g}")
+            right.axhline(low, color="C1", linestyle="--", label=f"limits {low:.4g} to {high:.4g}")
+            right.axhline(high, color="C1", linestyle="--")
+            right.legend(fontsize=8)
     base_figure.title(figure, heading)
     return figure
 
@@ -96,14 +98,6 @@ def _scale(highest: float, unit: str) -> tuple[float, str]:
         if highest >= 10 * scale:
             return scale, f"{name} {unit}"
     return 1.0, unit
-
-
-def _limits(axis: Axes, bias: float, low: float, high: float) -> None:
-    """The bias and the limits of agreement, see tables.agreement."""
-    axis.axhline(bias, color="C1", label=f"bias {bias:.4g}")
-    axis.axhline(low, color="C1", linestyle="--", label=f"limits {low:.4g} to {high:.4g}")
-    axis.axhline(high, color="C1", linestyle="--")
-    axis.legend(fontsize=8)
 
 
 def threshold(evaluation: Segmentation, heading: str) -> Figure | None:
@@ -158,11 +152,12 @@ def examples(cases: Sequence[tuple[Any, tuple[np.ndarray, ...]]], heading: str) 
     figure, axes = base_figure.figure(len(cases), 4, width=2.3, height=2.6, squeeze=False)
     for line, (case, (grey, probability, mask)) in zip(axes, cases, strict=True):
         predicted = probability >= case.threshold
-        area = _close_up(mask | predicted)
+        area = around(mask | predicted)
         overlay = painted(grey, {HIT: mask & predicted, MISSED: mask & ~predicted, FALSE: ~mask & predicted})
         close_ups = {"truth": painted(grey, {MISSED: mask}), "prediction": painted(grey, {FALSE: predicted}), "both": overlay}
         line[0].imshow(painted(grey, {}))
-        line[0].add_patch(_frame(area))
+        (top, bottom), (left, right) = ((along.start, along.stop) for along in area)
+        line[0].add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="white", linewidth=0.8))
         for axis, (name, picture) in zip(line[1:], close_ups.items(), strict=True):
             axis.imshow(picture[area])
             axis.set_title(name, fontsize=8)
@@ -183,18 +178,12 @@ def painted(grey: np.ndarray, areas: dict[tuple[int, int, int], np.ndarray]) -> 
     return drawn.round().astype(np.uint8)
 
 
-def _close_up(area: np.ndarray) -> tuple[slice, slice]:
-    """A square around the pixels of an area (bool), as far as it lies in the image."""
-    ends = [np.flatnonzero(area.any(axis=axis))[[0, -1]] for axis in (1, 0)]
+def around(area: np.ndarray) -> tuple[slice, slice]:
+    """A square around the pixels of an area (bool), as far as it lies in the image; the whole image where the area is empty."""
+    ends = [np.flatnonzero(area.any(axis=axis))[[0, -1]] for axis in (1, 0)] if area.any() else [(0, n) for n in area.shape]
     side = max(LEAST_SIDE, CLOSE_UP * max(high - low for low, high in ends))
     low = [max(0, int((first + last - side) / 2)) for first, last in ends]
     return tuple(slice(start, min(length, int(start + side))) for start, length in zip(low, area.shape, strict=True))
-
-
-def _frame(area: tuple[slice, slice]) -> Rectangle:
-    down, right = area
-    size = right.stop - right.start, down.stop - down.start
-    return Rectangle((right.start, down.start), *size, fill=False, edgecolor="white", linewidth=0.8)
 
 
 # ---- the estimated hematoma
@@ -210,27 +199,21 @@ def core_and_abc2(table: pd.DataFrame, heading: str) -> Figure | None:
         return None
     figure, axes = base_figure.figure(1, len(units), width=5.2, height=5, squeeze=False)
     for axis, unit in zip(axes[0], units, strict=True):
-        _scatter(axis, table[table["unit"] == unit], UNITS[unit])
+        of_unit = table.loc[table["unit"] == unit, ["abc2_volume", "core_volume"]]
+        seen = of_unit.dropna().to_numpy()
+        axis.loglog(*seen.T, "o", color="C0", markersize=5, alpha=0.7)
+        ends = np.array([seen.min() / 1.5, seen.max() * 1.5]) if len(seen) else np.array([1, 10])
+        axis.loglog(ends, ends, color="grey", linewidth=1, linestyle="dashed", label="equal")
+        axis.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"ABC/2 of the boxes ({UNITS[unit]})",
+                 ylabel=f"bright core ({UNITS[unit]})")  # fmt: skip
+        axis.set_title(f"lesions: {len(seen)} with a core, {len(of_unit) - len(seen)} without")
+        axis.legend(loc="upper left", frameon=False)
     base_figure.title(figure, f"{heading}; {NOTE}s of the bleeding, no label of it exists; boxes enclose edema and a margin, too")
     return figure
 
 
-def _scatter(axis: Axes, table: pd.DataFrame, unit: str) -> None:
-    seen = table[table["core_volume"].notna()]
-    axis.loglog(seen["abc2_volume"], seen["core_volume"], "o", color="C0", markersize=5, alpha=0.7)
-    both = seen[["abc2_volume", "core_volume"]].to_numpy()
-    ends = np.array([both.min() / 1.5, both.max() * 1.5]) if len(seen) else np.array([1, 10])
-    axis.loglog(ends, ends, color="grey", linewidth=1, linestyle="dashed", label="equal")
-    axis.set(xlim=ends, ylim=ends, aspect="equal", xlabel=f"ABC/2 of the boxes ({unit})", ylabel=f"bright core ({unit})")
-    axis.set_title(f"lesions: {len(seen)} with a core, {len(table) - len(seen)} without")
-    axis.legend(loc="upper left", frameon=False)
-
-
 def core_and_edema(cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], heading: str) -> Figure | None:
-    """Slices as image and overlay side by side. A case: caption, grey (uint8), core and predicted edema (bool), (height, width).
-
-    What is shown is the surroundings of core and edema; the whole slice where both are empty.
-    """
+    """Slices as image and overlay side by side; `cases`: caption, image (uint8), core and predicted edema (bool) of each."""
     if not cases:
         return None
     rows = -(-len(cases) // PAIRS)
@@ -238,10 +221,10 @@ def core_and_edema(cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray
     for axis in axes.flat:
         axis.axis("off")
     for (caption, grey, core, edema), (left, right) in zip(cases, axes.reshape(-1, 2), strict=False):
-        shown = _surroundings(core | edema)
+        shown = around(core | edema)
         left.set_title(caption, fontsize=9, loc="left")
         for axis in (left, right):
-            axis.imshow(grey[shown], cmap="gray", vmin=0, vmax=255)
+            axis.imshow(painted(grey[shown], {}))
         for mask, (colour, line) in ((edema, EDEMA), (core, CORE)):
             if mask[shown].any():
                 right.contour(mask[shown], levels=[0.5], colors=colour, linestyles=line, linewidths=1.2)
@@ -250,14 +233,3 @@ def core_and_edema(cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray
     figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
     base_figure.title(figure, f"{heading}; core: {NOTE}")
     return figure
-
-
-def _surroundings(mask: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of a square around what is true in a mask, cut at the edges of the image."""
-    if not mask.any():
-        return slice(None), slice(None)
-    y, x = np.nonzero(mask)
-    half = max(LEAST_SIDE / 2, (0.5 + MARGIN) * max(np.ptp(y), np.ptp(x)))
-    middles = ((y.min() + y.max()) / 2, (x.min() + x.max()) / 2)
-    rows, columns = (slice(max(0, round(middle - half)), round(middle + half)) for middle in middles)
-    return rows, columns

@@ -68,13 +68,9 @@ def build(spec: SegmenterSpec, initial: Initial = SCRATCH) -> nn.Module:
     fetched = imagenet and local is None
     if fetched:
         huggingface_hub.utils.logging.set_verbosity_error()  # its lines about retries; what failed is said below, once
-    options = {
-        "encoder_weights": (True if spec.encoder.startswith("tu-") else "imagenet") if fetched else None,
-        "in_channels": 2 * spec.context + 1,
-        "classes": 1,
-    }
+    from_hub = (True if spec.encoder.startswith("tu-") else "imagenet") if fetched else None
     try:
-        model = smp.create_model(spec.model, spec.encoder, **options)
+        model = smp.create_model(spec.model, spec.encoder, from_hub, in_channels=2 * spec.context + 1, classes=1)
     except KeyError:
         near = difflib.get_close_matches(spec.encoder, smp.encoders.get_encoder_names(), n=3, cutoff=0.4)
         raise UserError(

@@ -114,16 +114,13 @@ def given(boxes: list[np.ndarray], specs: list[SegmenterSpec], certain: float) -
 
 
 def _places(each: list[list[np.ndarray]], joined: list[np.ndarray], specs: list[SegmenterSpec], certain: float) -> Places:
-    kept = [[_least(of_image, spec.least_confidence) for of_image in boxes] for boxes, spec in zip(each, specs, strict=True)]
-    return Places(kept, [_least(_rounded(of_image), certain) for of_image in joined])
+    rounded = [_rounded(of_image) for of_image in joined]
+    kept = [detection_predict.at_threshold(boxes, spec.least_confidence) for boxes, spec in zip(each, specs, strict=True)]
+    return Places(kept, detection_predict.at_threshold(rounded, certain))
 
 
 def _rounded(boxes: np.ndarray) -> np.ndarray:
     return np.column_stack([boxes[:, :4].round(1), boxes[:, 4].round(5), boxes[:, 5]])
-
-
-def _least(boxes: np.ndarray, confidence: float) -> np.ndarray:
-    return boxes[boxes[:, 4] >= confidence]
 
 
 def boxes_from(path: Path, shown: ImageFiles) -> tuple[list[np.ndarray], int]:

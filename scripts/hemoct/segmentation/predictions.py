@@ -30,14 +30,22 @@ SHARED = ("protocol", "split", "splits_sha256", "region", "boxes", "context", "s
 
 def shared_spec(work: Workspace, folders: list[Path]) -> dict[str, Any]:
     """What model.json says in all folds: the keys of ALIKE; empty without any. Stops when the folds differ."""
-    there = [folder / "model.json" for folder in folders if (folder / "model.json").exists()]
-    specs = [{"normalise": "dataset"} | files.read_json(path) for path in there]  # older ones do not name it
-    for key in ALIKE:
-        if len({str(of_fold.get(key)) for of_fold in specs}) > 1:
-            raise UserError(
-                f"{work.show(folders[0].parent)}: the folds differ in {key} (model.json); train them again, all alike"
-            )
-    return {key: specs[0].get(key) for key in ALIKE} if specs else {}
+    specs = {folder: files.read_json(folder / "model.json") for folder in folders if (folder / "model.json").exists()}
+    specs = {folder: {"normalise": "dataset"} | spec for folder, spec in specs.items()}  # older ones do not name it
+    _stop_unless_alike(work, specs, ALIKE, "train the folds again, all alike")
+    return {key: next(iter(specs.values())).get(key) for key in ALIKE} if specs else {}
+
+
+def _stop_unless_alike(work: Workspace, specs: dict[Path, dict[str, Any]], keys: Iterable[str], remedy: str) -> None:
+    """Stop when model.json of one folder says something else of a key than that of the first."""
+    for folder, spec in specs.items():
+        first, of_first = next(iter(specs.items()))
+        for key in keys:
+            if spec.get(key) != of_first.get(key):
+                raise UserError(
+                    f"{work.show(folder)} and {work.show(first)} differ in {key} (model.json): {spec.get(key)} and "
+                    f"{of_first.get(key)}; {remedy}"
+                )
 
 
 def around_true_boxes(spec: dict[str, Any]) -> bool:
@@ -83,14 +91,8 @@ def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame
     for fold, of_fold in frame.groupby("fold") if setting != "unknown" else []:
         folder = work.task(3) / experiment / f"fold{fold}"
         part = data.part_of(fold, setting, "given" if setting == "given" else "folds", protocol.validation_of(folder))
-        wanted = data.table["image_id"][part != "train"]
-        missing = wanted[~wanted.isin(of_fold["image_id"])]
-        if len(missing):
-            path = work.show(folder / "predictions.csv")
-            raise UserError(
-                f"{path} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {AGAIN}, or "
-                "evaluate the patients that it was trained with alone: --limit-patients N"
-            )
+        again = f"{AGAIN}, or evaluate the patients that it was trained with alone: --limit-patients N"
+        _stop_if_missing(work.show(folder / "predictions.csv"), data.table["image_id"][part != "train"], of_fold, again)
     test = frame.loc[frame["part"] == "test", "image_id"]
     place = work.show(work.task(3) / experiment)
     if test.duplicated().any():
@@ -108,13 +110,14 @@ def read_external(subject: Subject, data: MaskData) -> pd.DataFrame:
     path, shown, name = subject.other_predictions(), subject.work.show(subject.other_predictions()), subject.data.dataset
     again = external.again(subject.work, 3, subject.experiment, name)
     frame = _checked(path, shown, tables.read_labels(subject.data, tables.read_dataset(subject.data)), again)
-    wanted = data.table["image_id"]
+    _stop_if_missing(shown, data.table["image_id"], frame, f"{name} has grown; {again}")
+    return frame[frame["image_id"].isin(data.table["image_id"])].assign(fold="mean")
+
+
+def _stop_if_missing(shown: str, wanted: pd.Series, frame: pd.DataFrame, remedy: str) -> None:
     missing = wanted[~wanted.isin(frame["image_id"])]
     if len(missing):
-        raise UserError(
-            f"{shown} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}), {name} has grown; {again}"
-        )
-    return frame[frame["image_id"].isin(wanted)].assign(fold="mean")
+        raise UserError(f"{shown} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {remedy}")
 
 
 def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
@@ -237,19 +240,9 @@ def member_folds(work: Workspace, names: list[str]) -> dict[str, list[Path]]:
             raise UserError(f"the members must have the same folds, but {have}; train what is missing")
     by_fold = {folders[0].name: list(folders) for folders in zip(*of_member.values(), strict=True)}
     for folders in by_fold.values():
-        _stop_unless_alike(work, folders)
+        specs = {folder: files.read_json(folder / "model.json") for folder in folders}
+        _stop_unless_alike(work, specs, SHARED, "name members that are alike in it")
     return by_fold
-
-
-def _stop_unless_alike(work: Workspace, folders: list[Path]) -> None:
-    specs = [files.read_json(work.need(folder / "model.json", experiments.train_step(3))) for folder in folders]
-    for folder, spec in zip(folders, specs, strict=True):
-        for key in SHARED:
-            if spec.get(key) != specs[0].get(key):
-                raise UserError(
-                    f"{work.show(folder)} and {work.show(folders[0])} differ in {key} (model.json): {spec.get(key)} and "
-                    f"{specs[0].get(key)}; name members that are alike in it"
-                )
 
 
 def write_mean(work: Workspace, folder: Path, of_members: list[Path], names: list[str], data: MaskData) -> list[Path]:

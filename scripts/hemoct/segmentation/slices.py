@@ -60,10 +60,10 @@ def comparison(evaluation: Evaluation, ceiling: Evaluation, resamples: int, seed
     """slice_comparison.csv: one row a rule, with counts, and each metric with its interval."""
     table = evaluation.test.table
     weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
-    called = {f"predicted masks, {name}": evaluation.test.p >= evaluation.thresholds(name) for name in (MAX_F1, ANY_PIXEL)}
-    called = {name.replace(MAX_F1, "at least N pixels"): value for name, value in called.items()}
+    points = {"predicted masks, at least N pixels": MAX_F1, "predicted masks, any pixel": ANY_PIXEL}
+    called = {name: evaluation.test.p >= evaluation.thresholds(point) for name, point in points.items()}
     rows = []
-    for name, value in (called | {CEILING: ceiling.decision.astype(bool)}).items():
+    for name, value in (called | {CEILING: ceiling.decision}).items():
         matrix = metrics.confusion(evaluation.test.y, value, metrics.ones(len(table)))
         drawn = metrics.of_confusion(metrics.confusion(evaluation.test.y, value, weights))
         row = {"rule": name, "n": len(table)} | dict(zip(("tn", "fp", "fn", "tp"), matrix.astype(int).ravel(), strict=True))

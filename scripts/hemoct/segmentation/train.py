@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,9 @@ def train_fold(
     torch.manual_seed(training.seed)
     model = device.place(networks.build(spec, options.initial), where, spec.image_size)
     slices = Slices(work, data, spec, where)
-    boxes = windows.read_boxes(work, data, spec, detector)
-    plan = windows.plan(spec, boxes, fold, rows["train"], positive, options.region.negatives)
+    plan = windows.plan(
+        spec, windows.read_boxes(work, data, spec, detector), fold, rows["train"], positive, options.region.negatives
+    )
     strength, axis = STRENGTHS[options.augmentation.augment], options.augmentation.axis(data.layout)
     masked = Masked(slices, networks.criterion(options.network.loss), strength, axis)
     validation = Validation.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
@@ -75,17 +77,22 @@ def train_fold(
     print(f"  best epoch {fit.best_epoch}")
 
     checkpoints.load_trained(model, run.folder, spec.model)
+    honest = spec.validation == 1  # else the detector has learned from these slices: it is surer there than on test
+    looked_at = plan.prediction if honest or not detector else plan.prediction.least(UNCHOSEN)
+    predicted = patches(model, slices, looked_at, batch_size)
     if detector:
-        honest = spec.validation == 1  # else the detector has learned from these slices: it is surer there than on test
-        least = choose_confidence(model, validation, validated, batch_size) if honest else UNCHOSEN
-        spec = replace(spec, least_confidence=least)
+        predicted = list(predicted)
+        spec = replace(spec, least_confidence=choose_confidence(validation, looked_at, predicted) if honest else UNCHOSEN)
         print(f"  boxes of confidence {spec.least_confidence:g} and more")
+        kept = looked_at.confidence >= spec.least_confidence
+        looked_at, predicted = looked_at[kept], compress(predicted, kept)
     written = [run.folder / name for name in checkpoints.MODEL]
     spec.save(run.folder)
-    written += write_probabilities(fold, model, slices, plan.prediction.least(spec.least_confidence), batch_size)
+    written += write_probabilities(fold, slices, looked_at, predicted)
     if options.region.upper_bound:
         written.append(replace(spec, boxes=TRUTH, least_confidence=0.0).save(upper_bound))
-        written += write_probabilities(replace(fold, folder=upper_bound), model, slices, plan.true, batch_size)
+        predicted = patches(model, slices, plan.true, batch_size)
+        written += write_probabilities(replace(fold, folder=upper_bound), slices, plan.true, predicted)
     return written
 
 
@@ -188,8 +195,8 @@ class Validation:
         nothing = np.zeros((slices.spec.source_size,) * 2, dtype=np.uint8)
         return cls(slices, rows, patients, Histograms.of((nothing, slices.truth(row)) for row in rows))
 
-    def best(self, windows: Windows, patches: np.ndarray) -> tuple[int, float]:
-        """The threshold with the highest mean Dice by patient, and that Dice, of patches (k, side, side) pasted at windows."""
+    def best(self, windows: Windows, patches: Iterable[np.ndarray]) -> tuple[int, float]:
+        """The threshold with the highest mean Dice by patient, and that Dice, of patches (side, side) pasted at windows."""
         inside, outside = self.empty.inside.copy(), self.empty.outside.copy()
         place = {row: index for index, row in enumerate(self.rows)}
         for row, canvas in pasted(windows, patches, self.slices.spec.source_size):
@@ -208,17 +215,16 @@ def validate(fit: Fit, masked: Masked, validation: Validation, windows: Windows)
             with fit.autocast():  # around the network alone: windows placed in bf16 lie up to a pixel off
                 output = networks.logits(fit.averaged, masked.slices.spec, batch)
             total += float(masked.criterion(output, masks)) * len(batch)
-            patches.append(_in_8_bit(output.sigmoid()))
-    if not patches:
-        return {"val_dice": validation.best(windows, np.zeros((0, 1, 1), np.uint8))[1]}
-    return {"val_loss": total / len(windows), "val_dice": validation.best(windows, np.concatenate(patches))[1]}
+            patches += list(_in_8_bit(output.sigmoid()))
+    dice = {"val_dice": validation.best(windows, patches)[1]}
+    return {"val_loss": total / len(windows)} | dice if patches else dice
 
 
-def choose_confidence(model: nn.Module, validation: Validation, windows: Windows, batch_size: int) -> float:
-    """The least confidence of boxes with the best validation; of equal ones the lowest."""
-    predicted = patches(model, validation.slices, windows, batch_size)
-    kept = (windows.confidence >= least for least in LEAST_CONFIDENCES)
-    values = [validation.best(windows[keep], predicted[keep])[1] for keep in kept]
+def choose_confidence(validation: Validation, windows: Windows, patches: list[np.ndarray]) -> float:
+    """The least confidence of boxes with the best validation; of equal ones the lowest. `patches`: of the windows."""
+    validates = np.isin(windows.rows, validation.rows)
+    kept = (validates & (windows.confidence >= least) for least in LEAST_CONFIDENCES)
+    values = [validation.best(windows[keep], compress(patches, keep))[1] for keep in kept]
     return LEAST_CONFIDENCES[int(np.argmax(np.nan_to_num(values)))]
 
 
@@ -230,17 +236,16 @@ def _in_8_bit(probability: torch.Tensor) -> np.ndarray:
 
 
 @torch.inference_mode()
-def patches(model: nn.Module, slices: Slices, windows: Windows, batch_size: int) -> np.ndarray:
-    """Probabilities of windows, 0..255: uint8 (k, side, side); the mean over the mirrored image where the spec says so."""
-    spec, predicted = slices.spec, []
+def patches(model: nn.Module, slices: Slices, windows: Windows, batch_size: int) -> Iterator[np.ndarray]:
+    """Probabilities of each window, 0..255: uint8 (side, side); the mean over the mirrored image where the spec says so."""
+    spec = slices.spec
     model.eval()
     for batch, _ in slices.batches(windows, batch_size):
         probability = networks.logits(model, spec, batch).sigmoid()
         if spec.mirror:
             axis = 2 if spec.mirror == "vertical" else 3
             probability = (probability + networks.logits(model, spec, batch.flip(axis)).sigmoid().flip(axis)) / 2
-        predicted.append(_in_8_bit(probability))
-    return np.concatenate(predicted) if predicted else np.zeros((0, spec.image_size, spec.image_size), np.uint8)
+        yield from _in_8_bit(probability)
 
 
 def pasted(windows: Windows, patches: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -256,27 +261,21 @@ def pasted(windows: Windows, patches: Iterable[np.ndarray], size: int) -> Iterat
         yield row, canvas.round().astype(np.uint8)
 
 
-def write_probabilities(fold: Fold, model: nn.Module, slices: Slices, windows: Windows, batch_size: int) -> list[Path]:
+def write_probabilities(fold: Fold, slices: Slices, windows: Windows, patches: Iterable[np.ndarray]) -> list[Path]:
     """Write probability/IMAGE_ID.png of all validation and test slices, and predictions.csv; returns the latter.
 
-    `windows`: those that the network looks at.
+    `windows`: those that the network looks at; `patches`: its probabilities there.
     """
     table, side = slices.data.table, slices.spec.source_size
     rows, size = np.flatnonzero(fold.part != "train"), images.sizes(slices.work, table)
     counts, peaks = np.bincount(windows.rows, minlength=len(table)), np.zeros(len(table), dtype=int)
+    empty = ((row, np.zeros((side, side), dtype=np.uint8)) for row in np.setdiff1d(rows, windows.rows))
+    drawn = pasted(windows, tqdm(patches, "masks", len(windows), disable=None), side)
     with files.replacing_folder(fold.folder / "probability") as temporary:
         temporary.mkdir(parents=True, exist_ok=True)
-
-        def write(row: int, square: np.ndarray) -> None:
+        for row, square in chain(empty, drawn):
             probability = images.restore(square, *size[row])
             peaks[row] = probability.max()
             Image.fromarray(probability).save(temporary / f"{table['image_id'][row]}.png")
-
-        for row in np.setdiff1d(rows, windows.rows):
-            write(row, np.zeros((side, side), dtype=np.uint8))
-        for chunk in tqdm(np.array_split(np.unique(windows.rows), max(1, len(windows) // 256)), desc="masks", disable=None):
-            in_chunk = windows.of(chunk)
-            for row, square in pasted(in_chunk, patches(model, slices, in_chunk, batch_size), side):
-                write(row, square)
     about = slices.data.about(fold, rows).assign(windows=counts[rows], peak=peaks[rows])
     return [tables.write_predictions(fold.folder, about)]

@@ -68,6 +68,8 @@ class Boxes(Placed):
 
 
 NO_BOXES = Boxes(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
+TrueAndPredicted = tuple[Boxes, Boxes | None]
+"""of all slices; no predicted ones where a network looks around true boxes"""
 
 
 # ---- where windows lie
@@ -98,16 +100,7 @@ def jitter(places: np.ndarray, shift: float, scale: float, random: np.random.Gen
     return np.concatenate([centre - side[:, None] / 2, side[:, None]], axis=1)
 
 
-@dataclass(frozen=True)
-class KnownBoxes:
-    """The boxes of all slices that a network may look around."""
-
-    true: Boxes
-    predicted: Boxes | None
-    """by a detector; None where the true ones are looked around"""
-
-
-def read_boxes(work: Workspace, data: MaskData, spec: SegmenterSpec, detector: Path | None) -> KnownBoxes | None:
+def read_boxes(work: Workspace, data: MaskData, spec: SegmenterSpec, detector: Path | None) -> TrueAndPredicted | None:
     """boxes.csv, and what the detector of the fold (its folder) predicted; None for whole slices. Stops where there is no box."""
     if spec.region == "slice":
         return None
@@ -116,9 +109,9 @@ def read_boxes(work: Workspace, data: MaskData, spec: SegmenterSpec, detector: P
         raise UserError(f"{work.show(work.work / 'boxes.csv')} has no box; use --region slice")
     true = _in_squares(work, data, frame.assign(confidence=1.0), spec.source_size)
     if detector is None:
-        return KnownBoxes(true, None)
+        return true, None
     frame, _ = predictions.read(work, detector, data)
-    return KnownBoxes(true, _in_squares(work, data, frame[frame["confidence"].notna()], spec.source_size))
+    return true, _in_squares(work, data, frame[frame["confidence"].notna()], spec.source_size)
 
 
 def _in_squares(work: Workspace, data: MaskData, frame: pd.DataFrame, size: int) -> Boxes:
@@ -182,13 +175,8 @@ class AroundBoxes:
 
 def _touching(boxes: Boxes, true: Boxes) -> np.ndarray:
     """Whether a box overlaps a true one of its slice: bool (k,)."""
-    return np.array(
-        [
-            (data_boxes.iou(corners[None], true.places[true.rows == row]) >= APART).any()
-            for row, corners in zip(boxes.rows, boxes.places, strict=True)
-        ],
-        dtype=bool,
-    )
+    same_slice = boxes.rows[:, None] == true.rows
+    return (same_slice & (data_boxes.iou(boxes.places, true.places) >= APART)).any(axis=1)
 
 
 @dataclass(frozen=True)
@@ -202,21 +190,22 @@ class Plan:
 
 
 def plan(
-    spec: SegmenterSpec, boxes: KnownBoxes | None, fold: Fold, rows: np.ndarray, positive: np.ndarray, negatives: float
+    spec: SegmenterSpec, boxes: TrueAndPredicted | None, fold: Fold, rows: np.ndarray, positive: np.ndarray, negatives: float
 ) -> Plan:
     """The windows of a fold. `rows`: the slices to learn from; `positive` (n,): whose mask has a pixel, of all slices."""
     rest = np.flatnonzero(fold.part != "train")
     if boxes is None:
         training = WholeSlices(rows, positive, spec.source_size, negatives)
         return Plan(training, whole_slices(rest, spec.source_size), None)
-    training = AroundBoxes(rows, boxes.true, boxes.predicted or NO_BOXES, spec, negatives)
+    true, predicted = boxes
+    training = AroundBoxes(rows, true, predicted or NO_BOXES, spec, negatives)
     if len(training) < 2:  # batch normalisation cannot use a single one
         raise UserError(
             f"boxes.csv has {len(training.true.rows)} box(es) in training slices of fold {spec.fold}; use more patients, or "
             "--region slice"
         )
-    true, prediction = (of.of(rest).windows(spec.margin, spec.least_side) for of in (boxes.true, boxes.predicted or boxes.true))
-    return Plan(training, prediction.least(LEAST_CONFIDENCES[0]), true)
+    around_true, around_all = (of.of(rest).windows(spec.margin, spec.least_side) for of in (true, predicted or true))
+    return Plan(training, around_all.least(LEAST_CONFIDENCES[0]), around_true)
 
 
 # ---- cut out on the device, and pasted back

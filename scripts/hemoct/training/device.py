@@ -1,6 +1,7 @@
 """Which device computes, and in which precision."""
 
 import functools
+import types
 
 import torch
 from torch import nn
@@ -44,8 +45,20 @@ def memory_format(device: torch.device, image_size: int) -> torch.memory_format:
 
 
 def place(model: nn.Module, device: torch.device, image_size: int) -> nn.Module:
-    """The model on the device, in the memory format that is fastest there for images of this side."""
+    """The model on the device, in the memory format that is fastest there for images of this side.
+
+    On a CPU depthwise convolutions stay in float32, within autocast too: bfloat16 makes their backward pass three to nine times
+    slower, and an EfficientNet's training nearly twice.
+    """
+    for module in model.modules() if device.type == "cpu" else ():
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+            module.forward = types.MethodType(_in_float32, module)  # bound to the module, so that copies get their own
     return model.to(device, memory_format=memory_format(device, image_size))
+
+
+def _in_float32(convolution: nn.Conv2d, batch: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return type(convolution).forward(convolution, batch.float()).to(batch.dtype)
 
 
 def free_memory(device: torch.device) -> int:
