@@ -51,21 +51,16 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     names = args.experiment or experiments.evaluated(work, args.task)
-    inputs = [path for name in names for path in publish.kept_files(work, args.task, name)]
-    inputs += publish.comparison_files(work, args.task)
+    inputs = [path for name in (*names, "comparison") for path in publish.kept_files(work, args.task, name)]
     run = Run(__file__, args, work.task(args.task), inputs)
     if run.up_to_date():
         return
-    publish.check_comparison(work, args.task, coming=names)  # before anything is replaced
+    publish.check(work, args.task, names)  # before anything is replaced
     with run:
-        for name in names:
-            run.wrote(publish.publish(work, args.task, name))
-            print(f"{name}: kept in {work.show(work.reference)}")
+        run.wrote(*publish.publish(work, args.task, names))
+        print(f"{', '.join(names)}: kept in {work.show(work.reference)}")
         if args.title:
             run.wrote(reference.add_title(work.reference.parent, f"{work.dataset}/task{args.task}/{names[0]}", args.title))
-        comparison = publish.publish_comparison(work, args.task)
-        if comparison:
-            run.wrote(comparison)
         write_pages(work, readme)
 
 

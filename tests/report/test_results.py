@@ -39,7 +39,7 @@ def test_a_row_says_what_it_was_tested_on(work: Workspace) -> None:
     write(work, 1, "one-fold", "auroc", 0.8, folds=(2,), training_unfinished=["fold2"])
     write(work, 1, "slices", "auroc", 0.7, protocol="slice")
     write(work, 1, "given", "auroc", 0.95, protocol="given", folds=(0,), folds_expected=1, complete=True)
-    table = results.table(work.task(1), results.GROUPS[1][0])
+    table = results.table(results.evaluated(work.task(1)), results.GROUPS[1][0])
     assert table.columns[:4] == ["experiment", "trained on", "tested on", "AUROC"] and len(table.columns) <= 10
     assert {row[0]: row[2] for row in table.rows} == {
         "given": "40 images of 10 patients; one model, given split",
@@ -48,7 +48,7 @@ def test_a_row_says_what_it_was_tested_on(work: Workspace) -> None:
         "slices": "40 images of 10 patients; all 5 folds, slice protocol",
     }
     write(work, 3, "u/truth-boxes", "dice_patient", 0.6, upper_bound=True)
-    assert "upper bound: true boxes" in results.table(work.task(3), results.GROUPS[3][0]).rows[0][2]
+    assert "upper bound: true boxes" in results.table(results.evaluated(work.task(3)), results.GROUPS[3][0]).rows[0][2]
 
 
 def record(work: Workspace, task: int, name: str, fold: int, **arguments) -> None:
@@ -64,7 +64,7 @@ def test_a_row_says_what_it_was_trained_on_also_when_it_is_made_of_others(work: 
     write(work, 3, "both", "dice_patient", 0.5)
     files.write_json(work.task(3) / "both" / "fold0" / "model.json", {"members": ["a", "b"]})
     write(work, 3, "a/truth-boxes", "dice_patient", 0.6, upper_bound=True)
-    table = results.table(work.task(3), results.GROUPS[3][0])
+    table = results.table(results.evaluated(work.task(3)), results.GROUPS[3][0])
     assert {row[0]: row[1] for row in table.rows} == {
         "a": "toy, from ImageNet weights",
         "b": "10 patients of toy, from own.pt",
@@ -88,7 +88,7 @@ def test_validation_and_time_are_those_of_the_evaluated_folds(work: Workspace) -
     for fold, best in ((0, 0.3), (1, 0.5), (2, 0.9)):  # the third fold is not evaluated yet
         history = pd.DataFrame({"epoch": [1, 2], "val_dice": [0.1, best], "seconds": [30.0, 40.0 + fold]})
         tables.write_csv(work.task(3) / f"u/fold{fold}/history.csv", history)
-    table = results.table(work.task(3), results.GROUPS[3][1])
+    table = results.table(results.evaluated(work.task(3)), results.GROUPS[3][1])
     rows = {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
     assert rows["u"]["Validation Dice"] == "0.400" and rows["u"]["Seconds an epoch"] == "35"
     assert rows["u/truth-boxes"]["Validation Dice"] == ""
@@ -97,10 +97,10 @@ def test_validation_and_time_are_those_of_the_evaluated_folds(work: Workspace) -
 def test_every_label_has_a_column(work: Workspace) -> None:
     write(work, 4, "a", "f1_SAH", 0.5, labels=["SAH"])
     write(work, 4, "b", "f1_IVH", 0.4, labels=["SAH", "IVH"])
-    table = results.table(work.task(4), results.GROUPS[4][1])
+    table = results.table(results.evaluated(work.task(4)), results.GROUPS[4][1])
     assert table.columns == ["experiment", "F1 SAH", "F1 IVH"]
     assert table.rows == [["a", "0.500 (0.450-0.550)", "n/a"], ["b", "n/a", "0.400 (0.350-0.450)"]]
 
 
 def test_no_experiment_is_an_empty_table(work: Workspace) -> None:
-    assert results.table(work.task(1), results.GROUPS[1][0]).rows == []
+    assert results.table(results.evaluated(work.task(1)), results.GROUPS[1][0]).rows == []

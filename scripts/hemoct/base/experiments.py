@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hemoct.base import files
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 
@@ -64,6 +65,12 @@ def folds(folder: Path, *names: str) -> list[Path]:
 def model_files(folders: list[Path]) -> list[Path]:
     """What rebuilds the model of each fold's folder: its weights and its description."""
     return [folder / name for folder in folders for name in ("best.pt", "model.json")]
+
+
+def description(folder: Path) -> dict[str, Any]:
+    """model.json of a fold's folder as it stands; empty where there is none."""
+    path = folder / "model.json"
+    return files.read_json(path) if path.exists() else {}
 
 
 def fold_of(folder: Path) -> int:

@@ -31,27 +31,20 @@ def fold_folders(work: Workspace, task: int, experiment: str) -> list[Path]:
     return folders
 
 
-def sources(folders: list[Path]) -> list[Path]:
-    """The files that predictions of the folds come from: the models, or the predictions where there is no model."""
-    names = ("best.pt", "model.json", "history.csv")
-    models = [folder / name for folder in folders for name in names if (folder / name).exists()]
-    return models + [_file(folder) for folder in folders if not (folder / "best.pt").exists()]
-
-
 def setting(work: Workspace, task: int, folders: list[Path]) -> str:
     """`patient`, `slice` or `given`, as model.json of all folds says, or `unknown` without any. Stops when they disagree.
 
     Stops also when splits.csv is no longer the one that the folds were trained with: test patients may have been trained on.
     """
-    specs = {folder: files.read_json(folder / "model.json") for folder in folders if (folder / "model.json").exists()}
+    specs = [spec for spec in map(experiments.description, folders) if spec]
     for key in ("splits_sha256", "protocol", "split", "classes"):
-        if len({str(spec.get(key)) for spec in specs.values()}) > 1:
+        if len({str(spec.get(key)) for spec in specs}) > 1:
             raise UserError(
                 f"{work.show(folders[0].parent)}: the folds differ in {key} (model.json); train them again, all alike"
             )
     if not specs:
         return "unknown"
-    first = next(iter(specs.values()))
+    first = specs[0]
     splits_csv = work.need(work.work / "splits.csv", "scripts/05_make_splits.py")
     if first.get("splits_sha256") != files.sha256(splits_csv):
         raise UserError(
@@ -109,13 +102,12 @@ def check(frame: pd.DataFrame, path: Path, several: bool = False, again: str | N
 
 def stage(task: int, folder: Path) -> dict[str, Any]:
     """What model.json says of a fold that a head, an ensemble or a cascade is made of: `made_of`, or `stages`."""
-    return {"task": task, "experiment": folder.parent.name, "sha256": files.fingerprint(_file(folder))}
+    return {"task": task, "experiment": folder.parent.name, "sha256": files.fingerprint(folder / "predictions.csv")}
 
 
 def stop_if_stages_changed(work: Workspace, folder: Path) -> None:
     """Stop when a fold was made of other predictions than those that its stages have now; most folds have no stages."""
-    model = folder / "model.json"
-    content = files.read_json(model) if model.exists() else {}
+    content = experiments.description(folder)
     for of in (*content.get("stages", []), *content.get("made_of", [])):
         path = work.task(of["task"]) / of["experiment"] / folder.name / "predictions.csv"
         if files.fingerprint(path) != of["sha256"]:
@@ -125,10 +117,6 @@ def stop_if_stages_changed(work: Workspace, folder: Path) -> None:
 
 def label_columns(frame: pd.DataFrame) -> list[str]:
     return [column.removeprefix("p_") for column in frame.columns if column.startswith("p_")]
-
-
-def _file(folder: Path) -> Path:
-    return folder / "predictions.csv"
 
 
 def is_current(work: Workspace, folder: Path, made_with: Iterable[str] = ("labels.csv",), name: str = "predictions.csv") -> bool:
@@ -145,16 +133,14 @@ def is_current(work: Workspace, folder: Path, made_with: Iterable[str] = ("label
 
 def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, stated: str) -> str:
     """The protocol whose val and test images of this fold are those of the predictions; stops when a known one's are not."""
-    number, table = int(folder.name.removeprefix("fold")), tables.read_splits(work)
+    number, labels = experiments.fold_of(folder), tables.read_labels(work, tables.read_dataset(work))
+    path = work.show(folder / "predictions.csv")
     if set(frame["fold"]) - {number}:
-        raise UserError(f"{work.show(_file(folder))} holds rows of another fold than {number}; predict again or correct it")
+        raise UserError(f"{path} holds rows of another fold than {number}; predict again or correct it")
     for candidate in ("patient", "slice") if stated == "unknown" else (stated,):
-        if candidate == "given":
-            part = splits.given_parts(tables.read_labels(work, tables.read_dataset(work)), table)
-        else:
-            part = splits.parts(table, number, candidate, validation_of(folder))
+        part = splits.part_of(labels, tables.read_splits(work), number, candidate, candidate, validation_of(folder))
         if (frame["part"].to_numpy() == part.reindex(frame["image_id"]).to_numpy()).all():
             return candidate
     if stated == "unknown":
         return stated
-    raise UserError(f"{work.show(_file(folder))}: val and test are not those of fold {number} in splits.csv; {AGAIN[task]}")
+    raise UserError(f"{path}: val and test are not those of fold {number} in splits.csv; {AGAIN[task]}")

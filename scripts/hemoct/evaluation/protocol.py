@@ -57,8 +57,7 @@ def _folds(numbers: list[int], given: bool) -> dict[str, Any]:
 
 def _is_given(folders: list[Path]) -> bool:
     """Whether the models were trained on a split that came with their data: on other data the protocol says `external`."""
-    specs = [folder / "model.json" for folder in folders]
-    return any(files.read_json(path).get("split") == "given" for path in specs if path.exists())
+    return any(experiments.description(folder).get("split") == "given" for folder in folders)
 
 
 def _limited(folders: list[Path]) -> dict[str, Any]:
@@ -89,8 +88,7 @@ def trainings(folder: Path) -> list[dict[str, Any]]:
         records = sorted(place.glob("*_train*.run.json"))
         if records:
             return [files.read_json(path) for path in records]
-    spec = files.read_json(folder / "model.json") if (folder / "model.json").exists() else {}
-    task, name = folder.parents[1], folder.name
+    spec, task, name = experiments.description(folder), folder.parents[1], folder.name
     members = [task / member / name for member in spec.get("members") or []]
     stages = (*spec.get("stages", []), *spec.get("made_of", []))
     members += [task.parent / f"task{stage['task']}" / stage["experiment"] / name for stage in stages]
@@ -115,8 +113,7 @@ def headline(content: dict[str, Any]) -> list[str]:
 
 def validation_of(folder: Path) -> int:
     """Which fold, counted on from the test fold, a fold's model was validated on: `validation` of model.json, or 1."""
-    path = folder / "model.json"
-    return files.read_json(path).get("validation", 1) if path.exists() else 1
+    return experiments.description(folder).get("validation", 1)
 
 
 def _is_unfinished(task: int, folder: Path) -> bool:

@@ -5,7 +5,6 @@ Small files only: no weights, no images of patients, no path of a machine.
 
 import shlex
 import shutil
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -48,88 +47,80 @@ COMPARED_BY = {1: "03_compare.py", 3: "08_compare.py", 4: "07_compare.py"}  # ta
 COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "*_compare.run.json")
 
 
-def kept_files(work: Workspace, task: int, experiment: str) -> list[Path]:
-    """The files of an experiment that are kept."""
-    return _matching(work.task(task) / experiment, KEPT[task])
+def kept_files(work: Workspace, task: int, name: str) -> list[Path]:
+    """The files that are kept of an experiment, or of the `comparison` of experiments."""
+    folder = work.task(task) / name
+    return [path for pattern in (COMPARISON if name == "comparison" else KEPT[task]) for path in sorted(folder.glob(pattern))]
 
 
-def comparison_files(work: Workspace, task: int) -> list[Path]:
-    """The files of the comparison of experiments that are kept."""
-    return _matching(work.task(task) / "comparison", COMPARISON)
+def check(work: Workspace, task: int, names: list[str]) -> None:
+    """Raise UserError when one of these experiments, or the comparison, is not what git should keep.
 
-
-def publish(work: Workspace, task: int, experiment: str) -> Path:
-    """Copy the small results of one experiment to the reference folder, replacing what was there; returns the new folder.
-
-    Raises UserError when the experiment is not evaluated, a run of it did not end, or it is larger than LIMIT.
+    An experiment is not evaluated, a run of it did not end, or it is larger than LIMIT; the comparison compares what is neither
+    kept as it was then nor one of these.
     """
-    source, kept = work.task(task) / experiment, kept_files(work, task, experiment)
-    if not (source / "metrics.json").is_file():
-        have = ", ".join(experiments.evaluated(work, task))
-        raise UserError(f"{work.show(source)} has no metrics.json; evaluated experiments are: {have}")
-    for path in kept:
-        if path.name.endswith(".run.json"):
-            _need_end(work, path)
-    size = sum(path.stat().st_size for path in kept)
-    if size > LIMIT:
-        largest = max(kept, key=lambda path: path.stat().st_size)
-        raise UserError(
-            f"{work.show(source)} has {size / 1e6:.1f} MB to keep in git where {LIMIT / 1e6:.1f} MB is the limit; "
-            f"make {largest.relative_to(source)} ({largest.stat().st_size / 1e6:.1f} MB) smaller"
-        )
-    dataset = work.work / "dataset.json"  # which rule found the patients, among other things
-    if dataset.is_file():
-        files.write_json(work.reference / "dataset.json", files.read_json(dataset))
-    return _copy(work, source, kept, work.reference / f"task{task}" / experiment)
+    for name in names:
+        source, kept = work.task(task) / name, kept_files(work, task, name)
+        if not (source / "metrics.json").is_file():
+            have = ", ".join(experiments.evaluated(work, task))
+            raise UserError(f"{work.show(source)} has no metrics.json; evaluated experiments are: {have}")
+        for path in kept:
+            if path.name.endswith(".run.json"):
+                _need_end(work, path)
+        sizes = {path: path.stat().st_size for path in kept}
+        if sum(sizes.values()) > LIMIT:
+            largest = max(sizes, key=sizes.get)
+            raise UserError(
+                f"{work.show(source)} has {sum(sizes.values()) / 1e6:.1f} MB to keep in git where {LIMIT / 1e6:.1f} MB is the "
+                f"limit; make {largest.relative_to(source)} ({sizes[largest] / 1e6:.1f} MB) smaller"
+            )
+    if kept_files(work, task, "comparison"):
+        _check_comparison(work, task, names)
 
 
-def publish_comparison(work: Workspace, task: int) -> Path | None:
-    """The same for the comparison of experiments; None where there is none. Raises UserError as `check_comparison` does."""
-    check_comparison(work, task)
-    source = work.task(task) / "comparison"
-    kept = comparison_files(work, task)
-    return _copy(work, source, kept, work.reference / f"task{task}" / "comparison") if kept else None
-
-
-def check_comparison(work: Workspace, task: int, coming: Collection[str] = ()) -> None:
-    """Raise UserError when the comparison did not end, or compares what is neither kept as it was then nor `coming`."""
+def _check_comparison(work: Workspace, task: int, coming: list[str]) -> None:
     source, kept = work.task(task) / "comparison", work.reference / f"task{task}"
-    if not comparison_files(work, task):
-        return
     step = f"{experiments.FOLDERS[task]}/{COMPARED_BY[task]}"
-    path = work.need(source / f"{Path(step).stem}.run.json", step)
-    _need_end(work, path)
-    for name, digest in files.read_json(path)["inputs"].items():
+    record = _need_end(work, work.need(source / f"{Path(step).stem}.run.json", step))
+    for name, digest in record["inputs"].items():
         inside = Path(name).parts[Path(name).parts.index(f"task{task}") + 1 :]  # EXPERIMENT/FILE, EXPERIMENT/truth-boxes/FILE
-        experiment = inside[0]
-        place = work.task(task) if experiment in coming else kept
+        place = work.task(task) if inside[0] in coming else kept
         if files.fingerprint(place.joinpath(*inside)) != digest:
             raise UserError(
-                f"{work.show(source)} compares {experiment}, of which {work.show(kept)} holds no copy or another; name it with "
+                f"{work.show(source)} compares {inside[0]}, of which {work.show(kept)} holds no copy or another; name it with "
                 f"--experiment too, or compare what is kept: python {step} --dataset {work.dataset} EXPERIMENT ..."
             )
 
 
-def _need_end(work: Workspace, record: Path) -> None:
-    if files.read_json(record)["status"] != "ok":
-        raise UserError(f"{work.show(record)} says that the run did not end; run its command again before publishing")
+def _need_end(work: Workspace, path: Path) -> dict[str, Any]:
+    """A run record; stops when the run did not end."""
+    record = files.read_json(path)
+    if record["status"] != "ok":
+        raise UserError(f"{work.show(path)} says that the run did not end; run its command again before publishing")
+    return record
 
 
-def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]
-
-
-def _copy(work: Workspace, source: Path, kept: list[Path], target: Path) -> Path:
-    """Copy whole or not at all: the old folder goes when the new one is complete."""
-    with files.replacing_folder(target) as temporary:
-        for path in kept:
-            copied = temporary / path.relative_to(source)
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            if path.name.endswith(".run.json"):
-                files.write_json(copied, portable(files.read_json(path), work.root))
-            else:
-                shutil.copyfile(path, copied)
-    return target
+def publish(work: Workspace, task: int, names: list[str]) -> list[Path]:
+    """Copy what is kept of experiments and of their comparison to the reference folder, replacing what was there, each whole or
+    not at all; returns the new folders. `check` comes before."""
+    dataset = work.work / "dataset.json"  # which rule found the patients, among other things
+    if dataset.is_file():
+        files.write_json(work.reference / "dataset.json", files.read_json(dataset))
+    targets = []
+    for name in (*names, "comparison"):
+        kept, target = kept_files(work, task, name), work.reference / f"task{task}" / name
+        if not kept:
+            continue
+        with files.replacing_folder(target) as temporary:
+            for path in kept:
+                copied = temporary / path.relative_to(work.task(task) / name)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                if path.name.endswith(".run.json"):
+                    files.write_json(copied, portable(files.read_json(path), work.root))
+                else:
+                    shutil.copyfile(path, copied)
+        targets.append(target)
+    return targets
 
 
 def portable(record: Any, root: Path) -> Any:

@@ -50,7 +50,7 @@ def _section(reference: Path, folder: Path, named: dict[str, str]) -> str:
     lines = [f"## Task {task}: {dataset}", "", _about(folder, task), ""]
     for group in results.GROUPS[task]:
         shown = [replace(one, name=f"[{_title(one, folder, named)}]({one.folder.relative_to(reference)})") for one in found]
-        for table in _narrow(results.table_of(shown, group)):
+        for table in _narrow(results.table(shown, group)):
             lines += [group.caption, "", table.markdown(), ""]
     lines += ["<details><summary>Commands and notes</summary>", ""]
     for one in found:

@@ -1,8 +1,8 @@
 """The evaluated experiments of a task side by side, best first: what the report and outputs/reference/README.md show."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,8 @@ def evaluated(task: Path) -> list[Experiment]:
     return sorted(found, key=rank)
 
 
-def table(task: Path, group: Group) -> text.Table:
-    """One table of a task folder, a row an experiment; the first group of a task says what it was trained and tested on."""
-    return table_of(evaluated(task), group)
-
-
-def table_of(experiments: list[Experiment], group: Group) -> text.Table:
+def table(experiments: list[Experiment], group: Group) -> text.Table:
+    """One table of a task, a row an experiment; the first group of a task says what it was trained and tested on."""
     if not experiments:
         return text.Table([], [])
     metrics, first = group.metrics, group is GROUPS[experiments[0].task][0]
@@ -150,9 +146,9 @@ def table_of(experiments: list[Experiment], group: Group) -> text.Table:
     return text.Table(columns, rows)
 
 
-def readers(task: int) -> tuple[tuple[str, partial[text.Table], str], ...]:
+def readers(task: int) -> tuple[tuple[str, Callable[[Path], text.Table], str], ...]:
     """The tables of a task as the report's sections name them: of the folder itself, reader, caption."""
-    return tuple(("", partial(table, group=group), group.caption) for group in GROUPS[task])
+    return tuple(("", lambda path, group=group: table(evaluated(path), group), group.caption) for group in GROUPS[task])
 
 
 def compared(task: int) -> dict[str, str]:
