@@ -10,7 +10,7 @@ On a laptop without a GPU: --backbone tf_efficientnet_lite0 (its ImageNet weight
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, runs
+from hemoct.base import cli, experiments, options as base_options, runs
 from hemoct.base.workspace import Workspace
 from hemoct.classification import options, train
 from hemoct.data import slices
@@ -21,7 +21,7 @@ from hemoct.training.batches import Store
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
-    chosen = options.Options.of(args)
+    chosen = base_options.read(args, options.Options)
     work = Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone)
     folders = [experiment / "refit"] if args.refit else chosen.selection.folders(experiment)

@@ -15,7 +15,7 @@ Next    python task1_classification/02_evaluate.py
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, runs
+from hemoct.base import cli, experiments, options as base_options, runs
 from hemoct.base.workspace import Workspace
 from hemoct.classification import networks
 from hemoct.data import slices
@@ -30,7 +30,7 @@ TABLES = ("labels.csv", "dataset.json", "splits.csv")
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
-    chosen = options.Options.of(args)
+    chosen = base_options.read(args, options.Options)
     work = Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, chosen.base)
     tables = [work.work / name for name in TABLES]

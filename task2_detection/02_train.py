@@ -13,7 +13,7 @@ On a laptop without a GPU or network: --weights none --image-size 256 --epochs 3
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, runs
+from hemoct.base import cli, options as base_options, runs
 from hemoct.base.workspace import Workspace
 from hemoct.detection import data as detection_data, networks, options
 from hemoct.training import device, weights
@@ -22,7 +22,7 @@ from hemoct.training import device, weights
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
-    chosen = options.Options.of(args)
+    chosen = base_options.read(args, options.Options)
     work = Workspace.of(args)
     experiment = work.task(2) / cli.experiment_name(parser, args, args.model)
     inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]

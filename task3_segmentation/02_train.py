@@ -22,7 +22,7 @@ from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, runs, tables
+from hemoct.base import cli, experiments, options as base_options, runs, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.detection import predictions
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     cli.add_experiment_flags(parser)
     options.add(parser)
     args = cli.parse(parser, argv, __file__)
-    chosen = Options.of(args)
+    chosen = base_options.read(args, Options)
     work = Workspace.of(args)
     experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-{args.encoder}")
     detectors = detectors_of(work, chosen)

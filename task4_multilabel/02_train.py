@@ -17,7 +17,7 @@ On a laptop without a GPU or network: --weights none --image-size 128 --lr 1e-3
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import torch
 
-from hemoct.base import cli, experiments, runs
+from hemoct.base import cli, experiments, options as base_options, runs
 from hemoct.base.workspace import Workspace
 from hemoct.multilabel import data as multilabel_data, options, train, working_set
 from hemoct.training import device, weights
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if args.pos_weight != "auto" and args.loss != "weighted-bce":
         parser.error("--pos-weight goes with --loss weighted-bce")
-    chosen = options.Options.of(args)
+    chosen = base_options.read(args, options.Options)
     work = Workspace.of(args)
     experiment = work.task(4) / cli.experiment_name(parser, args, args.backbone)
     inputs = [working_set.folder(work) / "working_set.csv", *(work.work / name for name in TABLES)]

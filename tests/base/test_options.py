@@ -20,6 +20,12 @@ class Novel(Training):
     words: dict = flag({}, "words by label", named="{}")
 
 
+@dataclass(frozen=True)
+class Chosen:
+    training: Novel
+    augmentation: Augmentation
+
+
 def made(*words: str) -> tuple[cli.Parser, object]:
     parser = cli.parser("A step.")
     cli.add_experiment_flags(parser)
@@ -38,6 +44,7 @@ def test_options_are_read_once_and_never_changed():
     with pytest.raises(FrozenInstanceError):
         read.epochs = 5
     assert not hasattr(args, "ema")
+    assert options.read(args, Chosen) == Chosen(read, Augmentation()), "options of options are read alike"
 
 
 def test_a_new_flag_names_the_experiment_and_is_compared_when_a_training_is_resumed(tmp_path):

@@ -10,8 +10,8 @@ training = options.read(args, Training)                 # what was given, never 
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import MISSING, field, fields
-from typing import Any, TypeVar
+from dataclasses import MISSING, field, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
 from hemoct.base.cli import Parser
 
@@ -54,5 +54,7 @@ def add(parser: Parser, kind: type, title: str, without: Iterable[str] = (), **c
 
 
 def read(args: argparse.Namespace, kind: type[Options]) -> Options:
-    """The options of a call; a field that is no flag of the step keeps its default."""
-    return kind(**{one.name: getattr(args, one.name) for one in fields(kind) if hasattr(args, one.name)})
+    """The options of a call; a field that is no flag of the step keeps its default, one that holds options is read like these."""
+    parts = {name: read(args, of) for name, of in get_type_hints(kind).items() if is_dataclass(of)}
+    given = {one.name: getattr(args, one.name) for one in fields(kind) if hasattr(args, one.name)}
+    return kind(**given | parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 
 from hemoct.base import cli, options
@@ -38,11 +37,6 @@ class Options:
     augmentation: Augmentation
     selection: Selection
     hardware: Hardware
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> Options:
-        """Those of a call of a step whose parser `add` has filled."""
-        return cls(*(options.read(args, kind) for kind in (Initial, Network, Training, Augmentation, Selection, Hardware)))
 
 
 def add(parser: cli.Parser, image_size: int = 224, choose_protocol: bool = True) -> None:

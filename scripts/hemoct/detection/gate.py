@@ -117,7 +117,7 @@ class Gate:
     @classmethod
     def of(cls, args: argparse.Namespace, work: Workspace, fold: Path, layout: str) -> Gate:
         """That of a call of 06_gate_classifier.py. `fold`: a fold's folder of the detector; `layout`: that of the data."""
-        spec, chosen = networks.DetectorSpec.read(fold), Options.of(args)
+        spec, chosen = networks.DetectorSpec.read(fold), options.read(args, Options)
         selection = replace(chosen.selection, protocol=spec.protocol, split=spec.split)
         augmentation = replace(chosen.augmentation, mirror=chosen.augmentation.axis(layout))
         chosen = replace(chosen, selection=selection, augmentation=augmentation)

@@ -101,11 +101,6 @@ class Options:
     training: Training
     selection: Selection
 
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> Options:
-        """Those of a call of a step whose parser `add` has filled."""
-        return cls(*(options.read(args, kind) for kind in (Initial, Network, View, Balance, Augmentation, Training, Selection)))
-
     def stop_if_unfit(self, classes: list[str]) -> None:
         """Stop when a flag names a label that is none of `classes`, or --pos-weight has not one number for each of them."""
         for flag_name, names in (("oversample", self.balance.oversample), ("augment-label", self.augmentation.augment_label)):

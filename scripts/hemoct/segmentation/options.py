@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 
 from hemoct.base import cli, options
@@ -95,12 +94,6 @@ class Options:
     augmentation: Augmentation
     selection: Selection
     hardware: Hardware
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> Options:
-        """Those of a call of a step whose parser `add` has filled."""
-        kinds = (Region, Initial, Network, Training, Augmentation, Selection, Hardware)
-        return cls(*(options.read(args, kind) for kind in kinds))
 
     @property
     def image_size(self) -> int:

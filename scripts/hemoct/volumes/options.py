@@ -1,8 +1,6 @@
 """The options of a head on the features of slices. Imports no torch."""
 
-import argparse
 from dataclasses import dataclass
-from typing import Self
 
 from hemoct.base import cli, options
 from hemoct.base.options import flag
@@ -40,11 +38,6 @@ class Options:
     initial: Initial
     training: Training
     selection: Selection
-
-    @classmethod
-    def of(cls, args: argparse.Namespace) -> Self:
-        """Those of a call of a step whose parser `add` has filled."""
-        return cls(*(options.read(args, kind) for kind in (Features, Head, Initial, Training, Selection)))
 
     @property
     def base(self) -> str:
