@@ -125,12 +125,11 @@ def _best_weights(p: np.ndarray, target: np.ndarray) -> np.ndarray:
     return found / found.sum()
 
 
-def write_fold(folder: Path, members: list[Path], task: int, rule: str, made_by: str) -> list[Path]:
-    """Write model.json and predictions.csv of one fold of an ensemble; returns both."""
+def write_fold(folder: Path, members: list[Path], found: Members, rule: str, made_by: str) -> list[Path]:
+    """Write model.json and predictions.csv of one fold of an ensemble; returns both. `found`: what its `members` say."""
     spec = files.read_json(members[0] / "model.json")
-    exclusive = bool(spec.get("exclusive"))
-    found = read(members, several=task == 4)
-    p, fitted = combine(found, rule, exclusive and len(found.classes) > 1)
+    task = spec["task"]
+    p, fitted = combine(found, rule, bool(spec.get("exclusive")) and len(found.classes) > 1)
     frame = inference.with_columns(found.table.copy(), found.classes, found.truth, p)
     shared = {key: spec.get(key) for key in (*SETTING, "label")}
     made_of = [predictions.stage(task, member) for member in members]
@@ -159,11 +158,12 @@ def run(step: str, args: argparse.Namespace, task: int) -> None:
     by_fold = folds(work, task, members)
     inputs = [path / file for paths in by_fold.values() for path in paths for file in ("model.json", "predictions.csv")]
     for one in runs.due(step, args, {folder: inputs}):
+        found = {fold: read(paths, several=task == 4) for fold, paths in by_fold.items()}
         with one:
             for old in experiments.folds(folder, "model.json"):  # of earlier members, which had more folds
                 if old.name not in by_fold:
                     shutil.rmtree(old)
             for fold, paths in by_fold.items():
-                one.wrote(*write_fold(folder / fold, paths, task, args.rule, runs.step_name(step)))
+                one.wrote(*write_fold(folder / fold, paths, found[fold], args.rule, runs.step_name(step)))
         print(f"{work.show(folder)}: {args.rule} of {', '.join(members)}; {len(by_fold)} fold(s)")
     cli.say_next(work, experiments.evaluate_step(task), "--experiment", name)
