@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import simulated
+from helpers import quick, simulated
 from hemoct.base import files, tables
 from hemoct.data import slices
 from hemoct.evaluation import baselines
@@ -64,6 +64,20 @@ def test_metrics_json_holds_them_with_the_paired_difference(work, data, run_step
     assert position["difference"]["auroc"]["value"] == pytest.approx(expected)
     low, high = position["difference"]["auroc"]["ci95"]
     assert low <= expected <= high
+
+
+def test_a_comparison_says_whether_the_place_is_beaten_and_what_networks_started_from(work, data, run_step, monkeypatch):
+    quick.evaluations(monkeypatch)
+    simulated.predict(work, tables.read_labels(work, tables.read_dataset(work)), skill=3.0)
+    path = work.task(1) / "e" / "fold0" / "model.json"
+    origin = {"name": "net", "source": "package p 1.0", "licence": "MIT", "sha256": "0123456789ab"}
+    files.write_json(path, files.read_json(path) | {"initial_weights": origin})
+    files.write_json(path.with_name("01_train.run.json"), {"status": "ok"})
+    words = ("--root", work.root, "--dataset", "toy")
+    assert run_step(EVALUATE, *words).code == 0 and run_step("task1_classification/03_compare.py", *words).code == 0
+    lines = (work.task(1) / "comparison" / "comparison.md").read_text().splitlines()
+    assert lines[-1] == "* e started from net (package p 1.0, MIT, sha256 01234567)"
+    assert lines[-2].startswith("* e does not beat the place of the slice alone (auroc 1.000): difference -0.0")
 
 
 def test_without_slice_numbers_there_is_no_place(work, data, run_step):

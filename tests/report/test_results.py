@@ -102,5 +102,35 @@ def test_every_label_has_a_column(work: Workspace) -> None:
     assert table.rows == [["a", "0.500 (0.450-0.550)", "n/a"], ["b", "n/a", "0.400 (0.350-0.450)"]]
 
 
+def test_baselines_stand_beside_the_experiments_that_have_them(work: Workspace) -> None:
+    def block(low: float) -> dict:
+        return {"what": "words", "n": 40, "metrics": {"auroc": evaluated.metric(0.8)},
+                "difference": {"auroc": {"value": low + 0.05, "ci95": [low, low + 0.1]}}}  # fmt: skip
+
+    unknown = {"what": "words", "metrics": None, "reason": "slices have no numbers"}
+    write(work, 1, "good", "auroc", 0.9, baselines={"position": block(0.01), "prevalence": unknown})
+    write(work, 1, "weak", "auroc", 0.7, baselines={"position": block(-0.02)})
+    write(work, 1, "older", "auroc", 0.6)
+    table = results.beside_baselines(results.evaluated(work.task(1)))
+    assert table.columns[:4] == ["experiment", "baseline", "AUROC", "AUROC, experiment less it"]
+    assert [[*row[:4], row[-1]] for row in table.rows] == [
+        ["good", "position", "0.800 (0.750-0.850)", "+0.060 (+0.010 to +0.110)", "beaten"],
+        ["good", "prevalence", "n/a", "n/a", ""],
+        ["weak", "position", "0.800 (0.750-0.850)", "+0.030 (-0.020 to +0.080)", "not beaten"],
+    ]
+
+
+def test_a_row_names_the_weights_that_networks_started_from(work: Workspace) -> None:
+    write(work, 3, "a", "dice_patient", 0.4)
+    record(work, 3, "a", 0, weights="imagenet")
+    origin = {"name": "net", "source": "hub timm/net", "licence": None, "sha256": None}
+    files.write_json(work.task(3) / "a" / "fold0" / "model.json", {"initial_weights": origin})
+    write(work, 3, "both", "dice_patient", 0.3)
+    files.write_json(work.task(3) / "both" / "fold0" / "model.json", {"members": ["a"]})
+    table = results.table(results.evaluated(work.task(3)), results.GROUPS[3][0])
+    assert [row[1] for row in table.rows] == ["toy, from ImageNet weights; net (hub timm/net)"] * 2
+
+
 def test_no_experiment_is_an_empty_table(work: Workspace) -> None:
+    assert results.beside_baselines([]).rows == []
     assert results.table(results.evaluated(work.task(1)), results.GROUPS[1][0]).rows == []

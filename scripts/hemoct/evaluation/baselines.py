@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hemoct.data.slices import SliceData
-from hemoct.evaluation import bootstrap, comparison, decisions, metrics, scores
+from hemoct.evaluation import bootstrap, comparison, decisions, metrics, scores, text
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
 
@@ -104,14 +104,19 @@ def beside(evaluation: Evaluation, data: SliceData, parts: dict[int, np.ndarray]
     return block
 
 
+def beaten(block: dict[str, Any], name: str, key: str) -> bool | None:
+    """Whether a model is better than a baseline in a metric: the interval of their paired difference lies above 0. None where
+    that is not known. `block`: `baselines` of metrics.json."""
+    difference = ((block.get(name) or {}).get("difference") or {}).get(key) or {}
+    return difference["ci95"][0] > 0 if difference.get("ci95") else None
+
+
 def sentence(block: dict[str, Any], key: str) -> str:
     """Whether a model beats the place of the slice, by the interval of the paired difference in a metric; "" where unknown."""
-    position = block.get(POSITION) or {}
-    difference = (position.get("difference") or {}).get(key)
-    if not difference or not difference["ci95"]:
+    beats = beaten(block, POSITION, key)
+    if beats is None:
         return ""
-    low, high = difference["ci95"]
-    beats = "beats" if low > 0 else "does not beat"
-    value = position["metrics"][key]["value"]
-    return (f"{beats} the place of the slice alone ({key} {value:.3f}): difference {difference['value']:+.3f} "
-            f"({low:+.3f} to {high:+.3f})")  # fmt: skip
+    difference, value = block[POSITION]["difference"][key], block[POSITION]["metrics"][key]["value"]
+    words = "beats" if beats else "does not beat"
+    how = text.interval(difference["value"], *difference["ci95"], "+", " to ")
+    return f"{words} the place of the slice alone ({key} {value:.3f}): difference {how}"

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from hemoct.base import cli, experiments, figure as base_figure, files, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, comparison
+from hemoct.evaluation import baselines, bootstrap, comparison, protocol
 from hemoct.evaluation.comparison import DIFFERENCE, VALUE, Evaluated
 
 
@@ -54,10 +54,19 @@ def run(step: str, args: argparse.Namespace, kind: Kind) -> None:
     if record.up_to_date():
         return
     evaluated = [kind.read(work, name) for name in names]
+    remarks = [*remarks, *_beside(evaluated)]
+    for name in names:
+        remarks += [f"{name} started from {words}" for words in protocol.initial_weights(work.task(kind.task) / name)]
     with record:
-        record.wrote(*write(folder, evaluated, kind, work.dataset, args.seed, remarks=remarks))
+        record.wrote(*write(folder, evaluated, kind, work.dataset, args.seed, remarks=tuple(remarks)))
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"{work.show(folder)}: {len(names)} experiment(s)")
+
+
+def _beside(evaluated: list[Evaluated]) -> list[str]:
+    """A line for each experiment that says whether it beats a baseline that sees no pixel."""
+    lines = [(one.name, baselines.sentence(one.content.get("baselines", {}), key)) for one in evaluated for key in HEADLINES]
+    return [f"{name} {words}" for name, words in lines if words]
 
 
 def by_default(work: Workspace, kind: Kind) -> tuple[list[str], tuple[str, ...]]:
@@ -84,6 +93,8 @@ def write(
     ]
 
 
+HEADLINES = ("auroc", "f1_macro")
+"""the metrics by which an experiment is compared with a baseline, each where it has it"""
 MEASURED = ("auroc", "ap", "accuracy", "balanced_accuracy", "recall", "specificity", "precision", "f1", "f1_macro", "mcc")
 ACRONYMS = {"auroc", "ap", "f1", "mcc"}
 LEAST_DIFFERENCE = 0.005  # that an axis of differences spans: rounding errors of equal experiments would fill it

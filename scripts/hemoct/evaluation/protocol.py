@@ -14,6 +14,8 @@ PROTOCOLS = {
     "external": "external data: no image of theirs was used for training, thresholds frozen",
     "unknown": "unknown protocol: predictions without model.json that follow no fold of splits.csv",
 }
+TRAINED = "*_train*.run.json"
+"""the run record of a training"""
 SHORT = {"given": "given split", "external": "external data"}
 
 ABOUT = (
@@ -83,16 +85,32 @@ def trained_folds(folder: Path) -> list[Path]:
 
 
 def trainings(folder: Path) -> list[dict[str, Any]]:
-    """Run records of the trainings that a fold comes from; of an ensemble or a cascade those of its members' folds."""
+    """Run records of the trainings that a fold comes from."""
+    return [files.read_json(path) for place in trained_in(folder) for path in sorted(place.glob(TRAINED))]
+
+
+def trained_in(folder: Path) -> list[Path]:
+    """The folders in which a fold was trained: its own; of an ensemble, a head or a cascade those of its members' folds."""
     for place in (folder, folder.parents[1] / folder.name):  # an upper bound lies below the experiment that was trained
-        records = sorted(place.glob("*_train*.run.json"))
-        if records:
-            return [files.read_json(path) for path in records]
+        if any(place.glob(TRAINED)):
+            return [place]
     spec, task, name = experiments.description(folder), folder.parents[1], folder.name
     members = [task / member / name for member in spec.get("members") or []]
     stages = (*spec.get("stages", []), *spec.get("made_of", []))
     members += [task.parent / f"task{stage['task']}" / stage["experiment"] / name for stage in stages]
-    return [record for member in members for record in trainings(member)]
+    return [place for member in members for place in trained_in(member)]
+
+
+def initial_weights(folder: Path) -> list[str]:
+    """What the networks of a folder with a metrics.json started from, as model.json of its folds says: network, source, licence,
+    hash. Empty from scratch, and where an older version did not tell."""
+    specs = [experiments.description(place) for fold in trained_folds(folder) for place in trained_in(fold)]
+    told = [spec["initial_weights"] for spec in specs if spec.get("initial_weights")]
+    words = []
+    for origin in told:
+        digest = f"sha256 {origin['sha256'][:8]}" if origin["sha256"] else ""
+        words.append(f"{origin['name']} ({', '.join(filter(None, [origin['source'], origin['licence'], digest]))})")
+    return list(dict.fromkeys(words))
 
 
 def short_protocol(content: dict[str, Any]) -> str:

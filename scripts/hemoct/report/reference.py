@@ -48,10 +48,11 @@ def _section(reference: Path, folder: Path, named: dict[str, str]) -> str:
     found = results.evaluated(folder)
     task, dataset = int(folder.name.removeprefix("task")), folder.parent.name
     lines = [f"## Task {task}: {dataset}", "", _about(folder, task), ""]
-    for group in results.GROUPS[task]:
-        shown = [replace(one, name=f"[{_title(one, folder, named)}]({one.folder.relative_to(reference)})") for one in found]
-        for table in _narrow(results.table(shown, group)):
-            lines += [group.caption, "", table.markdown(), ""]
+    shown = [replace(one, name=f"[{_title(one, folder, named)}]({one.folder.relative_to(reference)})") for one in found]
+    captioned = [(group.caption, results.table(shown, group)) for group in results.GROUPS[task]]
+    for caption, whole in (*captioned, (results.BASELINES, results.beside_baselines(shown))):
+        for table in _narrow(whole) if whole.rows else ():
+            lines += [caption, "", table.markdown(), ""]
     lines += ["<details><summary>Commands and notes</summary>", ""]
     for one in found:
         paths = [path for pattern in ("fold*/*.run.json", "*.run.json") for path in sorted(one.folder.glob(pattern))]

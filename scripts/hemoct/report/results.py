@@ -1,5 +1,6 @@
 """The evaluated experiments of a task side by side, best first: what the report and outputs/reference/README.md show."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +11,14 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import tables
-from hemoct.evaluation import protocol, text
+from hemoct.evaluation import baselines, protocol, text
 
 MEASURED = "95 % intervals from resampled patients; each fold at the threshold that validation chose."
+BASELINES = (
+    "Baselines that see no pixel, on the same test images: where a slice lies in its scan (position), how many are positive "
+    "(prevalence); the differences are paired by image. What does not beat the position has not shown that it sees anything."
+)
+BASELINE_METRICS = 3  # that are shown
 AVERAGED = "are computed for each fold and averaged; all else is of all test images together."
 
 
@@ -141,14 +147,35 @@ def table(experiments: list[Experiment], group: Group) -> text.Table:
     rows = []
     for experiment in experiments:
         entries = [experiment.content["metrics"].get(key, {"value": None}) for key in metrics]
-        row = [experiment.name, *[experiment.trained_on, experiment.tested_on] * first, *map(text.metric, entries)]
+        trained_on = "; ".join([experiment.trained_on, *protocol.initial_weights(experiment.folder)])
+        row = [experiment.name, *[trained_on, experiment.tested_on] * first, *map(text.metric, entries)]
         rows.append(row + (experiment.validated(group.validation[0]) if group.validation else []))
     return text.Table(columns, rows)
 
 
+def beside_baselines(experiments: list[Experiment]) -> text.Table:
+    """Baselines that see no pixel, on the test images of each experiment, and what the experiment has more; no row without."""
+    names = dict(itertools.islice(GROUPS[experiments[0].task][0].metrics.items(), BASELINE_METRICS)) if experiments else {}
+    columns = ["experiment", "baseline", *(f"{name}{less}" for name in names.values() for less in ("", ", experiment less it"))]
+    rows = []
+    for one in experiments:
+        blocks = one.content.get("baselines", {})
+        for baseline, block in blocks.items():
+            row = [one.name, baseline]
+            for key in names:
+                difference = (block.get("difference") or {}).get(key) or {"value": np.nan, "ci95": None}
+                low_high = difference["ci95"] or (np.nan, np.nan)
+                row.append(text.metric((block["metrics"] or {}).get(key, {"value": None})))
+                row.append(text.interval(difference["value"], *low_high, "+", " to "))
+            beaten = baselines.beaten(blocks, baseline, next(iter(names)))
+            rows.append([*row, "" if beaten is None else "beaten" if beaten else "not beaten"])
+    return text.Table([*columns, f"by {next(iter(names.values()), '')}"], rows)
+
+
 def readers(task: int) -> tuple[tuple[str, Callable[[Path], text.Table], str], ...]:
     """The tables of a task as the report's sections name them: of the folder itself, reader, caption."""
-    return tuple(("", lambda path, group=group: table(evaluated(path), group), group.caption) for group in GROUPS[task])
+    groups = [("", lambda path, group=group: table(evaluated(path), group), group.caption) for group in GROUPS[task]]
+    return *groups, ("", lambda path: beside_baselines(evaluated(path)), BASELINES)
 
 
 def compared(task: int) -> dict[str, str]:
