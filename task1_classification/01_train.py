@@ -21,6 +21,8 @@ from hemoct.training.batches import Store
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
+    if args.units and not args.join:
+        parser.error("--units goes with --join")
     chosen = base_options.read(args, options.Options)
     work = Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone)

@@ -15,6 +15,7 @@ from PIL import Image
 from helpers import toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
+from hemoct.classification import networks
 from hemoct.training import checkpoints, device
 
 TRAIN = "task1_classification/01_train.py"
@@ -367,3 +368,42 @@ def test_wide_images_keep_their_aspect_ratio(work, run_step):
     assert fitted.shape == (20, 20) and fitted[10].min() == 255 and fitted[0].max() == 0 and fitted[-1].max() == 0
     Image.fromarray(wide).save(work.root / "wide.png")
     assert (images.read_grey(work.root / "wide.png") == 255).all()
+
+
+@pytest.mark.parametrize(("units", "layers"), [((), 1), (("--units", "6"), 3), (("--units", "16,8"), 5)])
+def test_joined_networks_are_trained_together_and_loaded_again(work, train, run_step, units, layers):
+    toy.make(work)
+    result = train("--fold", "0", "--epochs", "2", "--join", "test_efficientnet", *units)
+    assert result.code == 0, result.err
+    model, spec = networks.load(work.task(1) / "e" / "fold0", torch.device("cpu"))
+    assert spec.joined == ["test_efficientnet"] and len(model.head) == layers
+    began = networks.build(spec)
+    assert all(any((a != b).any() for a, b in zip(one.parameters(), other.parameters(), strict=True))
+               for one, other in zip(model.body.bodies, began.body.bodies, strict=True)), "all of them learn"  # fmt: skip
+    predicted = run_step("task1_classification/04_predict.py", "--root", work.root, "--dataset", "toy", "--device", "cpu",
+                         "--experiment", "e", work.raw)  # fmt: skip
+    assert predicted.code == 0 and len(pd.read_csv(work.task(1) / "e" / "predicted.csv")) == 40
+
+
+def test_each_joined_network_sees_what_it_was_trained_with():
+    """One with mean 0.5, one with another: the same image reaches both in their own scale."""
+    spec = networks.ClassifierSpec(
+        image_size=32, mean=0.2, std=0.4, protocol="patient", split="folds", fold=0, splits_sha256="", backbone="test_resnet",
+        classes=["a"], exclusive=False, joined=["test_resnet"],
+    )  # fmt: skip
+    model = networks.build(spec).eval()
+    model.body.scales.copy_(torch.tensor([[1.0, 0.0], [0.4 / 0.5, (0.2 - 0.5) / 0.5]]))
+    image = torch.rand(2, 1, 32, 32)
+    seen = []
+    for body in model.body.bodies:
+        body.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model((image - spec.mean) / spec.std)
+    assert torch.allclose(seen[0], (image - 0.2) / 0.4) and torch.allclose(seen[1], (image - 0.5) / 0.5, atol=1e-6)
+
+
+def test_flags_of_joined_networks_that_do_not_fit(work, train):
+    toy.make(work)
+    assert refused(train("--units", "6"), "--units goes with --join")
+    assert refused(train("--units", "0", "--join", "test_vit"), "--units")
+    assert refused(train("--fold", "0", "--join", "test_resnet", "--transfer", "partial"), "--transfer partial", "--join")
+    assert refused(train("--fold", "0", "--join", "test_resnett"), "test_resnett is unknown", "test_resnet")

@@ -161,6 +161,11 @@ def names(text: str) -> list[str]:
     return words
 
 
+def widths(text: str) -> list[int]:
+    """A type for argparse: `128,64` as a list of whole numbers above 0."""
+    return [positive_int(word) for word in text.split(",")]
+
+
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a step's `main`: what a user can mend ends in one line and exit code 2, a bug in a traceback and 1."""
     try:

@@ -17,6 +17,10 @@ class Network:
     backbone: str = flag(
         "resnet18", "any timm model: resnet50, tf_efficientnet_lite0, vgg16_bn, densenet121, swin_tiny_patch4_window7_224 ..."
     )
+    join: list[str] = flag([], "further backbones, trained together with the first: their features are joined", type=cli.names,
+                           metavar="A,B", named="{}")  # fmt: skip
+    units: list[int] = flag([], "widths of layers behind joined features, such as 6 or 128,64; default: none", type=cli.widths,
+                            metavar="N,N", named="units{}")  # fmt: skip
     transfer: str = flag(
         "finetune", "what is trained: finetune all layers, partial: the upper half of the stages and the head, frozen: the head",
         choices=("finetune", "partial", "frozen"), named="{}",

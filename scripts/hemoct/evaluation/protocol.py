@@ -105,7 +105,7 @@ def initial_weights(folder: Path) -> list[str]:
     """What the networks of a folder with a metrics.json started from, as model.json of its folds says: network, source, licence,
     hash. Empty from scratch, and where an older version did not tell."""
     specs = [experiments.description(place) for fold in trained_folds(folder) for place in trained_in(fold)]
-    told = [spec["initial_weights"] for spec in specs if spec.get("initial_weights")]
+    told = [origin for spec in specs for origin in (spec.get("initial_weights"), *spec.get("joined_weights", [])) if origin]
     words = []
     for origin in told:
         digest = f"sha256 {origin['sha256'][:8]}" if origin["sha256"] else ""

@@ -74,8 +74,12 @@ def freeze(model: nn.Module, transfer: str) -> None:
     """Choose what is trained: `finetune` all layers, `partial` the upper half of the stages and the head, `frozen` the head."""
     if transfer == "finetune":
         return
-    stages = group_parameters(model, model.group_matcher(coarse=True))
-    kept = {name for stage in sorted(stages)[len(stages) // 2 :] for name in stages[stage]} if transfer == "partial" else set()
+    kept: set[str] = set()
+    if transfer == "partial":
+        if not hasattr(model, "group_matcher"):
+            raise UserError("--transfer partial knows the stages of a single network; with --join take finetune or frozen")
+        stages = group_parameters(model, model.group_matcher(coarse=True))
+        kept = {name for stage in sorted(stages)[len(stages) // 2 :] for name in stages[stage]}
     head = {id(parameter) for parameter in model.get_classifier().parameters()}
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name in kept or id(parameter) in head
