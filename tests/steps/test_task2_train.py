@@ -238,7 +238,7 @@ def test_a_spoilt_or_missing_export_stops_yolo(yolo, run_step, tmp_path):
         path for path in sorted((work.work / "yolo_dataset/patient/fold0/labels/train").iterdir()) if path.stat().st_size
     )
     label.write_text("3 0.5 0.5 0.1 0.1\n")
-    assert refused(run_step(TRAIN, *words), label.name, "class 3", "make it again", "01_make_yolo_dataset.py")
+    assert refused(run_step(TRAIN, *words), label.name, "other boxes than boxes.csv", "make it again", "01_make_yolo_dataset.py")
 
 
 # --- torchvision

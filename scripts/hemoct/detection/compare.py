@@ -73,9 +73,9 @@ class Compared:
     """of the detector's best confidence; None for several classes"""
     table: pd.DataFrame
     """that of comparison.table, the gate first, on the test slices that all have"""
-    slices: dict[str, int | None]
-    """how many test slices there are: `common` to all, of the `gate`, of the `whole`-slice classifier (None without it), and
-    those which the latter tested in `other_folds`"""
+    slices: dict[str, int]
+    """how many test slices there are: `common` to all, of the `gate`, of the `whole`-slice classifier (0 without it), and those
+    which the latter tested in `other_folds`"""
 
 
 def measure(
@@ -83,91 +83,74 @@ def measure(
 ) -> Compared:
     """Evaluate the gate and set it beside the detector alone and, unless None, a whole-slice classifier.
 
-    `frame`: the gate's predictions of its folds; `squares`: see squares_of; `about`: what metrics.json says first; `numbers`:
-    slice number by image_id.
+    All on the test slices that all of them have, each with the thresholds of its own validation slices. `frame`: the gate's
+    predictions of its folds; `squares`: see squares_of; `about`: what metrics.json says first; `numbers`: slice number by
+    image_id.
     """
     evaluation = decisions.evaluate(frame)
-    test = evaluation.test.table
-    confidence = squares["confidence"].reindex(pd.MultiIndex.from_frame(test[["image_id", "fold"]]))
-    about = about | {"test_slices_without_box": int((confidence == 0).sum())}
+    tested = evaluation.test.table.set_index(["image_id", "fold"]).index
+    about = about | {"test_slices_without_box": int((squares["confidence"].reindex(tested) == 0).sum())}
     per_patient = classification_tables.patients_table(evaluation, numbers)
     content = scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed)
     alone = detector_alone(frame, squares["confidence"])
-    listed, slices = _beside(Evaluated("gate", content, evaluation), alone, whole, seed)
-    return Compared(content, evaluation, alone, comparison.table(listed, bootstrap.RESAMPLES, seed), slices)
-
-
-def _beside(
-    gate: Evaluated, alone: Evaluation | None, whole: Evaluated | None, seed: int
-) -> tuple[list[Evaluated], dict[str, int | None]]:
-    """All on the test slices that all of them have, each with the thresholds of its own validation slices; and how many."""
-    tested = gate.evaluation.test.table.set_index("image_id")["fold"]
-    common, elsewhere = np.sort(tested.index), 0
-    listed = [gate]
-    if alone is not None:
-        listed.append(Evaluated("detector alone", gate.content, alone))
+    listed = [Evaluated(name, content, one) for name, one in (("gate", evaluation), ("detector alone", alone)) if one is not None]
+    common, elsewhere = np.sort(tested.get_level_values("image_id")), 0
     if whole is not None:
-        other = whole.evaluation.test.table.set_index("image_id")["fold"]
-        common = np.intersect1d(common, other.index)
-        elsewhere = int((tested.reindex(common) != other.reindex(common)).sum())
-        same = gate.content["folds_done"] if not elsewhere else f"other folds for {elsewhere} slices"
-        listed.append(replace(whole, name=f"whole slices: {whole.name}", content=whole.content | {"folds_done": same}))
+        common = np.intersect1d(common, whole.table["image_id"])
+        elsewhere = len(common) - len(tested.intersection(whole.table.set_index(["image_id", "fold"]).index))
+        folds_done = f"other folds for {elsewhere} slices" if elsewhere else content["folds_done"]
+        listed.append(replace(whole, name=f"whole slices: {whole.name}", content=whole.content | {"folds_done": folds_done}))
     if not len(common):
         raise UserError(f"{whole.name} and the gate have no test slice in common; name another --classifier")
-    slices = {"common": len(common), "gate": len(tested), "whole": None if whole is None else whole.content["n"],
-              "other_folds": elsewhere}  # fmt: skip
-    return [comparison.restricted(evaluated, common, bootstrap.RESAMPLES, seed) for evaluated in listed], slices
+    restricted = [comparison.restricted(one, common, bootstrap.RESAMPLES, seed) for one in listed]
+    of_whole = whole.content["n"] if whole else 0
+    slices = {"common": len(common), "gate": len(tested), "whole": of_whole, "other_folds": elsewhere}
+    return Compared(content, evaluation, alone, comparison.table(restricted, bootstrap.RESAMPLES, seed), slices)
 
 
 def text(compared: Compared) -> str:
     """gate_comparison.md."""
     slices, content = compared.slices, compared.content
-    lines = [
-        f"{slices['common']} test slices, the same for all rows, of {slices['gate']} that the gate has"
-        + (f" and {slices['whole']} that the whole-slice classifier has." if slices["whole"] else "."),
-        "Each row has the thresholds of its own validation slices (max F1).",
+    elsewhere, unfinished = slices["other_folds"], ", ".join(content["training_unfinished"])
+    others = f" and {slices['whole']} that the whole-slice classifier has" if slices["whole"] else ""
+    lines = {
+        f"{slices['common']} test slices, the same for all rows, of {slices['gate']} that the gate has{others}.": True,
+        "Each row has the thresholds of its own validation slices (max F1).": True,
         f"The gate sees the best box of {content['detector']} on each slice; {content['test_slices_without_box']} of "
-        f"{slices['gate']} test slices without any box are seen whole.",
-        "Its training slices were known to the detector, whose regions are better there than on test slices.",
-    ]
-    if slices["whole"] is None:
-        lines.append("No whole-slice classifier beside it: --classifier names one of task 1.")
-    if compared.alone is None:
-        lines.append("No row for the detector alone: its confidence does not choose among several classes.")
-    if slices["other_folds"]:
-        lines.append(
-            f"The whole-slice classifier was trained with other folds: {slices['other_folds']} slices lie in another one."
-        )
-    if content["training_unfinished"]:
-        lines.append(f"The training of the detector is not finished: {', '.join(content['training_unfinished'])}.")
-    if content["labels_mean"]:
-        lines.append(f"{content['labels_mean']}.")
+        f"{slices['gate']} test slices without any box are seen whole.": True,
+        "Its training slices were known to the detector, whose regions are better there than on test slices.": True,
+        "No whole-slice classifier beside it: --classifier names one of task 1.": not slices["whole"],
+        "No row for the detector alone: its confidence does not choose among several classes.": compared.alone is None,
+        f"The whole-slice classifier was trained with other folds: {elsewhere} slices lie in another one.": elsewhere,
+        f"The training of the detector is not finished: {unfinished}.": unfinished,
+        f"{content['labels_mean']}.": content["labels_mean"],
+    }
     table = comparison.markdown(compared.table, "Task 2: detection as a gate")
-    return table.rstrip() + "\n\n" + "\n".join(f"* {line}" for line in lines) + "\n"
+    return table.rstrip() + "\n\n" + "".join(f"* {line}\n" for line, holds in lines.items() if holds)
 
 
 # ---- examples
 
 
-def examples(gate: Evaluation, alone: Evaluation, count: int) -> dict[str, pd.DataFrame]:
+def examples(of_gate: Evaluation, alone: Evaluation, count: int) -> dict[str, pd.DataFrame]:
     """Test slices for a figure by the detector's answer: image_id, fold, confidence, p (of the gate), called (by the gate).
 
     Of each kind `count`, evenly spread over the probabilities of the gate, from the least to the highest.
     """
-    table = gate.test.table[["image_id", "fold"]].assign(
-        confidence=alone.test.p, p=gate.test.p, called=gate.decision == 1, detected=alone.decision == 1, positive=gate.test.y == 1
-    )
+    table = of_gate.test.table[["image_id", "fold"]]
+    table = table.assign(confidence=alone.test.p, p=of_gate.test.p, called=of_gate.decision == 1)
+    detected, positive = alone.decision == 1, of_gate.test.y == 1
     kinds = {
-        "lesion called by the detector": table["positive"] & table["detected"],
-        "false alarm of the detector": ~table["positive"] & table["detected"],
-        "lesion missed by the detector": table["positive"] & ~table["detected"],
+        "lesion called by the detector": positive & detected,
+        "false alarm of the detector": ~positive & detected,
+        "lesion missed by the detector": positive & ~detected,
     }
     chosen = {}
     for kind, rows in kinds.items():
-        ordered = table[rows].sort_values(["p", "image_id"], kind="stable")
-        spread = np.unique(np.linspace(0, len(ordered) - 1, count).round().astype(int)) if len(ordered) else []
-        chosen[kind] = ordered.iloc[spread]
-    return {kind: of_kind for kind, of_kind in chosen.items() if len(of_kind)}
+        if rows.any():
+            spread = np.unique(np.linspace(0, rows.sum() - 1, count).round().astype(int))
+            chosen[kind] = table[rows].sort_values(["p", "image_id"], kind="stable").iloc[spread]
+    return chosen
 
 
 def regions(work: Workspace, data: SliceData, compared: Compared, squares: pd.DataFrame, count: int) -> Image.Image | None:

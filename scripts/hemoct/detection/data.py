@@ -17,7 +17,6 @@ from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes, images, slices as data_slices
 from hemoct.data.slices import Selection
-from hemoct.ingest import annotations
 from hemoct.training.specs import Spec
 
 SLACK = 1.0  # px by which a box may leave its image, as rounding does; it is cut at the edge
@@ -70,16 +69,15 @@ def _stop_if_unusable(work: Workspace, dataset: tables.Dataset, labels: pd.DataF
     path = work.show(work.work / "boxes.csv")
     if boxes.empty:
         raise UserError(f"{path} has no box: {dataset.name} cannot be used for detection; use data with VOC XML or YOLO labels")
-    problems = []
-    corners = boxes[["xmin", "ymin", "xmax", "ymax"]].apply(pd.to_numeric, errors="coerce")
-    for wrong, what in (
-        (~boxes["image_id"].isin(labels["image_id"]), "belong to no image of labels.csv"),
-        (~boxes["class"].isin(dataset.classes), f"have a class that is not in dataset.json ({', '.join(dataset.classes)})"),
-        (corners.isna().any(axis=1), "have a corner that is no number"),
-        ((corners["xmax"] <= corners["xmin"]) | (corners["ymax"] <= corners["ymin"]), "are empty or reversed"),
-    ):
-        if wrong.any():
-            problems.append(f"{wrong.sum()} box(es) {what} (first: {boxes.loc[wrong, 'image_id'].iloc[0]})")
+    corners = boxes[tables.BOX_COLUMNS[2:]].apply(pd.to_numeric, errors="coerce")
+    wrong = {
+        "belong to no image of labels.csv": ~boxes["image_id"].isin(labels["image_id"]),
+        f"have a class that is not in dataset.json ({', '.join(dataset.classes)})": ~boxes["class"].isin(dataset.classes),
+        "have a corner that is no number": corners.isna().any(axis=1),
+        "are empty or reversed": (corners["xmax"] <= corners["xmin"]) | (corners["ymax"] <= corners["ymin"]),
+    }
+    names = boxes["image_id"]
+    problems = [f"{rows.sum()} box(es) {what} (first: {names[rows].iloc[0]})" for what, rows in wrong.items() if rows.any()]
     if problems:
         raise UserError(f"{path}: {'; '.join(problems)}; correct the annotations and run scripts/03_make_labels.py again")
 
@@ -116,15 +114,10 @@ def write_yolo(target: Path, work: Workspace, data: BoxData, part: np.ndarray, s
     A slice without a box has an empty label file. Numbers have eight decimals: back in pixels they are exact to 0.001.
     """
     with files.replacing_folder(target) as temporary:
-        for row, place in _placed(temporary, target, work, data, part):
-            relative = data_boxes.to_yolo(_cut(data.boxes[row], size[row]), *size[row])
-            lines = [
-                f"{number} " + " ".join(f"{value:.8f}" for value in line) + "\n"
-                for number, line in zip(data.numbers[row], relative, strict=True)
-            ]
-            label = temporary / "labels" / part[row] / f"{place}.txt"
+        for row, name in _placed(temporary, target, work, data, part):
+            label = temporary / "labels" / part[row] / f"{Path(name).stem}.txt"
             label.parent.mkdir(parents=True, exist_ok=True)
-            label.write_text("".join(lines), encoding="utf-8")
+            label.write_bytes(_label(data, row, size[row]))
         content = {name: f"images/{name}" for name in PARTS} | {"names": dict(enumerate(data.classes))}
         (temporary / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return [target / "data.yaml"]
@@ -137,15 +130,12 @@ def write_coco(target: Path, work: Workspace, data: BoxData, part: np.ndarray, s
         for name in PARTS
     }
     with files.replacing_folder(target) as temporary:
-        for row, _ in _placed(temporary, target, work, data, part):
+        for row, name in _placed(temporary, target, work, data, part):
             of_part, (width, height) = content[part[row]], size[row].tolist()
-            suffix = Path(data.table["image"][row]).suffix
-            name = data.table["image_id"][row]
-            of_part["images"].append({"id": row + 1, "file_name": f"{name}{suffix}", "width": width, "height": height})
-            for number, (xmin, ymin, xmax, ymax) in zip(
-                data.numbers[row].tolist(), _cut(data.boxes[row], size[row]).tolist(), strict=True
-            ):
-                bbox = [xmin, ymin, xmax - xmin, ymax - ymin]
+            of_part["images"].append({"id": row + 1, "file_name": name, "width": width, "height": height})
+            boxes = _cut(data.boxes[row], size[row])
+            sides = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()
+            for number, bbox in zip(data.numbers[row].tolist(), sides, strict=True):
                 of_part["annotations"].append(
                     {"id": len(of_part["annotations"]) + 1, "image_id": row + 1, "category_id": number + 1, "bbox": bbox,
                      "area": bbox[2] * bbox[3], "iscrowd": 0}
@@ -156,15 +146,13 @@ def write_coco(target: Path, work: Workspace, data: BoxData, part: np.ndarray, s
 
 
 def _placed(temporary: Path, target: Path, work: Workspace, data: BoxData, part: np.ndarray) -> Iterator[tuple[int, str]]:
-    """Link each image into images/PART and yield its row and name."""
+    """Link each image into images/PART and yield its row and the name of the link."""
     for name in PARTS:
         (temporary / "images" / name).mkdir(parents=True)
-    for row, (image_id, image) in enumerate(tqdm(zip(data.table["image_id"], data.table["image"], strict=True), total=len(part),
-                                                 desc="images", disable=None)):  # fmt: skip
-        source = work.raw / image
-        name = f"{image_id}{source.suffix}"
-        link(source, temporary / "images" / part[row] / name, target / "images" / part[row] / name)
-        yield row, image_id
+    for row, (image_id, image) in enumerate(tqdm(data.table[["image_id", "image"]].to_numpy(), desc="images", disable=None)):
+        place = Path("images", part[row], f"{image_id}{Path(image).suffix}")
+        link(work.raw / image, temporary / place, target / place)
+        yield row, place.name
 
 
 def link(source: Path, place: Path, final: Path) -> None:
@@ -180,8 +168,15 @@ def _cut(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
     return np.clip(corners, 0, [*size, *size])
 
 
+def _label(data: BoxData, row: int, size: np.ndarray) -> bytes:
+    """The YOLO label file of a slice: class number, centre, width and height of each box as fractions of the image."""
+    relative = data_boxes.to_yolo(_cut(data.boxes[row], size), *size)
+    lines = zip(data.numbers[row].tolist(), relative.tolist(), strict=True)
+    return "".join(f"{number} {x:.8f} {y:.8f} {width:.8f} {height:.8f}\n" for number, (x, y, width, height) in lines).encode()
+
+
 def check_export(work: Workspace, export: Path, data: BoxData, rows: np.ndarray, part: str) -> list[Path]:
-    """The images of the export for `rows`, which lie in `part`. Stops when one is missing, or its label file is wrong.
+    """The images of the export for `rows`, which lie in `part`. Stops when one is missing, or its label file is not as written.
 
     Ultralytics only warns of a corrupt label file; here it is an error, with the command that corrects it.
     """
@@ -190,26 +185,14 @@ def check_export(work: Workspace, export: Path, data: BoxData, rows: np.ndarray,
         name = data.table["image_id"][row]
         image = export / "images" / part / f"{name}{Path(data.table['image'][row]).suffix}"
         label = export / "labels" / part / f"{name}.txt"
-        if not image.is_file() or not label.is_file():
-            problems.append(f"{work.show(image if not image.is_file() else label)} is missing")
-        else:
-            try:
-                size = np.array(images.size_of(image))
-                if not _agrees(annotations.read_yolo(label, data.classes, *size), data, row, size):
-                    problems.append(f"{work.show(label)} has other boxes than boxes.csv")
-            except UserError as error:
-                problems.append(str(error))
         paths.append(image)
+        missing = [path for path in (image, label) if not path.is_file()]
+        problems += [f"{work.show(path)} is missing" for path in missing]
+        if not missing and label.read_bytes() != _label(data, row, np.array(images.size_of(image))):
+            problems.append(f"{work.show(label)} has other boxes than boxes.csv")
     if problems:
         raise UserError(
             f"{len(problems)} problem(s) in the export, the first: {problems[0]}; "
             f"make it again: python task2_detection/01_make_yolo_dataset.py --dataset {work.dataset}"
         )
     return paths
-
-
-def _agrees(labels: list[annotations.Box], data: BoxData, row: int, size: np.ndarray) -> bool:
-    """Whether the boxes of a label file are those of a slice: same classes, corners within half a pixel."""
-    corners = np.array([[getattr(box, name) for name in annotations.CORNERS] for box in labels], dtype=float).reshape(-1, 4)
-    same = [box.name for box in labels] == [data.classes[number] for number in data.numbers[row]]
-    return same and bool((np.abs(corners - _cut(data.boxes[row], size)) <= 0.5).all())

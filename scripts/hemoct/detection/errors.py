@@ -88,19 +88,14 @@ def look(true: pd.DataFrame, false: pd.DataFrame, paths: list[Path], axis: str) 
 
     `paths`: files of the test images in order. `axis`: the image axis from the patient's left to right.
     """
-    true_rows, false_rows = (frame.groupby("image").indices for frame in (true, false))
-    needed = sorted({*true_rows, *false_rows})
-    nothing = np.zeros(0, dtype=int)
-    contrasts, dense, offsets = np.full(len(true), np.nan), np.full(len(false), np.nan), np.full(len(false), np.nan)
-    true_corners, false_corners = (frame[CORNERS].to_numpy() for frame in (true, false))
+    true["contrast"], false["dense_share"], false["midline_offset"] = np.nan, np.nan, np.nan
+    needed = sorted({*true["image"], *false["image"]})
     for image, grey in zip(needed, images.decode([paths[image] for image in needed], desc="boxes in grey"), strict=True):
-        for row in true_rows.get(image, nothing):
-            contrasts[row] = contrast(grey, true_corners[row])
-        rows = false_rows.get(image, nothing)
-        if len(rows):
-            dense[rows] = [dense_share(grey, false_corners[row]) for row in rows]
-            offsets[rows] = midline_offset(grey, false_corners[rows], axis)
-    true["contrast"], false["dense_share"], false["midline_offset"] = contrasts, dense, offsets
+        here, there = true["image"] == image, false["image"] == image
+        corners, false_corners = true.loc[here, CORNERS].to_numpy(), false.loc[there, CORNERS].to_numpy()
+        true.loc[here, "contrast"] = [contrast(grey, box) for box in corners]
+        false.loc[there, "dense_share"] = [dense_share(grey, box) for box in false_corners]
+        false.loc[there, "midline_offset"] = midline_offset(grey, false_corners, axis)
 
 
 def contrast(grey: np.ndarray, box: np.ndarray) -> float:
@@ -191,11 +186,10 @@ def counts(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for kind, meanings in (("missed", MISSED), ("false alarm", ALARMS)):
         of_kind = table[table["kind"] == kind]
-        flags = of_kind["flags"].str.split("; ").explode()
+        main, flags = of_kind["type"].value_counts(), of_kind["flags"].str.split("; ").explode().value_counts()
         for name, meaning in meanings.items():
-            main = int((of_kind["type"] == name).sum())
-            holds = main if name == "other" else int((flags == name).sum())
-            rows.append({"kind": kind, "type": name, "boxes": main, "holds_for": holds, "meaning": meaning})
+            boxes_of = {"boxes": int(main.get(name, 0)), "holds_for": int((main if name == "other" else flags).get(name, 0))}
+            rows.append({"kind": kind, "type": name, **boxes_of, "meaning": meaning})
     return pd.DataFrame(rows)
 
 
@@ -220,21 +214,17 @@ def by_quarter(evaluation: BoxEvaluation, true: pd.DataFrame, seed: int) -> pd.D
         quarter = quarters(true[column])
         for number in range(1, QUARTERS + 1):
             part = true[quarter == number]
-            ends = {"low": part[column].min(), "high": part[column].max()}
-            hits = int(part["found"].sum())
-            row = {"by": column, "quarter": number, **ends, "boxes": len(part), "found": hits, "missed": len(part) - hits}
+            row = {"by": column, "quarter": number, "low": part[column].min(), "high": part[column].max(), "boxes": len(part)}
+            row |= {"found": int(part["found"].sum()), "missed": int((~part["found"]).sum())}
             rows.append(row | _recall(part, weights))
     return pd.DataFrame(rows)
 
 
 def _recall(part: pd.DataFrame, weights: np.ndarray) -> dict[str, float]:
     """Share of the boxes that were found, with its interval over patients; NaN without a box."""
-    images, found = part["image"].to_numpy(), part["found"].to_numpy()
-
-    def recall(of_images: np.ndarray) -> np.ndarray:
-        confusion = evaluation_metrics.confusion(np.ones(len(part)), found, of_images[:, images])
-        return evaluation_metrics.of_confusion(confusion)["recall"]
-
-    value, drawn = recall(evaluation_metrics.ones(weights.shape[1])), recall(weights)
-    low, high, _ = bootstrap.interval(drawn)
-    return {"recall": value[0], "recall_low": low, "recall_high": high}
+    values = []
+    for of_images in (evaluation_metrics.ones(weights.shape[1]), weights):
+        confusion = evaluation_metrics.confusion(np.ones(len(part)), part["found"].to_numpy(), of_images[:, part["image"]])
+        values.append(evaluation_metrics.of_confusion(confusion)["recall"])
+    low, high, _ = bootstrap.interval(values[1])
+    return {"recall": values[0][0], "recall_low": low, "recall_high": high}

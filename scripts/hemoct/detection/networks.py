@@ -4,6 +4,7 @@ Each family is a module (detection.yolo, detection.torchvision_models) with the 
 build, train, runner.
 """
 
+import difflib
 import importlib
 import itertools
 from collections.abc import Iterable
@@ -52,6 +53,12 @@ def family(model: str) -> ModuleType:
     """The module of a model's family: torchvision's detectors by their name, all others are of Ultralytics."""
     name = "torchvision_models" if model.startswith(("fasterrcnn_", "retinanet_", "fcos_", "ssd")) else "yolo"
     return importlib.import_module(f"hemoct.detection.{name}")
+
+
+def unknown(model: str, problem: str, known: Iterable[str]) -> UserError:
+    """The error for a --model that there is not; `problem`: what it is not."""
+    near = difflib.get_close_matches(model, list(known), n=3, cutoff=0.4)
+    return UserError(f"--model {model} is {problem}; near it: {', '.join(near) or 'none'}")
 
 
 def not_fetched(model: str, error: Exception) -> UserError:

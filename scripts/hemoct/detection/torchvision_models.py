@@ -4,7 +4,6 @@ Their input is the grey cache, repeated to three channels; boxes are moved to th
 """
 
 import contextlib
-import difflib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import boxes, images
 from hemoct.detection import metrics
 from hemoct.detection.data import image_sizes
-from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, FoldTraining, not_fetched
+from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, FoldTraining, not_fetched, unknown
 from hemoct.detection.options import Options
 from hemoct.detection.predictions import Scene
 from hemoct.training import augment, checkpoints, device as devices
@@ -55,8 +54,7 @@ def stop_if_unfit(options: Options) -> None:
     """Stop at a name or a flag that these detectors cannot serve."""
     model, image_size, augmentation = options.network.model, options.network.image_size, options.augmentation.augment
     if model not in names():
-        near = difflib.get_close_matches(model, names(), n=3, cutoff=0.4)
-        raise UserError(f"--model {model} is none of torchvision's detectors; near it: {', '.join(near or names())}")
+        raise unknown(model, f"none of torchvision's detectors ({', '.join(names())})", names())
     if augmentation not in AUGMENTATIONS:
         raise UserError(f"--augment {augmentation} exists for Ultralytics' models only; {model} takes none or ct")
     if image_size < LEAST_SIZE:

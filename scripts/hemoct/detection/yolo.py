@@ -5,7 +5,6 @@ what it needs to resume; the files that other steps read are made from it at the
 """
 
 import contextlib
-import difflib
 import io
 import logging
 import os
@@ -29,8 +28,9 @@ from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.detection.data import check_export, export_folder
-from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, DetectorSpec, FoldTraining, not_fetched
+from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, FoldTraining, not_fetched, unknown
 from hemoct.detection.options import Options
+from hemoct.detection.predictions import DetectorSpec
 from hemoct.training import checkpoints, device as devices, fit
 from hemoct.training.options import SCRATCH, Initial
 
@@ -116,11 +116,8 @@ def _network(name: str, classes: int) -> nn.Module:
         model = DetectionModel(cfg=f"{name}.yaml", ch=3, nc=classes, verbose=False)
     except FileNotFoundError:
         known = sorted(stem for stem in GITHUB_ASSETS_STEMS if stem.startswith("yolo") and "-" not in stem)
-        near = difflib.get_close_matches(name, [*known, *TORCHVISION], n=3, cutoff=0.4)
-        raise UserError(
-            f"--model {name} is neither a detector of Ultralytics (yolov8n, yolo11n ...) nor one of torchvision "
-            f"({', '.join(TORCHVISION)}); near it: {', '.join(near) or 'none'}"
-        ) from None
+        problem = f"neither a detector of Ultralytics (yolov8n, yolo11n ...) nor one of torchvision ({', '.join(TORCHVISION)})"
+        raise unknown(name, problem, [*known, *TORCHVISION]) from None
     except (KeyError, TypeError, ValueError, RuntimeError):  # a yaml of another kind of network
         model = None
     if model is None or type(model.model[-1]).__name__ not in HEADS:

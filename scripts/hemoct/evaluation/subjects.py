@@ -8,11 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from hemoct.base import cli, experiments, files
+from hemoct.base import cli, experiments, files, tables as base_tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import external, predictions, protocol
-from hemoct.training import histories
 
 OF_FOLD = ("best.pt", "model.json", "history.csv", "predictions.csv")
 """the files of a fold that an evaluation rests on"""
@@ -87,7 +86,8 @@ class Subject:
 
     def histories(self, columns: Iterable[str] = ("epoch", "train_loss", "val_loss")) -> dict[str, pd.DataFrame]:
         """history.csv of each fold that has one; none for other data, which no model was trained on."""
-        return {} if self.on_other_data else histories.read_histories(self.folders, columns)
+        folders = [] if self.on_other_data else [folder for folder in self.folders if (folder / "history.csv").exists()]
+        return {folder.name: base_tables.read_csv(folder / "history.csv", columns) for folder in folders}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
