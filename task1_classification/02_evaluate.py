@@ -30,6 +30,7 @@ from hemoct.classification import evaluate, figures, tables as classification_ta
 from hemoct.evaluation import protocol, subjects
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.subjects import Subject
+from hemoct.evaluation.thresholds import DECIDING
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json")
 WORST = 12  # mistakes of each kind on the contact sheet
@@ -39,6 +40,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     subjects.add_flags(parser)
     parser.add_argument("--reference", action="store_true", help="compute the published numbers again from outputs/reference")
+    parser.add_argument(
+        "--threshold",
+        choices=tuple(DECIDING),
+        default="max-f1",
+        help="chosen on validation: the highest F1 there, or the highest F1 to be expected of calibrated probabilities, which "
+        "depends less on a few images",
+    )
     args = cli.parse(parser, argv, __file__)
     if args.reference:
         print_published(Workspace.of(args), args)
@@ -55,7 +63,7 @@ def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
         return
     with run:
         labels = tables.read_labels(subject.data, tables.read_dataset(subject.data)).set_index("image_id")
-        evaluation, of = evaluate.decide(subject)
+        evaluation, of = evaluate.decide(subject, DECIDING[args.threshold])
         run.wrote(*evaluate.write(subject, evaluation, subject.about(of), labels["slice"], args.seed))
         content = files.read_json(subject.folder / "metrics.json")
         run.wrote(*base_figure.save_all(drawn(subject, evaluation, content, labels["image"]), subject.folder))

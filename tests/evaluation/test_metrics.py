@@ -164,3 +164,28 @@ def test_scaling_two_classes_is_scaling_one_probability():
     np.testing.assert_allclose(metrics.scaled(np.column_stack([1 - p, p]), 2.5)[:, 1], metrics.scaled(p, 2.5))
     np.testing.assert_allclose(metrics.scaled(p[1:4], 1.0), p[1:4])
     assert np.isfinite(metrics.scaled(p, 0.1)).all()
+
+
+def test_the_threshold_of_the_expected_f1_is_half_of_the_f1_where_probabilities_are_calibrated():
+    y, p = np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.6, 0.4, 0.8, 0.9])
+    best = 6 / 7
+    assert metrics.expected_f1_threshold(y, p, 1.0) == pytest.approx(best / 2)
+    assert metrics.scaled(np.array([metrics.expected_f1_threshold(y, p, 3.0)]), 3.0)[0] == pytest.approx(best / 2)
+
+
+def test_the_expected_f1_depends_less_on_a_few_images_than_the_highest():
+    random = np.random.default_rng(0)
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        logit = random.normal(-1.5, 3, n)  # overconfident by a factor of two
+        return (random.random(n) < 1 / (1 + np.exp(-logit / 2))).astype(int), 1 / (1 + np.exp(-logit))
+
+    y, p = draw(20_000)
+    reached = {"highest": [], "expected": []}
+    for _ in range(60):
+        few_y, few_p = draw(120)
+        chosen = {"highest": metrics.max_f1_threshold(few_y, few_p),
+                  "expected": metrics.expected_f1_threshold(few_y, few_p, metrics.temperature(few_y, few_p))}  # fmt: skip
+        for name, threshold in chosen.items():
+            reached[name].append(2 * (y & (p >= threshold)).sum() / (y.sum() + (p >= threshold).sum()))
+    assert np.mean(reached["expected"]) > np.mean(reached["highest"]) and np.std(reached["expected"]) < np.std(reached["highest"])

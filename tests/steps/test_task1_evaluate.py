@@ -273,3 +273,19 @@ def test_differences_are_paired(work, three):
     joined = tables.read_predictions(work.task(1) / "a")
     tables.write_predictions(work.task(1) / "a", joined.iloc[:-1])
     stopped(three(COMPARE, "a", "b"), "does not belong to metrics.json")
+
+
+def test_the_threshold_may_be_that_of_the_expected_f1(work, frame, plain):
+    simulated.predict(work, frame)
+    of = {}
+    for how in ("max-f1", "expected-f1"):
+        assert plain(EVALUATE, "--threshold", how).code == 0
+        of[how] = files.read_json(work.task(1) / "e" / "metrics.json")
+    assert {fold["threshold_rule"] for fold in of["expected-f1"]["folds"]} == {"expected F1 on val"}
+    assert "expected F1" in of["expected-f1"]["threshold_rule"] and "expected" not in of["max-f1"]["threshold_rule"]
+    spread = {how: np.std([fold["threshold"] for fold in content["folds"]]) for how, content in of.items()}
+    assert spread["expected-f1"] < spread["max-f1"]
+    assert of["expected-f1"]["metrics"]["auroc"] == of["max-f1"]["metrics"]["auroc"]
+    points = pd.read_csv(work.task(1) / "e" / "operating_points.csv")
+    assert points["rule_on_validation"].iloc[0] == "expected F1"
+    stopped(plain(EVALUATE, "--threshold", "best"), "--threshold")

@@ -13,17 +13,18 @@ from hemoct.data import slices
 from hemoct.evaluation import baselines, bootstrap, comparison, decisions, metrics, protocol, scores, text
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.subjects import Subject
+from hemoct.evaluation.thresholds import MAX_F1
 
 SAME = 1e-6  # predictions.csv holds eight digits
 
 
-def decide(subject: Subject) -> tuple[Evaluation, str]:
+def decide(subject: Subject, decides: str = MAX_F1) -> tuple[Evaluation, str]:
     """The test images of an experiment with the thresholds of their folds, and the protocol: a key of protocol.PROTOCOLS.
 
-    On other data: with the frozen mean of the thresholds.
+    On other data: with the frozen mean of the thresholds. `decides`: one of thresholds.DECIDING.
     """
     frame, of = predictions.read(subject.work, subject.experiment, subject.own_limit)
-    evaluation = decisions.evaluate(frame)
+    evaluation = decisions.evaluate(frame, decides=decides)
     if not subject.on_other_data:
         return evaluation, of
     return decisions.evaluate_external(predictions.read_external(subject), evaluation.rules), "external"

@@ -16,6 +16,7 @@ from hemoct.data.slices import SliceData
 from hemoct.evaluation import bootstrap, comparison, decisions, metrics, scores, text
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
+from hemoct.evaluation.thresholds import EXPECTED_F1, MAX_F1
 
 POSITION, PREVALENCE = "position", "prevalence"
 WORDS = {
@@ -92,7 +93,8 @@ def beside(evaluation: Evaluation, data: SliceData, parts: dict[int, np.ndarray]
             block[name] = {"what": WORDS[name], "metrics": None, "reason": NO_NUMBERS}
             continue
         tested = frame["image_id"].isin(evaluation.test.table["image_id"]) | (frame["part"] == "val")
-        blind = decisions.evaluate(frame[tested].reset_index(drop=True), evaluation.question)
+        decides = EXPECTED_F1 if evaluation.rules[0].decides == EXPECTED_F1 else MAX_F1
+        blind = decisions.evaluate(frame[tested].reset_index(drop=True), evaluation.question, decides=decides)
         table = blind.test.table
         weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
         values, _ = scores.with_intervals(scores.measure(blind, metrics.ones(len(table))), scores.measure(blind, weights))

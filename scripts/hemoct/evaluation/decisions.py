@@ -14,7 +14,7 @@ from hemoct.base import label_meaning, tables
 from hemoct.base.errors import UserError
 from hemoct.evaluation import metrics
 from hemoct.evaluation.predictions import label_columns
-from hemoct.evaluation.thresholds import FIXED, MAX_F1, POINTS, Rule
+from hemoct.evaluation.thresholds import EXPECTED_F1, FIXED, MAX_F1, POINTS, Rule
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,18 @@ class Evaluation:
         return replace(self, test=self.test.of(rows), rules=[rule for rule in self.rules if rule.fold == fold])
 
 
-def evaluate(frame: pd.DataFrame, question: Question | None = None, fixed: dict[str, float] = FIXED) -> Evaluation:
+def evaluate(
+    frame: pd.DataFrame, question: Question | None = None, fixed: dict[str, float] = FIXED, decides: str = MAX_F1
+) -> Evaluation:
     """Choose the rules of each fold on its validation images and apply them to its test images.
 
     `question`: by default what the columns of `frame` say. `fixed`: thresholds of the operating points that are not chosen.
+    `decides`: one of thresholds.DECIDING.
     """
     question = question or question_of(label_columns(frame))
     val, _ = scored(frame[frame["part"] == "val"], question)
     folds = sorted(int(fold) for fold in frame["fold"].unique())
-    rules = [choose(question, fold, val.of((val.table["fold"] == fold).to_numpy()), fixed) for fold in folds]
+    rules = [choose(question, fold, val.of((val.table["fold"] == fold).to_numpy()), fixed, decides) for fold in folds]
     return applied(frame, rules, question)
 
 
@@ -140,7 +143,7 @@ def evaluate_external(frame: pd.DataFrame, rules: list[Rule], question: Question
     return applied(frame.assign(fold="mean", part="test"), [frozen], question)
 
 
-def choose(question: Question, fold: int, val: Scored, fixed: dict[str, float] = FIXED) -> Rule:
+def choose(question: Question, fold: int, val: Scored, fixed: dict[str, float] = FIXED, decides: str = MAX_F1) -> Rule:
     """Thresholds and temperature from validation; 0.5 and 1 where a class is missing there.
 
     A 0 is never called positive: a slice in which a detector saw nothing, or that a first stage has ruled out.
@@ -154,14 +157,16 @@ def choose(question: Question, fold: int, val: Scored, fixed: dict[str, float] =
         temperature = (1.0, f"1: validation has {lacks}")
     if question.probability and both:
         temperature = (metrics.temperature(val.y, val.p), "least log loss on val")
-    rule = Rule(fold, {}, "most probable class", *temperature, fitted=both)
+    rule = Rule(fold, {}, "most probable class", *temperature, decides=decides, fitted=both)
     if question.positive is None:
         return rule
     if not both:
         words = f"0.5: validation has {lacks}"
-        return replace(rule, points=dict.fromkeys(POINTS, 0.5) | fixed, threshold_rule=words, lacks=lacks)
+        return replace(rule, points=dict.fromkeys([*POINTS, decides], 0.5) | fixed, threshold_rule=words, lacks=lacks)
     points = {name: point(val.y, val.p, above=0.0) for name, point in POINTS.items()}
-    return replace(rule, points=points | fixed, threshold_rule=f"{MAX_F1} on val")
+    if decides == EXPECTED_F1:
+        points = {decides: metrics.expected_f1_threshold(val.y, val.p, rule.temperature)} | points
+    return replace(rule, points=points | fixed, threshold_rule=f"{decides} on val")
 
 
 def scored(frame: pd.DataFrame, question: Question) -> tuple[Scored, np.ndarray]:

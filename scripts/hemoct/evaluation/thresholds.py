@@ -13,6 +13,10 @@ from hemoct.base import experiments, files
 from hemoct.evaluation import metrics
 
 MAX_F1 = "max F1"
+EXPECTED_F1 = "expected F1"
+"""see metrics.expected_f1_threshold; of probabilities only"""
+DECIDING = {"max-f1": MAX_F1, "expected-f1": EXPECTED_F1}
+"""operating points that may decide, by their word on the command line"""
 POINTS: dict[str, Callable[..., float]] = {
     MAX_F1: metrics.max_f1_threshold,
     **{f"sensitivity >= {target:.2f}": partial(metrics.sensitivity_threshold, target=target) for target in (0.90, 0.95, 0.99)},
