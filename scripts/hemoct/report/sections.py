@@ -172,6 +172,10 @@ def _of_task(task: int, tables: Tables, figures: Figures, cases: str = "slice") 
 SECTIONS = (
     *DATA,
     *_of_task(1, EVALUATION_TABLES, EVALUATION_FIGURES),
+    Section(
+        "Task 1: a grid of trainings", "outputs/{name}/task1/grid", ("*.run.json",),
+        (("grid.csv", report_tables.rates, "Conditions, the highest F1 first; the best of many is flattered by the choice."),),
+    ),
     *_of_task(2, DETECTION_TABLES, DETECTION_FIGURES),
     Section(  # a gate may have any name
         "Task 2: {folder}", "outputs/{name}/task2/*/*", ("fold*/06_gate_classifier.run.json", "06_*.run.json"),

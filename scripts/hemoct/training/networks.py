@@ -18,7 +18,7 @@ from hemoct.training.options import SCRATCH, Initial
 
 def imagenet(name: str, folder: Path | None = None) -> tuple[weights.Origin, dict[str, torch.Tensor]]:
     """The ImageNet weights of a whole network of timm, from this machine or the hub, and where they came from."""
-    _stop_if_unknown(name, "a network")
+    stop_if_unknown(name, "a network")
     local = weights.local_imagenet(name, folder)
     if local is not None:
         return local
@@ -38,7 +38,7 @@ def build_backbone(name: str, image_size: int, channels: int, classes: int, init
 
     Of weights for three channels the first layer is summed, or repeated, over RGB, so that a grey image stays one channel.
     """
-    _stop_if_unknown(name, "--backbone")
+    stop_if_unknown(name, "--backbone")
     options, config = {"in_chans": channels, "num_classes": classes}, timm.models.get_pretrained_cfg(name)
     if config and config.fixed_input_size:
         options["img_size"] = image_size
@@ -53,7 +53,7 @@ def build_backbone(name: str, image_size: int, channels: int, classes: int, init
     return model, _outputs(model, name, torch.zeros(1, channels, image_size, image_size))
 
 
-def _stop_if_unknown(name: str, what: str) -> None:
+def stop_if_unknown(name: str, what: str) -> None:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
         raise UserError(f"{what} {name} is unknown to timm {timm.__version__}; near it: {', '.join(near) or 'none'}")

@@ -1,0 +1,149 @@
+"""A grid of trainings: which conditions there are, checked before anything is trained, and what their evaluations say."""
+
+import argparse
+import csv
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hemoct.base import cli, experiments, files, options as base_options, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import REPOSITORY, Workspace
+from hemoct.classification import options
+from hemoct.data import slices
+from hemoct.evaluation import protocol, text
+from hemoct.training import networks, weights
+
+TRAIN, EVALUATE = (REPOSITORY / step(1) for step in (experiments.train_step, experiments.evaluate_step))
+FIXED = {"dataset", "root", "skip_if_done", "resume", "overwrite", "help"}
+"""flags that are the same for all conditions"""
+YES, NO = ("yes", "true", "1"), ("no", "false", "0")
+METRICS = {"accuracy": ("accuracy",), "F1": ("f1", "f1_macro")}
+"""what the table shows, by the keys of metrics.json: for several classes F1 is their mean"""
+UNKNOWN = {"value": None, "ci95": None}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One training of the grid."""
+
+    name: str
+    """what is other in it: `optimizer=sgd, augment=affine`"""
+    words: list[str]
+    """its flags of 01_train.py"""
+    experiment: str
+    """the folder of its results"""
+
+
+def add_flags(parser: cli.Parser) -> None:
+    """The flags that say what differs between conditions."""
+    group = parser.add_argument_group("grid")
+    group.add_argument("--grid", action="append", default=[], metavar="FLAG=A,B", help="a flag of 01_train.py and its values; "
+                       "several are combined; values that hold commas are parted by semicolons: 'units=6;128,64'")  # fmt: skip
+    group.add_argument("--csv", type=Path, metavar="FILE", help="one row a condition, columns are flags of 01_train.py; an empty "
+                       "cell is the default")  # fmt: skip
+
+
+def common_words(words: list[str]) -> list[str]:
+    """The flags of a call that hold for every condition: those that are not of the grid."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--grid", "--csv"):
+        parser.add_argument(name, action="append")
+    return [word for word in parser.parse_known_args(words)[1] if word != "--skip-if-done"]
+
+
+def conditions(grid: list[str], table: Path | None, common: list[str]) -> list[Condition]:
+    """Every condition: each row of `table` with each combination of `grid`. Stops, before anything is trained, at what the
+    parser of 01_train.py does not take, at unknown networks, weights or labels, and at two conditions of one name."""
+    made: dict[str, Condition] = {}
+    for row, *chosen in itertools.product(_rows(table) if table else [{}], *map(_values, grid)):
+        given = row | dict(chosen)
+        name = ", ".join(f"{flag}={value}" for flag, value in given.items() if value and flag != "experiment")
+        condition = _condition(name or "default", given, common)
+        if condition.experiment in made:
+            other = made[condition.experiment].name
+            raise UserError(f"'{other}' and '{condition.name}' would both be the experiment {condition.experiment}; drop one of "
+                            "them, or name them in a column `experiment` of --csv")  # fmt: skip
+        made[condition.experiment] = condition
+    return list(made.values())
+
+
+def _values(line: str) -> list[tuple[str, str]]:
+    flag, _, listed = line.partition("=")
+    values = [value.strip() for value in listed.split(";" if ";" in listed else ",")]
+    if not flag or not all(values):
+        raise UserError(f"--grid {line}: write a flag of 01_train.py and its values, --grid optimizer=adamw,sgd")
+    return [(flag.strip(), value) for value in values]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise UserError(f"--csv {path} is missing; name a table with a row for each condition")
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or any(None in row or None in row.values() for row in rows):
+        raise UserError(f"--csv {path} needs a line with the names of flags, and below it rows with as many cells; correct it")
+    return [{flag.strip(): value.strip() for flag, value in row.items()} for row in rows]
+
+
+def _condition(name: str, given: dict[str, str], common: list[str]) -> Condition:
+    parser = cli.parser(None)
+    cli.add_experiment_flags(parser)
+    options.add(parser)
+    actions = {action.dest: action for action in parser._actions if action.dest not in FIXED}
+    words = []
+    for flag, value in given.items():
+        dest, option = flag.lstrip("-").replace("-", "_"), f"--{flag.lstrip('-').replace('_', '-')}"
+        if dest not in actions:
+            words.append(option)  # the parser says what it thinks of it
+        elif actions[dest].nargs == 0 and value.lower() in (*YES, *NO, ""):
+            words += [option] * (value.lower() in YES)
+        elif value:
+            words.append(f"{option}={value}")
+    args = cli.parse(parser, [*common, *words], str(TRAIN))
+    chosen, work = base_options.read(args, options.Options), Workspace.of(args)
+    for backbone in (args.backbone, *args.join):
+        networks.stop_if_unknown(backbone, "--backbone")
+    weights.inputs(chosen.initial)
+    dataset = tables.read_dataset(work)
+    slices.choose_targets(tables.read_labels(work, dataset), dataset, args.label)
+    return Condition(name, words, cli.experiment_name(parser, args, args.backbone))
+
+
+def table(work: Workspace, listed: list[Condition], failed: set[str]) -> pd.DataFrame:
+    """grid.csv: condition, experiment, accuracy and F1 with their intervals, n, patients, folds; the highest F1 first, what has
+    none last. `failed`: experiments whose training or evaluation did not end; of them no number is shown."""
+    rows = []
+    for condition in listed:
+        row: dict[str, Any] = {"condition": condition.name, "experiment": condition.experiment}
+        path = work.task(1) / condition.experiment / "metrics.json"
+        content = protocol.read(path) if path.exists() and condition.experiment not in failed else None
+        for name, keys in METRICS.items():
+            entries = content["metrics"] if content else {}
+            entry = next((entries[key] for key in keys if key in entries), UNKNOWN)
+            low, high = entry["ci95"] or (np.nan, np.nan)
+            row |= {name: np.nan if entry["value"] is None else entry["value"], f"{name}_low": low, f"{name}_high": high}
+        row |= {key: content[key] for key in ("n", "patients")} if content else {"n": pd.NA, "patients": pd.NA}
+        rows.append(row | {"folds": content["folds_done"] if content else "failed"})
+    frame = pd.DataFrame(rows).astype({"n": "Int64", "patients": "Int64"})
+    return frame.sort_values(["F1", "accuracy"], ascending=False, kind="stable", na_position="last", ignore_index=True)
+
+
+def write(folder: Path, frame: pd.DataFrame, command: str) -> list[Path]:
+    """Write grid.csv and grid.md; returns them. `command`: the one that made the grid."""
+    columns = ["condition", *METRICS, "n", "folds"]
+    cells = [
+        [row["condition"], *(text.interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in METRICS),
+         "" if pd.isna(row["n"]) else f"{row['n']} images of {row['patients']} patients", row["folds"]]
+        for row in frame.to_dict("records")
+    ]  # fmt: skip
+    about = [
+        "# Task 1: a grid of trainings", f"`{command}`", "Test images out of fold, 95 % intervals over patients, the highest F1 "
+        "first. The best of many is flattered by having been chosen; whether two differ says 03_compare.py, which pairs them by "
+        "image.", text.Table(columns, cells).markdown(),
+    ]  # fmt: skip
+    return [tables.write_csv(folder / "grid.csv", frame), files.write_text(folder / "grid.md", "\n\n".join(about) + "\n")]

@@ -1,0 +1,70 @@
+"""Train and evaluate a classifier for every combination of flags, and set the results side by side.
+
+What is up to date is skipped, what was stopped goes on. Every flag and value is checked before anything is trained; a condition
+that fails is said at the end, and the others are in the table. All flags of 01_train.py hold for every condition.
+
+Reads   what 01_train.py and 02_evaluate.py read; a table of conditions (--csv)
+Writes  outputs/NAME/task1/EXPERIMENT/         one experiment a condition, see 01_train.py and 02_evaluate.py
+        outputs/NAME/task1/grid/               grid.csv, grid.md: condition, accuracy, F1 with intervals, n, folds; best first
+Next    python task1_classification/03_compare.py
+
+    python task1_classification/07_grid.py --grid optimizer=adamw,sgd --grid augment=none,affine --epochs 5 --fold 0
+    python task1_classification/07_grid.py --csv conditions.csv
+"""
+
+import subprocess
+import sys
+
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
+from hemoct.base import cli
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.classification import grid, options
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser()
+    args = cli.parse(parser, argv, __file__)
+    if not args.grid and not args.csv:
+        parser.error("say what differs: --grid FLAG=A,B or --csv FILE")
+    work, common = Workspace.of(args), grid.common_words(sys.argv[1:] if argv is None else argv)
+    listed = grid.conditions(args.grid, args.csv, common)
+    folder, failed = work.task(1) / "grid", set()
+    run = Run(__file__, args, folder, [args.csv] if args.csv else [])
+    with run:
+        for number, condition in enumerate(listed, 1):
+            print(f"condition {number} of {len(listed)}: {condition.name} ({condition.experiment})", flush=True)
+            if not train_and_evaluate(work, condition, [*common, *condition.words], args.seed):
+                failed.add(condition.experiment)
+                print(f"condition {number} failed, see above", flush=True)
+        run.wrote(*grid.write(folder, grid.table(work, listed, failed), args.command))
+        print((folder / "grid.md").read_text(encoding="utf-8"))
+        if failed:  # inside the run, so that its record never says ok
+            raise UserError(
+                f"{len(failed)} of {len(listed)} conditions failed: {', '.join(sorted(failed))}; what each said stands above; "
+                "when it is mended run the same command again"
+            )
+    cli.say_next(work, "task1_classification/03_compare.py", *(condition.experiment for condition in listed))
+
+
+def train_and_evaluate(work: Workspace, condition: grid.Condition, words: list[str], seed: int) -> bool:
+    """Whether both steps ended well; each in a process of its own, so that one that is killed takes no other with it."""
+    place = ["--dataset", work.dataset, "--root", str(work.root), "--seed", str(seed), "--skip-if-done"]
+    commands = [
+        [str(grid.TRAIN), *words, "--resume", "--skip-if-done"],
+        [str(grid.EVALUATE), "--experiment", condition.experiment, *place],
+    ]
+    return all(subprocess.run([sys.executable, *command], check=False).returncode == 0 for command in commands)
+
+
+def make_parser() -> cli.Parser:
+    parser = cli.parser(__doc__)
+    grid.add_flags(parser)
+    options.add(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    cli.exit_cleanly(main)
