@@ -73,7 +73,7 @@ def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
 def drawn(subject: Subject, evaluation: Evaluation, content: dict, image_files: pd.Series) -> dict:
     """The figures by name; None where there is nothing to show. `image_files`: by image_id."""
     heading = protocol.headline(content)[0]
-    with_labels = "; ".join(filter(None, [heading, content["labels_mean"]]))
+    lines = [heading, *filter(None, [content["labels_mean"]])]
     worst, boxes = classification_tables.worst(evaluation, WORST), tables.read_boxes(subject.data)
     return {
         "confusion_matrix": figures.confusion(evaluation, heading),
@@ -81,7 +81,7 @@ def drawn(subject: Subject, evaluation: Evaluation, content: dict, image_files: 
         "roc": figures.roc(evaluation, content, heading),
         "pr": figures.precision_recall(evaluation, content, heading),
         "calibration": figures.calibration(evaluation, content, heading),
-        "worst_mistakes": figures.worst_mistakes(worst, subject.data.raw, image_files, boxes, with_labels),
+        "worst_mistakes": figures.worst_mistakes(worst, subject.data.raw, image_files, boxes, lines),
     }
 
 

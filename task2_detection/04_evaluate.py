@@ -81,7 +81,7 @@ def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
             evaluation, errors.hardest(hard["errors"], HARDEST), test_images, data.layout, heading
         )
         run.wrote(*base_figure.save_all(drawn(evaluation, content, hard, data.layout), folder))
-        run.wrote(*([base_figure.save_image(sheet, folder / "hard_cases.png")] if sheet else []))
+        run.wrote(*([base_figure.save(sheet, folder / "hard_cases.png")] if sheet else []))
         for fold in subject.folders if subject.is_whole else []:
             write_fold(run, fold, evaluation, about, args.seed)
     print(classification_tables.summary(subject.work, folder, content))

@@ -98,7 +98,7 @@ def evaluate(chosen: Gate, args: argparse.Namespace, of: str, data: SliceData, w
         )
         run.wrote(base_figure.save(comparison_step.side_by_side(compared.table, heading), place / "gate_comparison.png"))
         sheet = compare.regions(work, data, compared, squares, SHOWN)
-        run.wrote(*([base_figure.save_image(sheet, place / "gate_regions.png")] if sheet else []))
+        run.wrote(*([base_figure.save(sheet, place / "gate_regions.png")] if sheet else []))
     print(f"{work.show(place)}\n\n{compare.text(compared)}", end="")
 
 

@@ -44,21 +44,17 @@ def confusion(axis: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
     axis.grid(False)
 
 
-def save(shown: Figure, path: Path) -> Path:
+def save(shown: Figure | Image.Image, path: Path) -> Path:
     """Write a PNG whole or not at all, and free the figure."""
     with files.replacing(path) as temporary:
-        shown.savefig(temporary)
-    plt.close(shown)
+        if isinstance(shown, Figure):
+            shown.savefig(temporary)
+            plt.close(shown)
+        else:
+            shown.save(temporary)
     return path
 
 
-def save_all(figures: Mapping[str, Figure | None], folder: Path) -> list[Path]:
+def save_all(figures: Mapping[str, Figure | Image.Image | None], folder: Path) -> list[Path]:
     """Write FOLDER/NAME.png for each figure; those that are None, as they would be empty, are passed over."""
     return [save(shown, folder / f"{name}.png") for name, shown in figures.items() if shown is not None]
-
-
-def save_image(drawn: Image.Image, path: Path) -> Path:
-    """Write a picture whole or not at all."""
-    with files.replacing(path) as temporary:
-        drawn.save(temporary)
-    return path

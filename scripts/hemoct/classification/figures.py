@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter
+from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from hemoct.base import figure as base_figure
-from hemoct.data import images
-from hemoct.evaluation import metrics, text
+from hemoct.data import boxes as data_boxes, images
+from hemoct.evaluation import metrics, overlays, text
 from hemoct.evaluation.decisions import Evaluation
 
-BOX_COLOUR = "#ffb000"
 SHEET_COLUMNS = 6
 
 
@@ -163,29 +162,16 @@ def calibration(evaluation: Evaluation, content: dict[str, Any], heading: str) -
 
 
 def worst_mistakes(
-    kinds: dict[str, pd.DataFrame], raw: Path, image_files: pd.Series, boxes: pd.DataFrame, heading: str
-) -> Figure | None:
-    """Contact sheet of mistakes with their probability and the annotated boxes. `image_files`: paths below `raw` by image_id.
-
-    In PHE-SICH-CT-IDS a box encloses the bleeding and its edema.
-    """
-    rows = [(kind, table.iloc[start : start + SHEET_COLUMNS]) for kind, table in kinds.items()
-            for start in range(0, len(table), SHEET_COLUMNS)]  # fmt: skip
-    if not rows:
+    kinds: dict[str, pd.DataFrame], raw: Path, image_files: pd.Series, boxes: pd.DataFrame, lines: list[str]
+) -> Image.Image | None:
+    """Sheet of mistakes with their probability and the annotated boxes. `image_files`: paths below `raw` by image_id."""
+    cases = pd.concat(kinds, names=["kind"]).reset_index("kind")
+    if cases.empty:
         return None
-    figure, axes = base_figure.figure(len(rows), SHEET_COLUMNS, width=1.9, height=2.35, squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for line, (kind, table) in zip(axes, rows, strict=True):
-        for axis, case in zip(line, table.itertuples(), strict=False):
-            _case(axis, images.read_grey(raw / image_files[case.image_id]), boxes[boxes["image_id"] == case.image_id])
-            caption = f"\n{case.caption}" if case.caption else ""
-            axis.set_title(f"{kind}\n{case.image_id}  p = {case.p:.2g}{caption}", fontsize=7.5)
-    base_figure.title(figure, heading)
-    return figure
-
-
-def _case(axis: Axes, grey: np.ndarray, boxes: pd.DataFrame) -> None:
-    axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
-    for box in boxes.itertuples():
-        axis.add_patch(Rectangle((box.xmin, box.ymin), box.xmax - box.xmin, box.ymax - box.ymin, fill=False, color=BOX_COLOUR))
+    truth, _ = data_boxes.by_image(boxes.assign(**{"class": ""}), cases["image_id"], [""])
+    decoded = images.decode([raw / image_files[name] for name in cases["image_id"]], desc="worst mistakes")
+    tiles = []
+    for case, grey, annotated in zip(cases.itertuples(), decoded, truth, strict=True):
+        drawn = overlays.picture(grey, overlays.NO_BOXES, annotated, overlays.TILE)
+        tiles.append((drawn, f"{case.kind}{', ' * bool(case.caption)}{case.caption}\n{case.image_id}  p = {case.p:.2g}"))
+    return overlays.sheet(tiles, [*lines, "green: annotated box"], SHEET_COLUMNS)

@@ -18,7 +18,7 @@ from hemoct.base import label_meaning
 GREEN, RED, PAPER, INK = (0, 200, 130), (255, 80, 40), (255, 255, 255), (20, 20, 20)
 TILE = 224  # px of a slice on a sheet
 MARGIN = 6
-NO_CLASS = np.zeros(0, dtype=int)
+NO_CLASS, NO_BOXES = np.zeros(0, dtype=int), np.zeros((0, 6))
 
 
 @lru_cache

@@ -34,7 +34,7 @@ def draw(path: Path) -> Path:
         left = number * (SIDE + GAP)
         whole.paste(picture, (left, 0))
         pen.text((left + SIDE / 2, SIDE + 13), title, fill=overlays.INK, font=ImageFont.load_default(15), anchor="mm")
-    return figure.save_image(whole.quantize(128, dither=Image.Dither.NONE), path)
+    return figure.save(whole.quantize(128, dither=Image.Dither.NONE), path)
 
 
 def _slice() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
