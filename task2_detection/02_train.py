@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     due = runs.due(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs))
     if not due:
         return
-    networks.family(args.model).stop_if_unfit(chosen)
+    networks.stop_if_unfit(chosen)
     where = device.pick(args.device, args.threads)
     data = detection_data.load(work, args.limit_patients)
     for run in due:

@@ -24,13 +24,14 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.detection import data as detection_data, metrics, networks, predictions as detection_predictions, torchvision_models
 from hemoct.evaluation import metrics as evaluation_metrics
-from hemoct.training import fit as training_fit
+from hemoct.training import fit as training_fit, weights
 from hemoct.training.options import Initial, Training
 
 EXPORT, TRAIN = "task2_detection/01_make_yolo_dataset.py", "task2_detection/02_train.py"
 COMMON = ("--dataset", "toy", "--weights", "none", "--image-size", "64", "--batch-size", "4", "--fold", "0", "--device", "cpu",
           "--threads", "1")  # fmt: skip
 RCNN = "fasterrcnn_mobilenet_v3_large_fpn"
+BACKBONE = "tf_efficientnet_lite0"
 EPOCH = re.compile(r"  epoch (\d+)/\d+  .*\d s(  \*)?(  about .* to go)?")
 
 
@@ -374,6 +375,23 @@ def test_coco_weights_of_torchvision_without_a_network(work, run_step, monkeypat
     assert not (work.task(2) / "c/fold0/model.json").exists()
 
 
+def test_a_backbone_of_timm_starts_from_its_package_without_a_network(work, run_step, monkeypatch):
+    toy.make(work, boxes=True, patients=5, slices=2)
+    words = ("--root", work.root, *COMMON, "--model", RCNN, "--epochs", "1", "--batch-size", "8", "--weights", "imagenet")
+    result = run_step(TRAIN, *words, "--backbone", BACKBONE)
+    folder = work.task(2) / f"{RCNN}-imagenet-{BACKBONE}-64px-1ep-batch8" / "fold0"
+    assert result.code == 0, result.err
+    described = files.read_json(folder / "model.json")
+    origin = described["initial_weights"]
+    assert (described["backbone"], described["group_norm"], described["mean"], described["std"]) == (BACKBONE, False, 0.5, 0.5)
+    assert (origin["name"], origin["licence"], origin["sha256"][:8]) == (BACKBONE, "Apache-2.0", "57934424")
+    assert networks.load(folder, torch.device("cpu"))[0].backbone.body.model.conv_stem.weight.shape == (32, 3, 3, 3)
+    monkeypatch.setattr(weights, "PACKAGES", {})
+    missing = run_step(TRAIN, *words, "--backbone", BACKBONE, "--experiment", "m")
+    assert refused(missing, "--weights imagenet", BACKBONE, "could not be fetched", "--weights none")
+    assert not list((work.task(2) / "m").rglob("best.pt"))
+
+
 # --- mistakes: one line, exit code 2
 
 
@@ -392,6 +410,11 @@ def test_coco_weights_of_torchvision_without_a_network(work, run_step, monkeypat
         (("--model", RCNN, "--image-size", "32"), ("--image-size 32", "64 px")),
         (("--image-size", "100"), ("--image-size 100", "multiple of 32")),
         (("--schedule", "plateau"), ("--schedule plateau", "onecycle, cosine, constant")),
+        (("--backbone", "resnet18"), ("--backbone resnet18", "torchvision", "--model fasterrcnn_")),
+        (("--model", RCNN, "--backbone", "resnet1"), ("unknown to timm", "near it: resnet")),
+        (("--model", RCNN, "--backbone", "vit_tiny_patch16_224"), ("no maps at strides 16, 32",)),
+        (("--model", RCNN, "--weights", "imagenet"), ("--weights imagenet", RCNN, "--backbone")),
+        (("--model", RCNN, "--backbone", "resnet18", "--weights", "coco"), ("--weights coco", "on resnet18", "imagenet")),
         (("--negatives", "-1"), ("--negatives",)),
         (("--negatives", "some"), ("--negatives",)),
     ],

@@ -31,6 +31,8 @@ from hemoct.training.options import Strength
 
 LEAST_CONFIDENCE = 0.001
 MOST_BOXES = 30  # a slice; a patient has one or a few lesions
+FAMILIES = ("fasterrcnn_", "retinanet_", "fcos_", "ssd")
+"""how the names of torchvision's detectors begin"""
 TORCHVISION = ("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn")
 # Augmentation that suits a CT slice. A grey image has no colours, and its brightness is HU: it may vary as between scanners,
 # no more. A head may be turned and shifted a little and mirrored left to right, never front to back.
@@ -51,7 +53,7 @@ class FoldTraining:
 
 def family(model: str) -> ModuleType:
     """The module of a model's family: torchvision's detectors by their name, all others are of Ultralytics."""
-    name = "torchvision_models" if model.startswith(("fasterrcnn_", "retinanet_", "fcos_", "ssd")) else "yolo"
+    name = "torchvision_models" if model.startswith(FAMILIES) else "yolo"
     return importlib.import_module(f"hemoct.detection.{name}")
 
 
@@ -59,6 +61,17 @@ def unknown(model: str, problem: str, known: Iterable[str]) -> UserError:
     """The error for a --model that there is not; `problem`: what it is not."""
     near = difflib.get_close_matches(model, list(known), n=3, cutoff=0.4)
     return UserError(f"--model {model} is {problem}; near it: {', '.join(near) or 'none'}")
+
+
+def stop_if_unfit(options: Options) -> None:
+    """Stop at a combination of flags that no detector serves, or not this one."""
+    model, backbone, initial = options.network.model, options.network.backbone, options.initial.weights
+    if backbone and not model.startswith(FAMILIES):
+        raise UserError(f"--backbone {backbone} goes with a detector of torchvision; choose --model {' or '.join(TORCHVISION)}")
+    if (initial == "imagenet") != bool(backbone) and initial in ("imagenet", "coco"):
+        fits = "imagenet, none or a file" if backbone else "coco, none or a file; or name a --backbone of timm"
+        raise UserError(f"--weights {initial} are not those of {model}{f' on {backbone}' if backbone else ''}; take {fits}")
+    family(model).stop_if_unfit(options)
 
 
 def not_fetched(model: str, error: Exception) -> UserError:
@@ -87,10 +100,12 @@ def train_fold(run: Run, options: Options, work: Workspace, data: BoxData, devic
     chosen = choose_negatives(data.positive[rows["train"]], options.sampling.ratio, options.training.seed + fold.number)
     rows["train"] = rows["train"][chosen]
     mean, std = images.grey_statistics(images.cached(work, data.table, network.image_size), rows["train"])
+    if network.backbone:
+        mean, std = weights.normalisation(options.initial, network.backbone, mean, std)
     spec = DetectorSpec(
         image_size=network.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
-        splits_sha256=data.splits_sha256, initial_weights=weights.origin(options.initial, network.model), model=network.model,
-        classes=data.classes, group_norm=of_family.group_norm(options.initial),
+        splits_sha256=data.splits_sha256, initial_weights=weights.origin(options.initial, network.backbone or network.model),
+        model=network.model, backbone=network.backbone, classes=data.classes, group_norm=of_family.group_norm(options.initial),
     )  # fmt: skip
     weights.stop_if_trained_elsewhere(options.initial, spec)
     training = replace(options.training, lr=options.training.lr or of_family.LR)

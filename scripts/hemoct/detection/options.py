@@ -20,6 +20,10 @@ class Network:
         "yolov8n", "any detector of Ultralytics (yolov8n, yolo11n ...), or torchvision's fasterrcnn_resnet50_fpn, "
         "fasterrcnn_mobilenet_v3_large_fpn, retinanet_resnet50_fpn",
     )  # fmt: skip
+    backbone: str | None = flag(
+        None, "network of timm in the place of the ResNet or MobileNet of a torchvision detector: tf_efficientnet_lite0 ...",
+        named="{}",
+    )  # fmt: skip
     image_size: int = flag(512, "side of the image in pixels; YOLO: a multiple of 32", type=cli.positive_int, named="{}px")
 
 
@@ -58,8 +62,8 @@ class Options:
 
 def add(parser: cli.Parser) -> None:
     """Add the flags."""
-    initial = {"default": "coco", "help": "coco, none (from scratch), or a file"}
-    options.add(parser, Initial, "network", without=("weights_dir",), weights=initial)
+    initial = {"default": "coco", "help": "coco, imagenet (of the --backbone), none (from scratch), or a file"}
+    options.add(parser, Initial, "network", weights=initial)
     options.add(parser, Network, "network")
     lr = {"default": None, "help": "highest learning rate; default: that of the model"}
     options.add(parser, Training, "training", without=("ema",), epochs=88, batch_size=4, lr=lr)

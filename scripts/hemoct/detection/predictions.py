@@ -39,6 +39,8 @@ class DetectorSpec(Spec):
 
     model: str
     classes: list[str]
+    backbone: str | None = None
+    """the network of timm below a detector of torchvision; None: the one in its name"""
     group_norm: bool = False
     """group normalisation instead of batch normalisation; only torchvision's models from scratch"""
 

@@ -22,7 +22,7 @@ from hemoct.detection.data import image_sizes
 from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, FoldTraining, not_fetched, unknown
 from hemoct.detection.options import Options
 from hemoct.detection.predictions import Scene
-from hemoct.training import augment, checkpoints, device as devices
+from hemoct.training import augment, checkpoints, device as devices, pyramid, weights
 from hemoct.training.batches import Store
 from hemoct.training.fit import Fit
 from hemoct.training.options import SCRATCH, Initial, Strength
@@ -59,10 +59,13 @@ def stop_if_unfit(options: Options) -> None:
         raise UserError(f"--augment {augmentation} exists for Ultralytics' models only; {model} takes none or ct")
     if image_size < LEAST_SIZE:
         raise UserError(f"--image-size {image_size} is too small for {model}; {LEAST_SIZE} px is the least")
+    if options.network.backbone:
+        pyramid.build(options.network.backbone, get_model(model, weights=None, weights_backbone=None).backbone.fpn)
 
 
 def build(spec: DetectorSpec, initial: Initial = SCRATCH) -> nn.Module:
-    """A detector for the classes of `spec`. Weights: `none`, `coco` (downloaded from PyTorch's server), or a state_dict's file.
+    """A detector for the classes of `spec`. Weights: `none`, `coco` (downloaded from PyTorch's server), a state_dict's file, or
+    with a backbone `imagenet`, which are the backbone's.
 
     Normalisation layers stay frozen where the weights were trained with frozen ones, as torchvision's were.
     """
@@ -80,9 +83,11 @@ def build(spec: DetectorSpec, initial: Initial = SCRATCH) -> nn.Module:
     if family == "fasterrcnn_":
         # With this and rpn_score_thresh 0 every slice has proposals: without any, the mean loss of a batch would be no number.
         model.rpn.min_size = 0.0
+    if spec.backbone:
+        model.backbone = pyramid.build(spec.backbone, model.backbone.fpn, initial)
     if spec.group_norm:
         _normalise_by_groups(model)
-    if initial.weights != "none":
+    if initial.weights not in ("none", "imagenet"):
         state = _fetched(spec.model) if initial.weights == "coco" else checkpoints.read_state(Path(initial.weights))
         checkpoints.load_fitting(model, state, initial.weights)
         if not any(name.endswith("num_batches_tracked") for name in state):
@@ -97,7 +102,7 @@ def group_norm(initial: Initial) -> bool:
     Models from scratch have, as in He, Girshick and Dollar 2019: batches of a detector are small, and --negatives makes them
     unlike the slices to which the running statistics would be applied later.
     """
-    if initial.weights in ("none", "coco"):
+    if initial.weights in weights.WORDS:
         return initial.weights == "none"
     return not any(name.endswith("running_mean") for name in checkpoints.read_state(Path(initial.weights)))
 
@@ -106,7 +111,8 @@ def _normalise_by_groups(model: nn.Module) -> None:
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, nn.BatchNorm2d):
-                setattr(parent, name, nn.GroupNorm(GROUPS, layer.num_features))
+                groups = nn.GroupNorm(math.gcd(GROUPS, layer.num_features), layer.num_features)
+                setattr(parent, name, nn.Sequential(groups, layer.act) if hasattr(layer, "act") else groups)  # timm's has both
 
 
 def _family(spec: DetectorSpec) -> str:

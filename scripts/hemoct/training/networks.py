@@ -47,9 +47,9 @@ def build_backbone(name: str, image_size: int, channels: int, classes: int, init
     except (OSError, RuntimeError) as error:
         raise UserError(f"--backbone {name} cannot be built for {image_size} px: {first_line(error)}") from None
     if initial.weights == "imagenet":
-        _load_body(model, imagenet(name, initial.weights_dir)[1], "imagenet")
+        load_body(model, imagenet(name, initial.weights_dir)[1], "imagenet")
     for path in weights.inputs(initial):
-        _load_body(model, read_state(path), str(path))
+        load_body(model, read_state(path), str(path))
     return model, _outputs(model, name, torch.zeros(1, channels, image_size, image_size))
 
 
@@ -94,7 +94,7 @@ def train_mode(model: nn.Module) -> None:
             module.eval()
 
 
-def _load_body(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
+def load_body(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Load all but the head, which may have been trained for other classes. RGB input layers are summed to grey, or repeated.
 
     Of a model of task 4 it is the body.
