@@ -20,6 +20,9 @@ BOX_SLACK = 0.5  # px by which a box may cross the border: rounding of relative 
 SHARED_IMAGES = 2  # two patients with so many identical images look like one
 MOST_SHARING = 5  # an image that more patients have is a test image, and no sign that they are one person
 AUDIT_COLUMNS = ["image_id", "patient", "check", "fatal", "detail"]
+WHOLE_SET = pd.DataFrame({"image_id": [""], "patient": [""]})
+Problems = tuple[str, pd.DataFrame, str | pd.Series]
+"""a check, the rows of labels.csv that it found (or others with image_id and patient), and what is wrong with each"""
 
 
 class Check(NamedTuple):
@@ -62,7 +65,7 @@ def check(data: Audited) -> pd.DataFrame:
     groups = (_check_files, _check_image_size, _check_boxes, _check_masks, _check_copies, _check_slices, _check_annotations,
               _check_labels)  # fmt: skip
     order = {name: position for position, name in enumerate(CHECKS)}
-    table = pd.concat([problems for group in groups for problems in group(data)], ignore_index=True)
+    table = pd.concat([_problems(*problems) for group in groups for problems in group(data)], ignore_index=True)
     return table.sort_values("check", key=lambda column: column.map(order), kind="stable", ignore_index=True)
 
 
@@ -74,28 +77,22 @@ def _problems(check: str, rows: pd.DataFrame, detail: str | pd.Series) -> pd.Dat
     return table[AUDIT_COLUMNS]
 
 
-def _whole_set(check: str, detail: str) -> pd.DataFrame:
-    return _problems(check, pd.DataFrame({"image_id": [""], "patient": [""]}), detail)
-
-
-def _check_files(data: Audited) -> Iterator[pd.DataFrame]:
+def _check_files(data: Audited) -> Iterator[Problems]:
     images = data.images
     absent = images["image_state"] == "missing"
     broken = (images["image_state"] != "") & ~absent
-    yield _problems("missing_image", images[absent], images["image"])
-    yield _problems("unreadable_image", images[broken], images["image"] + " " + images["image_state"])
+    yield "missing_image", images[absent], images["image"]
+    yield "unreadable_image", images[broken], images["image"] + " " + images["image_state"]
     known = Image.registered_extensions()
     for file, content in (("image", "content"), ("mask", "mask_content")):
         expected = images[file].map(lambda name: known.get(Path(name).suffix.lower(), "no known format"))
         actual = images[content].replace("MPO", "JPEG")  # MPO is JPEG with a second picture behind it
         wrong = (actual != "") & (actual != expected)
-        yield _problems("wrong_extension", images[wrong], images[file] + " is " + images[content])
-    yield _problems(
-        "near_black", images[images["bright"] < NEAR_BLACK], images["bright"].map("{:.3%} of the pixels are not black".format)
-    )
+        yield "wrong_extension", images[wrong], images[file] + " is " + images[content]
+    yield "near_black", images[images["bright"] < NEAR_BLACK], images["bright"].map("{:.3%} of the pixels are not black".format)
 
 
-def _check_image_size(data: Audited) -> Iterator[pd.DataFrame]:
+def _check_image_size(data: Audited) -> Iterator[Problems]:
     readable = data.images[data.images["image_state"] == ""]
     if readable.empty:
         return
@@ -104,25 +101,25 @@ def _check_image_size(data: Audited) -> Iterator[pd.DataFrame]:
     if len(counts) < 2:
         return
     if counts.iloc[0] > len(size) / 2:
-        yield _problems("image_size", readable[size != counts.index[0]], size + f" where most are {counts.index[0]} px")
+        yield "image_size", readable[size != counts.index[0]], size + f" where most are {counts.index[0]} px"
     else:
         spread = " to ".join(f"{readable['width'].quantile(q):.0f} x {readable['height'].quantile(q):.0f}" for q in (0.05, 0.95))
-        yield _whole_set("image_size", f"{len(counts)} sizes; 5th to 95th percentile {spread} px")
+        yield "image_size", WHOLE_SET, f"{len(counts)} sizes; 5th to 95th percentile {spread} px"
 
 
-def _check_boxes(data: Audited) -> Iterator[pd.DataFrame]:
+def _check_boxes(data: Audited) -> Iterator[Problems]:
     boxes = data.boxes.merge(data.images[["image_id", "patient", "width", "height"]], on="image_id", how="left")
     corners = boxes[tables.BOX_COLUMNS[2:]].map("{:.6g}".format).agg(", ".join, axis=1) if len(boxes) else ""
     without_image = boxes["patient"].isna()
     valid = (boxes["xmax"] > boxes["xmin"]) & (boxes["ymax"] > boxes["ymin"])
     low = boxes[["xmin", "ymin"]].min(axis=1) < -BOX_SLACK
     high = (boxes["xmax"] > boxes["width"] + BOX_SLACK) | (boxes["ymax"] > boxes["height"] + BOX_SLACK)
-    yield _problems("box_of_no_image", boxes[without_image].fillna({"patient": ""}), corners)
-    yield _problems("box_invalid", boxes[~without_image & ~valid], corners)
-    yield _problems("box_outside", boxes[~without_image & valid & (low | high)], corners)
+    yield "box_of_no_image", boxes[without_image].fillna({"patient": ""}), corners
+    yield "box_invalid", boxes[~without_image & ~valid], corners
+    yield "box_outside", boxes[~without_image & valid & (low | high)], corners
 
 
-def _check_masks(data: Audited) -> Iterator[pd.DataFrame]:
+def _check_masks(data: Audited) -> Iterator[Problems]:
     images = data.images
     if (images["mask"] == "").all():
         return
@@ -130,20 +127,20 @@ def _check_masks(data: Audited) -> Iterator[pd.DataFrame]:
     absent = images["mask_state"].isin(["none", "missing"])
     whole_patient = absent.groupby(images["patient"]).transform("all") & data.has_patients
     detail = whole_patient.map({True: "no mask in the whole patient", False: "no mask of this image"})
-    yield _problems("missing_mask", images[absent], detail)
-    yield _problems("unreadable_mask", images[~has_mask & ~absent], images["mask"] + " " + images["mask_state"])
+    yield "missing_mask", images[absent], detail
+    yield "unreadable_mask", images[~has_mask & ~absent], images["mask"] + " " + images["mask_state"]
     differs = (images["width"] != images["mask_width"]) | (images["height"] != images["mask_height"])
     sizes = [images[name].map("{:.0f}".format) for name in ("width", "height", "mask_width", "mask_height")]
     text = "image " + sizes[0] + " x " + sizes[1] + ", mask " + sizes[2] + " x " + sizes[3] + " px"
-    yield _problems("mask_size", images[has_mask & (images["image_state"] == "") & differs], text)
+    yield "mask_size", images[has_mask & (images["image_state"] == "") & differs], text
     pixels = images["mask_pixels"].map("{:.0f} px of mask".format)
-    yield _problems("tiny_mask", images[(images["mask_pixels"] > 0) & (images["mask_pixels"] < TINY_MASK)], pixels)
+    yield "tiny_mask", images[(images["mask_pixels"] > 0) & (images["mask_pixels"] < TINY_MASK)], pixels
     if has_box.any():
-        yield _problems("box_without_mask", images[has_mask & has_box & (images["mask_pixels"] == 0)], pixels)
-        yield _problems("mask_without_box", images[has_mask & ~has_box & (images["mask_pixels"] > 0)], pixels)
+        yield "box_without_mask", images[has_mask & has_box & (images["mask_pixels"] == 0)], pixels
+        yield "mask_without_box", images[has_mask & ~has_box & (images["mask_pixels"] > 0)], pixels
 
 
-def _check_copies(data: Audited) -> Iterator[pd.DataFrame]:
+def _check_copies(data: Audited) -> Iterator[Problems]:
     """Images with the same pixels (hash of the decoded grey values), and patients that may be one."""
     images = data.images
     twins = images[(images["digest"] != "") & images["digest"].duplicated(keep=False)]
@@ -152,15 +149,15 @@ def _check_copies(data: Audited) -> Iterator[pd.DataFrame]:
     across = groups["patient"].transform("nunique") > 1
     first = groups["image_id"].transform("first")
     size = groups["image_id"].transform("size").astype(str)
-    yield _problems("identical_across_patients", twins[across], "one of " + size + " copies of " + first + black)
+    yield "identical_across_patients", twins[across], "one of " + size + " copies of " + first + black
     near = twins.groupby(["digest", "patient"])["image_id"]
     again = near.cumcount() > 0
-    yield _problems("identical_within_patient", twins[again], "same pixels as " + near.transform("first") + black)
+    yield "identical_within_patient", twins[again], "same pixels as " + near.transform("first") + black
     if data.has_patients:
         pairs = {**_same_name(sorted(images["patient"].unique())), **_same_images(twins[twins["bright"] >= NEAR_BLACK])}
         rows = [("", one, f"perhaps {other}: {why}") for (one, other), why in pairs.items()]
         table = pd.DataFrame(rows, columns=["image_id", "patient", "detail"])
-        yield _problems("patient_two_names", table, table["detail"])
+        yield "patient_two_names", table, table["detail"]
 
 
 def _same_images(twins: pd.DataFrame) -> dict[tuple[str, str], str]:
@@ -186,7 +183,7 @@ def _same_name(patients: list[str]) -> dict[tuple[str, str], str]:
     return {pair: "the names differ only in zeros or a prefix" for same in forms.values() for pair in combinations(same, 2)}
 
 
-def _check_slices(data: Audited) -> Iterator[pd.DataFrame]:
+def _check_slices(data: Audited) -> Iterator[Problems]:
     rows = data.images.dropna(subset="slice").sort_values(["patient", "slice", "image_id"])
     if rows.empty or not data.has_patients:
         return
@@ -194,30 +191,29 @@ def _check_slices(data: Audited) -> Iterator[pd.DataFrame]:
     before = number.groupby(rows["patient"]).shift()
     images_of_patient = rows.groupby("patient")["slice"].transform("size").astype(str)
     late = before.isna() & (number > 1)
-    yield _problems("slice_gap", rows[late], "the first of " + images_of_patient + " slices is number " + number.astype(str))
+    yield "slice_gap", rows[late], "the first of " + images_of_patient + " slices is number " + number.astype(str)
     jump = "slice " + number.astype(str) + " follows " + before.map("{:.0f}".format)
-    yield _problems("slice_gap", rows[number - before > 1], jump)
-    yield _problems("slice_repeat", rows[number == before], "slice " + number.astype(str) + " twice")
+    yield "slice_gap", rows[number - before > 1], jump
+    yield "slice_repeat", rows[number == before], "slice " + number.astype(str) + " twice"
 
 
-def _check_annotations(data: Audited) -> Iterator[pd.DataFrame]:
+def _check_annotations(data: Audited) -> Iterator[Problems]:
     if data.repairs is None:
         return
     dropped = data.repairs[data.repairs["repair"].str.startswith(ingest_annotations.DROPPED)]
     rows = pd.DataFrame({"image_id": dropped["file"].map(lambda name: Path(name).stem)})
     rows = rows.merge(data.images[["image_id", "patient"]], on="image_id", how="left").set_index(dropped.index)
     rows.loc[rows["patient"].isna()] = ""  # no image has the name of this file
-    yield _problems("dropped_annotation", rows, dropped["file"] + ": " + dropped["problem"])
+    yield "dropped_annotation", rows, dropped["file"] + ": " + dropped["problem"]
 
 
-def _check_labels(data: Audited) -> Iterator[pd.DataFrame]:
+def _check_labels(data: Audited) -> Iterator[Problems]:
     labels, names = data.images, data.dataset.labels
     unknown = labels[names].isna()
     which = unknown.apply(lambda row: ", ".join(row.index[row]), axis=1)
-    yield _problems("unknown_label", labels[unknown.any(axis=1)], which)
+    yield "unknown_label", labels[unknown.any(axis=1)], which
     if not data.has_patients:
-        why = data.dataset.patient_source or "each image is its own group"
-        yield _whole_set("no_patient", why)
+        yield "no_patient", WHOLE_SET, data.dataset.patient_source or "each image is its own group"
     elif not data.dataset.exclusive:  # of exclusive classes none is the negative one
         positive = (labels[names] == 1).fillna(False).any(axis=1)
         negative = (labels[names] == 0).fillna(False).all(axis=1)
@@ -225,5 +221,5 @@ def _check_labels(data: Audited) -> Iterator[pd.DataFrame]:
         totals = by_patient.groupby("patient", as_index=False).sum()
         totals = totals[totals["n"] > 1].assign(image_id="")
         slices = totals["n"].astype(str) + " slices"
-        yield _problems("patient_no_positive", totals[totals["positive"] == 0], slices)
-        yield _problems("patient_no_negative", totals[totals["negative"] == 0], slices)
+        yield "patient_no_positive", totals[totals["positive"] == 0], slices
+        yield "patient_no_negative", totals[totals["negative"] == 0], slices

@@ -4,7 +4,7 @@ import base64
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,18 +22,18 @@ from hemoct.report.sections import SECTIONS, Section
 WIDE = 1000  # px; figures with more than one panel are wider and get a row of their own
 
 
-@dataclass
+@dataclass(frozen=True)
 class Part:
     """A section filled with what was found."""
 
     title: str
-    about: list[str] = field(default_factory=list)
+    about: list[str]
     """what its metrics.json says of itself: data, folds, protocol, thresholds, notes"""
-    commands: list[tuple[str, str]] = field(default_factory=list)
+    commands: list[tuple[str, str]]
     """(command, how it ran)"""
-    tables: list[tuple[str, Table]] = field(default_factory=list)
-    figures: list[tuple[str, Path]] = field(default_factory=list)
-    sources: list[Path] = field(default_factory=list)
+    tables: list[tuple[str, Table]]
+    figures: list[tuple[str, Path]]
+    sources: list[Path]
     """files that the part was made from"""
 
 
@@ -46,8 +46,7 @@ def collect(work: Workspace, sections: Iterable[Section] = SECTIONS) -> list[Par
         for folder in sorted(work.root.glob(pattern)):
             if pattern.endswith("*") and folder.name == "comparison":  # of experiments, but none itself
                 continue
-            part = Part(section.title.format(folder=folder.relative_to(above)))
-            _fill(part, section, folder, named)
+            part = _part(section, folder, section.title.format(folder=folder.relative_to(above)), named)
             if part.tables or part.figures:
                 parts.append(part)
     if not parts:
@@ -58,24 +57,24 @@ def collect(work: Workspace, sections: Iterable[Section] = SECTIONS) -> list[Par
     return parts
 
 
-def _fill(part: Part, section: Section, folder: Path, named: set[Path]) -> None:
+def _part(section: Section, folder: Path, title: str, named: set[Path]) -> Part:
+    """What a folder holds of a section; figures that are `named` already are left out, those that are shown are added."""
+    tables, figures, sources = [], [], []
     for file, reader, caption in section.tables:
         path = folder / file
         table = reader(path) if path.exists() else None
         if table and table.rows:
-            part.tables.append((caption, table))
-            part.sources += [path] if file else sorted(path.glob("*/metrics.json"))
+            tables.append((caption, table))
+            sources += [path] if file else sorted(path.glob("*/metrics.json"))
     for pattern, caption in section.figures:
         for path in sorted(set(folder.glob(pattern)) - named):
             named.add(path)
-            part.figures.append((caption or path.stem.replace("_", " ").capitalize() + ".", path))
-            part.sources.append(path)
+            figures.append((caption or path.stem.replace("_", " ").capitalize() + ".", path))
     records = [path for pattern in section.records for path in sorted(folder.glob(pattern))]
-    part.commands = commands([files.read_json(path) for path in records])
     metrics = folder / "metrics.json"
-    if metrics.is_file():
-        part.about = protocol.headline(protocol.read(metrics))
-    part.sources += records
+    about = protocol.headline(protocol.read(metrics)) if metrics.is_file() else []
+    sources += [*(path for _, path in figures), *records]
+    return Part(title, about, commands(map(files.read_json, records)), tables, figures, sources)
 
 
 def write(work: Workspace, parts: list[Part]) -> list[Path]:
