@@ -69,7 +69,8 @@ def maker(paths: list[Path], options: Options, planes: int, load: Load, device: 
         model, spec = load(folder, device)
         about = {name: getattr(spec, name, None) for name in TAKEN} | {"made_of": [predictions.stage(spec.TASK, folder)]}
         stop_if_other(folder, spec, options)
-        return Maker(body_of(model).eval(), files.sha256(folder / "best.pt"), about, device)
+        body = devices.place(body_of(model), device, spec.image_size)
+        return Maker(body.eval(), files.sha256(folder / "best.pt"), about, device)
     if initial.weights == "none":
         raise UserError("--weights none: features of a network that was never trained; take imagenet, a file, or --features")
     backbone, size = options.features.backbone, options.features.image_size
