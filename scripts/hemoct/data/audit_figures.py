@@ -91,6 +91,7 @@ def slices_per_patient(data: Audited) -> Figure | None:
     stacks.plot.bar(ax=axis, stacked=True, width=1.0, color=_colours(list(stacks)), linewidth=0, xticks=[])
     axis.axhline(median, color="black", linestyle=":", label=f"median {median:g}")
     axis.set(title=f"Images of each of {len(stacks)} patients", ylabel="images", xlabel="patients, most images first")
+    axis.set_xlim(-0.5, len(stacks) - 0.5)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     return figure

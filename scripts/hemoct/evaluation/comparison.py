@@ -107,7 +107,8 @@ def table(experiments: list[Evaluated], resamples: int, seed: int) -> pd.DataFra
             numbers = (cell["value"], *(cell["ci95"] or NONE[:2]), *paired.get(metric, NONE))
             rows.append({**about, "metric": metric, **dict(zip((*VALUE, *DIFFERENCE), numbers, strict=True))})
     columns = ["experiment", "shown", *ABOUT, "metric", *VALUE, *DIFFERENCE, "n_common", "left_out", "note"]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys((*VALUE, *DIFFERENCE), float))
+    kinds = dict.fromkeys((*VALUE, *DIFFERENCE), float) | {"n_common": object, "left_out": object}
+    return pd.DataFrame(rows, columns=columns).astype(kinds)
 
 
 def differences(

@@ -1,6 +1,5 @@
 """The evaluated experiments of a task side by side, best first: what the report and outputs/reference/README.md show."""
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ BASELINES = (
     "Baselines that see no pixel, on the same test images: where a slice lies in its scan (position), how many are positive "
     "(prevalence); the differences are paired by image. What does not beat the position has not shown that it sees anything."
 )
-BASELINE_METRICS = 3  # that are shown
+BESIDE_BASELINES = ("auroc", "ap", "f1_macro", "f1")
+"""the metrics in which an experiment stands beside a baseline, each where it has it; the first one decides"""
 AVERAGED = "are computed for each fold and averaged; all else is of all test images together."
 
 
@@ -155,20 +155,21 @@ def table(experiments: list[Experiment], group: Group) -> text.Table:
 
 def beside_baselines(experiments: list[Experiment]) -> text.Table:
     """Baselines that see no pixel, on the test images of each experiment, and what the experiment has more; no row without."""
-    names = dict(itertools.islice(GROUPS[experiments[0].task][0].metrics.items(), BASELINE_METRICS)) if experiments else {}
+    blocks = [
+        (one.name, baseline, one.content["baselines"]) for one in experiments for baseline in one.content.get("baselines", {})
+    ]
+    measured = {key for _, baseline, block in blocks for key in block[baseline]["metrics"] or {}}
+    names = {key: text.metric_name(key) for key in BESIDE_BASELINES if key in measured}
     columns = ["experiment", "baseline", *(f"{name}{less}" for name in names.values() for less in ("", ", experiment less it"))]
     rows = []
-    for one in experiments:
-        blocks = one.content.get("baselines", {})
-        for baseline, block in blocks.items():
-            row = [one.name, baseline]
-            for key in names:
-                difference = (block.get("difference") or {}).get(key) or {"value": np.nan, "ci95": None}
-                low_high = difference["ci95"] or (np.nan, np.nan)
-                row.append(text.metric((block["metrics"] or {}).get(key, {"value": None})))
-                row.append(text.interval(difference["value"], *low_high, "+", " to "))
-            beaten = baselines.beaten(blocks, baseline, next(iter(names)))
-            rows.append([*row, "" if beaten is None else "beaten" if beaten else "not beaten"])
+    for name, baseline, block in blocks:
+        row = [name, baseline]
+        for key in names:
+            difference = (block[baseline].get("difference") or {}).get(key) or {"value": np.nan, "ci95": None}
+            row.append(text.metric((block[baseline]["metrics"] or {}).get(key, {"value": None})))
+            row.append(text.interval(difference["value"], *(difference["ci95"] or (np.nan, np.nan)), "+", " to "))
+        beaten = baselines.beaten(block, baseline, next(iter(names), ""))
+        rows.append([*row, "" if beaten is None else "beaten" if beaten else "not beaten"])
     return text.Table([*columns, f"by {next(iter(names.values()), '')}"], rows)
 
 
