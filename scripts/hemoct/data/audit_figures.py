@@ -220,11 +220,8 @@ def contact_sheet(data: Audited, name: str, rows: pd.Series, seed: int) -> Figur
 
 def _marks(data: Audited, sample: pd.DataFrame) -> list[str]:
     """One line that says what the drawn colours mean, or none."""
-    drawn = {
-        "orange: box": sample["image_id"].isin(data.boxes["image_id"]).any(),
-        "light blue: outline of the mask": (sample["mask_pixels"] > 0).any(),
-    }
-    marks = [text for text, there in drawn.items() if there]
+    boxed, masked = sample["image_id"].isin(data.boxes["image_id"]).any(), (sample["mask_pixels"] > 0).any()
+    marks = ["orange: box"] * bool(boxed) + ["light blue: outline of the mask"] * bool(masked)
     return ["; ".join([*marks, data.mask_note]).removesuffix("; ")] if marks else []
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import jinja2
@@ -81,21 +82,19 @@ def write(work: Workspace, parts: list[Part]) -> list[Path]:
     """Write report.html (figures inside) and report.md (figures linked) to outputs/NAME."""
     dataset = work.work / "dataset.json"
     layout = files.read_json(dataset)["layout"] if dataset.is_file() else None
-    folder = Path(__file__).parent / "templates"
+    content = {"name": work.dataset, "labels_mean": label_meaning.REPORT.get(layout, ""), "parts": parts}
+    names = ("report.html", "report.md")
+    return [files.write_text(work.outputs / name, render(name, outputs=work.outputs, **content)) for name in names]
+
+
+def render(template: str, **content: Any) -> str:
+    """A page from its template; what is filled into HTML is text and no markup."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=lambda name: name == "report.html",
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=lambda name: name.endswith(".html"),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters["wide"] = lambda path: Image.open(path).width > WIDE
     environment.filters["unbroken"] = lambda cell: re.sub(r"(?<=\d)-(?=\d)", "\N{NON-BREAKING HYPHEN}", cell)
     environment.filters["inside"] = lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-    environment.filters["link"] = lambda path: quote(Path(os.path.relpath(path, work.outputs)).as_posix())
-    return [
-        files.write_text(
-            work.outputs / name,
-            environment.get_template(name).render(
-                name=work.dataset, labels_mean=label_meaning.REPORT.get(layout, ""), parts=parts
-            ),
-        )
-        for name in ("report.html", "report.md")
-    ]
+    environment.filters["link"] = lambda path, folder: quote(Path(os.path.relpath(path, folder)).as_posix())
+    return environment.get_template(template).render(**content)

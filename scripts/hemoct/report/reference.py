@@ -3,27 +3,18 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hemoct.base import experiments, files
 from hemoct.base.errors import UserError
 from hemoct.evaluation import protocol, text
-from hemoct.report import results
+from hemoct.report import pages, results
 from hemoct.report.commands import commands
 
 BEST = re.compile(r"(<!-- best: (?P<of>[^>]*?) -->\n).*?(<!-- end best -->)", re.DOTALL)
 """in README.md: `<!-- best: NAME/task1 NAME/task2 -->`, a row for each"""
 TASKS = {1: "Images with {positive}", 2: "Boxes around lesions", 3: "Masks of the edema", 4: "Types of bleeding"}
 WIDEST = 10  # columns of a table
-INTRODUCTION = """# Published results
-
-Written by `python scripts/91_publish_results.py` from the files beside this page; do not edit it. A test compares the two.
-
-* Best row first, by the first metric. Rows that cannot be compared with it come after: those of some folds or of few training
-  patients, then those that are flattered: the slice protocol (slices of one patient on both sides), upper bounds.
-* 'All 5 folds': each image was tested once, by the one of five models that had not seen its patient. 'Fold 0 of 5': one model.
-* Intervals: 2,000 bootstrap resamples of patients. One seed a row; what lies near the edge of an interval may be chance.
-* Below each table: the commands, what they took, and what the evaluation notes.
-"""
 
 
 def titles(reference: Path) -> dict[str, str]:
@@ -41,36 +32,26 @@ def page(reference: Path) -> str:
     """The text of outputs/reference/README.md."""
     named = titles(reference)
     folders = sorted(reference.glob("*/task*"), key=lambda folder: (folder.name, folder.parent.name))
-    return "\n".join([INTRODUCTION, *(_section(reference, folder, named) for folder in folders)])
+    return pages.render("reference.md", sections=[_section(reference, folder, named) for folder in folders])
 
 
-def _section(reference: Path, folder: Path, named: dict[str, str]) -> str:
-    found = results.evaluated(folder)
-    task, dataset = int(folder.name.removeprefix("task")), folder.parent.name
-    lines = [f"## Task {task}: {dataset}", "", _about(folder, task), ""]
+def _section(reference: Path, folder: Path, named: dict[str, str]) -> dict[str, Any]:
+    """What the template shows of a task of a data set."""
+    found, task = results.evaluated(folder), int(folder.name.removeprefix("task"))
     shown = [replace(one, name=f"[{_title(one, folder, named)}]({one.folder.relative_to(reference)})") for one in found]
     captioned = [(group.caption, results.table(shown, group)) for group in results.GROUPS[task]]
-    for caption, whole in (*captioned, (results.BASELINES, results.beside_baselines(shown))):
-        for table in _narrow(whole) if whole.rows else ():
-            lines += [caption, "", table.markdown(), ""]
-    lines += ["<details><summary>Commands and notes</summary>", ""]
+    captioned.append((results.BASELINES, results.beside_baselines(shown)))
+    made = []
     for one in found:
         paths = [path for pattern in ("fold*/*.run.json", "*.run.json") for path in sorted(one.folder.glob(pattern))]
-        lines += [f"**{_title(one, folder, named)}** (`{one.name}`)", ""]
-        lines += [f"* `{command}` ({how})" for command, how in commands(map(files.read_json, paths))]
-        lines += [f"* {note}" for note in one.content["notes"]] + [""]
-    return "\n".join([*lines, "</details>", ""])
-
-
-def _about(folder: Path, task: int) -> str:
-    """Where the findings stand, how patients were told apart, where paired differences stand."""
-    words = [f"Findings: [{experiments.FOLDERS[task]}](../../{experiments.FOLDERS[task]}/README.md)."]
-    path, differences = folder.parent / "dataset.json", folder / "comparison" / "comparison.md"
-    if path.is_file():
-        words.append(f"Patients are told apart by `{files.read_json(path)['patient_source']}`.")
-    if differences.is_file():
-        words.append(f"Paired differences: [comparison.md]({differences.relative_to(folder.parents[1])}).")
-    return " ".join(words)
+        made.append((_title(one, folder, named), one, commands(map(files.read_json, paths))))
+    dataset, differences = folder.parent / "dataset.json", folder / "comparison" / "comparison.md"
+    return {
+        "task": task, "dataset": folder.parent.name, "folder": experiments.FOLDERS[task], "made": made,
+        "tables": [(caption, part) for caption, whole in captioned if whole.rows for part in _narrow(whole)],
+        "patients": files.read_json(dataset)["patient_source"] if dataset.is_file() else None,
+        "differences": differences.relative_to(reference) if differences.is_file() else None,
+    }  # fmt: skip
 
 
 def _title(experiment: results.Experiment, folder: Path, named: dict[str, str]) -> str:

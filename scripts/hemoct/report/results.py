@@ -155,9 +155,8 @@ def table(experiments: list[Experiment], group: Group) -> text.Table:
 
 def beside_baselines(experiments: list[Experiment]) -> text.Table:
     """Baselines that see no pixel, on the test images of each experiment, and what the experiment has more; no row without."""
-    blocks = [
-        (one.name, baseline, one.content["baselines"]) for one in experiments for baseline in one.content.get("baselines", {})
-    ]
+    held = [(one.name, one.content["baselines"]) for one in experiments if one.content.get("baselines")]
+    blocks = [(name, baseline, block) for name, block in held for baseline in block]
     measured = {key for _, baseline, block in blocks for key in block[baseline]["metrics"] or {}}
     names = {key: text.metric_name(key) for key in BESIDE_BASELINES if key in measured}
     columns = ["experiment", "baseline", *(f"{name}{less}" for name in names.values() for less in ("", ", experiment less it"))]
