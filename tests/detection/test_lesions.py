@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from hemoct.detection import lesions, metrics
-from hemoct.detection.predictions import Scene
+from hemoct.detection.predictions import COLUMNS, CORNERS, GEOMETRY, Scene
 from hemoct.evaluation import bootstrap, metrics as evaluation_metrics
 
 HERE, NEAR, FAR = [0, 0, 10, 10], [0, 2, 10, 12], [50, 50, 60, 60]
@@ -152,3 +152,47 @@ def test_without_a_lesion_there_is_a_table_without_rows(images):
     assert np.isnan(lesions.lesion_recall(table, made.table["patient"].to_numpy(), evaluation_metrics.ones(len(made)))).all()
     frame = lesions.link(*scene(*images))
     assert {"image_id", "slice", "lesion", "position"} < set(frame.columns)
+
+
+# ---- predicted boxes that support each other
+
+BEHIND = pd.Series({"1": "2", "2": "3"})
+
+
+def predicted(*rows) -> pd.DataFrame:
+    """Boxes (image_id, confidence, corners) of one fold's validation slices; confidence None: a slice without a box."""
+    frame = pd.DataFrame([(name, sure, *(box or [np.nan] * 4)) for name, sure, box in rows], columns=["image_id", *GEOMETRY])
+    frame["class"] = np.where(frame["confidence"].isna(), "", "a")
+    return frame.assign(patient="p", fold=0, part="val").astype({"confidence": float})[COLUMNS]
+
+
+def test_a_box_has_one_partner_on_each_side_and_doubles_have_none():
+    """Slice 2 has a second box on the same place, slice 3 one that hardly overlaps (IoU 0.25) and one of another class."""
+    frame = predicted(("1", 0.8, HERE), ("2", 0.5, HERE), ("2", 0.4, HERE), ("3", 0.9, [0, 6, 10, 16]), ("3", 0.9, HERE))
+    frame.loc[4, "class"] = "b"
+    found = lesions.partners(frame, BEHIND)
+    assert found[["box", "other"]].to_numpy().tolist() == [[0, 1], [1, 0]] and found["support"].tolist() == [0.5, 0.8]
+    assert lesions.partners(frame.assign(part=["val", "test", "test", "test", "test"]), BEHIND).empty, "of another part"
+
+
+def test_confidence_and_corners_with_support_by_hand():
+    frame = predicted(("1", 0.9, HERE), ("2", 0.4, NEAR), ("2", 0.5, FAR), ("3", None, None))
+    found = lesions.partners(frame, BEHIND)  # IoU of HERE and NEAR: 80 / 120
+    linked = lesions.supported(frame, found, 0.5, 0.3)
+    assert linked["image_id"].tolist() == ["1", "2", "2", "3"]
+    expected = [(0.9 * 0.4 * 2 / 3) ** 0.5, (0.4 * 0.9 * 2 / 3) ** 0.5, (0.5 * lesions.LEAST_SUPPORT) ** 0.5, np.nan]
+    np.testing.assert_allclose(linked["confidence"], expected, atol=1e-5)
+    assert linked["ymin"].tolist()[1] == round((2 + 0.3 * 0) / 1.3, 1) and linked[CORNERS].iloc[2].tolist() == FAR
+    weight = 0.3 * (0.4 * 2 / 3) / 0.9
+    assert linked["ymax"].iloc[0] == round((10 + weight * 12) / (1 + weight), 1)
+    pd.testing.assert_frame_equal(lesions.supported(frame, found, 0.0, 0.0), frame.iloc[[0, 2, 1, 3]])
+
+
+@pytest.mark.parametrize(
+    ("alarm", "wins"), [(("3", 0.95, FAR), True), (None, False)], ids=["a lonely false box", "nothing wrong"]
+)
+def test_shares_are_chosen_only_where_they_win_on_validation(alarm, wins):
+    rows = [("1", 0.9, HERE), ("2", 0.8, HERE), *([alarm] if alarm else [])]
+    frame, true = predicted(*rows), pd.DataFrame([(name, "a", *HERE) for name in "12"], columns=["image_id", "class", *CORNERS])
+    chosen = lesions.choose(frame, lesions.partners(frame, BEHIND), true, ["a"])
+    assert (chosen["confidence"] > 0) == wins and chosen["corners"] == 0

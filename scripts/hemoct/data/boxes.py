@@ -65,4 +65,4 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     low, high = np.maximum(first[..., :2], second[..., :2]), np.minimum(first[..., 2:], second[..., 2:])
     intersection = area(np.concatenate([low, high], axis=-1))
     union = area(first) + area(second) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return np.divide(intersection, union, out=np.zeros(intersection.shape), where=union > 0)

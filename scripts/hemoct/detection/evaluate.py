@@ -11,12 +11,24 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from hemoct.detection import lesions, metrics, predictions
+from hemoct.base import experiments, files, tables
+from hemoct.base.errors import UserError
+from hemoct.base.workspace import Workspace
+from hemoct.detection import data as detection_data, lesions, metrics, predictions
 from hemoct.detection.data import BoxData
 from hemoct.detection.metrics import FROC_LEVELS, LOCALISATION_IOUS, Matched
 from hemoct.detection.predictions import Scene
-from hemoct.evaluation import bootstrap, decisions, metrics as evaluation_metrics, scores, thresholds
+from hemoct.evaluation import (
+    bootstrap,
+    decisions,
+    metrics as evaluation_metrics,
+    predictions as evaluation_predictions,
+    scores,
+    thresholds,
+)
+from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
+from hemoct.evaluation.subjects import Subject
 from hemoct.evaluation.thresholds import MAX_F1, Rule
 
 LABEL = "lesion box"
@@ -65,12 +77,14 @@ class BoxEvaluation:
         """Those of `rows_of_folds` that have a true box."""
         return {fold: rows for fold, rows in self.rows_of_folds.items() if self.scene.positive[rows].any()}
 
+    def of(self, rows: np.ndarray) -> Self:
+        """The test images of a boolean mask alone."""
+        scene, slices = self.scene.of(rows), replace(self.slices, test=self.slices.test.of(rows))
+        return BoxEvaluation(scene, slices, self.matched.of(rows), self.numbers, lesions.link(scene, self.numbers))
+
     def of_fold(self, fold: int | str) -> Self:
         """The test images of one fold alone."""
-        rows = (self.scene.table["fold"] == fold).to_numpy()
-        scene = self.scene.of(rows)
-        linked = lesions.link(scene, self.numbers)
-        return BoxEvaluation(scene, self.slices.of_fold(fold), self.matched.of(rows), self.numbers, linked)
+        return replace(self.of((self.scene.table["fold"] == fold).to_numpy()), slices=self.slices.of_fold(fold))
 
 
 def evaluate(frame: pd.DataFrame, data: BoxData, boxes: pd.DataFrame, rules: list[Rule] | None = None) -> BoxEvaluation:
@@ -172,3 +186,42 @@ def _counts(evaluation: BoxEvaluation) -> dict[str, int]:
 def _lesion_counts(per_lesion: pd.DataFrame) -> dict[str, int]:
     hits = int(per_lesion["found"].sum())
     return {"true": len(per_lesion), "found": hits, "missed": len(per_lesion) - hits}
+
+
+# ---- an evaluated experiment, read again
+
+
+class EvaluatedBoxes(Evaluated):
+    """An evaluated experiment of task 2; `evaluation` is a BoxEvaluation, its images in the order of their identifiers."""
+
+    evaluation: BoxEvaluation
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return self.evaluation.scene.table
+
+    @property
+    def truth(self) -> np.ndarray:
+        return np.array([len(of_image) for of_image in self.evaluation.scene.truth])
+
+    def asks_like(self, other: Evaluated) -> bool:
+        return self.evaluation.scene.classes == other.evaluation.scene.classes
+
+    def at(self, common: np.ndarray) -> Self:
+        return replace(self, evaluation=self.evaluation.of(self.table["image_id"].isin(common).to_numpy()))
+
+    def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        return scores.measure(self.evaluation.slices, weights) | measure(self.evaluation, weights)[0]
+
+
+def read(work: Workspace, experiment: str) -> EvaluatedBoxes:
+    """Read metrics.json and the predicted boxes of an experiment, evaluated as they were."""
+    made_by = f"{experiments.evaluate_step(2)} --experiment {experiment}"
+    content = files.read_json(work.need(work.task(2) / experiment / "metrics.json", made_by))
+    data = detection_data.load(work, content.get("limit_patients"))
+    subject = Subject(2, experiment, work, work, evaluation_predictions.fold_folders(work, 2, experiment), None)
+    frame = predictions.read_folds(subject, data)[0].sort_values("image_id", kind="stable")
+    evaluation = evaluate(frame, data, tables.read_boxes(work))
+    if len(evaluation.scene) != content["n"]:
+        raise UserError(f"{work.show(work.task(2) / experiment)}: the boxes do not belong to metrics.json; run: python {made_by}")
+    return EvaluatedBoxes(experiment, content, evaluation)

@@ -1,4 +1,4 @@
-"""Lesions: true boxes linked across neighbouring slices, and whether a detector found any slice of each.
+"""Lesions: true boxes linked across neighbouring slices, whether a detector found any slice of each; predicted boxes linked.
 
 Two boxes belong to one lesion when they lie in neighbouring slices of a patient (slice numbers that differ by 1), have the same
 class and an IoU of at least 0.1; so do chains of such boxes, and two boxes of a slice that overlap the same neighbour. A slice
@@ -6,16 +6,25 @@ without a box ends a lesion. It is a proxy: nobody has numbered the lesions of t
 each box is its own lesion.
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from hemoct.base.errors import UserError
 from hemoct.data import boxes
+from hemoct.data.slices import Slices
+from hemoct.detection import metrics, predictions
 from hemoct.detection.predictions import CORNERS, Scene
 from hemoct.evaluation import metrics as evaluation_metrics
 
-LINK_IOU = 0.1
+LINK_IOU = 0.1  # of true boxes
+FOLLOW_IOU = 0.3  # of predicted ones; on validation, 0.1 and 0.5 were no better
+LEAST_SUPPORT = 0.001  # of a box without a partner: the least confidence of a box
+SHARES = {"confidence": (0.0, 0.1, 0.2, 0.3, 0.5), "corners": (0.0, 0.1, 0.3, 0.5)}
+"""what `choose` chooses from; 0 leaves the boxes as they are"""
 
 
 def link(scene: Scene, slices: pd.Series) -> pd.DataFrame:
@@ -114,3 +123,68 @@ def lesion_recall(table: pd.DataFrame, patients: np.ndarray, weights: np.ndarray
     lesions = np.bincount(place, minlength=len(names))
     hits = np.bincount(place, weights=table["found"].to_numpy(dtype=float), minlength=len(names))
     return evaluation_metrics.ratio(of_patient @ hits, (of_patient @ lesions).astype(float))
+
+
+# ---- predicted boxes: each is supported by those of the slices before and behind
+
+
+def following(data: Slices) -> pd.Series:
+    """The image_id of the slice behind each one that has such a neighbour, by image_id; stops where no slice has any."""
+    ids, behind = data.table["image_id"].to_numpy(), data.neighbours(1)[:, 2]
+    there = behind != np.arange(len(ids))
+    if not there.any():
+        raise UserError("labels.csv: no two slices of a patient follow one another; number them (column slice) to link boxes")
+    return pd.Series(ids[behind[there]], index=ids[there])
+
+
+def partners(frame: pd.DataFrame, behind: pd.Series) -> pd.DataFrame:
+    """The partner of each box in the slice before and in the one behind: `box`, `other` (labels of `frame`), `support`.
+
+    `frame`: boxes of one fold, see predictions.COLUMNS; `behind`: see `following`. A partner has the same class, lies in the
+    same part and overlaps by FOLLOW_IOU at least; a box is the partner of one box of each neighbouring slice alone, so that a
+    second box on a lesion has none. The pairs with the highest product of IoU and confidences are joined first. The support that
+    a partner gives is its confidence times the IoU.
+    """
+    real = frame.reset_index(names="box")[frame["confidence"].notna().to_numpy()]
+    left, right = ["beside", "class", "part"], ["image_id", "class", "part"]
+    pairs = real.assign(beside=real["image_id"].map(behind)).dropna(subset="beside")
+    pairs = pairs.merge(real, left_on=left, right_on=right, suffixes=("", "_other"))
+    pairs["iou"] = boxes.overlap(pairs[CORNERS].to_numpy(), pairs[[f"{name}_other" for name in CORNERS]].to_numpy())
+    pairs["mutual"] = pairs["iou"] * pairs["confidence"] * pairs["confidence_other"]
+    pairs = pairs[pairs["iou"] >= FOLLOW_IOU].sort_values("mutual", ascending=False, kind="stable")
+    pairs = pairs.drop_duplicates(["box_other"]).drop_duplicates(["box"])
+    there = pd.DataFrame({"box": pairs["box"], "other": pairs["box_other"], "support": pairs["iou"] * pairs["confidence_other"]})
+    back = pd.DataFrame({"box": pairs["box_other"], "other": pairs["box"], "support": pairs["iou"] * pairs["confidence"]})
+    return pd.concat([there, back], ignore_index=True)
+
+
+def supported(frame: pd.DataFrame, found: pd.DataFrame, confidence: float, corners: float) -> pd.DataFrame:
+    """The boxes of `frame` with their partners, see `partners`, taken into account; the most confident of each slice first.
+
+    The log of a box's confidence becomes the mean of its own and of its best support's, whose share is `confidence`: lonely boxes
+    fall. Its corners become their mean with those of its partners, each weighing `corners` times its support over the
+    confidence of the box, at most `corners`.
+    """
+    own = frame["confidence"]
+    support = found.groupby("box")["support"].max().reindex(frame.index, fill_value=0.0).clip(lower=LEAST_SUPPORT)
+    weight = corners * (found["support"].to_numpy() / own[found["box"]].clip(lower=LEAST_SUPPORT).to_numpy()).clip(max=1)
+    moved = (frame.loc[found["other"], CORNERS] * weight[:, None]).assign(weight=weight, box=found["box"].to_numpy())
+    moved = moved.groupby("box").sum().reindex(frame.index, fill_value=0.0)
+    linked = frame.assign(confidence=(own ** (1 - confidence) * support**confidence).round(5))
+    linked[CORNERS] = (frame[CORNERS] + moved[CORNERS]).div(1 + moved["weight"], axis=0).round(1)
+    linked["order"] = linked.groupby("image_id", sort=False).ngroup()
+    return linked.sort_values(["order", "confidence"], ascending=[True, False], kind="stable").drop(columns="order")
+
+
+def choose(val: pd.DataFrame, found: pd.DataFrame, true: pd.DataFrame, classes: list[str]) -> dict[str, float]:
+    """The shares `confidence` and `corners` of `supported` with the highest mAP50:95 on validation; 0 and 0 where none is better.
+
+    `val`: boxes of the validation slices of a fold; `found`: their partners; `true`: boxes.csv.
+    """
+
+    def precision(shares: dict[str, float]) -> float:
+        matched = metrics.match(predictions.scene(supported(val, found, **shares), true, classes))
+        return float(metrics.average_precision(matched, evaluation_metrics.ones(matched.images))["map50_95"][0])
+
+    grid = [dict(zip(SHARES, values, strict=True)) for values in itertools.product(*SHARES.values())]
+    return max(grid, key=precision)  # the first of equal ones

@@ -7,7 +7,7 @@ what learns from them is tested on harder ones. That can cost accuracy on test; 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,8 @@ class DetectorSpec(Spec):
     """the network of timm below a detector of torchvision; None: the one in its name"""
     group_norm: bool = False
     """group normalisation instead of batch normalisation; only torchvision's models from scratch"""
+    linked: dict[str, Any] | None = None
+    """how the boxes of slices were made to support each other, see lesions.choose; None: they are as the detector drew them"""
 
 
 # ---- beside the true boxes
@@ -186,6 +188,15 @@ def check(
 
 
 # ---- for steps that build on a detector: all three parts
+
+
+def write(folder: Path, frame: pd.DataFrame) -> list[Path]:
+    """Write predictions.csv (val, test) and train_predictions.csv of a fold from the rows of all its slices."""
+    trained = frame["part"] == "train"
+    return [
+        tables.write_predictions(folder, frame[~trained]),
+        tables.write_csv(folder / "train_predictions.csv", frame[trained]),
+    ]
 
 
 def folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], str]:
