@@ -36,7 +36,6 @@ from hemoct.multilabel import (
     options,
     predictions,
     tables as multilabel_tables,
-    working_set,
 )
 from hemoct.multilabel.evaluate import MultiLabel
 
@@ -128,15 +127,13 @@ def write_fold(fold: Path, evaluation: MultiLabel, about: dict, seed: int) -> li
 def drawn(subject: Subject, evaluation: MultiLabel, content: dict) -> dict:
     """The figures by name; None where there is nothing to show."""
     heading, histories = protocol.headline(content)[0], subject.histories()
-    whole = evaluation.known.all(axis=1)
-    counts = [working_set.cooccurrence(values[whole]) for values in (evaluation.truth, evaluation.called)]
     return {
         "confusion_matrices": multilabel_figures.confusion_matrices(evaluation, heading),
         "roc": multilabel_figures.roc(evaluation, content, heading),
         "pr": multilabel_figures.precision_recall(evaluation, content, heading),
         "by_epoch": multilabel_figures.by_epoch(histories, evaluation.labels, heading),
         "loss_curves": classification_figures.losses(histories, heading),
-        "cooccurrence": multilabel_figures.cooccurrence(*counts, evaluation.labels, heading),
+        "cooccurrence": multilabel_figures.cooccurrence(*evaluation.together(), evaluation.labels, heading),
     }
 
 

@@ -36,7 +36,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import named_images, named_slices
 from hemoct.evaluation import external, sheets, thresholds
 from hemoct.ingest import hounsfield, layouts
-from hemoct.multilabel import cascade, data as multilabel_data, drawing, predict
+from hemoct.multilabel import cascade, data as multilabel_data, predict
 from hemoct.multilabel.networks import MultiLabelSpec
 from hemoct.multilabel.predict import PredictedLabels
 from hemoct.training import device, inference
@@ -87,10 +87,10 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
         pixels = np.concatenate([each.planes for each in slices])
         probability = predict.mean_probabilities(pixels, planes, folders, args.batch_size, where)
         predicted = PredictedLabels(shown, classes, probability, limits, predict.truth(work, shown, classes))
-        drawn = drawing.choose(predicted, args.figures)
+        drawn = predict.choose(predicted, args.figures)
         with files.replacing_folder(out / "figures") as figures:
             footer = f"Mean of {len(folders)} model(s) of {args.experiment}."
-            drawing.write(figures, predicted, drawn, named_slices.again(how), how.window, footer)
+            predict.draw(figures, predicted, drawn, named_slices.again(how), how.window, footer)
         run.wrote(out / "figures", tables.write_csv(out / "predicted.csv", predicted.table()))
         run.wrote(*list_problems(out / "passed_over.csv", problems | copies))
     print(f"{work.show(out)}: {len(slices)} slices, {len(folders)} model(s)")

@@ -119,14 +119,14 @@ def test_only_what_is_seen_is_decoded(work):
 def test_any_is_first_and_unknown_where_no_known_type_tells():
     truth = np.array([[0, 1, 0], [0, NAN, 0], [1, NAN, 0], [0, 0, 0]])
     of_any = slices.any_of(truth)
-    classes, both = multilabel_data.with_any(LABELS, truth, of_any)
-    assert classes == ["any", *LABELS]
+    both = multilabel_data.with_any(pd.DataFrame(truth, columns=LABELS), of_any)
+    assert list(both) == ["any", *LABELS]
     np.testing.assert_array_equal(both, np.column_stack([[1, NAN, 1, 0], truth]))
-    classes, both = multilabel_data.with_any(["IVH", "any", "SAH"], truth, of_any)
-    assert classes == ["any", "IVH", "SAH"], "one that is there is kept, and moved"
+    both = multilabel_data.with_any(pd.DataFrame(truth, columns=["IVH", "any", "SAH"]), of_any)
+    assert list(both) == ["any", "IVH", "SAH"], "one that is there is kept, and moved"
     np.testing.assert_array_equal(both, truth[:, [1, 0, 2]])
     with pytest.raises(UserError, match="no type of bleeding beside any"):
-        multilabel_data.with_any(["any"], truth[:, :1], truth[:, 0])
+        multilabel_data.with_any(pd.DataFrame(truth[:, :1], columns=["any"]), truth[:, 0])
 
 
 def test_any_of_some_labels_knows_the_bleeding_of_the_others(tmp_path):

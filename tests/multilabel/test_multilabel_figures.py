@@ -49,7 +49,7 @@ def test_every_label_has_its_confusion_matrix():
 def test_curves_of_each_label_and_fold_or_the_reason_why_there_are_none(draw, value):
     evaluation, content = predicted()
     ivh, sah, edh = getattr(multilabel_figures, draw)(evaluation, content, "a heading").axes
-    assert f"mean of 2 folds, {value} 1.000 (1.000 to 1.000)" in texts(ivh) and "threshold: max F1 on val" in texts(ivh)
+    assert f"mean of 2 folds, {value} 1.000 (1.000-1.000)" in texts(ivh) and "threshold: max F1 on val" in texts(ivh)
     assert f"{value} {content['metrics'][f'{value.lower()}_SAH']['value']:.3f}" in texts(sah)
     assert sum(line.get_linewidth() < 1 for line in ivh.lines) == 2, "a thin line for each fold"
     dot = next(line for line in sah.lines if line.get_marker() == "o")
@@ -60,9 +60,7 @@ def test_curves_of_each_label_and_fold_or_the_reason_why_there_are_none(draw, va
 
 def test_no_curve_at_all_is_no_figure():
     evaluation, content = predicted()
-    only = evaluate.MultiLabel(
-        evaluation.table, evaluation.truth[:, 2:], evaluation.p[:, 2:], {"EDH": evaluation.by_label["EDH"]}
-    )
+    only = evaluation.only(["EDH"])
     assert multilabel_figures.roc(only, content, "a heading") is None
     assert multilabel_figures.precision_recall(only, content, "a heading") is None
 

@@ -51,10 +51,3 @@ def test_an_unknown_truth_moves_nothing(name):
 def test_weights_that_balance_each_label():
     truth = torch.tensor([[1, 0, 0, 1], [0, 0, math.nan, 1], [0, 0, 1, 1], [0, 0, 0, 1]])
     assert train.balancing_weights(truth).tolist() == [3, 1, 2, 1]
-
-
-def test_weights_of_positives_belong_to_one_loss():
-    with pytest.raises(ValueError, match="weighted-bce"):
-        train.loss_function("bce", WEIGHT)
-    with pytest.raises(ValueError, match="weighted-bce"):
-        train.loss_function("weighted-bce")

@@ -40,7 +40,7 @@ def test_the_small_network_takes_sizes_that_do_not_halve_evenly(size):
 def test_the_small_network_says_what_it_cannot_do(attention):
     with pytest.raises(UserError, match=r"simplecnn cannot take 3 px.*--image-size"):
         multilabel_networks.build(replace(SPEC, image_size=3, attention=attention))
-    with pytest.raises(UserError, match="no ImageNet weights; add --weights none"):
+    with pytest.raises(UserError, match=r"weights of simplecnn could not be fetched.*\(--weights none\)"):
         multilabel_networks.build(replace(SPEC, attention=attention), Initial())
 
 

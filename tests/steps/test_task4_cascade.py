@@ -9,7 +9,7 @@ from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.evaluation.predictions import AGAIN, label_columns
-from hemoct.multilabel import cascade, compare, evaluate, predictions, tables as multilabel_tables
+from hemoct.multilabel import cascade, compare, evaluate, predictions
 from hemoct.multilabel.options import Stages
 
 STEP, EVALUATE = "task4_multilabel/04_cascade.py", "task4_multilabel/03_evaluate.py"
@@ -52,10 +52,10 @@ def test_below_the_threshold_of_validation_every_type_is_zero(one):
     assert two.passed.tolist() == [False, False, True, True, False, True, False, True]
     assert two.predictions["p_IVH"].tolist() == [0, 0, 0.4, 0.7, 0, 0.6, 0, 0.1]
     assert two.predictions["p_any"].equals(one["p_any"]) and one["p_IVH"].iloc[0] == 0.2, "what came in stays as it was"
-    points = multilabel_tables.stage_one(two, 50, 1).set_index("fold")
+    points = cascade.stage_one(two, 50, 1).set_index("fold")
     assert points.loc["all", ["images", "unknown", "sensitivity", "specificity", "passed"]].tolist() == [4, 0, 0.5, 0.5, 0.5]
     assert points.loc["all", "stopped_IVH"] == 1 and points.loc[0, "threshold"] == pytest.approx(0.45)
-    strict = multilabel_tables.stage_one(decided(one, "q90"), 50, 1).set_index("fold")
+    strict = cascade.stage_one(decided(one, "q90"), 50, 1).set_index("fold")
     assert strict.loc["all", "stopped_IVH"] == strict.loc[0, "stopped_IVH"] == 2, "c of validation is not counted"
     assert strict.loc["all", ["sensitivity", "passed"]].tolist() == [0, 0]
 
@@ -93,7 +93,7 @@ def test_an_image_that_was_stopped_is_never_called(one):
 
 
 def test_images_whose_truth_stage_1_does_not_know_are_counted_and_left_out_of_its_numbers(one):
-    points = multilabel_tables.stage_one(decided(one, y=one["y_any"].where(one["image_id"] != "e")), 50, 1).set_index("fold")
+    points = cascade.stage_one(decided(one, y=one["y_any"].where(one["image_id"] != "e")), 50, 1).set_index("fold")
     assert points.loc["all", ["images", "unknown"]].tolist() == [4, 1] and points.loc["all", "specificity"] == 0
 
 

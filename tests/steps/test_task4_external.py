@@ -116,13 +116,13 @@ def test_any_is_not_made_of_what_is_no_bleeding(work):
     frame = toy_types.make(place, labels=own)
     frame.loc[frame["patient"] == "0001", own] = 0
     toy_types.save(place, frame, own)
-    labels, classes, truth = data.truth_of_other(place, ["any", "IVH", "SAH"])
-    assert classes == ["any", "IVH"] and labels["image_id"].tolist() == frame["image_id"].tolist()
+    labels, truth = data.truth_of_other(place, ["any", "IVH", "SAH"])
+    assert list(truth) == ["any", "IVH"] and labels["image_id"].tolist() == frame["image_id"].tolist()
     none = (frame[own] == 0).all(axis=1)
-    assert np.array_equal(truth[:, 0], np.select([frame["IVH"] == 1, none], [1.0, 0.0], np.nan), equal_nan=True)
-    assert np.isnan(truth[:, 0]).any() and (truth[:, 0] == 0).any()
+    assert np.array_equal(truth["any"], np.select([frame["IVH"] == 1, none], [1.0, 0.0], np.nan), equal_nan=True)
+    assert truth["any"].isna().any() and (truth["any"] == 0).any()
     toy_types.save(place, frame.rename(columns={"fracture": "any"}), ["IVH", "IPH", "any"])
-    assert np.array_equal(data.truth_of_other(place, ["any"])[2][:, 0], frame["fracture"]), "its own column"
+    assert np.array_equal(data.truth_of_other(place, ["any"])[1]["any"], frame["fracture"]), "its own column"
     toy_types.save(place, frame.rename(columns={"IVH": "a", "IPH": "b"}), ["a", "b", "fracture"])
     with pytest.raises(UserError, match="knows none of the labels any, IVH"):
         data.truth_of_other(place, ["any", "IVH"])

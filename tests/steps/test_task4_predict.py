@@ -22,7 +22,7 @@ from hemoct.data.named_slices import Slice
 from hemoct.evaluation import decisions
 from hemoct.ingest import hounsfield
 from hemoct.ingest.hounsfield import WINDOWS
-from hemoct.multilabel import drawing, networks, predict as multilabel_predict
+from hemoct.multilabel import networks, predict as multilabel_predict
 
 LABELS = toy_types.LABELS
 P = [f"p_{name}" for name in LABELS]
@@ -399,17 +399,17 @@ def test_a_figure_shows_the_slice_its_bars_thresholds_and_truth():
     limits = {"IVH": 0.7, "IPH": 0.2, "SAH": 0.5}
     found = multilabel_predict.PredictedLabels(shown, LABELS, np.array([[0.6, 0.3, 0.1]]), limits, np.array([[1, 0, np.nan]]))
     planes = np.random.default_rng(0).integers(0, 255, (1, 16, 16), dtype=np.uint8)
-    drawn = drawing.figure(found, 0, Slice(Path("x/a.dcm"), planes, None), "brain", "Mean of 5 model(s).")
+    drawn = multilabel_predict.figure(found, 0, Slice(Path("x/a.dcm"), planes, None), "brain", "Mean of 5 model(s).")
     picture, bars = drawn.axes
     assert np.array_equal(picture.images[0].get_array(), planes[0])
     assert [bar.get_width() for bar in bars.patches] == [0.6, 0.3, 0.1]
-    assert [bar.get_facecolor()[:3] == to_rgb(drawing.CALLED) for bar in bars.patches] == [False, True, False]
+    assert [bar.get_facecolor()[:3] == to_rgb(multilabel_predict.CALLED) for bar in bars.patches] == [False, True, False]
     assert [segment[0][0] for segment in bars.collections[0].get_segments()] == [0.7, 0.2, 0.5]
     marks = {float(line.get_ydata()[0]): line.get_fillstyle() for line in bars.lines}
     assert marks == {0: "full", 1: "none"}, "annotated, annotated as absent, unknown"
     assert drawn.get_suptitle() == "a (g, slice 7): IPH; highest: IVH (not called)"
     assert "no diagnosis" in drawn.get_supxlabel() and "no honest result" in drawn.get_supxlabel()
-    long = drawing.figure(found, 0, Slice(Path("x/a.dcm"), planes, None), "brain", f"Models of {'resnet18-' * 20}.")
+    long = multilabel_predict.figure(found, 0, Slice(Path("x/a.dcm"), planes, None), "brain", f"Models of {'resnet18-' * 20}.")
     long.canvas.draw()
     place = long._supxlabel.get_window_extent()
     assert place.x0 >= 0 and place.x1 <= long.bbox.width, "nothing is cut off"
@@ -423,7 +423,7 @@ def test_a_figure_names_the_windows_of_hu_alone():
     found = multilabel_predict.PredictedLabels(shown, ["IPH"], np.array([[0.6]]), {"IPH": 0.5}, np.array([[np.nan]]))
     planes = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
     for facts, names in ((Facts(), ["brain", "subdural", "40/400"]), (None, ["red channel", "green channel", "blue channel"])):
-        drawn = drawing.figure(found, 0, Slice(Path("a"), planes, facts), "brain,subdural,40/400", "")
+        drawn = multilabel_predict.figure(found, 0, Slice(Path("a"), planes, facts), "brain,subdural,40/400", "")
         assert [axis.get_title() for axis in drawn.axes] == [*names, "probability"]
         assert drawn.get_suptitle() == "a (g): IPH" and "honest" not in drawn.get_supxlabel()
 
@@ -439,7 +439,7 @@ def test_titles_claim_no_window_that_is_not_shown():
         (three, None, "brain,subdural,bone", ["grey, in all channels"]),
         (one, None, "brain", []),
     ):
-        assert list(drawing.titles(Slice(Path("a"), planes, facts), windows)) == told
+        assert list(multilabel_predict.titles(Slice(Path("a"), planes, facts), windows)) == told
 
 
 @pytest.mark.parametrize(("p", "title", "mismatch"), [
@@ -451,7 +451,7 @@ def test_the_title_says_whether_the_highest_type_is_called_and_the_footer_that_a
     shown = named_images.ImageFiles(table, pd.DataFrame(index=[0]), np.array([False]), None)
     labels = ["any", "IPH", "SAH"]
     found = multilabel_predict.PredictedLabels(shown, labels, np.array([p]), dict.fromkeys(labels, 0.5), np.full((1, 3), np.nan))
-    drawn = drawing.figure(found, 0, Slice(Path("a"), np.zeros((1, 8, 8), dtype=np.uint8), None), "brain", "")
+    drawn = multilabel_predict.figure(found, 0, Slice(Path("a"), np.zeros((1, 8, 8), dtype=np.uint8), None), "brain", "")
     assert drawn.get_suptitle() == f"a (g): {title}"
     assert ("A type is called but any is not" in drawn.get_supxlabel().replace("\n", " ")) == mismatch
 

@@ -17,15 +17,19 @@ import pandas as pd
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.classification import predictions as classification_predictions
 from hemoct.data import slices
 from hemoct.data.slices import ANY
-from hemoct.evaluation import decisions, predictions as evaluation_predictions
+from hemoct.evaluation import bootstrap, decisions, metrics, predictions as evaluation_predictions
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.predictions import label_columns
+from hemoct.evaluation.thresholds import Rule
 from hemoct.multilabel import evaluate, predictions
 from hemoct.multilabel.options import MAX_F1, MEDIAN, Stages, quantile
 
 POOLED = "pooled_predictions.csv"
+STAGE_ONE = {"sensitivity": "recall", "specificity": "specificity"}
+"""columns of stage_one.csv and their metrics"""
 
 
 @dataclass(frozen=True)
@@ -49,11 +53,6 @@ class Cascade:
     def thresholds(self) -> dict[int, float]:
         """Of stage 1, by fold."""
         return {rule.fold: rule.points[rule.decides] for rule in self.first.rules}
-
-    @property
-    def rules(self) -> dict[int, str]:
-        """How the thresholds were chosen, in words, by fold."""
-        return {rule.fold: rule.threshold_rule for rule in self.first.rules}
 
     @cached_property
     def passed(self) -> np.ndarray:
@@ -152,7 +151,7 @@ def _first_stage(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol:
                 f"or train it with --heads any,types"
             )
         return frame[[*tables.PREDICTION_COLUMNS, f"y_{ANY}", f"p_{ANY}"]]
-    answers = _beside(work, 1, stages.binary, frame, protocol)
+    answers = _beside(classification_predictions.read(work, stages.binary), stages.binary, frame, protocol)
     dataset, types, labels = tables.read_dataset(work), predictions.types(frame), label_columns(answers)
     label = decisions.question_of(labels).positive
     if label is None:
@@ -181,7 +180,8 @@ def _with_views(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol: 
         if not rows.any():
             there = ", ".join(sorted(set(group)))
             raise UserError(f"--view {name}: no image has this group in labels.csv; its groups are {there}")
-        answers = _beside(work, 4, experiment, frame[rows], protocol)
+        read = predictions.read(work, experiment, made_with=())  # a view may have had another working set
+        answers = _beside(read, experiment, frame[rows], protocol)
         own = predictions.types(answers)
         if not own or set(own) - set(types):
             known, wanted = ", ".join(own) or "no type", ", ".join(types)
@@ -195,24 +195,13 @@ def _with_views(work: Workspace, stages: Stages, frame: pd.DataFrame, protocol: 
     return frame, {name: labels for name, labels in unknown.items() if labels}
 
 
-def _beside(work: Workspace, task: int, experiment: str, frame: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """The predictions of another experiment for each row of `frame`, by image and fold; NaN where it has none."""
-
-    def read_fold(folder: Path) -> pd.DataFrame:
-        path = folder / "predictions.csv"
-        # a view may have had another working set: what counts is the truth, which is compared below
-        if not path.exists() or not evaluation_predictions.is_current(work, folder, ("labels.csv",) if task == 1 else ()):
-            again = evaluation_predictions.AGAIN[task]
-            raise UserError(f"{work.show(path)} is missing, or older than best.pt or labels.csv; {again}")
-        return evaluation_predictions.check(tables.read_predictions(folder), path, several=task == 4)
-
-    answers, other = evaluation_predictions.joined(work, task, experiment, read_fold)
-    if other != protocol:
-        raise UserError(f"{experiment} has the protocol {other}, not {protocol}; name experiments with the same folds")
-    if task == 4:
-        predictions.stop_if_relabelled(work, experiment, answers)
+def _beside(answers: tuple[pd.DataFrame, str], experiment: str, frame: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """Of the predictions and the protocol of another experiment those for each row of `frame`, by image and fold; NaN if none."""
+    other, of = answers
+    if of != protocol:
+        raise UserError(f"{experiment} has the protocol {of}, not {protocol}; name experiments with the same folds")
     keys = ["image_id", "fold"]
-    return answers.set_index(keys).reindex(pd.MultiIndex.from_frame(frame[keys])).set_index(frame.index)
+    return other.set_index(keys).reindex(pd.MultiIndex.from_frame(frame[keys])).set_index(frame.index)
 
 
 def _stop_if_missing(experiment: str, images: pd.Series) -> None:
@@ -223,7 +212,32 @@ def _stop_if_missing(experiment: str, images: pd.Series) -> None:
         )
 
 
-# ---- the folds on disk
+# ---- what stage 1 does, and the folds on disk
+
+
+def stage_one(cascade: Cascade, resamples: int, seed: int) -> pd.DataFrame:
+    """stage_one.csv: what stage 1 reaches on the test images, a row a fold and one for all.
+
+    Columns: fold, threshold, rule, images, unknown (truth of stage 1, not counted in what follows), sensitivity and specificity
+    with _low, _high, passed (share of all test images), stopped_LABEL (test images that show the type and were stopped).
+    """
+    frame, rows = cascade.second.assign(passed=cascade.passed)[cascade.second["part"] == "test"], []
+    rules = {rule.fold: rule.threshold_rule for rule in cascade.first.rules}
+    for fold in (*rules, "all"):
+        first, test = (cascade.first, frame) if fold == "all" else (cascade.first.of_fold(fold), frame[frame["fold"] == fold])
+        row = {"fold": fold, "threshold": cascade.thresholds.get(fold, np.nan), "rule": rules.get(fold, "")}
+        row |= {"images": len(test), "unknown": len(test) - len(first.test.y)}
+        weights = bootstrap.weights(*(first.test.table[name].to_numpy() for name in ("patient", "fold")), resamples, seed)
+        value, drawn = (metrics.of_confusion(metrics.confusion(first.test.y, first.decision, each))
+                        for each in (metrics.ones(len(first.test.y)), weights))  # fmt: skip
+        for name, key in STAGE_ONE.items():
+            low, high, _ = bootstrap.interval(drawn[key])
+            row |= {name: value[key][0], f"{name}_low": low, f"{name}_high": high}
+        stopped = test[~test["passed"]]
+        rows.append(row | {"passed": test["passed"].mean()} | {
+            f"stopped_{name}": int((stopped[f"y_{name}"] == 1).sum()) for name in predictions.types(frame)
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def write_folds(work: Workspace, experiment: Path, cascade: Cascade) -> list[Path]:
@@ -236,18 +250,18 @@ def write_folds(work: Workspace, experiment: Path, cascade: Cascade) -> list[Pat
     for name in ("predictions.csv", "metrics.json", POOLED):  # an evaluation of other predictions
         (experiment / name).unlink(missing_ok=True)
     frame, written = cascade.predictions, []
-    for fold in cascade.thresholds:
-        folder = experiment / f"fold{fold}"
+    for rule in cascade.first.rules:
+        folder = experiment / f"fold{rule.fold}"
         if not cascade.stages.pool:
-            written.append(tables.write_predictions(folder, frame[frame["fold"] == fold]))
-        written.append(files.write_json(folder / "model.json", _model(work, cascade, fold)))
+            written.append(tables.write_predictions(folder, frame[frame["fold"] == rule.fold]))
+        written.append(files.write_json(folder / "model.json", _model(work, cascade, rule)))
     return written
 
 
-def _model(work: Workspace, cascade: Cascade, fold: int) -> dict[str, Any]:
-    """model.json of one fold: no network, but what the fold was made of."""
+def _model(work: Workspace, cascade: Cascade, rule: Rule) -> dict[str, Any]:
+    """model.json of one fold: no network, but what the fold was made of. `rule`: of stage 1 there."""
     stages, given = cascade.stages, cascade.protocol == "given"
-    paths = {member: work.task(member[0]) / member[1] / f"fold{fold}" / "predictions.csv" for member in stages.members}
+    paths = {member: work.task(member[0]) / member[1] / f"fold{rule.fold}" / "predictions.csv" for member in stages.members}
     return {
         "task": 4,
         "model": "cascade",
@@ -257,9 +271,9 @@ def _model(work: Workspace, cascade: Cascade, fold: int) -> dict[str, Any]:
         "views": stages.view,
         "asked": cascade.first.question.positive,
         "classes": label_columns(cascade.second),
-        "fold": fold,
-        "threshold": cascade.thresholds[fold],
-        "rule": cascade.rules[fold],
+        "fold": rule.fold,
+        "threshold": rule.points[rule.decides],
+        "rule": rule.threshold_rule,
         "protocol": "patient" if given else cascade.protocol,
         "split": "given" if given else "folds",
         "splits_sha256": files.sha256(work.work / "splits.csv"),

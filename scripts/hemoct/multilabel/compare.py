@@ -14,12 +14,12 @@ from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data.slices import ANY
-from hemoct.evaluation import bootstrap, comparison_step, metrics, protocol, scores, text
+from hemoct.evaluation import bootstrap, comparison_step, protocol, text
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.predictions import check, label_columns
 from hemoct.evaluation.thresholds import MAX_F1, Rule
 from hemoct.multilabel import evaluate, predictions, tables as multilabel_tables
-from hemoct.multilabel.cascade import POOLED, Cascade
+from hemoct.multilabel.cascade import POOLED, STAGE_ONE, Cascade, stage_one
 from hemoct.multilabel.evaluate import MultiLabel
 
 STUDIES = "The cases are studies, not images: the mean within a view group, the maximum over the groups."
@@ -59,20 +59,6 @@ class EvaluatedMultiLabel(Evaluated):
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         return evaluate.measure(self.evaluation, weights)
 
-    def only(self, labels: list[str], resamples: int, seed: int) -> EvaluatedMultiLabel:
-        """The same as if it had these labels alone, in this order: other values over all labels, with new intervals."""
-        own = self.evaluation
-        absent = [name for name in labels if name not in own.labels]
-        if absent:
-            raise UserError(f"{self.name} has no label {absent[0]}; it has {', '.join(own.labels)}; correct --labels")
-        places = [own.labels.index(name) for name in labels]
-        by_label = {name: own.by_label[name] for name in labels}
-        chosen = replace(own, truth=own.truth[:, places], p=own.p[:, places], by_label=by_label)
-        patients, folds = (self.table[name].to_numpy() for name in ("patient", "fold"))
-        weights = bootstrap.weights(patients, folds, resamples, seed)
-        block, _ = scores.with_intervals(evaluate.measure(chosen, metrics.ones(len(folds))), evaluate.measure(chosen, weights))
-        return replace(self, evaluation=chosen, content=self.content | {"labels": labels, "metrics": block})
-
 
 def cases(content: dict[str, Any]) -> str:
     """What a metrics.json counts: `images`, or `studies` of a pooled cascade. Older versions told it in a note alone."""
@@ -80,10 +66,9 @@ def cases(content: dict[str, Any]) -> str:
     return content.get("cases") or ("studies" if pooled else "images")
 
 
-def kind(labels: list[str] | None = None, resamples: int = bootstrap.RESAMPLES, seed: int = 42) -> comparison_step.Kind:
+def kind(labels: list[str] | None = None, seed: int = 42) -> comparison_step.Kind:
     """How experiments of task 4 are compared: by all of their labels, or by `labels` alone."""
-    reading = partial(read, labels=labels, resamples=resamples, seed=seed)
-    return comparison_step.Kind(4, reading, NEEDED, COMPARED, SHARES, OF_LABEL, apart=apart)
+    return comparison_step.Kind(4, partial(read, labels=labels, seed=seed), NEEDED, COMPARED, SHARES, OF_LABEL, apart=apart)
 
 
 def apart(work: Workspace, experiment: str) -> str:
@@ -92,30 +77,30 @@ def apart(work: Workspace, experiment: str) -> str:
     return "" if counted == "images" else f"it is pooled, its cases are {counted}; name it, and others that are pooled"
 
 
-def read(
-    work: Workspace, experiment: str, labels: list[str] | None = None, resamples: int = bootstrap.RESAMPLES, seed: int = 42
-) -> EvaluatedMultiLabel:
-    """Read metrics.json and the out-of-fold predictions of an experiment, of all its labels or of `labels` alone.
+def read(work: Workspace, experiment: str, labels: list[str] | None = None, seed: int = 42) -> EvaluatedMultiLabel:
+    """Read metrics.json and the out-of-fold predictions of an experiment.
 
-    Stops when the two do not belong together, or a label is not among its own.
+    With `labels` as if it had these alone: other values over all labels, with new intervals. Stops when the two files do not
+    belong together, or a label is not among its own.
     """
     folder, made_by = work.task(4) / experiment, f"task4_multilabel/03_evaluate.py --experiment {experiment}"
     content = files.read_json(work.need(folder / "metrics.json", made_by))
     path = work.need(folder / "predictions.csv", made_by)
-    frame = check(tables.read_predictions(folder), path, several=True)
+    frame, own = check(tables.read_predictions(folder), path, several=True), content["labels"]
     missing = set(frame["fold"]) - {fold["fold"] for fold in content["folds"]}
-    same = (len(frame), label_columns(frame)) == (content["n"], content["labels"])
+    same = (len(frame), label_columns(frame)) == (content["n"], own)
     if not same or missing or not frame["part"].eq("test").all():
         raise UserError(f"{work.show(folder)}: predictions.csv does not belong to metrics.json; run: python {made_by}")
-    rules = {name: [_rule(fold, name) for fold in content["folds"]] for name in content["labels"]}
-    evaluated = EvaluatedMultiLabel(experiment, content, evaluate.applied(frame, rules))
-    return evaluated.only(labels, resamples, seed) if labels else evaluated
-
-
-def _rule(fold: dict[str, Any], label: str) -> Rule:
-    """The rule of a label in a fold of metrics.json."""
-    points = {MAX_F1: fold["thresholds"][label]}
-    return Rule(fold["fold"], points, fold["threshold_rules"][label], fold["temperatures"][label], "")
+    rules = {name: [Rule(fold["fold"], {MAX_F1: fold["thresholds"][name]}, fold["threshold_rules"][name],
+                         fold["temperatures"][name], "") for fold in content["folds"]] for name in own}  # fmt: skip
+    evaluation = evaluate.applied(frame, rules)
+    if labels:
+        absent = [name for name in labels if name not in own]
+        if absent:
+            raise UserError(f"{experiment} has no label {absent[0]}; it has {', '.join(own)}; correct --labels")
+        evaluation = evaluation.only(labels)
+        content |= {"labels": labels, "metrics": evaluate.report(evaluation, {}, bootstrap.RESAMPLES, seed)["metrics"]}
+    return EvaluatedMultiLabel(experiment, content, evaluation)
 
 
 # ---- two stages against one
@@ -142,7 +127,7 @@ def two_stages(work: Workspace, experiment: Path, cascade: Cascade, group: pd.Se
             tables.write_predictions(experiment, multilabel_tables.predictions_table(evaluation)),
             files.write_json(experiment / "metrics.json", evaluated[-1].content),
         ]
-    points = multilabel_tables.stage_one(cascade, bootstrap.RESAMPLES, seed)
+    points = stage_one(cascade, bootstrap.RESAMPLES, seed)
     shown = replace(kind(), cases=f"test {counted}", title="two stages against one")
     return [
         *written,
@@ -153,13 +138,13 @@ def two_stages(work: Workspace, experiment: Path, cascade: Cascade, group: pd.Se
 
 def _remarks(cascade: Cascade, points: pd.DataFrame) -> list[str]:
     """Lines below the comparison: the operating point of stage 1 and what it costs. `points`: stage_one.csv."""
-    whole, stages = points[points["fold"] == "all"].iloc[0], cascade.stages
+    whole, stages, first = points[points["fold"] == "all"].iloc[0], cascade.stages, cascade.first
     model = f"the output `{ANY}` of {stages.types}" if stages.binary == ANY else f"{stages.binary} of task 1"
-    rates = {name: (whole[name], whole[f"{name}_low"], whole[f"{name}_high"]) for name in multilabel_tables.STAGE_ONE}
-    reached, rules = [f"{name} {text.interval(*rate)}" for name, rate in rates.items()], dict.fromkeys(cascade.rules.values())
+    reached = [f"{name} {text.interval(*whole[[name, f'{name}_low', f'{name}_high']])}" for name in STAGE_ONE]
+    rules = dict.fromkeys(rule.threshold_rule for rule in first.rules)
     stopped = [f"{whole[f'stopped_{name}']} with {name}" for name in predictions.types(cascade.second)]
     return [
-        f"Stage 1: {model} ({cascade.first.question.positive}), threshold: {'; '.join(rules)}. On the {whole['images']} test "
+        f"Stage 1: {model} ({first.question.positive}), threshold: {'; '.join(rules)}. On the {whole['images']} test "
         f"images: {', '.join(reached)}; {whole['passed']:.0%} go on to stage 2.",
         f"Stopped by stage 1, for good: {', '.join(stopped)}. A type that is there and was stopped has probability 0, which "
         "rsna_logloss punishes as hard as it can.",

@@ -1,6 +1,6 @@
 """The working set of task 4 with folds and pixels: what a multi-label network learns from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,9 @@ from hemoct.ingest import layouts
 from hemoct.multilabel import working_set
 from hemoct.multilabel.options import HEADS, Network, View
 from hemoct.multilabel.working_set import WorkingSet
+
+SORTED = ["patient", "slice", "image_id"]
+"""the order of slices in which neighbours follow one another"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +39,14 @@ def load(work: Workspace, network: Network, view: View | None = None, limit_pati
     Neighbouring slices may lie outside of the working set.
     """
     dataset = tables.read_dataset(work)
-    labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
+    labels = tables.read_labels(work, dataset).sort_values(SORTED, ignore_index=True)
     chosen = _narrowed(work, working_set.read(work), labels, view or View())
-    classes, truth = chosen.labels, chosen.truth
-    if ANY in HEADS[network.heads]:
-        of_any = pd.Series(data_slices.truth_of_any(labels, dataset.labels), index=labels["image_id"])
-        classes, truth = with_any(classes, truth, of_any.loc[chosen.table["image_id"]].to_numpy())
+    truth = pd.DataFrame(chosen.truth, chosen.table["image_id"], chosen.labels).reindex(labels["image_id"])
     wanted = labels["image_id"].isin(chosen.table["image_id"]).to_numpy()
+    if ANY in HEADS[network.heads]:
+        truth = with_any(truth, data_slices.truth_of_any(labels, dataset.labels))
     slices, kept = data_slices.choose(work, labels, wanted, limit_patients, why="not chosen, or not in the working set")
-    rows = pd.Index(chosen.table["image_id"]).get_indexer(slices.table["image_id"])
-    pixels, planes = _pixels(work, labels, kept, network)
-    return LabelledSlices(**vars(slices), classes=classes, targets=truth[rows].astype(np.float32), pixels=pixels, planes=planes)
+    return _with_pixels(work, labels, slices, truth[kept], network)
 
 
 def load_other(work: Workspace, wanted: list[str], network: Network) -> LabelledSlices:
@@ -54,46 +54,45 @@ def load_other(work: Workspace, wanted: list[str], network: Network) -> Labelled
 
     Needs neither working set nor folds. `network`: options, or the description of a trained one. See `truth_of_other`.
     """
-    labels, classes, truth = truth_of_other(work, wanted)
-    known = ~np.isnan(truth).all(axis=1)
+    labels, truth = truth_of_other(work, wanted)
+    known = truth.notna().any(axis=1).to_numpy()
     slices, kept = data_slices.choose(work, labels, known, split=False, why="no label of the models is known")
-    pixels, planes = _pixels(work, labels, kept, network)
-    return LabelledSlices(**vars(slices), classes=classes, targets=truth[kept].astype(np.float32), pixels=pixels, planes=planes)
+    return _with_pixels(work, labels, slices, truth[kept], network)
 
 
-def truth_of_other(work: Workspace, wanted: list[str]) -> tuple[pd.DataFrame, list[str], np.ndarray]:
-    """labels.csv of another data set by patient and slice, the `wanted` labels that it knows, and their truth (n, labels).
+def truth_of_other(work: Workspace, wanted: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """labels.csv of another data set by patient and slice, and what it knows of the `wanted` labels: float, NaN where unknown.
 
     `any` is its own column; else 1 where one of the wanted types is 1, and 0 where all labels of the data set are 0: a label of
     its own, such as a fracture, may be no bleeding. Stops where no label is known.
     """
     dataset = tables.read_dataset(work)
-    labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
-    truth = labels.reindex(columns=wanted).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    if ANY in wanted and ANY not in dataset.labels:
+    labels = tables.read_labels(work, dataset).sort_values(SORTED, ignore_index=True)
+    truth = labels.set_index("image_id").reindex(columns=wanted).astype("Float64").astype(float)
+    if ANY in wanted and ANY not in dataset.labels and set(wanted) & set(dataset.labels):  # else it knows nothing of the wanted
         of_all = data_slices.truth_of_any(labels, dataset.labels)
-        truth[:, wanted.index(ANY)] = np.where((truth == 1).any(axis=1), 1.0, np.where(of_all == 0, 0.0, np.nan))
-    if not set(wanted) & set(dataset.labels):
-        truth[:] = np.nan  # it knows that all of its own labels are 0, and nothing of the wanted ones
-    classes = [name for name, of_label in zip(wanted, truth.T, strict=True) if not np.isnan(of_label).all()]
-    if not classes:
+        truth[ANY] = np.where((truth == 1).any(axis=1), 1.0, np.where(of_all == 0, 0.0, np.nan))
+    truth = truth.dropna(axis=1, how="all")
+    if truth.empty:
         raise UserError(
             f"{work.show(work.work / 'labels.csv')} knows none of the labels {', '.join(wanted)}; it has "
             f"{', '.join(dataset.labels)}: name its labels alike"
         )
-    return labels, classes, truth[:, [wanted.index(name) for name in classes]]
+    return labels, truth
 
 
-def _pixels(work: Workspace, labels: pd.DataFrame, kept: np.ndarray, network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """`pixels` and `planes` (see LabelledSlices) of the rows `kept` (bool) of labels.csv."""
-    number = labels["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    around = data_slices.neighbours(labels["patient"].to_numpy(), number, network.context)[kept]
+def _with_pixels(
+    work: Workspace, labels: pd.DataFrame, slices: data_slices.Slices, truth: pd.DataFrame, network: Network
+) -> LabelledSlices:
+    """Slices with their `truth`, row by row, and what `network` sees of them. `labels`: labels.csv, with their neighbours."""
+    around = replace(slices, table=labels).neighbours(network.context)[labels["image_id"].isin(truth.index)]
     if network.context:
         _stop_if_alone(work, around)
-    _warn_of_channels(work, work.raw / labels["image"][kept.argmax()], network.channels)
+    _warn_of_channels(work, work.raw / slices.table["image"][0], network.channels)
     rows, place = np.unique(around, return_inverse=True)
     pixels = images.cached(work, labels.iloc[rows], network.image_size, network.channels)
-    return pixels, stacked(place.reshape(around.shape), network.channels)
+    planes, targets = stacked(place.reshape(around.shape), network.channels), np.array(truth, dtype=np.float32)
+    return LabelledSlices(**vars(slices), classes=list(truth), targets=targets, pixels=pixels, planes=planes)
 
 
 def _narrowed(work: Workspace, chosen: WorkingSet, labels: pd.DataFrame, view: View) -> WorkingSet:
@@ -142,15 +141,14 @@ def stacked(around: np.ndarray, channels: int) -> np.ndarray:
     return (around[:, :, None] * channels + np.arange(channels)).reshape(len(around), -1)
 
 
-def with_any(labels: list[str], truth: np.ndarray, of_any: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Labels and truth (n, labels) with `any` first: its own column, else `of_any` (n,), made of all labels of the data set.
+def with_any(truth: pd.DataFrame, of_any: np.ndarray) -> pd.DataFrame:
+    """Truth, a column a label, with `any` first: its own column, else `of_any` (n,), made of all labels of the data set.
 
-    All of them, for an image that shows a type which is none of `labels` is no image without bleeding. Raises UserError where
+    All of them, for an image that shows a type which is none of the columns is no image without bleeding. Raises UserError where
     there is no label beside `any`.
     """
-    types = [place for place, name in enumerate(labels) if name != ANY]
-    if not types:
+    types = truth.drop(columns=ANY, errors="ignore")
+    if types.empty:
         raise UserError("the working set has no type of bleeding beside any; prepare it with more --labels")
-    if ANY in labels:
-        of_any = truth[:, labels.index(ANY)]
-    return [ANY, *(labels[place] for place in types)], np.column_stack([of_any, truth[:, types]])
+    types.insert(0, ANY, truth.get(ANY, of_any))
+    return types

@@ -5,7 +5,7 @@ be seen on validation.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -29,82 +29,51 @@ MOST = 0.5
 METRICS = ("f1", "recall", "precision", "auroc", "ap", "ece", "ece_calibrated")
 
 
-@dataclass(frozen=True)
-class Label:
-    """The facts about one label of the test images. Dictionaries of labels hold those that count at all, most first."""
-
-    label: str
-    others: int  # other labels beside it
-    images: int  # on which it is known
-    positives: int
-    patients: int  # with a positive image
-    train_positives: float | None  # positive training images, mean of the folds
-    metrics: dict[str, dict[str, Any]]  # those of METRICS, each as in metrics.json: value, ci95, reason
-    mean_p: float | None
-    thresholds: dict[str, float]  # by fold
-    temperatures_at_bound: int  # folds whose temperature lies at a bound of the search
-    recall_at_half: float | None  # at a probability of 0.5 instead of the thresholds
-    learning: Learning
-    missed: int
-    called_instead: dict[str, int]  # labels that were wrongly called on missed images; `none`: no other was wrong there
-    missed_without_call: int  # missed images on which no label at all was called
-    missed_beside_found: int  # missed images of patients in whom another image of the label was found
-    false_alarms: int
-    truly: dict[str, int]  # labels but `any` that images with a false alarm show, called or not; `none`: none that is known
-
-    @property
-    def unmeasured(self) -> str | None:
-        """Why nothing can be said about how well the label is found; None where it can be.
-
-        Without a positive, F1 is null, or 0 once there is a false alarm: neither says that the label is weak.
-        """
-        if not self.images:
-            return "it is known on no test image"
-        return None if self.positives else "no positive test image"
-
-
 # ---- which number speaks for which remedy
 
 
-def _remedies(it: Label, flags: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
-    """Remedies for a label, what speaks for each, its commands in Markdown, and whether a training with `flags` had it."""
-    f1, learning = it.metrics["f1"], it.learning
-    auroc, ranking = it.metrics["auroc"]["value"], f"AUROC {text.metric(it.metrics['auroc'])}"
-    threshold = float(np.median(list(it.thresholds.values())))
+def _remedies(it: dict[str, Any], flags: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
+    """Remedies for a label (see `_label`), what speaks for each, its commands in Markdown, and whether a training with `flags`
+    had it."""
+    name, images, positives, missed = it["label"], it["images"], it["positives"], it["missed"]
+    learning, f1, recall = it["learning"], it["metrics"]["f1"], it["recall_at_half"]
+    state, train_f1 = learning["state"], learning["train_f1"]
+    auroc, ranking = it["metrics"]["auroc"]["value"], f"AUROC {text.metric(it['metrics']['auroc'])}"
+    threshold = float(np.median(list(it["thresholds"].values())))
     width = f1["ci95"][1] - f1["ci95"][0] if f1["ci95"] else 1.0
-    if min(it.positives, it.patients) < FEW or width > WIDE:
-        why = f"{it.positives} positive test images of {it.patients} patients, F1 {text.metric(f1)}: so few, or so wide an " \
+    if min(positives, it["patients"]) < FEW or width > WIDE:
+        why = f"{positives} positive test images of {it['patients']} patients, F1 {text.metric(f1)}: so few, or so wide an " \
               "interval, tell no good method from a bad one, and what is named below may be chance"  # fmt: skip
         command = "`scripts/03_make_labels.py` and `scripts/05_make_splits.py` with more data, then " \
                   "`task4_multilabel/01_prepare_labels.py`"  # fmt: skip
         yield "more patients who show it", why, command, False
-    if learning.folds and learning.best_is_last >= MOST * learning.folds:
-        why = f"validation loss was lowest in the last epoch in {learning.best_is_last} of {learning.folds} folds"
-        yield "longer training", why, f"`--epochs {2 * learning.epochs}`", False
-    if auroc is not None and auroc >= RANKS_WELL and (it.recall_at_half < LOW_RECALL or threshold < LOW_THRESHOLD):
-        why = f"it is ranked well ({ranking}), yet {it.recall_at_half:.0%} of its positive images reach a probability of 0.5, " \
+    if learning["folds"] and learning["best_is_last"] >= MOST * learning["folds"]:
+        why = f"validation loss was lowest in the last epoch in {learning['best_is_last']} of {learning['folds']} folds"
+        yield "longer training", why, f"`--epochs {2 * learning['epochs']}`", False
+    if auroc is not None and auroc >= RANKS_WELL and (recall < LOW_RECALL or threshold < LOW_THRESHOLD):
+        why = f"it is ranked well ({ranking}), yet {recall:.0%} of its positive images reach a probability of 0.5, " \
               f"and the median threshold is {threshold:.2f}; thresholds by label make up for part of that already"  # fmt: skip
         command = "`--loss weighted-bce`, `--loss focal` or `--loss asymmetric`"
         yield "a loss that weighs its positives", why, command, flags.get("loss", "bce") != "bce"
-    if it.positives < RARE * it.images and learning.state == NO_LEARNING:
-        why = f"{it.positives / it.images:.1%} of the images show it, and training F1 ends at {learning.train_f1:.2f}"
-        had = flags.get("sampler", "none") != "none" or it.label in flags.get("oversample", {})
-        yield "showing it more often", why, f"`--sampler balanced` or `--oversample {it.label}=3`", had
-    if learning.state == OVERFITS:
-        why = f"training F1 ends at {learning.train_f1:.2f}, validation F1 at {learning.val_f1:.2f} ({learning.val_fall:.2f} " \
+    if positives < RARE * images and state == NO_LEARNING:
+        why = f"{positives / images:.1%} of the images show it, and training F1 ends at {train_f1:.2f}"
+        had = flags.get("sampler", "none") != "none" or name in flags.get("oversample", {})
+        yield "showing it more often", why, f"`--sampler balanced` or `--oversample {name}=3`", had
+    if state == OVERFITS:
+        why = f"training F1 ends at {train_f1:.2f}, validation F1 at {learning['val_f1']:.2f} ({learning['val_fall']:.2f} " \
               "below its highest)"  # fmt: skip
-        had = it.label in flags.get("augment_label", {}) or flags.get("augment") == "strong"
-        yield "stronger augmentation of its slices", why, f"`--augment-label {it.label}=strong`", had
-    if auroc is not None and auroc <= RANKS_BADLY and learning.state in (NO_LEARNING, LEARNS):
+        had = name in flags.get("augment_label", {}) or flags.get("augment") == "strong"
+        yield "stronger augmentation of its slices", why, f"`--augment-label {name}=strong`", had
+    if auroc is not None and auroc <= RANKS_BADLY and state in (NO_LEARNING, LEARNS):
         why = f"it is ranked badly ({ranking}) and does not overfit; whether it is too small a finding for mean pooling, these " \
               "numbers cannot tell"  # fmt: skip
         yield "attention pooling", why, "`--attention`", bool(flags.get("attention"))
-    if it.others and it.missed >= SOME and it.missed_without_call >= MOST * it.missed:
-        why = f"on {it.missed_without_call} of {it.missed} missed images no label at all was called, which speaks for bleeding " \
+    if it["others"] and missed >= SOME and it["missed_without_call"] >= MOST * missed:
+        why = f"on {it['missed_without_call']} of {missed} missed images no label at all was called, which speaks for bleeding " \
               "that is not seen rather than taken for another type"  # fmt: skip
         yield "a head for any bleeding", why, "`--heads any,types`", ANY in flags.get("heads", "types")
-    if it.missed >= SOME and it.missed_beside_found >= MOST * it.missed:
-        why = f"{it.missed_beside_found} of {it.missed} missed images are of patients in whom another image of it was found"
+    if missed >= SOME and it["missed_beside_found"] >= MOST * missed:
+        why = f"{it['missed_beside_found']} of {missed} missed images are of patients in whom another image of it was found"
         yield "neighbouring slices", why, "`--context 1`", flags.get("context", 0) > 0
 
 
@@ -118,24 +87,27 @@ def diagnose(
     training: pd.DataFrame | None = None,
     flags: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What diagnosis.json holds: `labels` (a Label each), `unmeasured` (label to reason), `weakest` (None where all are
+    """What diagnosis.json holds: `labels` (see `_label`), `unmeasured` (label to reason), `weakest` (None where all are
     unmeasured) with its remedies; `had`: whether the training had one already, None where its flags are unknown.
 
     `content`: metrics.json. `training`: predictions of the training images, for their count. `flags`: those of the training, as
     its record names them. The weakest label is that of the lowest F1; of equal ones, of the lowest average precision.
     """
     labels = [_label(evaluation, name, content, tables.learning(histories, name), training) for name in evaluation.labels]
-    measured = [it for it in labels if it.unmeasured is None]
-    weakest, *others = sorted(measured, key=lambda it: (it.metrics["f1"]["value"], it.metrics["ap"]["value"] or 0.0)) or [None]
+    # without a positive, F1 is null, or 0 once there is a false alarm: neither says that the label is weak
+    unmeasured = {it["label"]: "no positive test image" if it["images"] else "it is known on no test image"
+                  for it in labels if not it["positives"]}  # fmt: skip
+    measured = [it for it in labels if it["positives"]]
+    weakest, *others = sorted(measured, key=lambda it: (_value(it, "f1"), _value(it, "ap") or 0.0)) or [None]
     return {
         "experiment": content.get("experiment"),
-        "labels": [asdict(it) for it in labels],
-        "unmeasured": {it.label: it.unmeasured for it in labels if it.unmeasured},
+        "labels": labels,
+        "unmeasured": unmeasured,
         "weakest": weakest
         and {
-            "label": weakest.label,
-            "f1": weakest.metrics["f1"],
-            "not_surely_weaker_than": [it.label for it in others if _overlap(weakest.metrics["f1"], it.metrics["f1"])],
+            "label": weakest["label"],
+            "f1": weakest["metrics"]["f1"],
+            "not_surely_weaker_than": [it["label"] for it in others if _overlap(weakest, it)],
             "remedies": [
                 {"remedy": remedy, "because": why, "command": command, "had": None if flags is None else had}
                 for remedy, why, command, had in _remedies(weakest, flags or {})
@@ -145,45 +117,58 @@ def diagnose(
     }
 
 
+def _value(it: dict[str, Any], metric: str) -> float | None:
+    return it["metrics"][metric]["value"]
+
+
 def _overlap(lower: dict[str, Any], higher: dict[str, Any]) -> bool:
-    """Whether the intervals of two metrics have a number in common; without an interval they may."""
-    return not lower["ci95"] or not higher["ci95"] or higher["ci95"][0] <= lower["ci95"][1]
+    """Whether the intervals of F1 of two labels have a number in common; without an interval they may."""
+    low, high = (it["metrics"]["f1"]["ci95"] for it in (lower, higher))
+    return not low or not high or high[0] <= low[1]
 
 
-def _label(evaluation: MultiLabel, name: str, content: dict[str, Any], learned: Learning, training: pd.DataFrame | None) -> Label:
-    place, test, patients = evaluation.labels.index(name), evaluation.by_label[name].test, evaluation.table["patient"]
+def _label(
+    evaluation: MultiLabel, name: str, content: dict[str, Any], learned: Learning, training: pd.DataFrame | None
+) -> dict[str, Any]:
+    """The facts about one label of the test images. Dictionaries of labels hold those that count at all, most first."""
+    place, p_known, patients = evaluation.labels.index(name), evaluation.by_label[name].test.p, evaluation.table["patient"]
     truth, called, p = (values[:, place] for values in (evaluation.truth, evaluation.called, evaluation.p))
     positive, missed, false = truth == 1, (truth == 1) & ~called, (truth == 0) & called
     met = patients.isin(patients[positive & called]).to_numpy()
     mistakes = tables.mistaken(evaluation).query("label == @name and mistake == 'missed'").set_index("other")["images"]
-    others = [other for other in evaluation.labels if other not in (name, ANY)]
-    shown = pd.DataFrame(evaluation.truth[false] == 1, columns=evaluation.labels)[others]
+    shown = pd.DataFrame(evaluation.truth[false] == 1, columns=evaluation.labels).drop(columns=[name, ANY], errors="ignore")
     low, high = metrics.TEMPERATURES[0] * (1 + AT_BOUND), metrics.TEMPERATURES[1] * (1 - AT_BOUND)
-    return Label(
-        label=name,
-        others=len(evaluation.labels) - 1,
-        images=len(test.y),
-        positives=int(positive.sum()),
-        patients=int(patients[positive].nunique()),
-        train_positives=None if training is None else float((training[f"y_{name}"] == 1).groupby(training["fold"]).sum().mean()),
-        metrics={key: content["metrics"][f"{key}_{name}"] for key in METRICS},
-        mean_p=float(test.p.mean()) if len(test.p) else None,
-        thresholds={str(fold["fold"]): fold["thresholds"][name] for fold in content["folds"]},
-        temperatures_at_bound=sum(not low < fold["temperatures"][name] < high for fold in content["folds"]),
-        recall_at_half=float((p[positive] >= 0.5).mean()) if positive.any() else None,
-        learning=learned,
-        missed=int(missed.sum()),
-        called_instead=_most_first(mistakes.to_dict()),
-        missed_without_call=int((missed & ~evaluation.called.any(axis=1)).sum()),
-        missed_beside_found=int((missed & met).sum()),
-        false_alarms=int(false.sum()),
-        truly=_most_first(shown.sum().to_dict() | {tables.NONE: (~shown.any(axis=1)).sum()}),
-    )
+    return {
+        "label": name,
+        "others": len(evaluation.labels) - 1,
+        "images": len(p_known),  # on which it is known
+        "positives": int(positive.sum()),
+        "patients": int(patients[positive].nunique()),
+        # positive training images, mean of the folds
+        "train_positives": training if training is None else float(_count(training, name).mean()),
+        "metrics": {key: content["metrics"][f"{key}_{name}"] for key in METRICS},
+        "mean_p": float(p_known.mean()) if len(p_known) else None,
+        "thresholds": {str(fold["fold"]): fold["thresholds"][name] for fold in content["folds"]},
+        "temperatures_at_bound": sum(not low < fold["temperatures"][name] < high for fold in content["folds"]),  # folds
+        "recall_at_half": float((p[positive] >= 0.5).mean()) if positive.any() else None,  # not at the thresholds
+        "learning": asdict(learned),
+        "missed": int(missed.sum()),
+        "called_instead": _most_first(mistakes),  # wrongly, on missed images; `none`: no other was wrong there
+        "missed_without_call": int((missed & ~evaluation.called.any(axis=1)).sum()),  # of no label at all
+        "missed_beside_found": int((missed & met).sum()),  # of patients in whom another image of the label was found
+        "false_alarms": int(false.sum()),
+        # labels but `any` that images with a false alarm show, called or not; `none`: none that is known
+        "truly": _most_first(pd.concat([shown.sum(), pd.Series({tables.NONE: (~shown.any(axis=1)).sum()})])),
+    }
 
 
-def _most_first(counts: dict[str, Any]) -> dict[str, int]:
+def _count(training: pd.DataFrame, name: str) -> pd.Series:
+    return (training[f"y_{name}"] == 1).groupby(training["fold"]).sum()
+
+
+def _most_first(counts: pd.Series) -> dict[str, int]:
     """Without those that are 0."""
-    return {name: int(count) for name, count in sorted(counts.items(), key=lambda item: -item[1]) if count}
+    return counts[counts > 0].astype(int).sort_values(ascending=False, kind="stable").to_dict()
 
 
 # ---- for people

@@ -17,12 +17,12 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.data.slices import ANY
 from hemoct.evaluation import bootstrap, decisions, metrics, scores
-from hemoct.evaluation.decisions import Evaluation, Question
+from hemoct.evaluation.decisions import Evaluation, Question, Scored
 from hemoct.evaluation.predictions import label_columns
 from hemoct.evaluation.subjects import Subject
 from hemoct.evaluation.thresholds import Rule
-from hemoct.multilabel import predictions
-from hemoct.multilabel.options import TRAIN, VAL, quantile
+from hemoct.multilabel import predictions, working_set
+from hemoct.multilabel.options import VAL, quantile
 
 ANY_COUNTS = 2
 """how often `any` counts in the log loss of the RSNA Intracranial Hemorrhage Detection challenge (2019); a type counts once"""
@@ -32,7 +32,7 @@ FEW = 20
 
 @dataclass(frozen=True)
 class MultiLabel:
-    """Test images of one or more folds, and for each label the decisions that follow from its rules."""
+    """Test images of one or more folds, and what the folds chose for each label."""
 
     table: pd.DataFrame
     """image_id, patient, fold, part"""
@@ -40,39 +40,49 @@ class MultiLabel:
     """float (n, labels): 0, 1, NaN where unknown"""
     p: np.ndarray
     """float (n, labels)"""
-    by_label: dict[str, Evaluation]
-    """each label on the images where it is known"""
+    rules: dict[str, list[Rule]]
+    """the rules of each label"""
 
     @property
     def labels(self) -> list[str]:
-        return list(self.by_label)
+        return list(self.rules)
 
     @property
     def known(self) -> np.ndarray:
         return ~np.isnan(self.truth)
 
     @cached_property
+    def by_label(self) -> dict[str, Evaluation]:
+        """Each label on the images where it is known."""
+        by_label = {}
+        for (name, rules), known, truth, p in zip(self.rules.items(), self.known.T, self.truth.T, self.p.T, strict=True):
+            test = Scored(self.table[known].reset_index(drop=True), truth[known].astype(int), p[known])
+            by_label[name] = Evaluation(Question([name], name), test, rules, unknown=int((~known).sum()))
+        return by_label
+
+    @cached_property
     def called(self) -> np.ndarray:
         """bool (n, labels), also where the truth is unknown."""
-        by_fold = [{rule.fold: rule.points[rule.decides] for rule in label.rules} for label in self.by_label.values()]
+        by_fold = [{rule.fold: rule.points[rule.decides] for rule in rules} for rules in self.rules.values()]
         return self.p >= np.column_stack([self.table["fold"].map(chosen).to_numpy(dtype=float) for chosen in by_fold])
+
+    def together(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many images show two labels, and on how many both are called, of those with all labels known: (labels, labels)."""
+        whole = self.known.all(axis=1)
+        return working_set.cooccurrence(self.truth[whole]), working_set.cooccurrence(self.called[whole])
 
     def of(self, rows: np.ndarray) -> MultiLabel:
         """The same on some of its images: a boolean mask or row numbers."""
-        numbers = np.arange(len(self.table))[rows]
-        by_label = {}
-        for place, (name, label) in enumerate(self.by_label.items()):
-            among_known = np.cumsum(self.known[:, place]) - 1
-            by_label[name] = replace(label, test=label.test.of(among_known[numbers[self.known[numbers, place]]]))
-        return MultiLabel(self.table.iloc[numbers].reset_index(drop=True), self.truth[numbers], self.p[numbers], by_label)
+        return MultiLabel(self.table.iloc[rows].reset_index(drop=True), self.truth[rows], self.p[rows], self.rules)
 
     def of_fold(self, fold: int) -> MultiLabel:
-        chosen = self.of((self.table["fold"] == fold).to_numpy())
-        by_label = {
-            name: replace(label, rules=[rule for rule in label.rules if rule.fold == fold])
-            for name, label in chosen.by_label.items()
-        }
-        return replace(chosen, by_label=by_label)
+        rules = {name: [rule for rule in rules if rule.fold == fold] for name, rules in self.rules.items()}
+        return replace(self.of((self.table["fold"] == fold).to_numpy()), rules=rules)
+
+    def only(self, labels: list[str]) -> MultiLabel:
+        """The same as if it had these of its labels alone, in this order."""
+        places = [self.labels.index(name) for name in labels]
+        return MultiLabel(self.table, self.truth[:, places], self.p[:, places], {name: self.rules[name] for name in labels})
 
 
 # ---- thresholds
@@ -111,11 +121,9 @@ def evaluate(frame: pd.DataFrame, threshold_from: str = VAL, training: pd.DataFr
         val, _ = decisions.scored(frame[frame["part"] == VAL], question)
         rules[name] = [decisions.choose(question, fold, val.of((val.table["fold"] == fold).to_numpy())) for fold in folds]
         if threshold_from != VAL:
-            share = quantile(threshold_from.removeprefix(TRAIN))
-            rules[name] = [
-                at_quantile(rule, training.loc[training["fold"] == rule.fold, f"p_{name}"], share,
-                            f"{share:.0%} quantile of training probabilities") for rule in rules[name]
-            ]  # fmt: skip
+            share, p = quantile(threshold_from), training.groupby("fold")[f"p_{name}"]
+            words = f"{share:.0%} quantile of training probabilities"
+            rules[name] = [at_quantile(rule, p.get_group(rule.fold), share, words) for rule in rules[name]]
     return applied(test, rules)
 
 
@@ -125,20 +133,15 @@ def evaluate_external(frame: pd.DataFrame, own: MultiLabel) -> MultiLabel:
     Labels that the other data do not know are left out.
     """
     frame = frame.assign(fold="mean", part="test").reset_index(drop=True)
-    labels = {name: own.by_label[name] for name in label_columns(frame)}
-    frozen = {name: decisions.evaluate_external(frame, label.rules, label.question) for name, label in labels.items()}
+    names = label_columns(frame)
+    frozen = {name: decisions.evaluate_external(frame, own.rules[name], Question([name], name)) for name in names}
     return applied(frame, {name: evaluation.rules for name, evaluation in frozen.items()})
 
 
 def applied(frame: pd.DataFrame, rules: dict[str, list[Rule]]) -> MultiLabel:
     """Test predictions with the rules of each label that were chosen before."""
-    by_label = {}
-    for name, of_label in rules.items():
-        question = Question([name], name)
-        test, known = decisions.scored(frame, question)
-        by_label[name] = Evaluation(question, test, of_label, unknown=int((~known).sum()))
     truth, p = (frame[[f"{kind}_{name}" for name in rules]].to_numpy(dtype=float) for kind in "yp")
-    return MultiLabel(frame[tables.PREDICTION_COLUMNS], truth, p, by_label)
+    return MultiLabel(frame[tables.PREDICTION_COLUMNS], truth, p, rules)
 
 
 # ---- metrics
@@ -147,39 +150,27 @@ def applied(frame: pd.DataFrame, rules: dict[str, list[Rule]]) -> MultiLabel:
 def measure(evaluation: MultiLabel, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Every metric of the test images for weights (R, n): name to values (R,), those over all labels first.
 
-    `f1_micro` pools the known cells of all labels, `f1_macro` is the mean of the labels' F1 (NaN where one has no positive),
-    `exact_match` the share of images on which every label is right (of those with all labels known), `hamming` the share of
-    known cells that are wrong.
+    `f1_micro` pools the known cells of all labels, `f1_macro` is the mean of the labels' F1 (NaN where one has no positive: there
+    a single false alarm would turn no number into 0), `exact_match` the share of images on which every label is right (of those
+    with all labels known), `hamming` the share of known cells that are wrong.
     """
-    of_labels, matrices = {}, []
+    of_labels, matrices, f1 = {}, [], []
     for place, (name, label) in enumerate(evaluation.by_label.items()):
         of_known = weights if evaluation.known[:, place].all() else weights[:, evaluation.known[:, place]]
         matrices.append(metrics.confusion(label.test.y, label.decision, of_known))
-        of_labels |= {f"{key}_{name}": values for key, values in scores.measure(label, of_known).items()}
-    pooled = np.sum(matrices, axis=0)
-    wrong = pooled[:, 0, 1] + pooled[:, 1, 0]
+        values = scores.measure(label, of_known)
+        f1.append(np.where(np.isnan(values["recall"]), np.nan, values["f1"]))
+        of_labels |= {f"{key}_{name}": value for key, value in values.items()}
+    pooled, whole = np.sum(matrices, axis=0), evaluation.known.all(axis=1)
+    right = whole & (evaluation.called == (evaluation.truth == 1)).all(axis=1)
     return {
-        "f1_macro": np.mean([_f1_with_positives(of_labels, name) for name in evaluation.labels], axis=0),
+        "f1_macro": np.mean(f1, axis=0),
         "f1_micro": metrics.of_confusion(pooled)["f1"],
-        "exact_match": exact_match(evaluation, weights),
-        "hamming": metrics.ratio(wrong, pooled.sum(axis=(1, 2))),
+        "exact_match": metrics.ratio(*_totals(weights, np.column_stack([right, whole])).T),
+        "hamming": metrics.ratio(pooled[:, 0, 1] + pooled[:, 1, 0], pooled.sum(axis=(1, 2))),
         "rsna_logloss": rsna_logloss(evaluation, weights),
         **of_labels,
     }
-
-
-def _f1_with_positives(of_labels: dict[str, np.ndarray], name: str) -> np.ndarray:
-    """F1 of a label, NaN without a positive: there a single false alarm would turn no number into 0."""
-    return np.where(np.isnan(of_labels[f"recall_{name}"]), np.nan, of_labels[f"f1_{name}"])
-
-
-def exact_match(evaluation: MultiLabel, weights: np.ndarray) -> np.ndarray:
-    """The share of images, of those with all labels known, on which every label is called as it is; (R,)."""
-    whole = evaluation.known.all(axis=1)
-    right = (evaluation.called == (evaluation.truth == 1)).all(axis=1)
-    parts = [metrics.ratio(chunk[:, whole & right].sum(axis=1), chunk[:, whole].sum(axis=1))
-             for chunk in metrics.chunks(weights, len(whole))]  # fmt: skip
-    return np.concatenate(parts)
 
 
 def rsna_logloss(evaluation: MultiLabel, weights: np.ndarray) -> np.ndarray:
@@ -190,9 +181,12 @@ def rsna_logloss(evaluation: MultiLabel, weights: np.ndarray) -> np.ndarray:
     p = np.clip(evaluation.p, metrics.SMALLEST, 1 - metrics.SMALLEST)
     loss = np.where(evaluation.known, -np.log(np.where(evaluation.truth == 1, p, 1 - p)), 0.0)
     counts = np.array([ANY_COUNTS if name == ANY else 1 for name in evaluation.labels])
-    parts = [metrics.ratio(chunk @ loss, chunk @ evaluation.known) @ counts / counts.sum()
-             for chunk in metrics.chunks(weights, len(loss))]  # fmt: skip
-    return np.concatenate(parts)
+    return metrics.ratio(_totals(weights, loss), _totals(weights, evaluation.known)) @ counts / counts.sum()
+
+
+def _totals(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The sums of `values` (n, k) over the images of each resample: (R, k)."""
+    return np.concatenate([chunk @ values for chunk in metrics.chunks(weights, len(values))])
 
 
 def report(evaluation: MultiLabel, about: dict[str, Any], resamples: int, seed: int, cases: str = "images") -> dict[str, Any]:
@@ -201,7 +195,8 @@ def report(evaluation: MultiLabel, about: dict[str, Any], resamples: int, seed: 
     weights = bootstrap.weights(patients, folds, resamples, seed)
     block, dropped = scores.with_intervals(measure(evaluation, metrics.ones(len(folds))), measure(evaluation, weights))
     drawn = "patients within folds" if bootstrap.within_folds(patients, folds) else "patients over all folds at once"
-    rules = [rule for label in evaluation.by_label.values() for rule in label.rules]
+    rules = [rule for rules in evaluation.rules.values() for rule in rules]
+    positive = {name: label.test.table["patient"][label.test.y == 1] for name, label in evaluation.by_label.items()}
     return {
         **about,
         "labels": evaluation.labels,
@@ -210,23 +205,19 @@ def report(evaluation: MultiLabel, about: dict[str, Any], resamples: int, seed: 
         "n": len(folds),
         "patients": len(np.unique(patients)),
         "positives": None,
-        "positives_by_label": {name: int(label.test.y.sum()) for name, label in evaluation.by_label.items()},
-        "positive_patients_by_label": {name: _positive_patients(label) for name, label in evaluation.by_label.items()},
+        "positives_by_label": {name: len(of_label) for name, of_label in positive.items()},
+        "positive_patients_by_label": {name: of_label.nunique() for name, of_label in positive.items()},
         "unknown_by_label": {name: label.unknown for name, label in evaluation.by_label.items()},
         "threshold_rule": "; ".join(dict.fromkeys(rule.threshold_rule for rule in rules)),
         "folds": [_fold_record(evaluation, fold) for fold in dict.fromkeys(rule.fold for rule in rules)],
         "metrics": block,
         "bootstrap": {"resamples": len(weights), "seed": seed, "drawn": drawn, "dropped": dropped},
-        "notes": _notes(evaluation),
+        "notes": _notes(evaluation, positive),
     }
 
 
-def _positive_patients(label: Evaluation) -> int:
-    return int(label.test.table["patient"][label.test.y == 1].nunique())
-
-
 def _fold_record(evaluation: MultiLabel, fold: int | str) -> dict[str, Any]:
-    rules = {name: next(rule for rule in label.rules if rule.fold == fold) for name, label in evaluation.by_label.items()}
+    rules = {name: next(rule for rule in rules if rule.fold == fold) for name, rules in evaluation.rules.items()}
     return {
         "fold": fold,
         "thresholds": {name: rule.points[rule.decides] for name, rule in rules.items()},
@@ -237,25 +228,22 @@ def _fold_record(evaluation: MultiLabel, fold: int | str) -> dict[str, Any]:
     }
 
 
-def _notes(evaluation: MultiLabel) -> list[str]:
-    """What a reader of the numbers has to know beyond them."""
-    notes = []
+def _notes(evaluation: MultiLabel, positive: dict[str, pd.Series]) -> list[str]:
+    """What a reader of the numbers has to know beyond them. `positive`: the patient of each positive image, by label."""
+    notes, images = [], evaluation.table["patient"].value_counts()
     for name, label in evaluation.by_label.items():
-        y, fold, positives, patients = label.test.y, label.test.table["fold"], label.test.y.sum(), _positive_patients(label)
-        if min(positives, patients) < FEW:
-            notes.append(f"{name}: {positives} positive images of {patients} patients, too few to rank methods by")
+        y, fold, patients = label.test.y, label.test.table["fold"], positive[name].nunique()
+        if min(len(positive[name]), patients) < FEW:
+            notes.append(f"{name}: {len(positive[name])} positive images of {patients} patients, too few to rank methods by")
         single = [str(rule.fold) for rule in label.rules if len(np.unique(y[fold == rule.fold])) < 2]
         if single:
-            notes.append(
-                f"{name}: a single class in the test images of fold {', '.join(single)}, left out of its mean AUROC and AP"
-            )
+            where = f"in the test images of fold {', '.join(single)}"
+            notes.append(f"{name}: a single class {where}, left out of its mean AUROC and AP")
         if label.unknown:
             notes.append(f"{name}: unknown on {label.unknown} images, which are left out of its numbers")
-    images = evaluation.table["patient"].value_counts()
+    narrow = "the intervals are too narrow"
     if images.iloc[0] > len(evaluation.table) / 3:
-        notes.append(
-            f"patient {images.index[0]} has {images.iloc[0]} of {len(evaluation.table)} images: the intervals are too narrow"
-        )
+        notes.append(f"patient {images.index[0]} has {images.iloc[0]} of {len(evaluation.table)} images: {narrow}")
     if len(images) < 10:
-        notes.append(f"{len(images)} patient(s): the intervals are too narrow, a bootstrap needs more")
+        notes.append(f"{len(images)} patient(s): {narrow}, a bootstrap needs more")
     return notes

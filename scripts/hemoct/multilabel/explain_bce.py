@@ -5,7 +5,6 @@ A cell is one label of one image: z is its logit, y its truth (0 or 1), p = sigm
 
 import json
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +31,6 @@ BEHIND = {"color": "white", "alpha": 0.95, "pad": 0.5}  # of a value that may li
 NAME = 8  # characters of an image's name that fit below a bar
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """Numbers of images (rows) and labels (columns), float64, with the names that their source gives."""
-
-    values: np.ndarray
-    labels: list[str] | None = None
-    images: list[str] | None = None
-
-
 def read(logits: str, truths: str, labels: list[str] | None, default_labels: list[str]) -> pd.DataFrame:
     """One row per cell, `image_id, label, logit, truth`, from two JSON lists or CSV files of images x labels.
 
@@ -48,35 +38,41 @@ def read(logits: str, truths: str, labels: list[str] | None, default_labels: lis
     Raises UserError where the two do not fit together, a truth is not 0 or 1, or a logit is no finite number.
     """
     score = _matrix("--logits", logits, labels)
-    truth = _matrix("--truths", truths, labels or score.labels)
-    if score.values.shape != truth.values.shape:
-        shapes = (" x ".join(map(str, matrix.values.shape)) for matrix in (score, truth))
+    truth = _matrix("--truths", truths, labels or _names(score.columns))
+    if score.shape != truth.shape:
+        shapes = (" x ".join(map(str, matrix.shape)) for matrix in (score, truth))
         raise UserError("--logits is {} and --truths is {} (images x labels); give both the same shape".format(*shapes))
-    if score.images and truth.images and score.images != truth.images:
+    images = _names(score.index) or _names(truth.index) or [f"image {number + 1}" for number in range(len(score))]
+    if images != (_names(truth.index) or images):
         raise UserError(f"{logits} and {truths} do not name the same images in the same order; sort both by image")
-    if not np.isin(truth.values, (0, 1)).all():
-        row, column = np.argwhere(~np.isin(truth.values, (0, 1)))[0]
-        wrong = f"row {row + 1}, column {column + 1} is {truth.values[row, column]:g}"
+    for row, column in np.argwhere(~truth.isin([0, 1]).to_numpy()):
+        wrong = f"row {row + 1}, column {column + 1} is {truth.iloc[row, column]:g}"
         raise UserError(f"--truths: {wrong} where 0 or 1 is allowed; leave out what is not known")
-    rows, columns = score.values.shape
-    names = labels or score.labels or truth.labels or default_labels
-    images = score.images or truth.images or [f"image {number + 1}" for number in range(rows)]
-    _check_names("label", names, columns)
-    _check_names("image", images, rows)
-    cells = {"image_id": np.repeat(images, columns), "label": np.tile(names, rows)}
-    return pd.DataFrame(cells | {"logit": score.values.ravel(), "truth": truth.values.ravel().astype(int)})
+    labels = labels or _names(score.columns) or _names(truth.columns) or default_labels
+    if len(labels) != score.shape[1]:
+        wrong = f"{len(labels)} label names ({', '.join(labels)}) for {score.shape[1]} columns"
+        raise UserError(f"{wrong}; name them with --labels A,B,...")
+    for kind, names in (("label", labels), ("image", images)):
+        if len(set(names)) != len(names) or "" in names:
+            raise UserError(f"the {kind} names {', '.join(names)} are not {len(names)} different words; correct them")
+    cells = {"image_id": np.repeat(images, len(labels)), "label": np.tile(labels, len(images))}
+    return pd.DataFrame(cells | {"logit": score.to_numpy().ravel(), "truth": truth.to_numpy().ravel().astype(int)})
 
 
-def _matrix(flag: str, text: str, labels: list[str] | None) -> Matrix:
+def _names(axis: pd.Index) -> list[str] | None:
+    """What a source calls its rows or columns; None where it only counts them."""
+    return None if isinstance(axis, pd.RangeIndex) else axis.tolist()
+
+
+def _matrix(flag: str, text: str, labels: list[str] | None) -> pd.DataFrame:
+    """Numbers of images (rows) and labels (columns), float64, with the names that their source gives."""
     matrix = _of_json(flag, text) if text.lstrip().startswith("[") else _of_csv(flag, Path(text), labels)
-    wrong = np.argwhere(~(np.abs(matrix.values) <= LARGEST))
-    if len(wrong):
-        row, column = wrong[0] + 1
+    for row, column in np.argwhere(~(matrix.abs() <= LARGEST).to_numpy()) + 1:
         raise UserError(f"{flag} {text}: row {row}, column {column} is not a number from -{LARGEST:g} to {LARGEST:g}; correct it")
     return matrix
 
 
-def _of_json(flag: str, text: str) -> Matrix:
+def _of_json(flag: str, text: str) -> pd.DataFrame:
     """A list of rows; one flat list is one image. What is no number becomes NaN, for the caller to report."""
     try:
         content = json.loads(text)
@@ -85,7 +81,7 @@ def _of_json(flag: str, text: str) -> Matrix:
     rows = content if content and isinstance(content[0], list) else [content]
     if not all(isinstance(row, list) and len(row) == len(rows[0]) > 0 for row in rows):
         raise UserError(f"{flag} {text} is not a list of rows of one length; write it like {EXAMPLE}")
-    return Matrix(np.array([[_number(value) for value in row] for row in rows]))
+    return pd.DataFrame([[_number(value) for value in row] for row in rows])
 
 
 def _number(value: object) -> float:
@@ -93,26 +89,19 @@ def _number(value: object) -> float:
     return float(value) if numeric and abs(value) <= LARGEST else np.nan
 
 
-def _of_csv(flag: str, path: Path, labels: list[str] | None) -> Matrix:
+def _of_csv(flag: str, path: Path, labels: list[str] | None) -> pd.DataFrame:
     """One row per image, one column per label; `image_id` or `image` names the rows. An empty cell or a word becomes NaN."""
     if not path.is_file():
         raise UserError(f"{flag} {path} is neither a CSV file nor a JSON list; write a list like {EXAMPLE}, in quotes")
     frame = tables.read_csv(path, labels or [])
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes cells beyond the header for row names, and shifts the others
         raise UserError(f"{path} has rows with more cells than its header; correct it")
-    named = next((name for name in IMAGE_COLUMNS if name in frame.columns), None)
+    named = [name for name in IMAGE_COLUMNS if name in frame.columns][:1]
     chosen = labels or [name for name in frame.columns if name not in IMAGE_COLUMNS]
     if not chosen:
         raise UserError(f"{path} has no column of a label; give it one per label")
-    values = frame[chosen].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    return Matrix(values, chosen, None if named is None else frame[named].tolist())
-
-
-def _check_names(kind: str, names: list[str], count: int) -> None:
-    if len(names) != count:
-        raise UserError(f"{len(names)} {kind} names ({', '.join(names)}) for {count} columns; name them with --labels A,B,...")
-    if len(set(names)) != count or "" in names:
-        raise UserError(f"the {kind} names {', '.join(names)} are not {count} different words; correct them")
+    frame = frame.set_index(named[0]) if named else frame
+    return frame[chosen].apply(pd.to_numeric, errors="coerce").astype(float)
 
 
 def losses(logits: np.ndarray, truths: np.ndarray) -> np.ndarray:
@@ -139,13 +128,9 @@ def explain(cells: pd.DataFrame) -> pd.DataFrame:
 
 def sums(table: pd.DataFrame) -> pd.DataFrame:
     """Mean and sum of BCE: `of` (an image, a label or all), `name, cells, mean, sum`. The mean of all is what a training sees."""
-    parts = []
-    for column, of in (("image_id", "image"), ("label", "label")):
-        means = table.groupby(column, sort=False)["bce"].agg(cells="size", mean="mean", sum="sum")
-        parts.append(means.rename_axis("name").reset_index().assign(of=of))
-    whole = table["bce"].agg(["size", "mean", "sum"])
-    parts.append(pd.DataFrame([{"name": "", "cells": len(table), "mean": whole["mean"], "sum": whole["sum"], "of": "all"}]))
-    return pd.concat(parts)[["of", "name", "cells", "mean", "sum"]]
+    groups = {"image": table["image_id"], "label": table["label"], "all": np.full(len(table), "")}
+    sums = {of: table.groupby(names, sort=False)["bce"].agg(cells="size", mean="mean", sum="sum") for of, names in groups.items()}
+    return pd.concat(sums, names=["of", "name"]).reset_index()
 
 
 def head(table: pd.DataFrame, images: int, labels: int) -> pd.DataFrame:
@@ -186,13 +171,9 @@ def curves(table: pd.DataFrame, heading: str) -> Figure:
         below.set(ylabel="BCE")
     for axis in (axis for pair in pairs[len(labels) :] for axis in pair):
         axis.axis("off")
-    images = [
-        Line2D([], [], linestyle="none", marker=mark, color="0.35", markersize=7, label=name) for name, mark in marks.items()
-    ]
-    lack = Line2D([], [], color="0.35", linestyle="--", label="|p - truth|")
-    _legend(figure, [*images, *(Line2D([], [], color=colour, label=text) for colour, text in TRUTHS.values()), lack])
-    base_figure.title(figure, heading)
-    return figure
+    images = [Line2D([], [], linestyle="none", marker=mark, color="0.35", markersize=7, label=name)
+              for name, mark in marks.items()]  # fmt: skip
+    return _finished(figure, heading, [*images, Line2D([], [], color="0.35", linestyle="--", label="|p - truth|")])
 
 
 def _lines(above: Axes, below: Axes, cells: pd.DataFrame, z: np.ndarray) -> None:
@@ -241,10 +222,7 @@ def bars(table: pd.DataFrame, mean: float, heading: str) -> Figure:
     for axis in axes[:, 0]:
         axis.set(ylabel="BCE")
     lines = [("--", "0.2", f"mean of all cells: {mean:.2f}"), (":", "0.5", f"p = 0.5, no idea: ln 2 = {NO_IDEA:.2f}")]
-    truths = [Patch(color=colour, label=text) for colour, text in TRUTHS.values()]
-    _legend(figure, truths + [Line2D([], [], linestyle=style, color=grey, label=text) for style, grey, text in lines])
-    base_figure.title(figure, heading)
-    return figure
+    return _finished(figure, heading, [Line2D([], [], linestyle=style, color=grey, label=text) for style, grey, text in lines])
 
 
 def _below(cell: tuple) -> str:
@@ -252,6 +230,10 @@ def _below(cell: tuple) -> str:
     return f"{name}\ntruth {cell.truth}\np = {cell.probability:.2f}\n{textwrap.fill(cell.verdict, 10)}"
 
 
-def _legend(figure: Figure, handles: list[Line2D | Patch]) -> None:
+def _finished(figure: Figure, heading: str, handles: list[Line2D]) -> Figure:
+    """The figure with its heading, and a legend of the two truths and the `handles`."""
+    handles = [*(Patch(color=colour, label=text) for colour, text in TRUTHS.values()), *handles]
     columns = max(1, min(len(handles), int(figure.get_figwidth() / 2.1)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
+    base_figure.title(figure, heading)
+    return figure

@@ -1,10 +1,12 @@
 """Figures of task 4: the labels of a working set, and evaluated networks. A function returns None where its figure is empty."""
 
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,7 +25,6 @@ NO_LINE = {"precision": "nothing called at 0.5", "recall": "no positive", "f1": 
 """why a score of MEASURED is undefined in all epochs"""
 COMBINATIONS = 12  # bars; the others are one bar
 SHORT = 6  # letters of a name that fit below a cell without turning it
-DARK = 0.55  # mean of red, green and blue below which words are white
 
 
 # ---- the labels of a working set
@@ -47,10 +48,9 @@ def overview(together: pd.DataFrame, combinations: pd.Series, counts: pd.DataFra
 def _together(axis: Axes, together: pd.DataFrame) -> None:
     """Images with both labels, and their share of the row's label, which is also the colour."""
     labels = list(dict.fromkeys(together["label"]))
-    images = together["images"].to_numpy().reshape(len(labels), -1)
-    share = together["share"].to_numpy(dtype=float).reshape(images.shape)
-    words = [f"{n:,}\n{part:.0%}" if np.isfinite(part) else "-" for n, part in zip(images.flat, share.flat, strict=True)]
-    _cells(axis, pd.DataFrame(np.nan_to_num(share), labels, labels), np.array(words).reshape(share.shape))
+    words = [f"{row.images:,}\n{row.share:.0%}" if np.isfinite(row.share) else "-" for row in together.itertuples()]
+    share = together["share"].astype(float).fillna(0).to_numpy().reshape(len(labels), -1)
+    _cells(axis, pd.DataFrame(share, labels, labels), np.array(words).reshape(share.shape))
     axis.set(title="Images with both labels, and share of the row", xlabel="... also show", ylabel="of the images with")
 
 
@@ -77,23 +77,19 @@ def _positives(axis: Axes, counts: pd.DataFrame) -> None:
     share = table / np.maximum(table.groupby("part").transform("max"), 1)
     _cells(axis, share.set_axis([f"{fold} {part}" for fold, part in table.index]), table.to_numpy().astype(str))
     for row, column in np.argwhere(table.to_numpy() == 0):
-        axis.text(column, row, "none", ha="center", va="center", color="white", weight="bold", fontsize=8,
+        axis.text(column + 0.5, row + 0.5, "none", ha="center", va="center", color="white", weight="bold", fontsize=8,
                   bbox={"facecolor": "#d55e00", "edgecolor": "none", "pad": 2})  # fmt: skip
-    for line in range(len(PARTS), len(table), len(PARTS)):
-        axis.axhline(line - 0.5, color="white", linewidth=3)
-    axis.set(title="Positive images by fold and part", ylabel="fold, part")
+    axis.hlines(range(len(PARTS), len(table), len(PARTS)), 0, table.shape[1], color="white", linewidth=3)
+    axis.set(title="Positive images by fold and part", xlabel="", ylabel="fold, part")
 
 
 def _cells(axis: Axes, share: pd.DataFrame, words: np.ndarray, colours: str = "Blues", lowest: float = 0) -> None:
     """A table as colours (`share`, from `lowest` to 1) with `words` (rows, columns) in its cells."""
-    image = axis.imshow(share.to_numpy(), cmap=colours, vmin=lowest, vmax=1, aspect="auto")
-    for (row, column), word in np.ndenumerate(words):
-        dark = np.mean(image.to_rgba(share.iloc[row, column])[:3]) < DARK
-        axis.text(column, row, word, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    sns.heatmap(share, annot=words, fmt="", cmap=colours, vmin=lowest, vmax=1, cbar=False, ax=axis, annot_kws={"fontsize": 8},
+                xticklabels=True, yticklabels=True)  # fmt: skip
     short = max(map(len, share.columns)) <= SHORT
-    axis.set_xticks(range(share.shape[1]), share.columns, rotation=0 if short else 35, ha="center" if short else "right")
-    axis.set_yticks(range(len(share)), share.index)
-    axis.grid(False)
+    axis.set_xticks(axis.get_xticks(), share.columns, rotation=0 if short else 35, ha="center" if short else "right")
+    axis.tick_params(axis="y", rotation=0)
 
 
 # ---- evaluated networks: a panel for each label
@@ -101,12 +97,11 @@ def _cells(axis: Axes, share: pd.DataFrame, words: np.ndarray, colours: str = "B
 
 def confusion_matrices(evaluation: MultiLabel, heading: str) -> Figure:
     """A 2 x 2 matrix for each label, on the images where it is known."""
-    figure, axes = _grid(len(evaluation.labels), width=2.9, height=2.9)
-    for axis, (name, label) in zip(axes, evaluation.by_label.items(), strict=True):
+    figure, axes = _panels(evaluation, heading, width=2.9, height=2.9)
+    for axis, label in zip(axes, evaluation.by_label.values(), strict=True):
         matrix = metrics.confusion(label.test.y, label.decision, metrics.ones(len(label.test.y)))[0]
         base_figure.confusion(axis, matrix.astype(int), ["no", "yes"])
-        axis.set(title=name, xlabel="called", ylabel="truth")
-    base_figure.title(figure, heading)
+        axis.set(xlabel="called", ylabel="truth")
     return figure
 
 
@@ -121,21 +116,28 @@ def precision_recall(evaluation: MultiLabel, content: dict[str, Any], heading: s
 
 
 def _curves(draw: Callable[..., bool], evaluation: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:
-    figure, axes = _grid(len(evaluation.labels), width=4.3, height=4.5)
+    figure, axes = _panels(evaluation, heading, width=4.3, height=4.5)
     drawn = []
     for axis, (name, label) in zip(axes, evaluation.by_label.items(), strict=True):
         values = {key.removesuffix(f"_{name}"): cell for key, cell in content["metrics"].items() if key.endswith(f"_{name}")}
         drawn.append(draw(axis, label, values))
-        axis.set_title(name)
         if not drawn[-1]:
             positives = int(label.test.y.sum())
             axis.text(0.5, 0.5, f"nothing to draw: no fold has both classes\n{positives} positive, "
                       f"{len(label.test.y) - positives} negative test images", ha="center", va="center", fontsize=9)  # fmt: skip
             axis.set(xticks=[], yticks=[], box_aspect=1)
-    if not any(drawn):
-        return None
+    return figure if any(drawn) else None
+
+
+def _panels(evaluation: MultiLabel, heading: str, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each label; those that would be too many are not shown."""
+    labels = evaluation.labels
+    rows, columns = -(-len(labels) // ABREAST), min(len(labels), ABREAST)
+    figure, axes = base_figure.figure(rows, columns, width=width, height=height, squeeze=False)
+    for axis, name in zip_longest(axes.flat, labels):
+        axis.set_title(name) if name else axis.axis("off")
     base_figure.title(figure, heading)
-    return figure
+    return figure, list(axes.flat[: len(labels)])
 
 
 def by_epoch(histories: dict[str, pd.DataFrame], labels: list[str], heading: str) -> Figure | None:
@@ -193,27 +195,18 @@ def _legend() -> list[Line2D]:
     return [*lines, thin, ring]
 
 
-def cooccurrence(true: np.ndarray, predicted: np.ndarray, labels: list[str], heading: str) -> Figure:
+def cooccurrence(true: np.ndarray, called: np.ndarray, labels: list[str], heading: str) -> Figure:
     """How many images show two labels, on how many both are called, and the difference: int (labels, labels) each."""
-    side = max(2.9, 1.0 + 0.72 * len(labels))
+    side, most, difference = max(2.9, 1.0 + 0.72 * len(labels)), max(true.max(), called.max(), 1), called - true
     figure, axes = base_figure.figure(1, 3, width=side + 0.7, height=side + 0.5)
-    most = max(true.max(), predicted.max(), 1)
-    for axis, counts, title in zip(axes, (true, predicted), ("truth", "called"), strict=False):
-        _cells(axis, pd.DataFrame(counts / most, labels, labels), np.array([[f"{n:,}" for n in row] for row in counts]))
-        axis.set(title=f"Images with both labels: {title}")
-    difference = predicted - true
-    words = np.array([[f"{n:+,}" if n else "0" for n in row] for row in difference])
-    share = pd.DataFrame(difference / max(np.abs(difference).max(), 1), labels, labels)
-    _cells(axes[2], share, words, "RdBu_r", lowest=-1)
-    axes[2].set(title="Difference: called - truth")
+    shown = {
+        "Images with both labels: truth": (true / most, "{:,}", "Blues", 0),
+        "Images with both labels: called": (called / most, "{:,}", "Blues", 0),
+        "Difference: called - truth": (difference / max(np.abs(difference).max(), 1), "{:+,}", "RdBu_r", -1),
+    }
+    for axis, counts, (title, (share, form, *colours)) in zip(axes, (true, called, difference), shown.items(), strict=True):
+        words = np.array([[form.format(n) if n else "0" for n in row] for row in counts])
+        _cells(axis, pd.DataFrame(share, labels, labels), words, *colours)
+        axis.set(title=title)
     base_figure.title(figure, heading)
     return figure
-
-
-def _grid(panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels; those that would be too many are not shown."""
-    rows, columns = -(-panels // ABREAST), min(panels, ABREAST)
-    figure, axes = base_figure.figure(rows, columns, width=width, height=height, squeeze=False)
-    for axis in axes.flat[panels:]:
-        axis.axis("off")
-    return figure, list(axes.flat[:panels])

@@ -1,15 +1,18 @@
 """Networks with one logit for each label of an image, and what rebuilds and feeds them."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from timm.models import register_model
 from torch import nn
 
 from hemoct.base.errors import UserError
 from hemoct.data.slices import ANY
 from hemoct.multilabel.options import HEADS, SIMPLE, Network, View
-from hemoct.training import checkpoints, networks, weights
+from hemoct.training import checkpoints, networks
 from hemoct.training.options import SCRATCH, Initial
 from hemoct.training.specs import Spec
 
@@ -37,39 +40,37 @@ class MultiLabelSpec(Spec):
         return self.channels * (2 * self.context + 1)
 
 
-class SimpleCnn(nn.Module):
+class SimpleCnn(nn.Sequential):
     """The small network of published scripts: two convolutions (16, 32 channels), each halved, and a linear layer; (b, 128).
 
-    With its head there are two linear layers. Raises UserError below 4 px, of which nothing is left when halved twice.
+    With its head there are two linear layers.
     """
 
-    def __init__(self, planes: int, image_size: int, features: int = 128) -> None:
-        super().__init__()
-        if image_size < 4:
-            raise UserError(f"--backbone {SIMPLE} cannot take {image_size} px; choose another --image-size")
-        self.num_features = 32  # of its maps, as timm calls it
-        self.maps = nn.Sequential(
+    num_features, pretrained_cfg = 32, None  # of its maps; as timm calls them
+
+    def __init__(self, planes: int, image_size: int) -> None:
+        side = max(1, image_size // 4)  # below 4 px nothing is left when halved twice: building it tells
+        maps = nn.Sequential(
             *(nn.Conv2d(planes, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
             *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         )
-        self.flat = nn.Sequential(nn.Flatten(), nn.Linear(32 * (image_size // 4) ** 2, features), nn.ReLU())
+        flat = nn.Sequential(nn.Flatten(), nn.Linear(32 * side**2, 128), nn.ReLU())
+        super().__init__(OrderedDict(maps=maps, flat=flat))
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         return self.maps(images)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.flat(self.maps(images))
+
+default_cfgs = {SIMPLE: {"fixed_input_size": True}}
+"""what timm's registry reads of a module: this network has to be told its size"""
 
 
-class Pooled(nn.Module):
-    """A head on what a body makes of the whole slice."""
-
-    def __init__(self, body: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.body, self.head = body, head
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(images))
+@register_model
+def simplecnn(pretrained: bool = False, in_chans: int = 1, img_size: int = 224, **options: Any) -> SimpleCnn:
+    """The small network, for timm to make like any other."""
+    if pretrained:
+        raise RuntimeError("there are none")
+    return SimpleCnn(in_chans, img_size)
 
 
 class Attentive(nn.Module):
@@ -127,31 +128,18 @@ def build(spec: MultiLabelSpec, initial: Initial = SCRATCH) -> nn.Module:
 
     Raises UserError where a backbone is unknown, cannot work at the size, or its weights cannot be had.
     """
-    if spec.backbone == SIMPLE:
-        body, features = _simple(spec, initial)
-    else:
-        body, features = networks.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, initial)
+    body, features = networks.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, initial)
     labels = len(spec.classes)
     if spec.attention:  # it gives each label, hence `any` too, a head of its own
         return _attentive(body, spec)
-    return Pooled(body, TwoHeads(features, labels - 1) if ANY in spec.heads else nn.Linear(features, labels))
-
-
-def _simple(spec: MultiLabelSpec, initial: Initial) -> tuple[nn.Module, int]:
-    if initial.weights == "imagenet":
-        raise UserError(f"--backbone {SIMPLE} has no ImageNet weights; add --weights none")
-    body = SimpleCnn(spec.planes, spec.image_size)
-    for path in weights.inputs(initial):
-        state = {name.removeprefix("body."): value for name, value in checkpoints.read_state(path).items()}
-        checkpoints.load_fitting(body, state, path)
-    features = body.flat[1].out_features
-    if spec.attention:  # which looks at the maps before they are made flat
-        body.flat = nn.Identity()
-    return body, features
+    head = TwoHeads(features, labels - 1) if ANY in spec.heads else nn.Linear(features, labels)
+    return nn.Sequential(OrderedDict(body=body, head=head))
 
 
 def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
     """A body whose maps each label weighs; one black slice tells whether it has any."""
+    if isinstance(body, SimpleCnn):
+        body.flat = nn.Identity()  # the maps are looked at before they are made flat
     model = Attentive(body, body.num_features, len(spec.classes))
     try:
         with torch.inference_mode():

@@ -18,7 +18,7 @@ SIMPLE = "simplecnn"
 TYPES = "types"
 HEADS = {"types": [TYPES], "any,types": [ANY, TYPES]}
 VAL, TRAIN = "val", "train:"
-MAX_F1, MEDIAN = "max-f1", "median"
+MAX_F1, MEDIAN, QUANTILE = "max-f1", "median", "q[1-9][0-9]?"
 LOSSES = ("bce", "weighted-bce", "focal", "asymmetric")
 
 
@@ -130,22 +130,23 @@ def add(parser: cli.Parser) -> None:
 
 def threshold_source(text: str) -> str:
     """A type for argparse: `val`, or `train:q90`, the quantile 0.90 of the training probabilities."""
-    if text != VAL and not (text.startswith(TRAIN) and quantile(text.removeprefix(TRAIN))):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither val nor train:qNN (train:q90: the 90 % quantile)")
-    return text
-
-
-def quantile(text: str) -> float | None:
-    """0.9 of `q90`; None of any other text."""
-    number = re.fullmatch(r"q([1-9][0-9]?)", text)
-    return int(number[1]) / 100 if number else None
+    return _matching(text, f"{VAL}|{TRAIN}{QUANTILE}", "val nor train:qNN (train:q90: the 90 % quantile)")
 
 
 def gate_rule(text: str) -> str:
     """A type for argparse: max-f1, median, or qNN, the quantile 0.NN."""
-    if text not in (MAX_F1, MEDIAN) and quantile(text) is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither {MAX_F1}, {MEDIAN} nor qNN (q90: the 90 % quantile)")
+    return _matching(text, f"{MAX_F1}|{MEDIAN}|{QUANTILE}", f"{MAX_F1}, {MEDIAN} nor qNN (q90: the 90 % quantile)")
+
+
+def _matching(text: str, pattern: str, words: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither {words}")
     return text
+
+
+def quantile(text: str) -> float:
+    """0.9 of `q90` or `train:q90`."""
+    return int(text.rpartition("q")[2]) / 100
 
 
 class Views(argparse.Action):

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from hemoct.base import tables
@@ -16,6 +15,8 @@ from hemoct.multilabel import data, working_set
 
 AGAIN = evaluation_predictions.AGAIN[4]
 """how wrong predictions are made again"""
+MADE_WITH = ("task4/working_set.csv",)
+"""the tables that predictions must not be older than"""
 
 
 def types(frame: pd.DataFrame) -> list[str]:
@@ -23,25 +24,27 @@ def types(frame: pd.DataFrame) -> list[str]:
     return [name for name in evaluation_predictions.label_columns(frame) if name != ANY]
 
 
-def read(work: Workspace, experiment: str, limit_patients: int | None = None) -> tuple[pd.DataFrame, str]:
+def read(
+    work: Workspace, experiment: str, limit_patients: int | None = None, made_with: tuple[str, ...] = MADE_WITH
+) -> tuple[pd.DataFrame, str]:
     """Validation and test predictions of all folds of an experiment; and its protocol."""
-    frame, protocol = evaluation_predictions.joined(work, 4, experiment, lambda folder: read_fold(work, folder))
-    stop_if_relabelled(work, experiment, frame)
+    frame, protocol = evaluation_predictions.joined(work, 4, experiment, lambda folder: read_fold(work, folder, made_with))
+    _stop_if_relabelled(work, experiment, frame)
     if limit_patients is not None:
         frame = frame[frame["patient"].isin(slices.first_patients(tables.read_splits(work), limit_patients))]
     return frame, protocol
 
 
-def read_fold(work: Workspace, folder: Path) -> pd.DataFrame:
-    """Predictions of a fold; stops when they are older than the model, the working set, or the stages of a cascade."""
+def read_fold(work: Workspace, folder: Path, made_with: tuple[str, ...] = MADE_WITH) -> pd.DataFrame:
+    """Predictions of a fold; stops when they are older than the model or the tables `made_with`, or than a cascade's stages."""
     path = folder / "predictions.csv"
     evaluation_predictions.stop_if_stages_changed(work, folder)
-    if not evaluation_predictions.is_current(work, folder, made_with=("task4/working_set.csv",)):
-        raise UserError(f"{work.show(path)} is missing, or older than best.pt or working_set.csv; {AGAIN}")
+    if not evaluation_predictions.is_current(work, folder, made_with):
+        raise UserError(f"{work.show(path)} is missing, or older than {' or '.join(['best.pt', *made_with])}; {AGAIN}")
     return evaluation_predictions.check(tables.read_predictions(folder), path, several=True)
 
 
-def stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame) -> None:
+def _stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame) -> None:
     """Stop where labels.csv was corrected since: the predictions would be measured by labels that were taken back."""
     dataset = tables.read_dataset(work)
     now = tables.read_labels(work, dataset).set_index("image_id").reindex(frame["image_id"])
@@ -75,15 +78,13 @@ def read_external(subject: Subject, labels: list[str]) -> pd.DataFrame:
     path = subject.other_predictions()
     again = external.again(subject.work, 4, subject.experiment, subject.data.dataset)
     frame = evaluation_predictions.check(tables.read_predictions(path.parent), path, several=True, again=again)
-    table, shared, truth = data.truth_of_other(subject.data, labels)
-    known = ~np.isnan(truth).all(axis=1)
-    now = pd.DataFrame(truth[known], index=table["image_id"][known], columns=[f"y_{name}" for name in shared])
-    before = frame.set_index("image_id").reindex(columns=now.columns).astype(float)
-    if evaluation_predictions.label_columns(frame) != shared or not before.sort_index().equals(now.sort_index()):
+    now = data.truth_of_other(subject.data, labels)[1].dropna(how="all").add_prefix("y_")
+    before = frame.set_index("image_id").filter(regex="^y_").astype(float)
+    if not before.sort_index().equals(now.sort_index()):
         place = f"labels.csv of {subject.data.dataset}"
         raise UserError(f"{subject.work.show(path)} has other images or truths than {place} has now; {again}")
     frame = frame[frame["patient"].isin(sorted(frame["patient"].unique())[: subject.limit_patients])]
-    unknown = [name for name in shared if frame[f"y_{name}"].isna().all()]
+    unknown = [name for name in evaluation_predictions.label_columns(frame) if frame[f"y_{name}"].isna().all()]
     return frame.drop(columns=[f"{kind}_{name}" for name in unknown for kind in "yp"])
 
 

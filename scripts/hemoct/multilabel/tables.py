@@ -7,16 +7,13 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report
 
-from hemoct.evaluation import bootstrap, metrics
-from hemoct.multilabel import predictions, working_set
-from hemoct.multilabel.cascade import Cascade
+from hemoct.evaluation import metrics
+from hemoct.multilabel import working_set
 from hemoct.multilabel.evaluate import MultiLabel
 
 RATES = ("precision", "recall", "specificity", "f1", "auroc", "ap")
 SCORES = ("precision", "recall", "f1")
 NONE = "none"
-STAGE_ONE = {"sensitivity": "recall", "specificity": "specificity"}
-"""columns of stage_one.csv and their metrics"""
 LAST = 3  # epochs at the end whose mean is taken: single ones of few positives jump
 LEARNED = 0.5  # training F1 below which a network has not even learned by heart what it is shown
 GAP = 0.2  # training less validation F1, or a fall of validation F1: folds of few positives differ by less without any cause
@@ -110,11 +107,8 @@ def _fall(table: pd.DataFrame) -> float:
 
 def together(evaluation: MultiLabel) -> pd.DataFrame:
     """cooccurrence.csv: label, beside, images that show both (true) or are called both (called); all their labels are known."""
-    whole = evaluation.known.all(axis=1)
-    true, called = (working_set.cooccurrence(values[whole]) for values in (evaluation.truth, evaluation.called))
-    rows = [[evaluation.labels[here], evaluation.labels[there], int(count), int(called[here, there])]
-            for (here, there), count in np.ndenumerate(true)]  # fmt: skip
-    return pd.DataFrame(rows, columns=["label", "beside", "true", "called"])
+    true, called = evaluation.together()
+    return working_set.pairs(evaluation.labels, true=true, called=called)
 
 
 def mistaken(evaluation: MultiLabel) -> pd.DataFrame:
@@ -123,16 +117,12 @@ def mistaken(evaluation: MultiLabel) -> pd.DataFrame:
     Which labels were wrongly called on missed images, and which labels that were not called images with a false alarm show. An
     image may count for several other labels; `none`: for no other.
     """
-    rows = []
+    missed = (evaluation.truth == 1) & ~evaluation.called
+    false, rows = (evaluation.truth == 0) & evaluation.called, []
     for place, name in enumerate(evaluation.labels):
-        known = evaluation.known[:, place]
-        truth, called = evaluation.truth == 1, evaluation.called
-        missed, false = known & truth[:, place] & ~called[:, place], known & ~truth[:, place] & called[:, place]
-        wrongly_called, wrongly_left = called & ~truth & evaluation.known, truth & ~called
-        for mistake, images, others in (("missed", missed, wrongly_called), ("false alarm", false, wrongly_left)):
-            of_others = np.delete(others[images], place, axis=1)
-            names = [other for other in evaluation.labels if other != name]
-            counts = dict(zip(names, of_others.sum(axis=0), strict=True)) | {NONE: (~of_others.any(axis=1)).sum()}
+        for mistake, of_label, of_others in (("missed", missed, false), ("false alarm", false, missed)):
+            others = pd.DataFrame(of_others[of_label[:, place]], columns=evaluation.labels).drop(columns=name)
+            counts = others.sum().to_dict() | {NONE: (~others.any(axis=1)).sum()}
             rows += [[name, mistake, other, int(count)] for other, count in counts.items()]
     return pd.DataFrame(rows, columns=["label", "mistake", "other", "images"])
 
@@ -161,27 +151,3 @@ def summary(content: dict[str, Any], table: pd.DataFrame, headline: list[str], p
     shown = table[["label", "images", "positive", "positive_patients", *RATES]]
     lines += ["achieved on test:", shown.to_string(index=False, float_format="{:.3f}".format, na_rep="null")]
     return "\n".join(lines)
-
-
-def stage_one(cascade: Cascade, resamples: int, seed: int) -> pd.DataFrame:
-    """stage_one.csv: what stage 1 reaches on the test images, a row a fold and one for all.
-
-    Columns: fold, threshold, rule, images, unknown (truth of stage 1, not counted in what follows), sensitivity and specificity
-    with _low, _high, passed (share of all test images), stopped_LABEL (test images that show the type and were stopped).
-    """
-    frame, rows = cascade.second, []
-    for fold in (*cascade.thresholds, "all"):
-        first = cascade.first if fold == "all" else cascade.first.of_fold(fold)
-        test = ((frame["part"] == "test") & ((frame["fold"] == fold) | (fold == "all"))).to_numpy()
-        row = {"fold": fold, "threshold": cascade.thresholds.get(fold, np.nan), "rule": cascade.rules.get(fold, "")}
-        row |= {"images": int(test.sum()), "unknown": int(test.sum()) - len(first.test.y)}
-        weights = bootstrap.weights(*(first.test.table[name].to_numpy() for name in ("patient", "fold")), resamples, seed)
-        value, drawn = (metrics.of_confusion(metrics.confusion(first.test.y, first.decision, each))
-                        for each in (metrics.ones(len(first.test.y)), weights))  # fmt: skip
-        for name, key in STAGE_ONE.items():
-            low, high, _ = bootstrap.interval(drawn[key])
-            row |= {name: value[key][0], f"{name}_low": low, f"{name}_high": high}
-        row["passed"] = cascade.passed[test].mean() if test.any() else np.nan
-        stopped = frame[test & ~cascade.passed]
-        rows.append(row | {f"stopped_{name}": int((stopped[f"y_{name}"] == 1).sum()) for name in predictions.types(frame)})
-    return pd.DataFrame(rows)

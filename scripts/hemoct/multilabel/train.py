@@ -1,7 +1,7 @@
 """Training of a multi-label network: one fold, its loss, what an epoch shows and how it is augmented, scores of each label."""
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +15,20 @@ from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.data import images
 from hemoct.data.slices import ANY, Fold
+from hemoct.evaluation import metrics
 from hemoct.multilabel import networks
 from hemoct.multilabel.data import LabelledSlices
 from hemoct.multilabel.networks import MultiLabelSpec
 from hemoct.multilabel.options import HEADS, Augmentation, Balance, Options
-from hemoct.training import augment, checkpoints, device, fit as training_fit, inference, weights
+from hemoct.training import checkpoints, device, fit as training_fit, inference, weights
 from hemoct.training.batches import Stacks
 from hemoct.training.fit import Augment, Criterion, Fit, Labelled
 from hemoct.training.options import STRENGTHS
 
-FOCAL = {"alpha": -1.0, "gamma": 2.0}  # Lin et al. 2017, without its weight of the positives
-ASYMMETRIC = {"gamma_pos": 0.0, "gamma_neg": 4.0, "clip": 0.05}  # Ridnik et al. 2021
+FOCAL = partial(sigmoid_focal_loss, alpha=-1.0, gamma=2.0, reduction="sum")
+"""Lin et al. 2017, without its weight of the positives"""
+ASYMMETRIC = AsymmetricLossMultiLabel(gamma_pos=0.0, gamma_neg=4.0, clip=0.05, reduction="sum")
+"""Ridnik et al. 2021"""
 
 
 def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks) -> list[Path]:
@@ -87,28 +90,15 @@ def loss_function(name: str, pos_weight: torch.Tensor | None = None) -> Criterio
 
     `name`: one of options.LOSSES. `pos_weight` (labels,): how much a positive counts in `weighted-bce`, see `balancing_weights`.
     """
-    if (name == "weighted-bce") != (pos_weight is not None):
-        raise ValueError("pos_weight belongs to weighted-bce, and to no other loss")
-    sum_over_cells = _sum_over_cells(name)
+    bce = partial(F.binary_cross_entropy_with_logits, reduction="sum")
+    sum_over_cells = {"focal": FOCAL, "asymmetric": ASYMMETRIC}.get(name, bce)
 
     def mean(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         known = ~torch.isnan(targets)
-        weights = torch.ones_like(logits) if pos_weight is None else pos_weight.to(logits).expand_as(logits)
-        return sum_over_cells(logits[known], targets[known], weights[known]) / known.sum().clamp(min=1)
+        weigh = {} if pos_weight is None else {"pos_weight": pos_weight.to(logits).expand_as(logits)[known]}
+        return sum_over_cells(logits[known], targets[known], **weigh) / known.sum().clamp(min=1)
 
     return mean
-
-
-def _sum_over_cells(name: str) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The sum of a loss over logits, targets and weights of positives, (k,) each."""
-    if name == "focal":
-        return lambda logits, targets, _: sigmoid_focal_loss(logits, targets, **FOCAL, reduction="sum")
-    if name == "asymmetric":
-        asymmetric = AsymmetricLossMultiLabel(**ASYMMETRIC, reduction="sum")
-        return lambda logits, targets, _: asymmetric(logits, targets)
-    return lambda logits, targets, weights: F.binary_cross_entropy_with_logits(
-        logits, targets, pos_weight=weights, reduction="sum"
-    )
 
 
 def balancing_weights(targets: torch.Tensor) -> torch.Tensor:
@@ -128,9 +118,9 @@ def criterion(balance: Balance, heads: list[str], targets: torch.Tensor) -> Crit
         pos_weight = balancing_weights(targets) if given == "auto" else torch.tensor(given, device=targets.device)
     if ANY not in heads:
         return loss_function(balance.loss, pos_weight)
-    parts = [slice(0, 1), slice(1, None)]
-    losses = [loss_function(balance.loss, None if pos_weight is None else pos_weight[part]) for part in parts]
-    return lambda logits, targets: sum(loss(logits[:, part], targets[:, part]) for loss, part in zip(losses, parts, strict=True))
+    losses = [(part, loss_function(balance.loss, None if pos_weight is None else pos_weight[part]))
+              for part in (slice(0, 1), slice(1, None))]  # fmt: skip
+    return lambda logits, targets: sum(loss(logits[:, part], targets[:, part]) for part, loss in losses)
 
 
 # ---- what an epoch shows, and how it is augmented
@@ -190,16 +180,15 @@ def augmentation(
     mirror = not any(name.startswith(label_meaning.SIDE) for name in classes)
     chosen = [STRENGTHS[name] for name in (options.augment, *options.augment_label.values())]
     strengths = [strength and replace(strength, mirror=mirror) for strength in chosen]
+    change = [training_fit.augmentation(strength, axis, generator) for strength in strengths]
     which = torch.zeros(len(targets), dtype=torch.long)
     for number, name in enumerate(options.augment_label, start=1):
         which[torch.as_tensor(targets[:, classes.index(name)] == 1)] = number
 
     def augmented(batch: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        of_batch = which[rows]
-        for number in of_batch.unique().tolist():
-            if strengths[number] is not None:
-                here = (of_batch == number).to(batch.device)
-                batch[here] = augment.augment(batch[here], strengths[number], axis, generator)
+        for number in which[rows].unique().tolist():
+            here = (which[rows] == number).to(batch.device)
+            batch[here] = change[number](batch[here], rows)
         return batch
 
     return augmented
@@ -234,13 +223,8 @@ def label_scores(
     `logits` (n, labels); `targets`: 0, 1, NaN where unknown, which is left out; `weights` (n,): what each row counts.
     """
     called, truth = (logits > 0).cpu().numpy(), targets.cpu().numpy()
-    positive, negative = truth == 1, truth == 0
     counts = np.ones(len(truth)) if weights is None else weights
-    tp, fp, fn = (counts @ cells for cells in (called & positive, called & negative, ~called & positive))
-    with np.errstate(invalid="ignore"):
-        scores = {"precision": tp / (tp + fp), "recall": tp / (tp + fn), "f1": 2 * tp / (2 * tp + fp + fn)}
-    return {
-        f"{part}_{name}_{label}": float(value)
-        for name, values in scores.items()
-        for label, value in zip(classes, values, strict=True)
-    }
+    matrices = np.array([[counts @ ((truth == y) & (called == is_called)) for is_called in (0, 1)] for y in (0, 1)])
+    scores = metrics.of_confusion(matrices.transpose(2, 0, 1))
+    of_labels = {name: zip(classes, scores[name], strict=True) for name in ("precision", "recall", "f1")}
+    return {f"{part}_{name}_{label}": float(value) for name, values in of_labels.items() for label, value in values}

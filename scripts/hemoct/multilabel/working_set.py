@@ -14,6 +14,7 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices, splits
+from hemoct.evaluation import metrics
 
 KEYS = ["image_id", "patient"]
 COUNT_COLUMNS = ["label", "fold", "part", "images", "positive", "negative", "unknown", "positive_patients"]
@@ -163,21 +164,22 @@ def cooccurrence(truth: np.ndarray) -> np.ndarray:
     return positive.T @ positive
 
 
+def pairs(labels: list[str], **counts: np.ndarray) -> pd.DataFrame:
+    """A table of what is counted of two labels, (labels, labels) each: label, beside, then a column for each of the `counts`."""
+    index = pd.MultiIndex.from_product([labels, labels], names=["label", "beside"])
+    return pd.DataFrame({name: count.ravel() for name, count in counts.items()}, index).reset_index()
+
+
 def cooccurrence_table(chosen: WorkingSet) -> pd.DataFrame:
     """label, beside, images (both are 1), share: of the images with `label` of which `beside` is known, those that have it."""
-    truth, rows = chosen.truth, []
-    both = cooccurrence(truth)
-    for (here, there), images in np.ndenumerate(both):
-        known = int(((truth[:, here] == 1) & ~np.isnan(truth[:, there])).sum())
-        rows.append([chosen.labels[here], chosen.labels[there], int(images), images / known if known else None])
-    return pd.DataFrame(rows, columns=["label", "beside", "images", "share"])
+    both, known = cooccurrence(chosen.truth), (chosen.truth == 1).T.astype(float) @ ~np.isnan(chosen.truth)
+    return pairs(chosen.labels, images=both, share=metrics.ratio(both, known))
 
 
 def combinations(chosen: WorkingSet) -> pd.Series:
     """Images by the labels that they show together, `IPH + IVH`, most first; unknown labels are not in the name."""
-    positive = chosen.truth == 1
-    names = [" + ".join(name for name, has in zip(chosen.labels, row, strict=True) if has) or NONE for row in positive]
-    return pd.Series(names).value_counts()
+    names = np.array(chosen.labels)
+    return pd.Series([" + ".join(names[shown]) or NONE for shown in chosen.truth == 1]).value_counts()
 
 
 def load_splits(work: Workspace) -> pd.DataFrame:
