@@ -1,8 +1,9 @@
 """Evaluate multi-label networks on the test images of their folds: each label, all labels, and what the weakest one lacks.
 
 Each label has its own threshold in each fold: that of the highest F1 on the validation images (--threshold-from val), or a
-quantile of the probabilities of the training images (train:q90); which one is recorded. Test is only read. With --on the mean of
-the fold models, with the mean of their thresholds, is evaluated on another data set, for the labels that it knows.
+quantile of the probabilities of the training images (train:q90); which one is recorded. Test is only read. Baselines that see no
+pixel (the place of a slice in its scan, the prevalence) go along. With --on the mean of the fold models, with the mean of their
+thresholds, is evaluated on another data set, for the labels that it knows.
 
 Reads   outputs/NAME/task4/EXPERIMENT/foldK/{predictions.csv,train_predictions.csv,history.csv,model.json}
                                                                         task4_multilabel/02_train.py
@@ -30,6 +31,7 @@ from hemoct.evaluation import bootstrap, protocol, subjects
 from hemoct.evaluation.subjects import Subject
 from hemoct.multilabel import (
     cascade,
+    compare,
     diagnosis,
     evaluate as multilabel_evaluate,
     figures as multilabel_figures,
@@ -69,6 +71,7 @@ def evaluate(subject: Subject, args: argparse.Namespace) -> None:
         if not subject.on_other_data or args.limit_patients:  # else they are there already, as they were read
             run.wrote(tables.write_predictions(folder, multilabel_tables.predictions_table(evaluation)))
         content = multilabel_evaluate.report(evaluation, about, bootstrap.RESAMPLES, args.seed)
+        content["baselines"] = compare.beside_baselines(subject, evaluation, followed, args.seed)
         run.wrote(*write_tables(folder, evaluation, content))
         if not subject.on_other_data:
             run.wrote(*diagnose(subject, evaluation, content))

@@ -1,7 +1,5 @@
 """Baselines that see no pixel: they know the place of a slice and nothing else, and learn from training slices alone."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,19 +21,24 @@ def data(work) -> slices.SliceData:
     return slices.load(work, None, None, known_only=False)
 
 
-def parts(data: slices.SliceData) -> dict[int, np.ndarray]:
-    return {fold: data.part_of(fold, "patient", "folds") for fold in range(5)}
+def framed(data: slices.SliceData) -> pd.DataFrame:
+    """Every slice in each fold, with its part and truth."""
+    truth = pd.DataFrame(data.targets, columns=["y_hemorrhage"])
+    parts = {fold: data.part_of(fold, "patient", "folds") for fold in range(5)}
+    return pd.concat(
+        [data.table[["image_id", "patient"]].assign(fold=fold, part=part).join(truth) for fold, part in parts.items()]
+    )
 
 
 def test_places_are_relative_to_the_scan_of_each_patient():
-    table = pd.DataFrame({"patient": ["a", "a", "a", "b"], "slice": pd.array([10, 12, 20, 5], dtype="Int64")})
+    table = pd.DataFrame({"image_id": list("wxyz"), "patient": ["a", "a", "a", "b"], "slice": pd.array([10, 12, 20, 5], "Int64")})
     np.testing.assert_allclose(baselines.places(table), [[0, 0, 10], [0.2, 0.04, 12], [1, 1, 20], [0, 0, 5]])
     table["slice"] = pd.array([10, None, 20, 5], dtype="Int64")
     assert baselines.places(table) is None
 
 
 def test_the_place_tells_the_middle_and_the_prevalence_tells_nothing(data):
-    frames = {name: baselines.predictions(data, parts(data), name) for name in baselines.WORDS}
+    frames = {name: baselines.predictions(framed(data), name, baselines.places(data.table)) for name in baselines.WORDS}
     for frame in frames.values():
         assert sorted(frame.loc[frame["part"] == "test", "image_id"]) == sorted(data.table["image_id"])
         assert frame["p_hemorrhage"].between(0, 1).all()
@@ -45,12 +48,22 @@ def test_the_place_tells_the_middle_and_the_prevalence_tells_nothing(data):
 
 
 def test_test_labels_change_nothing_but_the_truth(data):
-    before = baselines.predictions(data, parts(data), baselines.POSITION)
-    part = parts(data)[0]
-    other = data.targets.copy()
-    other[part == "test"] = 1 - other[part == "test"]
-    after = baselines.predictions(replace(data, targets=other), {0: part}, baselines.POSITION)
-    np.testing.assert_array_equal(before.loc[before["fold"] == 0, "p_hemorrhage"], after["p_hemorrhage"])
+    known, frame = baselines.places(data.table), framed(data)
+    before = baselines.predictions(frame, baselines.POSITION, known)
+    other = frame.assign(y_hemorrhage=frame["y_hemorrhage"].where(frame["part"] != "test", 1 - frame["y_hemorrhage"]))
+    after = baselines.predictions(other, baselines.POSITION, known)
+    np.testing.assert_array_equal(before["p_hemorrhage"], after["p_hemorrhage"])
+    assert (before["y_hemorrhage"] != after["y_hemorrhage"]).any()
+
+
+def test_each_label_learns_from_the_slices_on_which_it_is_known(data):
+    frame = framed(data)
+    unknown = frame["y_hemorrhage"].where(frame.index % 3 != 0)
+    said = {name: baselines.predictions(of, baselines.PREVALENCE, None) for name, of in (
+        ("alone", frame.assign(y_hemorrhage=unknown)), ("beside", frame.assign(y_other=unknown)))}  # fmt: skip
+    np.testing.assert_array_equal(said["alone"]["p_hemorrhage"], said["beside"]["p_other"])
+    first = frame[(frame["fold"] == 0) & (frame["part"] == "train")]
+    assert said["beside"]["p_hemorrhage"].iloc[0] == pytest.approx(first["y_hemorrhage"].mean())
 
 
 def test_metrics_json_holds_them_with_the_paired_difference(work, data, run_step):

@@ -10,7 +10,7 @@ from PIL import Image
 from helpers import quick, simulated_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
-from hemoct.evaluation import bootstrap
+from hemoct.evaluation import baselines, bootstrap
 
 EVALUATE = "task4_multilabel/03_evaluate.py"
 FIGURES = {f"{name}.png" for name in ("confusion_matrices", "roc", "pr", "by_epoch", "loss_curves", "cooccurrence")}
@@ -79,6 +79,50 @@ def test_quantiles_of_training_are_recorded(work, frame, plain):
     (work.task(4) / "e" / "fold1" / "train_predictions.csv").unlink()
     assert refused(plain("--threshold-from", "train:q80"), "fold1/train_predictions.csv is missing", "--threshold-from val")
     assert refused(plain("--threshold-from", "test:q80"), "neither val nor train:qNN")
+
+
+def test_what_sees_no_pixel_stands_beside_each_label(work, frame, plain, run_step):
+    frame["IVH"] = frame["slice"].between(4, 5).astype("Int64").where(frame.index % 7 != 0)  # the place of a slice tells it
+    simulated_types.relabel(work, frame)
+    simulated_types.predict(work, frame, skill=(1.0, 3.0, 3.0))
+    result = plain()
+    assert result.code == 0, result.err
+    content = files.read_json(work.task(4) / "e" / "metrics.json")
+    position, prevalence = content["baselines"]["position"], content["baselines"]["prevalence"]
+    assert position["n"] == content["n"] and prevalence["metrics"]["auroc_IPH"]["value"] == 0.5
+    for key in ("auroc_IVH", "ap_SAH", "f1_macro", "hamming"):
+        expected = content["metrics"][key]["value"] - position["metrics"][key]["value"]
+        assert position["difference"][key]["value"] == pytest.approx(expected), key
+    assert position["metrics"]["auroc_IVH"]["value"] > 0.9 > content["metrics"]["auroc_IVH"]["value"]
+    assert "  does not beat the place of the slice alone (auroc_IVH" in result.out
+    assert "  beats the place of the slice alone (auroc_IPH" in result.out
+    table = tables.read_csv(work.task(4) / "e" / "per_label.csv", ["label"]).set_index("label")
+    assert (table["auroc"] - table["auroc_less_position"]).to_dict() == pytest.approx(table["auroc_position"].to_dict())
+    assert run_step("task4_multilabel/07_compare.py", "--root", work.root, "--dataset", "toy").code == 0
+    text = (work.task(4) / "comparison" / "comparison.md").read_text()
+    assert "* e beats the place of the slice alone (f1_macro" in text
+
+
+def test_slices_without_numbers_have_no_place(work, frame, plain, run_step):
+    frame["slice"] = pd.NA
+    simulated_types.relabel(work, frame)
+    simulated_types.predict(work, frame, heads=True)
+    assert plain().code == 0
+    content = files.read_json(work.task(4) / "e" / "metrics.json")
+    no_place = {"what": baselines.WORDS["position"], "metrics": None, "reason": baselines.NO_NUMBERS}
+    assert content["baselines"]["position"] == no_place and content["baselines"]["prevalence"]["metrics"]
+    assert "auroc_position" not in tables.read_csv(work.task(4) / "e" / "per_label.csv", ["label"])
+
+
+def test_baselines_learn_from_training_images_of_the_working_set(work, frame, plain, run_step):
+    """A cascade, which was trained on nothing itself, has the baselines of its experiment; test labels change no probability."""
+    simulated_types.predict(work, frame, heads=True)
+    place = ("--root", work.root, "--dataset", "toy")
+    assert run_step("task4_multilabel/04_cascade.py", *place, "--types", "e").code == 0
+    assert plain().code == 0
+    of = {name: files.read_json(work.task(4) / name / "metrics.json")["baselines"] for name in ("e", "e-cascade")}
+    assert of["e"]["position"]["metrics"] == of["e-cascade"]["position"]["metrics"]
+    assert of["e"]["position"]["difference"] != of["e-cascade"]["position"]["difference"]
 
 
 def test_unknown_labels_and_labels_without_positives_do_not_stop(work, frame, plain):

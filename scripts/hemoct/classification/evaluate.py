@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.base import experiments, files, tables
+from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.classification import predictions, tables as classification_tables
 from hemoct.data import slices
 from hemoct.evaluation import baselines, bootstrap, comparison, decisions, metrics, protocol, scores, text
+from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.subjects import Subject
-from hemoct.evaluation.thresholds import MAX_F1
+from hemoct.evaluation.thresholds import EXPECTED_F1, MAX_F1
 
 SAME = 1e-6  # predictions.csv holds eight digits
 
@@ -69,10 +70,14 @@ def _baselines(subject: Subject, evaluation: Evaluation, of: str, seed: int) -> 
     data = slices.load(subject.work, None, labels[0] if len(labels) == 1 else None, subject.own_limit, known_only=False)
     if data.classes != labels:
         return {}
-    protocol_of, split = ("slice" if of == "slice" else "patient", "given" if of == "given" else "folds")
-    folds = map(experiments.fold_of, subject.folders)
-    parts = {fold: data.part_of(fold, protocol_of, split) for fold in folds}
-    return baselines.beside(evaluation, data, parts, bootstrap.RESAMPLES, seed)
+    truth = pd.DataFrame(data.targets, columns=[f"y_{name}" for name in labels])
+    decides = EXPECTED_F1 if evaluation.rules[0].decides == EXPECTED_F1 else MAX_F1
+
+    def judged(frame: pd.DataFrame) -> Evaluated:
+        return Evaluated("a baseline", {"protocol": ""}, decisions.evaluate(frame, evaluation.question, decides=decides))
+
+    own, frame = Evaluated("the model", {"protocol": ""}, evaluation), baselines.framed(data, truth, subject.folders, of)
+    return baselines.beside(own, judged, frame, data.table, seed, data.exclusive)
 
 
 def published_again(work: Workspace, experiment: str) -> str:

@@ -4,6 +4,8 @@ Bleeding lies in the middle of a scan more often than at its ends: counting slic
 has learned nothing from the image.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hemoct.data.slices import SliceData
-from hemoct.evaluation import bootstrap, comparison, decisions, metrics, scores, text
+from hemoct.data.slices import Selection, Slices
+from hemoct.evaluation import bootstrap, comparison, metrics, scores, text
 from hemoct.evaluation.comparison import Evaluated
-from hemoct.evaluation.decisions import Evaluation
-from hemoct.evaluation.thresholds import EXPECTED_F1, MAX_F1
 
 POSITION, PREVALENCE = "position", "prevalence"
 WORDS = {
@@ -26,80 +26,84 @@ WORDS = {
 NO_NUMBERS = "slices have no numbers"
 
 
-def places(table: pd.DataFrame) -> np.ndarray | None:
-    """What is known of a slice without its pixels, float64 (n, 3): relative place in the patient's scan (0 first, 1 last), its
-    square, the slice number. None where a slice has no number. `table`: patient, slice of all slices of each patient."""
-    number = table["slice"].astype("Float64")
+def places(table: pd.DataFrame) -> pd.DataFrame | None:
+    """What is known of a slice without its pixels, float64 by image_id: relative place in the patient's scan (0 first, 1 last),
+    its square, the slice number. None where a slice has no number. `table`: image_id, patient, slice of all slices of each
+    patient."""
+    number = table.set_index("image_id")["slice"].astype("Float64")
     if number.isna().any():
         return None
-    by_patient = number.groupby(table["patient"])
+    by_patient = number.groupby(table["patient"].to_numpy())
     first, last = by_patient.transform("min"), by_patient.transform("max")
-    relative = ((number - first) / (last - first).clip(lower=1)).to_numpy(dtype=float)
-    return np.column_stack([relative, relative**2, number.to_numpy(dtype=float)])
+    relative = (number - first) / (last - first).clip(lower=1)
+    return pd.DataFrame({"relative": relative, "squared": relative**2, "number": number}).astype(float)
 
 
-def predictions(data: SliceData, parts: dict[int, np.ndarray], name: str) -> pd.DataFrame | None:
-    """predictions.csv of a baseline: the validation and test slices of each fold, by what its training slices say.
+def framed(slices: Slices, truth: pd.DataFrame, folders: list[Path], of: str) -> pd.DataFrame:
+    """Every slice in each fold that a folder is named after: image_id, patient, fold, part (train, val, test), y_LABEL.
 
-    `parts`: train, val or test of each slice of `data`, by fold. None where the baseline does not exist.
+    `truth`: y_LABEL of the slices, row by row, NaN where unknown. `of`: a key of protocol.PROTOCOLS.
     """
-    features = places(data.table) if name == POSITION else np.zeros((len(data.table), 1))
-    if features is None:
+    chosen = Selection(protocol="slice" if of == "slice" else "patient", split="given" if of == "given" else "folds")
+    rows = np.arange(len(slices.table))
+    return pd.concat([slices.about(slices.fold(folder, chosen), rows).join(truth) for folder in folders], ignore_index=True)
+
+
+def predictions(frame: pd.DataFrame, name: str, known: pd.DataFrame | None, exclusive: bool = False) -> pd.DataFrame | None:
+    """predictions.csv of a baseline: the validation and test rows of `frame`, by what its training rows of the same fold say.
+
+    `frame`: see `framed`; its labels are `exclusive` classes, or each a question of its own. `known`: see `places`. None where
+    the baseline does not exist.
+    """
+    if name == POSITION and known is None:
         return None
-    frames = []
-    for fold, part in parts.items():
-        rows = np.flatnonzero(part != "train")
-        frame = data.table.loc[rows, ["image_id", "patient"]].assign(fold=fold, part=part[rows])
-        frames.append(_with_columns(frame, data, features, rows, np.flatnonzero((part == "train") & data.known)))
-    return pd.concat(frames, ignore_index=True)
+    features = known.loc[frame["image_id"]].to_numpy() if name == POSITION else np.zeros((len(frame), 0))
+    truth, train = frame.filter(regex="^y_").astype(float), (frame["part"] == "train").to_numpy()
+    targets, p = truth.to_numpy(), np.zeros(truth.shape)
+    for fold in frame["fold"].unique():
+        learned, asked = ((frame["fold"] == fold).to_numpy() & part for part in (train, ~train))
+        if exclusive and len(targets.T) > 1:
+            p[asked] = _probabilities(features, targets.argmax(axis=1), learned & ~np.isnan(targets).any(axis=1), asked, len(p.T))
+        else:
+            for label, target in enumerate(targets.T):
+                p[asked, label] = _probabilities(features, target, learned & ~np.isnan(target), asked, 2)[:, 1]
+    said = pd.DataFrame(p, columns=truth.columns.str.replace("^y", "p", regex=True))
+    return pd.concat([frame.reset_index(drop=True), said], axis=1)[~train].reset_index(drop=True)
 
 
-def _with_columns(
-    frame: pd.DataFrame, data: SliceData, features: np.ndarray, rows: np.ndarray, learned: np.ndarray
-) -> pd.DataFrame:
-    """`frame` with y_LABEL and p_LABEL of the slices `rows`, fitted on the slices `learned`."""
-    if data.exclusive and len(data.classes) > 1:
-        columns = _probabilities(features, data.targets[learned].argmax(axis=1), learned, rows, len(data.classes))
-    else:
-        columns = np.column_stack([_probabilities(features, data.targets[learned, label].astype(int), learned, rows, 2)[:, 1]
-                                   for label in range(len(data.classes))])  # fmt: skip
-    for label, name in enumerate(data.classes):
-        frame[f"y_{name}"], frame[f"p_{name}"] = data.targets[rows, label], columns[:, label]
-    return frame
-
-
-def _probabilities(features: np.ndarray, targets: np.ndarray, learned: np.ndarray, rows: np.ndarray, classes: int) -> np.ndarray:
-    """Probabilities of the `classes` for the slices `rows`, (k, classes); a class that training lacks has 0."""
-    probabilities = np.zeros((len(rows), classes))
-    present = np.unique(targets)
-    if len(present) < 2 or features.shape[1] == 1:
-        probabilities[:] = np.bincount(targets, minlength=classes) / max(1, len(targets))
+def _probabilities(features: np.ndarray, targets: np.ndarray, learned: np.ndarray, asked: np.ndarray, classes: int) -> np.ndarray:
+    """Probabilities of the `classes` for the rows `asked` (bool), (k, classes); one that the rows `learned` lack has 0."""
+    probabilities, y = np.zeros((asked.sum(), classes)), targets[learned].astype(int)
+    if len(np.unique(y)) < 2 or not features.shape[1]:
+        probabilities[:] = np.bincount(y, minlength=classes) / max(1, len(y))
         return probabilities
-    model: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features[learned], targets)
-    probabilities[:, model.classes_] = model.predict_proba(features[rows])
+    model: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features[learned], y)
+    probabilities[:, model.classes_] = model.predict_proba(features[asked])
     return probabilities
 
 
-def beside(evaluation: Evaluation, data: SliceData, parts: dict[int, np.ndarray], resamples: int, seed: int) -> dict[str, Any]:
-    """The `baselines` block of metrics.json: for each its words, metrics, and the paired difference of the model to it.
+def beside(
+    own: Evaluated, judge: Callable[[pd.DataFrame], Evaluated], frame: pd.DataFrame, table: pd.DataFrame, seed: int,
+    exclusive: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """The `baselines` block of metrics.json: for each its words, metrics, and the paired difference of the model, `own`, to it.
 
-    `data`: all slices with their targets; `parts`: see `predictions`. Test images are those of the evaluation.
+    `judge` evaluates predictions of validation and test images as those of the model were; `frame`: see `framed`; `table`: see
+    `places`. Test images are those of the model.
     """
-    own = Evaluated("model", {"protocol": ""}, evaluation)
-    block = {}
-    for name in (POSITION, PREVALENCE):
-        frame = predictions(data, parts, name)
-        if frame is None:
-            block[name] = {"what": WORDS[name], "metrics": None, "reason": NO_NUMBERS}
+    block, known = {}, places(table)
+    for name, words in WORDS.items():
+        said = predictions(frame, name, known, exclusive)
+        if said is None:
+            block[name] = {"what": words, "metrics": None, "reason": NO_NUMBERS}
             continue
-        tested = frame["image_id"].isin(evaluation.test.table["image_id"]) | (frame["part"] == "val")
-        decides = EXPECTED_F1 if evaluation.rules[0].decides == EXPECTED_F1 else MAX_F1
-        blind = decisions.evaluate(frame[tested].reset_index(drop=True), evaluation.question, decides=decides)
-        table = blind.test.table
-        weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
-        values, _ = scores.with_intervals(scores.measure(blind, metrics.ones(len(table))), scores.measure(blind, weights))
-        paired, _ = comparison.differences(Evaluated(name, {"protocol": ""}, blind), own, resamples, seed)
-        block[name] = {"what": WORDS[name], "n": len(table), "metrics": values, "difference": {
+        tested = said["image_id"].isin(own.table["image_id"]) | (said["part"] == "val")
+        blind = judge(said[tested].reset_index(drop=True))
+        patients, folds = (blind.table[column].to_numpy() for column in ("patient", "fold"))
+        weights = bootstrap.weights(patients, folds, bootstrap.RESAMPLES, seed)
+        values, _ = scores.with_intervals(blind.measure(metrics.ones(len(folds))), blind.measure(weights))
+        paired, _ = comparison.differences(blind, own, bootstrap.RESAMPLES, seed)
+        block[name] = {"what": words, "n": len(folds), "metrics": values, "difference": {
             key: {"value": value, "ci95": None if np.isnan(low) else [low, high]} for key, (value, low, high) in paired.items()
             if not np.isnan(value)
         }}  # fmt: skip

@@ -13,14 +13,17 @@ import pandas as pd
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.data import slices as data_slices
 from hemoct.data.slices import ANY
-from hemoct.evaluation import bootstrap, comparison_step, protocol, text
+from hemoct.evaluation import baselines, bootstrap, comparison_step, protocol, text
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.predictions import check, label_columns
+from hemoct.evaluation.subjects import Subject
 from hemoct.evaluation.thresholds import MAX_F1, Rule
-from hemoct.multilabel import evaluate, predictions, tables as multilabel_tables
+from hemoct.multilabel import data, evaluate, predictions, tables as multilabel_tables, working_set
 from hemoct.multilabel.cascade import POOLED, STAGE_ONE, Cascade, stage_one
 from hemoct.multilabel.evaluate import MultiLabel
+from hemoct.multilabel.options import View
 
 STUDIES = "The cases are studies, not images: the mean within a view group, the maximum over the groups."
 SHARES = ("f1_macro", "f1_micro", "exact_match", "hamming")
@@ -101,6 +104,30 @@ def read(work: Workspace, experiment: str, labels: list[str] | None = None, seed
         evaluation = evaluation.only(labels)
         content |= {"labels": labels, "metrics": evaluate.report(evaluation, {}, bootstrap.RESAMPLES, seed)["metrics"]}
     return EvaluatedMultiLabel(experiment, content, evaluation)
+
+
+def beside_baselines(subject: Subject, evaluation: MultiLabel, of: str, seed: int) -> dict[str, Any]:
+    """The `baselines` block of metrics.json: see evaluation.baselines; they learn from the training images of the working set.
+
+    `of`: a key of PROTOCOLS. Empty for other data, where predictions follow no split that is known, or the working set does not
+    have their labels.
+    """
+    work = subject.work
+    if subject.on_other_data or of == "unknown" or not (working_set.folder(work) / "working_set.csv").exists():
+        return {}
+    learned = [name for name in evaluation.labels if name in working_set.read(work).labels]
+    if set(evaluation.labels) - {ANY, *learned}:
+        return {}
+    table = tables.read_labels(work, tables.read_dataset(work))
+    slices, kept = data_slices.choose(work, table, np.ones(len(table), dtype=bool), subject.own_limit)
+    truth = data.truth_of(work, table, learned != evaluation.labels, View(labels=learned))[kept]
+
+    def judged(frame: pd.DataFrame) -> EvaluatedMultiLabel:
+        return EvaluatedMultiLabel("a baseline", {"protocol": ""}, evaluate.evaluate(frame))
+
+    own = EvaluatedMultiLabel("the model", {"protocol": ""}, evaluation)
+    frame = baselines.framed(slices, truth[evaluation.labels].add_prefix("y_").reset_index(drop=True), subject.folders, of)
+    return baselines.beside(own, judged, frame, slices.table, seed)
 
 
 # ---- two stages against one

@@ -16,9 +16,6 @@ from hemoct.multilabel import working_set
 from hemoct.multilabel.options import HEADS, Network, View
 from hemoct.multilabel.working_set import WorkingSet
 
-SORTED = ["patient", "slice", "image_id"]
-"""the order of slices in which neighbours follow one another"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledSlices(data_slices.Slices):
@@ -38,15 +35,24 @@ def load(work: Workspace, network: Network, view: View | None = None, limit_pati
 
     Neighbouring slices may lie outside of the working set.
     """
-    dataset = tables.read_dataset(work)
-    labels = tables.read_labels(work, dataset).sort_values(SORTED, ignore_index=True)
-    chosen = _narrowed(work, working_set.read(work), labels, view or View())
-    truth = pd.DataFrame(chosen.truth, chosen.table["image_id"], chosen.labels).reindex(labels["image_id"])
-    wanted = labels["image_id"].isin(chosen.table["image_id"]).to_numpy()
-    if ANY in HEADS[network.heads]:
-        truth = with_any(truth, data_slices.truth_of_any(labels, dataset.labels))
+    labels = _by_place(work)
+    truth = truth_of(work, labels, ANY in HEADS[network.heads], view or View())
+    wanted = truth.notna().any(axis=1).to_numpy()
     slices, kept = data_slices.choose(work, labels, wanted, limit_patients, why="not chosen, or not in the working set")
     return _with_pixels(work, labels, slices, truth[kept], network)
+
+
+def truth_of(work: Workspace, labels: pd.DataFrame, has_any: bool, view: View) -> pd.DataFrame:
+    """What the working set says of the images of labels.csv, a column a label: float by image_id, NaN where it says nothing.
+
+    `has_any`: with a head for it `any` comes first.
+    """
+    chosen = _narrowed(work, working_set.read(work), labels, view)
+    truth = pd.DataFrame(chosen.truth, chosen.table["image_id"], chosen.labels).reindex(labels["image_id"])
+    if not has_any:
+        return truth
+    of_any = data_slices.truth_of_any(labels, tables.read_dataset(work).labels)
+    return with_any(truth, np.where(labels["image_id"].isin(chosen.table["image_id"]), of_any, np.nan))
 
 
 def load_other(work: Workspace, wanted: list[str], network: Network) -> LabelledSlices:
@@ -66,8 +72,7 @@ def truth_of_other(work: Workspace, wanted: list[str]) -> tuple[pd.DataFrame, pd
     `any` is its own column; else 1 where one of the wanted types is 1, and 0 where all labels of the data set are 0: a label of
     its own, such as a fracture, may be no bleeding. Stops where no label is known.
     """
-    dataset = tables.read_dataset(work)
-    labels = tables.read_labels(work, dataset).sort_values(SORTED, ignore_index=True)
+    dataset, labels = tables.read_dataset(work), _by_place(work)
     truth = labels.set_index("image_id").reindex(columns=wanted).astype("Float64").astype(float)
     if ANY in wanted and ANY not in dataset.labels and set(wanted) & set(dataset.labels):  # else it knows nothing of the wanted
         of_all = data_slices.truth_of_any(labels, dataset.labels)
@@ -79,6 +84,12 @@ def truth_of_other(work: Workspace, wanted: list[str]) -> tuple[pd.DataFrame, pd
             f"{', '.join(dataset.labels)}: name its labels alike"
         )
     return labels, truth
+
+
+def _by_place(work: Workspace) -> pd.DataFrame:
+    """labels.csv by patient and slice, so that neighbours follow one another."""
+    labels = tables.read_labels(work, tables.read_dataset(work))
+    return labels.sort_values(["patient", "slice", "image_id"], ignore_index=True)
 
 
 def _with_pixels(

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import classification_report
 
-from hemoct.evaluation import metrics
+from hemoct.evaluation import baselines, metrics
 from hemoct.multilabel import working_set
 from hemoct.multilabel.evaluate import MultiLabel
 
 RATES = ("precision", "recall", "specificity", "f1", "auroc", "ap")
 SCORES = ("precision", "recall", "f1")
+BESIDE = ("f1", "auroc", "ap")
+"""rates that stand beside those of a baseline"""
 NONE = "none"
 LAST = 3  # epochs at the end whose mean is taken: single ones of few positives jump
 LEARNED = 0.5  # training F1 below which a network has not even learned by heart what it is shown
@@ -31,8 +33,11 @@ def predictions_table(evaluation: MultiLabel) -> pd.DataFrame:
 
 
 def per_label(evaluation: MultiLabel, content: dict[str, Any]) -> pd.DataFrame:
-    """per_label.csv: a row a label: its images, 2 x 2 counts, metrics with intervals, the threshold of each fold."""
-    rows = []
+    """per_label.csv: a row a label: its images, 2 x 2 counts, metrics with intervals, the threshold of each fold.
+
+    RATE_position is that of the baseline that knows the place of the slice alone, RATE_less_position the paired difference to it.
+    """
+    position, rows = content.get("baselines", {}).get(baselines.POSITION, {}), []
     for name, label in evaluation.by_label.items():
         matrix = metrics.confusion(label.test.y, label.decision, metrics.ones(len(label.test.y)))[0].astype(int)
         row = {"label": name, "images": len(label.test.y), "positive": content["positives_by_label"][name]}
@@ -42,6 +47,11 @@ def per_label(evaluation: MultiLabel, content: dict[str, Any]) -> pd.DataFrame:
             cell = content["metrics"][f"{rate}_{name}"]
             low, high = cell["ci95"] or (None, None)
             row |= {rate: cell["value"], f"{rate}_low": low, f"{rate}_high": high}
+        for rate in BESIDE if position.get("metrics") else ():
+            less = position["difference"].get(f"{rate}_{name}", {"value": None, "ci95": None})
+            row[f"{rate}_position"] = position["metrics"][f"{rate}_{name}"]["value"]
+            columns = (f"{rate}_less_position{end}" for end in ("", "_low", "_high"))
+            row |= dict(zip(columns, [less["value"], *(less["ci95"] or (None, None))], strict=True))
         rows.append(row | {f"threshold_fold{fold['fold']}": fold["thresholds"][name] for fold in content["folds"]})
     return pd.DataFrame(rows)
 
@@ -150,4 +160,6 @@ def summary(content: dict[str, Any], table: pd.DataFrame, headline: list[str], p
         lines.append(f"  {name:16}{value}   {interval}")
     shown = table[["label", "images", "positive", "positive_patients", *RATES]]
     lines += ["achieved on test:", shown.to_string(index=False, float_format="{:.3f}".format, na_rep="null")]
-    return "\n".join(lines)
+    keys = ("f1_macro", *(f"auroc_{name}" for name in content["labels"]))
+    said = [baselines.sentence(content.get("baselines", {}), key) for key in keys]
+    return "\n".join([*lines, *(f"  {line}" for line in said if line)])
