@@ -104,3 +104,12 @@ def test_without_slice_numbers_there_is_no_place(work, data, run_step):
         "metrics": None,
         "reason": baselines.NO_NUMBERS,
     }
+
+
+def test_the_number_of_a_single_image_is_no_place_in_a_scan():
+    """The numbers of X-rays came from their files' names, and told the classes apart with an AUROC of 0.998."""
+    table = pd.DataFrame(
+        {"image_id": list("abcd"), "patient": ["p", "q", "r", "r"], "slice": pd.array([1, 900, 2, 3], dtype="Int64")}
+    )
+    assert baselines.places(table) is None
+    assert baselines.places(table.assign(patient=["p", "p", "r", "r"])) is not None

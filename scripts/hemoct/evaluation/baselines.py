@@ -23,17 +23,17 @@ WORDS = {
     POSITION: "logistic regression on the slice number, its relative place in the scan and the square of that",
     PREVALENCE: "every slice gets the share of positives in training",
 }
-NO_NUMBERS = "slices have no numbers"
+NO_NUMBERS = "slices have no numbers, or most of them no other slice of the patient beside them"
 
 
 def places(table: pd.DataFrame) -> pd.DataFrame | None:
     """What is known of a slice without its pixels, float64 by image_id: relative place in the patient's scan (0 first, 1 last),
-    its square, the slice number. None where a slice has no number. `table`: image_id, patient, slice of all slices of each
-    patient."""
+    its square, the slice number. None where a slice has no number, and where most patients have a single image, as of X-rays: its
+    number is that of a file, and may tell from which collection it came. `table`: image_id, patient, slice of all slices."""
     number = table.set_index("image_id")["slice"].astype("Float64")
-    if number.isna().any():
-        return None
     by_patient = number.groupby(table["patient"].to_numpy())
+    if number.isna().any() or by_patient.size().median() < 2:
+        return None
     first, last = by_patient.transform("min"), by_patient.transform("max")
     relative = (number - first) / (last - first).clip(lower=1)
     return pd.DataFrame({"relative": relative, "squared": relative**2, "number": number}).astype(float)
