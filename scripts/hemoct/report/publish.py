@@ -18,7 +18,7 @@ KEPT = {
     1: (
         "metrics.json", "predictions.csv", "classification_report.txt", "operating_points.csv", "per_patient.csv",
         "confusion_matrix.png", "roc.png", "calibration.png", "loss_curves.png",
-        "02_evaluate.run.json", "fold*/01_train.run.json", "fold*/history.csv", "fold*/model.json",
+        "02_evaluate.run.json", "06_ensemble.run.json", "fold*/0?_train*.run.json", "fold*/history.csv", "fold*/model.json",
     ),
     2: (
         "metrics.json", "predictions.csv", "classification_report.txt", "classification_summary.csv", "operating_points.csv",
@@ -39,11 +39,12 @@ KEPT = {
     ),
     4: (  # histories and predictions draw the other figures again
         "metrics.json", "predictions.csv", "per_label.csv", "cooccurrence.csv", "confusions.csv", "diagnosis.md",
-        "classification_report.txt", "confusion_matrices.png", "03_evaluate.run.json", "fold*/02_train.run.json",
-        "fold*/history.csv", "fold*/model.json", "stage_one.csv", "comparison.csv", "comparison.md", "04_cascade.run.json",
+        "classification_report.txt", "confusion_matrices.png", "03_evaluate.run.json", "09_ensemble.run.json",
+        "fold*/0?_train*.run.json", "fold*/history.csv", "fold*/model.json", "stage_one.csv", "comparison.csv",
+        "comparison.md", "04_cascade.run.json",
     ),
 }  # fmt: skip
-COMPARED_BY = {1: "03_compare.py", 3: "08_compare.py", 4: "07_compare.py"}  # task 2 compares no experiments
+COMPARED_BY = {1: "03_compare.py", 2: "08_compare.py", 3: "08_compare.py", 4: "07_compare.py"}
 COMPARISON = ("comparison.csv", "comparison.md", "comparison.png", "*_compare.run.json")
 
 
