@@ -24,7 +24,7 @@ KEPT = {
         "metrics.json", "predictions.csv", "classification_report.txt", "classification_summary.csv", "operating_points.csv",
         "per_patient.csv", "per_lesion.csv", "froc.csv", "localisation.csv", "errors.csv", "error_types.csv",
         "size_and_brightness.csv", "training_summary.csv", "threshold_tradeoff.png", "froc.png", "localisation.png",
-        "size_and_brightness.png", "training_performance_summary.png", "04_evaluate.run.json", "fold*/02_train.run.json",
+        "size_and_brightness.png", "training_performance_summary.png", "04_evaluate.run.json", "fold*/0?_*.run.json",
         "fold*/history.csv", "fold*/model.json", "fold*/predictions.csv", "fold*/train_predictions.csv",
         "gate/metrics.json", "gate/predictions.csv", "gate/gate_comparison.*", "gate/*.run.json", "gate/fold*/*.run.json",
     ),
