@@ -47,7 +47,7 @@ def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     group = cli.add_experiment_flags(parser)
     group.add_argument("--refit", action="store_true", help="one model from all patients, for the mean best epoch of the folds")
-    options.add(parser)
+    base_options.add_all(parser, options.Options)
     return parser
 
 

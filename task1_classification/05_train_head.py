@@ -22,7 +22,6 @@ from hemoct.data import slices
 from hemoct.training import device
 from hemoct.training.batches import Store
 from hemoct.volumes import features, options, train
-from hemoct.volumes.networks import SliceHeadSpec
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -46,14 +45,14 @@ def main(argv: list[str] | None = None) -> None:
         with run:
             run.note(device=str(where))
             found = features.kept(work, data.table, maker, Store(data.pixels, where), args.precision)
-            run.wrote(*train.train_fold(run, chosen, data, found, maker, SliceHeadSpec))
+            run.wrote(*train.train_fold(run, chosen, data, found, maker, task=1))
     cli.say_next(work, experiments.evaluate_step(1))
 
 
 def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     cli.add_experiment_flags(parser)
-    options.add(parser)
+    base_options.add_all(parser, options.Options)
     return parser
 
 

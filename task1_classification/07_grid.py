@@ -17,7 +17,7 @@ import sys
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli
+from hemoct.base import cli, options as base_options
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
@@ -62,7 +62,7 @@ def train_and_evaluate(work: Workspace, condition: grid.Condition, words: list[s
 def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     grid.add_flags(parser)
-    options.add(parser)
+    base_options.add_all(parser, options.Options)
     return parser
 
 

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
 def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     cli.add_experiment_flags(parser)
-    options.add(parser)
+    base_options.add_all(parser, options.Options)
     return parser
 
 

@@ -23,7 +23,8 @@ import pandas as pd
 from hemoct.base import cli, experiments, figure as base_figure, files, options, runs, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import options as classification_options, tables as classification_tables
+from hemoct.classification import tables as classification_tables
+from hemoct.classification.options import Options
 from hemoct.data import slices
 from hemoct.data.slices import SliceData
 from hemoct.detection import compare, gate, predictions
@@ -65,7 +66,7 @@ def make_parser() -> cli.Parser:
     group.add_argument("--classifier", metavar="EXPERIMENT", help="of task 1, on whole slices: compared on the same test slices")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     options.add(parser, Region, "region")
-    classification_options.add(parser, image_size=96, choose_protocol=False)
+    options.add_all(parser, Options, without=("protocol", "split"), image_size=96)  # these are those of the detector
     return parser
 
 

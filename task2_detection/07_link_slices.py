@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
             shares = lesions.choose(frame[validates], of_val, true, spec.classes)
             linked = {"experiment": args.experiment, "chosen": "mAP50:95 on val", "iou": lesions.FOLLOW_IOU, **shares}
             run.wrote(replace(spec, linked=linked).save(run.folder))
-            run.wrote(*predictions.write(run.folder, lesions.supported(frame, found, **shares)))
+            run.wrote(*tables.write_parts(run.folder, lesions.supported(frame, found, **shares)))
         print(
             f"{work.show(run.folder)}: share of the neighbours in confidence {shares['confidence']}, corners {shares['corners']}"
         )

@@ -26,7 +26,6 @@ from hemoct.multilabel.options import Network, View
 from hemoct.training import device
 from hemoct.training.batches import Stacks, Store
 from hemoct.volumes import features, options, train
-from hemoct.volumes.networks import LabelHeadSpec
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -52,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
             run.note(device=str(where))
             source = Stacks(Store(data.pixels, where), torch.as_tensor(data.planes))
             found = features.kept(work, data.table, maker, source, args.precision)
-            run.wrote(*train.train_fold(run, chosen, data, found, maker, LabelHeadSpec))
+            run.wrote(*train.train_fold(run, chosen, data, found, maker, task=4))
     cli.say_next(work, experiments.evaluate_step(4))
 
 
@@ -66,7 +65,7 @@ def seen(made_from: list[Path], chosen: options.Options) -> tuple[Network, View]
 def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
     cli.add_experiment_flags(parser)
-    options.add(parser)
+    base_options.add_all(parser, options.Options)
     return parser
 
 

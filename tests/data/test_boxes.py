@@ -84,7 +84,7 @@ def test_a_drawn_rectangle_and_its_box_move_together(name, axis):
     side, corners = 96, torch.tensor([[30.0, 40.0, 62.0, 54.0]])
     batch = torch.zeros(24, 1, side, side)
     batch[..., 40:54, 30:62] = 1
-    moved, moves = augment.augment_and_tell(batch, MOVES[name], axis, torch.Generator().manual_seed(5))
+    moved, moves = augment.augment(batch, MOVES[name], axis, torch.Generator().manual_seed(5))
     seen = set()
     for grey, move in zip(moved[:, 0].numpy(), moves, strict=True):
         found, kept = augment.move_boxes(corners, move, side)
@@ -111,12 +111,3 @@ def test_boxes_pushed_out_are_cut_and_dropped_below_a_share():
     torch.testing.assert_close(found[:2], torch.tensor([[0.0, 10.0, 10.0, 20.0], [0.0, 10.0, 3.0, 20.0]]))
     assert kept.tolist() == [True, False, False]
     assert augment.move_boxes(torch.zeros(0, 4), torch.eye(2, 3), 100)[1].shape == (0,)
-
-
-def test_telling_changes_nothing():
-    batch = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    plain, told = (
-        make(batch, MOVES["all"], "vertical", torch.Generator().manual_seed(1))
-        for make in (augment.augment, augment.augment_and_tell)
-    )
-    assert torch.equal(plain, told[0])

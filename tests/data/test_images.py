@@ -73,7 +73,7 @@ def test_workers_pickle_the_name_of_the_cache_not_its_content(work):
     pixels = images.cached(work, tables.read_labels(work, tables.read_dataset(work)), 64)
     packed = pickle.dumps(Gather(pixels))
     assert len(packed) < 1000
-    assert torch.equal(pickle.loads(packed).__getitems__([3, 1]), torch.from_numpy(pixels[[3, 1]]))
+    assert torch.equal(pickle.loads(packed)[[3, 1]], torch.from_numpy(pixels[[3, 1]]))
 
 
 def test_colour_becomes_grey_and_other_extensions_are_read_by_content(tmp_path):

@@ -4,10 +4,14 @@ import pytest
 import torch
 
 from hemoct.training import augment as training_augment
-from hemoct.training.augment import augment
 from hemoct.training.options import STRENGTHS, Augmentation, Strength
 
 STILL = Strength(mirror=False, brightness=0, contrast=0)
+
+
+def augment(*given) -> torch.Tensor:
+    """The augmented slices alone."""
+    return training_augment.augment(*given)[0]
 
 
 def generator(seed: int = 1) -> torch.Generator:

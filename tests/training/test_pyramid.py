@@ -25,12 +25,12 @@ def like(detector: str = "fasterrcnn_mobilenet_v3_large_fpn") -> nn.Module:
      ("retinanet_resnet50_fpn_v2", [16, 8, 4, 2, 1]), ("fcos_resnet50_fpn", [16, 8, 4, 2, 1])],
 )  # fmt: skip
 def test_the_maps_are_those_that_the_detector_knows(detector, sides):
-    maps = pyramid.build("test_resnet", like(detector))(torch.zeros(2, 3, 128, 128))
+    maps = pyramid.Pyramid("test_resnet", like(detector))(torch.zeros(2, 3, 128, 128))
     assert [tuple(of_level.shape) for of_level in maps.values()] == [(2, pyramid.CHANNELS, side, side) for side in sides]
 
 
 def test_weights_of_the_package_are_taken_and_their_normalisation_is_frozen():
-    made, (_, state) = pyramid.build(NAME, like(), IMAGENET), weights.local_imagenet(NAME)
+    made, (_, state) = pyramid.Pyramid(NAME, like(), IMAGENET), weights.local_imagenet(NAME)
     own = made.body.model.state_dict()
     assert len(own) > 200 and all(torch.equal(own[name], state[name]) for name in own)
     networks.train_mode(made)
@@ -41,10 +41,10 @@ def test_weights_of_the_package_are_taken_and_their_normalisation_is_frozen():
 def test_weights_of_another_architecture_stop(tmp_path):
     safetensors.torch.save_file(timm.create_model("test_resnet").state_dict(), tmp_path / f"{NAME}.safetensors")
     with pytest.raises(UserError, match=r"another model: .* tensors are missing"):
-        pyramid.build(NAME, like(), Initial(weights="imagenet", weights_dir=tmp_path))
+        pyramid.Pyramid(NAME, like(), Initial(weights="imagenet", weights_dir=tmp_path))
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_networks_without_such_maps_stop(name):
     with pytest.raises(UserError, match=f"--backbone {name} has no maps at strides 16, 32"):
-        pyramid.build(name, like())
+        pyramid.Pyramid(name, like())

@@ -7,7 +7,7 @@ import torch
 
 from hemoct.base.errors import UserError
 from hemoct.volumes import networks, scans, train
-from hemoct.volumes.networks import SeriesHead, SliceHeadSpec
+from hemoct.volumes.networks import HeadSpec, SeriesHead
 from hemoct.volumes.options import HEADS
 
 
@@ -16,11 +16,11 @@ def table(patients: list[str], numbers: list[float | None], **more: list[str]) -
     return pd.DataFrame({"image_id": names, "patient": patients, "slice": pd.array(numbers, dtype="Int64"), **more})
 
 
-def spec(head: str, width: int = 6, classes: int = 1, dropout: float = 0.0) -> SliceHeadSpec:
-    return SliceHeadSpec(
-        image_size=8, mean=0.5, std=0.5, protocol="patient", split="folds", fold=0, splits_sha256="", backbone="b", label=None,
-        classes=[str(place) for place in range(classes)], exclusive=False, head=head, hidden=16, dropout=dropout, width=width,
-        made_by="a test", made_of=[],
+def spec(head: str, width: int = 6, classes: int = 1, dropout: float = 0.0) -> HeadSpec:
+    return HeadSpec(
+        task=1, image_size=8, mean=0.5, std=0.5, protocol="patient", split="folds", fold=0, splits_sha256="", backbone="b",
+        label=None, classes=[str(place) for place in range(classes)], exclusive=False, head=head, hidden=16, dropout=dropout,
+        width=width, made_by="a test", made_of=[],
     )  # fmt: skip
 
 

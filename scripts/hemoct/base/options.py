@@ -6,6 +6,8 @@ class Training:
 
 options.add(parser, Training, "training", epochs=5)     # the flags, here with another default
 training = options.read(args, Training)                 # what was given, never changed afterwards
+
+All options of a step are a dataclass of such parts: `training: Training = options.part("training", epochs=5)`, `options.add_all`.
 """
 
 import argparse
@@ -29,6 +31,19 @@ def flag(default: Any, help: str, named: Any = None, trains: bool = True, **of_a
     if default is False:
         of_argparse["action"] = "store_true"
     return field(**kept, metadata={"named": named, "trains": trains, "argparse": {"help": help, **of_argparse}})
+
+
+def part(title: str, without: Iterable[str] = (), **changes: Any) -> Any:
+    """A field that holds an options dataclass; `title`: of its group in --help; the rest as in `add`."""
+    return field(metadata={"title": title, "without": without, "changes": changes})
+
+
+def add_all(parser: Parser, kind: type, without: Iterable[str] = (), **changes: Any) -> None:
+    """Add the flags of every part of a dataclass, see `part`; `without` and `changes`: what is other in this step alone."""
+    kinds = get_type_hints(kind)
+    for one in fields(kind):
+        of_part = one.metadata
+        add(parser, kinds[one.name], of_part["title"], (*of_part["without"], *without), **of_part["changes"] | changes)
 
 
 def add(parser: Parser, kind: type, title: str, without: Iterable[str] = (), **changes: Any) -> argparse._ArgumentGroup:

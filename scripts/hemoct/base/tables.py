@@ -163,5 +163,11 @@ def write_predictions(folder: Path, frame: pd.DataFrame) -> Path:
     return write_csv(folder / "predictions.csv", frame)
 
 
+def write_parts(folder: Path, frame: pd.DataFrame) -> list[Path]:
+    """Write predictions.csv (val, test) and train_predictions.csv of a fold from the rows of all its slices."""
+    trained = frame["part"] == "train"
+    return [write_predictions(folder, frame[~trained]), write_csv(folder / "train_predictions.csv", frame[trained])]
+
+
 def read_predictions(folder: Path, required: Iterable[str] = ()) -> pd.DataFrame:
     return read_csv(folder / "predictions.csv", [*PREDICTION_COLUMNS, *required])

@@ -93,7 +93,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def _condition(name: str, given: dict[str, str], common: list[str]) -> Condition:
     parser = cli.parser(None)
     cli.add_experiment_flags(parser)
-    options.add(parser)
+    base_options.add_all(parser, options.Options)
     actions = {action.dest: action for action in parser._actions if action.dest not in FIXED}
     words = []
     for flag, value in given.items():

@@ -1,11 +1,9 @@
 """The options of a classifier's training. Imports no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from hemoct.base import cli, options
-from hemoct.base.options import flag
+from hemoct.base import cli
+from hemoct.base.options import flag, part
 from hemoct.data.slices import Selection
 from hemoct.training.options import Augmentation, Hardware, Initial, Training
 
@@ -35,19 +33,9 @@ class Network:
 class Options:
     """All options of a training."""
 
-    initial: Initial
-    network: Network
-    training: Training
-    augmentation: Augmentation
-    selection: Selection
-    hardware: Hardware
-
-
-def add(parser: cli.Parser, image_size: int = 224, choose_protocol: bool = True) -> None:
-    """Add the flags. Without `choose_protocol` protocol and split are those of a model that the step builds on."""
-    options.add(parser, Initial, "network")
-    options.add(parser, Network, "network", image_size=image_size)
-    options.add(parser, Training, "training", without=("ema",), batch_size={"type": cli.above_one})
-    options.add(parser, Augmentation, "augmentation")
-    options.add(parser, Selection, "data", without=() if choose_protocol else ("protocol", "split"))
-    options.add(parser, Hardware, "device")
+    initial: Initial = part("network")
+    network: Network = part("network")
+    training: Training = part("training", without=("ema",), batch_size={"type": cli.above_one})
+    augmentation: Augmentation = part("augmentation")
+    selection: Selection = part("data")
+    hardware: Hardware = part("device")

@@ -36,12 +36,8 @@ def predict_files(paths: list[Path], folders: list[Path], batch_size: int, devic
 
 def _mean(pixels: np.ndarray, folders: list[Path], batch_size: int, device: torch.device) -> np.ndarray:
     """Mean probabilities (n, classes) of the models in `folders`; stops where they differ in classes or image size."""
-    store, total = Store(pixels, device), 0.0
-    first = networks.read_spec(folders[0])
-    for folder in folders:
-        model, spec = networks.load(folder, device)
-        if (spec.classes, spec.image_size) != (first.classes, first.image_size):
+    specs = [networks.read_spec(folder) for folder in folders]
+    for folder, spec in zip(folders, specs, strict=True):
+        if (spec.classes, spec.image_size) != (specs[0].classes, specs[0].image_size):
             raise UserError(f"{folder} has other classes or another image size than {folders[0]}; keep experiments apart")
-        logits = inference.logits(model, spec, store, np.arange(len(pixels)), batch_size)
-        total = total + inference.probabilities(logits, spec.exclusive)
-    return total / len(folders)
+    return inference.mean_of_models(networks.load, folders, Store(pixels, device), len(pixels), batch_size)

@@ -17,11 +17,11 @@ import pandas as pd
 import torch
 from torch import nn
 
+from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
-from hemoct.detection import predictions
 from hemoct.detection.data import BoxData, choose_negatives
 from hemoct.detection.options import Options
 from hemoct.detection.predictions import CORNERS, DetectorSpec
@@ -141,7 +141,7 @@ def predict_fold(work: Workspace, folder: Path, data: BoxData, batch_size: int, 
     decoded = images.decode([work.raw / name for name in data.table["image"]], desc="detect")
     predicted = detect(model, spec, decoded, batch_size)
     about = data.table[["image_id", "patient"]].assign(fold=spec.fold or 0, part=part)
-    return predictions.write(folder, as_rows(about, predicted, spec.classes))
+    return tables.write_parts(folder, as_rows(about, predicted, spec.classes))
 
 
 def as_rows(about: pd.DataFrame, predicted: list[np.ndarray], classes: list[str]) -> pd.DataFrame:

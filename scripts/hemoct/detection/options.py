@@ -1,11 +1,9 @@
 """The options of a detector's training, and of the regions of a gate. Imports no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from hemoct.base import cli, options
-from hemoct.base.options import flag
+from hemoct.base import cli
+from hemoct.base.options import flag, part
 from hemoct.data.slices import Selection
 from hemoct.training.options import Augmentation, Hardware, Initial, Training
 
@@ -51,26 +49,17 @@ class Sampling:
 class Options:
     """All options of a training."""
 
-    initial: Initial
-    network: Network
-    training: Training
-    sampling: Sampling
-    augmentation: Augmentation
-    selection: Selection
-    hardware: Hardware
-
-
-def add(parser: cli.Parser) -> None:
-    """Add the flags."""
-    initial = {"default": "coco", "help": "coco, imagenet (of the --backbone), none (from scratch), or a file"}
-    options.add(parser, Initial, "network", weights=initial)
-    options.add(parser, Network, "network")
-    lr = {"default": None, "help": "highest learning rate; default: that of the model"}
-    options.add(parser, Training, "training", without=("ema",), epochs=88, batch_size=4, lr=lr)
-    options.add(parser, Sampling, "data")
-    options.add(parser, Augmentation, "augmentation", augment={"default": "ct", "choices": AUGMENTATIONS})
-    options.add(parser, Selection, "data")
-    options.add(parser, Hardware, "device")
+    initial: Initial = part("network", weights={
+        "default": "coco", "help": "coco, imagenet (of the --backbone), none (from scratch), or a file",
+    })  # fmt: skip
+    network: Network = part("network")
+    training: Training = part("training", without=("ema",), epochs=88, batch_size=4, lr={
+        "default": None, "help": "highest learning rate; default: that of the model",
+    })  # fmt: skip
+    sampling: Sampling = part("data")
+    augmentation: Augmentation = part("augmentation", augment={"default": "ct", "choices": AUGMENTATIONS})
+    selection: Selection = part("data")
+    hardware: Hardware = part("device")
 
 
 @dataclass(frozen=True, kw_only=True)

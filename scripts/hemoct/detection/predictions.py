@@ -190,15 +190,6 @@ def check(
 # ---- for steps that build on a detector: all three parts
 
 
-def write(folder: Path, frame: pd.DataFrame) -> list[Path]:
-    """Write predictions.csv (val, test) and train_predictions.csv of a fold from the rows of all its slices."""
-    trained = frame["part"] == "train"
-    return [
-        tables.write_predictions(folder, frame[~trained]),
-        tables.write_csv(folder / "train_predictions.csv", frame[trained]),
-    ]
-
-
 def folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], str]:
     """The folds of a detector with predictions (`fold`: a number or "all"), and their protocol.
 

@@ -60,7 +60,7 @@ def stop_if_unfit(options: Options) -> None:
     if image_size < LEAST_SIZE:
         raise UserError(f"--image-size {image_size} is too small for {model}; {LEAST_SIZE} px is the least")
     if options.network.backbone:
-        pyramid.build(options.network.backbone, get_model(model, weights=None, weights_backbone=None).backbone.fpn)
+        pyramid.Pyramid(options.network.backbone, get_model(model, weights=None, weights_backbone=None).backbone.fpn)
 
 
 def build(spec: DetectorSpec, initial: Initial = SCRATCH) -> nn.Module:
@@ -84,7 +84,7 @@ def build(spec: DetectorSpec, initial: Initial = SCRATCH) -> nn.Module:
         # With this and rpn_score_thresh 0 every slice has proposals: without any, the mean loss of a batch would be no number.
         model.rpn.min_size = 0.0
     if spec.backbone:
-        model.backbone = pyramid.build(spec.backbone, model.backbone.fpn, initial)
+        model.backbone = pyramid.Pyramid(spec.backbone, model.backbone.fpn, initial)
     if spec.group_norm:
         _normalise_by_groups(model)
     if initial.weights not in ("none", "imagenet"):
@@ -188,7 +188,7 @@ def one_epoch(fit: Fit, lesions: Lesions, strength: Strength | None, axis: str) 
     for position, batch in lesions.store.batches(order, fit.options.batch_size):
         targets = lesions.targets(order[position])
         if strength is not None:
-            batch, moves = augment.augment_and_tell(batch, strength, axis, fit.device_generator)
+            batch, moves = augment.augment(batch, strength, axis, fit.device_generator)
             targets = [_moved(target, move, spec.image_size) for target, move in zip(targets, moves, strict=True)]
         with fit.autocast():
             losses = fit.model(_as_input(batch, spec), targets)

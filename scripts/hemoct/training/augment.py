@@ -8,20 +8,14 @@ import torch.nn.functional as F
 from hemoct.training.options import Strength
 
 
-def augment(images: torch.Tensor, strength: Strength, axis: str, generator: torch.Generator) -> torch.Tensor:
+def augment(images: torch.Tensor, strength: Strength, axis: str, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Move and re-grade a batch: float images in 0..1, shape (batch, channels, height, width), same shape and range back.
 
-    `axis` is the image axis along which the patient's left and right lie (`horizontal` or `vertical`): a head
-    is symmetric along that one only. `generator` lives on the images' device. torchvision's v2 transforms draw one set of
-    parameters for a whole batch, which would leave 32 slices with the same angle; hence one affine grid per slice here.
+    And how each slice was moved, for move_boxes: affine matrices (batch, 2, 3) of torch's affine_grid. `axis` is the image axis
+    along which the patient's left and right lie (`horizontal` or `vertical`): a head is symmetric along that one only.
+    `generator` lives on the images' device. torchvision's v2 transforms draw one set of parameters for a whole batch, which
+    would leave 32 slices with the same angle; hence one affine grid per slice here.
     """
-    return augment_and_tell(images, strength, axis, generator)[0]
-
-
-def augment_and_tell(
-    images: torch.Tensor, strength: Strength, axis: str, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `augment`, and how each slice was moved, for move_boxes: affine matrices (batch, 2, 3) of torch's affine_grid."""
     moves = draw_moves(len(images), strength, axis, generator)
     grid = F.affine_grid(moves, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

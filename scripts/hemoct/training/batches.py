@@ -30,7 +30,7 @@ class Gather(Dataset):
     def __setstate__(self, state: dict[str, str]) -> None:
         self.pixels = np.load(state["file"], mmap_mode="r")
 
-    def __getitems__(self, rows: list[int]) -> torch.Tensor:
+    def __getitem__(self, rows: list[int]) -> torch.Tensor:
         return torch.from_numpy(self.pixels[np.asarray(rows)])
 
 
@@ -67,8 +67,8 @@ class Store:
         else:
             yield from DataLoader(
                 Gather(self.pixels),
-                batch_sampler=[chunk.tolist() for chunk in chunks],
-                collate_fn=_as_is,
+                batch_size=None,  # the sampler gives the rows of a whole batch
+                sampler=[chunk.tolist() for chunk in chunks],
                 num_workers=WORKERS,
                 pin_memory=self.device.type == "cuda",
                 prefetch_factor=4,
@@ -101,7 +101,3 @@ def draw(truth: torch.Tensor, balance: str, generator: torch.Generator) -> torch
         return torch.randperm(len(truth), generator=generator)
     group = truth.cpu().argmax(dim=1) if truth.shape[1] > 1 else truth.cpu()[:, 0].long()
     return torch.multinomial(1 / group.bincount()[group].double(), len(truth), replacement=True, generator=generator)
-
-
-def _as_is(batch: torch.Tensor) -> torch.Tensor:
-    return batch

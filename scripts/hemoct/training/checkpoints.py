@@ -34,8 +34,6 @@ def portable(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def read_state(path: Path) -> dict:
     """Read a checkpoint without running any code that a pickle may hold."""
-    if not path.is_file():
-        raise UserError(f"{path} is not there; give --weights imagenet, none, or a file with a state_dict")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

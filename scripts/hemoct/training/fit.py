@@ -129,19 +129,18 @@ class Fit:
     def _write_history(self) -> None:
         tables.write_csv(self.folder / "history.csv", pd.DataFrame(self.history))
 
+    @property
+    def _parts(self) -> dict[str, Any]:
+        """What has a state of its own, by its name in last.pt; None where the options ask for none."""
+        average = None if self.average is None else self.average.module
+        return {"model": self.model, "average": average, "optimizer": self.optimizer, "by_step": self.by_step,
+                "by_loss": self.by_loss, "scaler": self.scaler}  # fmt: skip
+
     def _state(self) -> dict[str, Any]:
-        return {
-            "arguments": self.run.arguments,
-            "inputs": self.run.record["inputs"],
-            "history": self.history,
-            "model": checkpoints.portable(self.model.state_dict()),
-            "average": checkpoints.portable(self.average.module.state_dict()) if self.average else None,
-            "steps": self.steps,
-            "optimizer": self.optimizer.state_dict(),
-            "by_step": self.by_step.state_dict() if self.by_step else None,
-            "by_loss": self.by_loss.state_dict() if self.by_loss else None,
-            "scaler": self.scaler.state_dict(),
-        }
+        states = {name: None if part is None else part.state_dict() for name, part in self._parts.items()}
+        states |= {name: checkpoints.portable(states[name]) for name in ("model", "average") if states[name] is not None}
+        run = {"arguments": self.run.arguments, "inputs": self.run.record["inputs"]}
+        return {**run, "history": self.history, "steps": self.steps, **states}
 
     def _resume(self) -> None:
         path = self.folder / "last.pt"
@@ -153,19 +152,12 @@ class Fit:
             raise UserError(f"{path} is no checkpoint to resume from; train without --resume")
         if not checkpoints.may_resume(path, state, self.run):
             return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for schedule, saved in ((self.by_step, state["by_step"]), (self.by_loss, state["by_loss"])):
-            if schedule is not None:
-                schedule.load_state_dict(saved)
-        if self.average is not None:
-            if state["average"] is None:
-                raise UserError(f"{path} was trained without --ema; resume with --ema 0 or train without --resume")
-            self.average.module.load_state_dict(state["average"])
-        self.steps = state["steps"]
-        if state["scaler"]:  # empty where it was not in use, as on a CPU
-            self.scaler.load_state_dict(state["scaler"])
-        self.history = state["history"]
+        if self.average is not None and state["average"] is None:
+            raise UserError(f"{path} was trained without --ema; resume with --ema 0 or train without --resume")
+        for name, part in self._parts.items():
+            if part is not None and state[name]:  # the scaler's is empty where it was not in use, as on a CPU
+                part.load_state_dict(state[name])
+        self.steps, self.history = state["steps"], state["history"]
         self._write_history()  # it may lack the last epoch when the kill came between the two files
         print(f"  goes on after epoch {len(self.history)}")
 
@@ -204,7 +196,7 @@ def augmentation(strength: Strength | None, axis: str, generator: torch.Generato
     """The same augmentation for all slices. `axis`: along which the patient's left and right lie."""
     if strength is None:
         return lambda batch, _: batch
-    return lambda batch, _: augment.augment(batch, strength, axis, generator)
+    return lambda batch, _: augment.augment(batch, strength, axis, generator)[0]
 
 
 def epochs_of_folds(experiment: Path) -> int:

@@ -1,5 +1,8 @@
 """What a trained network says of slices: logits, probabilities, the rows of predictions.csv."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -7,6 +10,9 @@ from torch import nn
 
 from hemoct.training.batches import Source
 from hemoct.training.specs import Spec
+
+Load = Callable[[Path, torch.device], tuple[nn.Module, Spec]]
+"""rebuilds the model of a fold's folder, in evaluation mode on the device"""
 
 
 @torch.inference_mode()
@@ -31,6 +37,15 @@ def probabilities(logits: torch.Tensor, exclusive: bool) -> np.ndarray:
     """Softmax over exclusive classes, else a sigmoid for each: float64 (n, classes)."""
     logits = logits.cpu().double()  # in this order: MPS has no float64
     return (logits.softmax(dim=1) if exclusive else logits.sigmoid()).numpy()
+
+
+def mean_of_models(load: Load, folders: list[Path], source: Source, slices: int, batch_size: int) -> np.ndarray:
+    """Mean probabilities of the models in `folders` for all `slices` of a source: float64 (slices, classes)."""
+    total = 0.0
+    for folder in folders:
+        model, spec = load(folder, source.device)
+        total = total + probabilities(logits(model, spec, source, np.arange(slices), batch_size), spec.exclusive)
+    return total / len(folders)
 
 
 def predict_slices(

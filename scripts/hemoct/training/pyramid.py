@@ -17,10 +17,11 @@ class Pyramid(nn.Module):
     """A feature pyramid (Lin et al. 2017): (n, 3, height, width) to a dictionary of maps (n, CHANNELS, ...), finest first.
 
     As many levels, and the same further ones above, as the pyramid `like` of torchvision's own backbone. Stops at a network that
-    has no maps at these strides for any image size, as most transformers.
+    has no maps at these strides for any image size, as most transformers. With ImageNet weights the normalisation layers of
+    the network `name` of timm stay as they are there.
     """
 
-    def __init__(self, name: str, like: FeaturePyramidNetwork) -> None:
+    def __init__(self, name: str, like: FeaturePyramidNetwork, initial: Initial = SCRATCH) -> None:
         super().__init__()
         networks.stop_if_unknown(name, "--backbone")
         self.out_channels, strides = CHANNELS, STRIDES[-len(like.inner_blocks) :]
@@ -35,17 +36,11 @@ class Pyramid(nn.Module):
             raise UserError(f"--backbone {name} has no maps at strides {words} for any image size; take a convolutional network")
         above = LastLevelP6P7(CHANNELS, CHANNELS) if isinstance(like.extra_blocks, LastLevelP6P7) else like.extra_blocks
         self.fpn = FeaturePyramidNetwork(self.body.feature_info.channels(), CHANNELS, above)
+        if initial.weights == "imagenet":
+            networks.load_body(self.body.model, networks.imagenet(name, initial.weights_dir)[1], "imagenet")
+            for layer in self.body.modules():
+                if isinstance(layer, nn.BatchNorm2d):  # a detector's batches are small
+                    layer.requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         return self.fpn({str(level): features for level, features in enumerate(self.body(images))})
-
-
-def build(name: str, like: FeaturePyramidNetwork, initial: Initial = SCRATCH) -> Pyramid:
-    """A pyramid on the network `name` of timm. With ImageNet weights its normalisation layers stay as they are there."""
-    pyramid = Pyramid(name, like)
-    if initial.weights == "imagenet":
-        networks.load_body(pyramid.body.model, networks.imagenet(name, initial.weights_dir)[1], "imagenet")
-        for layer in pyramid.body.modules():
-            if isinstance(layer, nn.BatchNorm2d):  # a detector's batches are small
-                layer.requires_grad_(False)
-    return pyramid

@@ -1,7 +1,6 @@
 """Features of slices, made once and kept: what a network says of each before its last layer."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,9 @@ from hemoct.training.batches import Source
 from hemoct.training.specs import Spec
 from hemoct.volumes.options import Options
 
-Load = Callable[[Path, torch.device], tuple[nn.Module, Spec]]
-"""rebuilds the model of a fold's folder, as classification.networks.load does"""
-
-
 TAKEN = ("backbone", "label", "image_size", "mean", "std", "initial_weights")
 """what a head takes over from the model.json of the network that makes its features"""
+BATCH = 64  # slices
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def inputs(work: Workspace, task: int, options: Options, folder: Path) -> list[P
     return experiments.model_files([of_fold])
 
 
-def maker(paths: list[Path], options: Options, planes: int, load: Load, device: torch.device) -> Maker:
+def maker(paths: list[Path], options: Options, planes: int, load: inference.Load, device: torch.device) -> Maker:
     """What makes the features: the model of a fold, or the backbone as it comes. `paths`: see `inputs`; `planes` of an image."""
     name, initial = options.features.features, options.initial
     if name is not None:
@@ -107,13 +103,8 @@ def kept(work: Workspace, table: pd.DataFrame, made_by: Maker, source: Source, p
     digest = hashlib.sha256(f"{made_by.key} {slices} {dtype}".encode()).hexdigest()[:16]
     path = work.cache / f"features-{digest}.npy"
     if not path.exists():
-        features = of_slices(made_by, source, np.arange(len(table)), dtype)
+        found = inference.logits(made_by.body, made_by, source, np.arange(len(table)), BATCH, dtype)
+        features = (found.mean(dim=(2, 3)) if found.dim() == 4 else found).cpu().numpy()
         with files.replacing(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, features)
     return np.load(path, mmap_mode="r")
-
-
-def of_slices(made_by: Maker, source: Source, rows: np.ndarray, dtype: torch.dtype | None, batch_size: int = 64) -> np.ndarray:
-    """The features of the slices `rows` of a source, float32 (len(rows), width)."""
-    found = inference.logits(made_by.body, made_by, source, rows, batch_size, dtype)
-    return (found.mean(dim=(2, 3)) if found.dim() == 4 else found).cpu().numpy()

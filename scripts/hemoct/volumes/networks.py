@@ -14,6 +14,8 @@ from hemoct.training.specs import Spec
 class HeadSpec(Spec):
     """model.json of a head: all that rebuilds it, and what its features come from. `image_size`, `mean`, `std`: of the images."""
 
+    task: int
+    """1 or 4"""
     classes: list[str]
     label: str | None
     exclusive: bool
@@ -31,18 +33,6 @@ class HeadSpec(Spec):
     made_of: list[dict[str, Any]]
     """the experiment whose model of the same fold makes them: task, experiment, sha256 of its predictions.csv; empty where the
     backbone is as it came"""
-
-
-class SliceHeadSpec(HeadSpec):
-    """Of task 1."""
-
-    TASK = 1
-
-
-class LabelHeadSpec(HeadSpec):
-    """Of task 4."""
-
-    TASK = 4
 
 
 class Linear(nn.Module):

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from hemoct.base import cli, options
-from hemoct.base.options import flag
+from hemoct.base import cli
+from hemoct.base.options import flag, part
 from hemoct.data.slices import Selection
 from hemoct.training.options import Hardware, Initial, Training
 
@@ -33,23 +33,14 @@ class Head:
 class Options:
     """All options of a training."""
 
-    features: Features
-    head: Head
-    initial: Initial
-    training: Training
-    selection: Selection
+    features: Features = part("features")
+    initial: Initial = part("features")
+    head: Head = part("head")
+    training: Training = part("training", epochs=40, batch_size={"default": 8, "help": "scans in a training step"}, lr=1e-3)
+    selection: Selection = part("data")
+    hardware: Hardware = part("device")
 
     @property
     def base(self) -> str:
         """What the name of an experiment begins with."""
         return f"{self.features.features or self.features.backbone}-{self.head.head}"
-
-
-def add(parser: cli.Parser) -> None:
-    """Add the flags."""
-    options.add(parser, Features, "features")
-    options.add(parser, Initial, "features")
-    options.add(parser, Head, "head")
-    options.add(parser, Training, "training", epochs=40, batch_size={"default": 8, "help": "scans in a training step"}, lr=1e-3)
-    options.add(parser, Selection, "data")
-    options.add(parser, Hardware, "device")

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
-from hemoct.data.slices import Fold, Slices
+from hemoct.data.slices import Slices
 from hemoct.training import checkpoints, inference
 from hemoct.training.fit import Fit
 from hemoct.volumes import scans
@@ -27,9 +26,6 @@ class Scans:
         self.features, self.device = features, device
         self.targets, self.rows = torch.as_tensor(targets, device=device), torch.as_tensor(rows)
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
     def batch(self, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Features (b, slices, width), whether a place is a slice (b, slices), and its row (b, slices), of the scans `which`."""
         rows = self.rows[which]
@@ -43,19 +39,17 @@ class Scans:
         return torch.nonzero((torch.as_tensor(here)[self.rows.clamp(min=0)] & inside).any(dim=1))[:, 0]
 
 
-def train_fold(
-    run: Run, options: Options, data: Slices, features: np.ndarray, made_by: Maker, kind: type[HeadSpec]
-) -> list[Path]:
+def train_fold(run: Run, options: Options, data: Slices, features: np.ndarray, made_by: Maker, task: int) -> list[Path]:
     """Train the head of the run's folder and predict the slices of its fold; returns what was written.
 
-    `data`: with classes and `targets` (n, classes), whose slices have these `features` (n, width). `kind`: of model.json. All
-    slices of a scan are seen, only those of the part are learned from or scored.
+    `data`: with classes and `targets` (n, classes), whose slices have these `features` (n, width). All slices of a scan
+    are seen, only those of the part are learned from or scored.
     """
     fold, training = data.fold(run.folder, options.selection), options.training
     found = Scans(features, data.targets, scans.scans(data.table, ordered=options.head.head != "linear"), made_by.device)
-    spec = kind(
-        **made_by.about, made_by=run.record["step"], protocol=options.selection.protocol, split=options.selection.split,
-        fold=fold.number, splits_sha256=data.splits_sha256, classes=data.classes,
+    spec = HeadSpec(
+        **made_by.about, task=task, made_by=run.record["step"], protocol=options.selection.protocol,
+        split=options.selection.split, fold=fold.number, splits_sha256=data.splits_sha256, classes=data.classes,
         exclusive=getattr(data, "exclusive", False), head=options.head.head, hidden=options.head.hidden,
         dropout=options.head.dropout, width=features.shape[1],
     )  # fmt: skip
@@ -84,21 +78,10 @@ def train_fold(
         fitting.log(epoch, train_loss=float(torch.stack(losses).mean()), val_loss=float(validated))
     print(f"  best epoch {fitting.best_epoch}")
     checkpoints.load_trained(head, run.folder, spec.head)
-    frame = predict(head, fold, data, spec, found)
-    is_train = frame["part"] == "train"
-    return [
-        *(run.folder / name for name in checkpoints.MODEL),
-        tables.write_csv(run.folder / "train_predictions.csv", frame[is_train]),
-        tables.write_predictions(run.folder, frame[~is_train]),
-    ]
-
-
-def predict(head: SeriesHead, fold: Fold, data: Slices, spec: HeadSpec, found: Scans) -> pd.DataFrame:
-    """The rows of predictions.csv for all slices of the data."""
-    logits = logits_of(head, found, torch.arange(len(found)))
+    predicted = inference.probabilities(logits_of(head, found, torch.arange(len(found.rows))), spec.exclusive)
     about = data.about(fold, np.arange(len(data.table)))
-    targets = found.targets.cpu().numpy()
-    return inference.with_columns(about, spec.classes, targets, inference.probabilities(logits, spec.exclusive))
+    frame = inference.with_columns(about, spec.classes, data.targets, predicted)
+    return [*(run.folder / name for name in checkpoints.MODEL), *tables.write_parts(run.folder, frame)]
 
 
 @torch.inference_mode()
