@@ -78,8 +78,7 @@ def drawn(subject: Subject, evaluation: Evaluation, content: dict, image_files: 
     return {
         "confusion_matrix": figures.confusion(evaluation, heading),
         "loss_curves": figures.losses(subject.histories(), heading),
-        "roc": figures.roc(evaluation, content, heading),
-        "pr": figures.precision_recall(evaluation, content, heading),
+        **figures.curves(evaluation, content, heading),
         "calibration": figures.calibration(evaluation, content, heading),
         "worst_mistakes": figures.worst_mistakes(worst, subject.data.raw, image_files, boxes, lines),
     }

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if not args.grid and not args.csv:
         parser.error("say what differs: --grid FLAG=A,B or --csv FILE")
-    work, common = Workspace.of(args), grid.common_words(sys.argv[1:] if argv is None else argv)
+    work, (_, common) = Workspace.of(args), cli.taken(sys.argv[1:] if argv is None else argv, "--grid", "--csv")
     listed = grid.conditions(args.grid, args.csv, common)
     folder, failed = work.task(1) / "grid", set()
     run = Run(__file__, args, folder, [args.csv] if args.csv else [])

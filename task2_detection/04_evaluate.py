@@ -132,8 +132,7 @@ def drawn(evaluation: BoxEvaluation, content: dict, hard: dict[str, pd.DataFrame
         heading = f"{heading}; box = {label_meaning.BOX[layout]}"
     return {
         "confusion_matrix": classification_figures.confusion(evaluation.slices, heading),
-        "roc": classification_figures.roc(evaluation.slices, content, heading),
-        "pr": classification_figures.precision_recall(evaluation.slices, content, heading),
+        **classification_figures.curves(evaluation.slices, content, heading),
         "threshold_tradeoff": detection_figures.threshold_tradeoff(evaluation, heading),
         "box_precision_recall": detection_figures.box_precision_recall(evaluation, content, heading),
         "froc": detection_figures.froc(evaluation, content, heading),

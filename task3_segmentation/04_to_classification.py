@@ -91,8 +91,7 @@ def draw(folder: Path, evaluation: Evaluation, content: dict) -> list[Path]:
     heading = f"from predicted masks: {protocol.headline(content)[0]}"
     drawn = {
         "confusion_matrix": figures.confusion(evaluation, heading),
-        "roc": figures.roc(evaluation, content, heading),
-        "pr": figures.precision_recall(evaluation, content, heading),
+        **figures.curves(evaluation, content, heading),
     }
     return base_figure.save_all(drawn, folder)
 

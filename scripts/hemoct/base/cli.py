@@ -73,22 +73,20 @@ def parse(made: Parser, argv: list[str] | None, step: str) -> argparse.Namespace
     args = made.parse_args(words)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", args.dataset):
         made.error(f"--dataset {args.dataset!r} is not a plain name (letters, digits, '.', '_', '-')")
-    args.command = f"python {step_name(step)} {shlex.join(_portable(words))}".rstrip()
+    _, portable = taken(words, "--root")
+    args.command = f"python {step_name(step)} {shlex.join(portable)}".rstrip()
     args.root = args.root.expanduser().resolve()
     args.defaults, args.predicting = made.defaults, made.predicting
     return args
 
 
-def _portable(words: list[str]) -> list[str]:
-    """The words of a command less those that hold only for this call or this machine."""
-    kept = []
-    following = iter(words)
-    for word in following:
-        if word == "--root":
-            next(following)
-        elif word != "--skip-if-done" and not word.startswith("--root="):
-            kept.append(word)
-    return kept
+def taken(words: list[str], *flags: str) -> tuple[argparse.Namespace, list[str]]:
+    """The values of some `flags` in the words of a command, and the other words less --skip-if-done."""
+    made = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in flags:
+        made.add_argument(flag, action="append")
+    values, others = made.parse_known_args(words)
+    return values, [word for word in others if word != "--skip-if-done"]
 
 
 def add_experiment_flags(made: Parser) -> argparse._ArgumentGroup:
@@ -193,9 +191,7 @@ def _stop(message: str, code: int = 2) -> NoReturn:
 
 def _in_same_root(message: str) -> str:
     """A remedy's commands with the --root of this call: without it they would work elsewhere."""
-    made = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    made.add_argument("--root")
-    root = made.parse_known_args(sys.argv[1:])[0].root
-    if root is None:
+    roots = taken(sys.argv[1:], "--root")[0].root
+    if roots is None:
         return message
-    return re.sub(r"\bpython \S+\.py\b", lambda command: f"{command[0]} --root {shlex.quote(root)}", message)
+    return re.sub(r"\bpython \S+\.py\b", lambda command: f"{command[0]} --root {shlex.quote(roots[-1])}", message)

@@ -10,7 +10,7 @@ from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.classification import predictions, tables as classification_tables
 from hemoct.data import slices
-from hemoct.evaluation import baselines, bootstrap, comparison, decisions, metrics, protocol, scores, text
+from hemoct.evaluation import baselines, bootstrap, comparison, decisions, protocol, scores, text
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.subjects import Subject
@@ -33,8 +33,8 @@ def decide(subject: Subject, decides: str = MAX_F1) -> tuple[Evaluation, str]:
 
 def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], numbers: pd.Series, seed: int) -> list[Path]:
     """Write the tables of an evaluation and metrics.json, that of each fold too. `numbers`: slice number by image_id."""
-    folder = subject.folder
-    content, per_patient = _report(evaluation, about, numbers, seed)
+    folder, per_patient = subject.folder, classification_tables.patients_table(evaluation, numbers)
+    content = scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed)
     content["baselines"] = _baselines(subject, evaluation, about["protocol"], seed)
     written = [
         tables.write_csv(folder / "per_patient.csv", per_patient),
@@ -51,15 +51,10 @@ def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], numbe
     for rule in evaluation.rules if subject.is_whole else []:
         of_fold = evaluation.of_fold(rule.fold)
         if len(of_fold.test.y):
-            content, _ = _report(of_fold, about, numbers, seed)
+            per_patient = classification_tables.patients_table(of_fold, numbers)
+            content = scores.report(of_fold, about, per_patient, bootstrap.RESAMPLES, seed)
             written.append(files.write_json(folder / f"fold{rule.fold}" / "metrics.json", content))
     return written
-
-
-def _report(evaluation: Evaluation, about: dict[str, Any], numbers: pd.Series, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
-    """metrics.json and per_patient.csv."""
-    per_patient = classification_tables.patients_table(evaluation, numbers)
-    return scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed), per_patient
 
 
 def _baselines(subject: Subject, evaluation: Evaluation, of: str, seed: int) -> dict[str, Any]:
@@ -86,10 +81,7 @@ def published_again(work: Workspace, experiment: str) -> str:
     Thresholds and temperatures are those of its metrics.json, for validation predictions are not published.
     """
     published = comparison.read(work, experiment, work.reference / "task1" / experiment)
-    patients, folds = (published.table[name].to_numpy() for name in ("patient", "fold"))
-    drawn = published.content["bootstrap"]
-    weights = bootstrap.weights(patients, folds, drawn["resamples"], drawn["seed"])
-    block, _ = scores.with_intervals(published.measure(metrics.ones(len(patients))), published.measure(weights))
+    block = published.block(*(published.content["bootstrap"][name] for name in ("resamples", "seed")))
     rows = [
         [text.metric_name(name), text.metric(block[name]), text.metric(cell), "same" if _same(block[name], cell) else "DIFFERS"]
         for name, cell in published.content["metrics"].items()

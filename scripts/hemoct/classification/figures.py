@@ -2,7 +2,6 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,22 +53,14 @@ def losses(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
     return figure
 
 
-def roc(evaluation: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
-    """ROC curves: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
-    return _one_panel(roc_panel, evaluation, content, heading)
-
-
-def precision_recall(evaluation: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
-    """Precision over recall: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
-    return _one_panel(precision_recall_panel, evaluation, content, heading)
-
-
-def _one_panel(panel: Callable[..., bool], evaluation: Evaluation, content: dict[str, Any], heading: str) -> Figure | None:
-    figure, axis = base_figure.figure(width=5.4, height=5.2)
-    if not panel(axis, evaluation, content["metrics"]):
-        return None
-    base_figure.title(figure, heading)
-    return figure
+def curves(evaluation: Evaluation, content: dict[str, Any], heading: str) -> dict[str, Figure | None]:
+    """`roc` and `pr`: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
+    drawn = {}
+    for name, panel in {"roc": roc_panel, "pr": precision_recall_panel}.items():
+        figure, axis = base_figure.figure(width=5.4, height=5.2)
+        base_figure.title(figure, heading)
+        drawn[name] = figure if panel(axis, evaluation, content["metrics"]) else None
+    return drawn
 
 
 def roc_panel(axis: Axes, evaluation: Evaluation, values: dict[str, Any]) -> bool:

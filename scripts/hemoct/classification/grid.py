@@ -1,6 +1,5 @@
 """A grid of trainings: which conditions there are, checked before anything is trained, and what their evaluations say."""
 
-import argparse
 import csv
 import itertools
 from dataclasses import dataclass
@@ -46,14 +45,6 @@ def add_flags(parser: cli.Parser) -> None:
                        "several are combined; values that hold commas are parted by semicolons: 'units=6;128,64'")  # fmt: skip
     group.add_argument("--csv", type=Path, metavar="FILE", help="one row a condition, columns are flags of 01_train.py; an empty "
                        "cell is the default")  # fmt: skip
-
-
-def common_words(words: list[str]) -> list[str]:
-    """The flags of a call that hold for every condition: those that are not of the grid."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--grid", "--csv"):
-        parser.add_argument(name, action="append")
-    return [word for word in parser.parse_known_args(words)[1] if word != "--skip-if-done"]
 
 
 def conditions(grid: list[str], table: Path | None, common: list[str]) -> list[Condition]:

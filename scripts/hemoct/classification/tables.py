@@ -21,27 +21,23 @@ def patients_table(evaluation: Evaluation, slices: pd.Series) -> pd.DataFrame:
     With several classes: slices and how many were right. Else the positive slices found and missed, the false alarms, and the
     largest run of neighbouring positive slices (consecutive slice numbers) that were missed.
     """
-    table = evaluation.test.table.assign(
-        y=evaluation.test.y,
-        decision=evaluation.decision,
-        number=slices.reindex(evaluation.test.table["image_id"]).to_numpy(dtype=float, na_value=np.nan),
-    )
-    rows = []
-    for patient, group in table.groupby("patient", sort=True):
-        row = {"patient": patient, "fold": "+".join(str(fold) for fold in sorted(group["fold"].unique())), "slices": len(group)}
-        if evaluation.question.positive is None:
-            rows.append(row | {"right": int((group["y"] == group["decision"]).sum())})
-            continue
-        missed = group[(group["y"] == 1) & (group["decision"] == 0)]
-        positive = int(group["y"].sum())
-        counts = {"positive_slices": positive, "found": positive - len(missed), "missed": len(missed)}
-        alarms = int(((group["y"] == 0) & (group["decision"] == 1)).sum())
-        rows.append(row | counts | {"largest_run_missed": largest_run(missed["number"].to_numpy()), "false_alarms": alarms})
-    frame = pd.DataFrame(rows)
-    return frame.astype({"largest_run_missed": "Int64"}) if "largest_run_missed" in frame else frame
+    table, right, positive = evaluation.test.table, evaluation.test.y == evaluation.decision, evaluation.test.y == 1
+    counted = {"right": right}
+    if evaluation.question.positive is not None:
+        counted = {"positive_slices": positive, "found": positive & right, "missed": positive & ~right,
+                   "false_alarms": ~positive & ~right}  # fmt: skip
+    by_patient = table.assign(slices=1, **counted).groupby("patient")
+    frame = by_patient[["slices", *counted]].sum()
+    frame.insert(0, "fold", by_patient["fold"].agg(lambda folds: "+".join(map(str, sorted(folds.unique())))))
+    if evaluation.question.positive is not None:
+        missed = table["image_id"][counted["missed"]]
+        number = pd.Series(slices.reindex(missed).to_numpy(dtype=float, na_value=np.nan), index=missed.index)
+        runs = number.groupby(table["patient"]).agg(largest_run).astype("Int64")
+        frame.insert(len(frame.columns) - 1, "largest_run_missed", runs.reindex(frame.index, fill_value=0))
+    return frame.reset_index()
 
 
-def largest_run(numbers: np.ndarray) -> int | None:
+def largest_run(numbers: np.ndarray | pd.Series) -> int | None:
     """Length of the longest chain n, n+1, n+2 ... among slice numbers (float); 0 for none, None when one is unknown (NaN)."""
     if np.isnan(numbers).any():
         return None
@@ -71,12 +67,6 @@ def operating_points(evaluation: Evaluation, resamples: int, seed: int) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def points_text(points: pd.DataFrame) -> str:
-    """operating_points.csv for people: what each rule achieves, sensitivity and specificity side by side."""
-    columns = ["rule_on_validation", "sensitivity", "specificity", "precision", "f1"]
-    return points[columns].to_string(index=False, float_format="{:.3f}".format, na_rep="null")
-
-
 def summary(work: Workspace, folder: Path, content: dict[str, Any]) -> str:
     """The few numbers of metrics.json and operating_points.csv that a person wants at once."""
     lines = [f"{work.show(folder)}: " + "\n  ".join(protocol.headline(content))]
@@ -88,19 +78,20 @@ def summary(work: Workspace, folder: Path, content: dict[str, Any]) -> str:
         f"  {line}" for key in ("auroc", "f1", "f1_macro") if (line := baselines.sentence(content.get("baselines", {}), key))
     ]
     if content["positive"] is not None:
-        points = tables.read_csv(folder / "operating_points.csv", ["rule_on_validation"])
-        lines += ["achieved on test, threshold chosen on validation:", points_text(points)]
+        columns = ["rule_on_validation", "sensitivity", "specificity", "precision", "f1"]
+        points = tables.read_csv(folder / "operating_points.csv", columns)[columns]
+        points = points.to_string(index=False, float_format="{:.3f}".format, na_rep="null")
+        lines += ["achieved on test, threshold chosen on validation:", points]
     return "\n".join(lines)
 
 
 def predictions_table(evaluation: Evaluation) -> pd.DataFrame:
     """predictions.csv of an experiment: the test images of all folds joined (out-of-fold), y_LABEL and p_LABEL for each label."""
-    frame = evaluation.test.table.copy()
+    frame, p = evaluation.test.table.copy(), evaluation.test.p
+    p = np.column_stack([1 - p, p]) if p.ndim == 1 else p
     for label in evaluation.question.labels:
         number = evaluation.question.names.index(label)
-        frame[f"y_{label}"] = (evaluation.test.y == number).astype(int)
-        of_positive = evaluation.test.p if evaluation.test.p.ndim == 1 else evaluation.test.p[:, number]
-        frame[f"p_{label}"] = of_positive if evaluation.test.p.ndim == 2 or number else 1 - of_positive
+        frame[f"y_{label}"], frame[f"p_{label}"] = (evaluation.test.y == number).astype(int), p[:, number]
     return frame.sort_values("image_id")
 
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from hemoct.data.slices import Selection, Slices
-from hemoct.evaluation import bootstrap, comparison, metrics, scores, text
+from hemoct.evaluation import bootstrap, comparison, text
 from hemoct.evaluation.comparison import Evaluated
 
 POSITION, PREVALENCE = "position", "prevalence"
@@ -99,11 +99,9 @@ def beside(
             continue
         tested = said["image_id"].isin(own.table["image_id"]) | (said["part"] == "val")
         blind = judge(said[tested].reset_index(drop=True))
-        patients, folds = (blind.table[column].to_numpy() for column in ("patient", "fold"))
-        weights = bootstrap.weights(patients, folds, bootstrap.RESAMPLES, seed)
-        values, _ = scores.with_intervals(blind.measure(metrics.ones(len(folds))), blind.measure(weights))
+        values = blind.block(bootstrap.RESAMPLES, seed)
         paired, _ = comparison.differences(blind, own, bootstrap.RESAMPLES, seed)
-        block[name] = {"what": words, "n": len(folds), "metrics": values, "difference": {
+        block[name] = {"what": words, "n": len(blind.table), "metrics": values, "difference": {
             key: {"value": value, "ci95": None if np.isnan(low) else [low, high]} for key, (value, low, high) in paired.items()
             if not np.isnan(value)
         }}  # fmt: skip

@@ -67,6 +67,12 @@ class Evaluated:
         """Each metric for weights (R, n) of the images: (R,)."""
         return scores.measure(self.evaluation, weights)
 
+    def block(self, resamples: int, seed: int) -> dict[str, Any]:
+        """The `metrics` of metrics.json: each with the interval of resampled patients."""
+        patients, folds = (self.table[name].to_numpy() for name in ("patient", "fold"))
+        weights = bootstrap.weights(patients, folds, resamples, seed)
+        return scores.with_intervals(self.measure(metrics.ones(len(folds))), self.measure(weights))[0]
+
     def at(self, common: np.ndarray) -> Evaluated:
         """The same on the images `common` (image_ids, each of them tested), in their order."""
         return self.of(pd.Index(self.table["image_id"]).get_indexer(common))
@@ -143,11 +149,8 @@ def differences(
 def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) -> Evaluated:
     """The same on the images `common` (image_ids, each of them tested) alone: new values and intervals, the old thresholds."""
     one = one.at(common)
-    patients, folds = (one.table[name].to_numpy() for name in ("patient", "fold"))
-    evaluation = replace(one.evaluation, rules=[rule for rule in one.evaluation.rules if rule.fold in folds])
-    weights = bootstrap.weights(patients, folds, resamples, seed)
-    block, _ = scores.with_intervals(scores.measure(evaluation, metrics.ones(len(common))), scores.measure(evaluation, weights))
-    return Evaluated(one.name, one.content | {"n": len(common), "patients": len(set(patients)), "metrics": block}, evaluation)
+    now = {"n": len(common), "patients": one.table["patient"].nunique(), "metrics": one.block(resamples, seed)}
+    return replace(one, content=one.content | now)
 
 
 def _note(first: Evaluated, other: Evaluated, left_out: int) -> str:
