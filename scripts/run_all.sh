@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Run every step of the chain on one data set, in order. Steps that are up to date are skipped.
 #
-#   bash scripts/run_all.sh --dataset NAME [--root DIR] [--from-step N] [--small] [--mask-value V] [--force] [--list]
-#                           [-- FLAGS]
+#   bash scripts/run_all.sh --dataset NAME [--profile laptop|gpu|demo] [--root DIR] [--from-step N] [--mask-value V]
+#                           [--force] [--list] [-- FLAGS]
 #
 #   --dataset NAME   data/raw/NAME must be there: step 1 is yours, but "demo" is drawn
 #   --root DIR       folder that holds data/ and outputs/ (default: the repository)
 #   --from-step N    begin with step N of the list
-#   --small          train from scratch on small images, for a machine without a GPU or a network
+#   --profile NAME   what is trained, see scripts/profiles.txt: laptop (two CPU cores, no network), gpu or demo; by default
+#                    demo for the data set demo, gpu where there is an NVIDIA GPU, else laptop
 #   --mask-value V   the lesion in masks of several values (task 3)
 #   --force          run also what is up to date
 #   --list           print the numbered steps and stop
@@ -17,10 +18,10 @@ set -euo pipefail
 # shellcheck source=scripts/setup.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
-dataset="" root="" from_step="" force="" skip="--skip-if-done" small="" list="" mask_value="" label_flags=() merge_flags=()
+dataset="" root="" from_step="" force="" skip="--skip-if-done" profile="" list="" mask_value="" label_flags=() merge_flags=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --dataset | --root | --from-step | --mask-value) [ $# -ge 2 ] || stop "$1 needs a value" ;;
+    --dataset | --profile | --root | --from-step | --mask-value) [ $# -ge 2 ] || stop "$1 needs a value" ;;
     esac
     case $1 in
     --dataset) dataset=$2 && shift ;;
@@ -28,7 +29,8 @@ while [ $# -gt 0 ]; do
     --from-step) from_step=$2 && shift ;;
     --force) force=--force && skip="" ;;
     --list) list=yes ;;
-    --small) small=--small ;;
+    --small) profile=laptop ;; # as it was called before
+    --profile) [[ $2 =~ ^(laptop|gpu|demo)$ ]] && profile=$2 && shift || stop "--profile $2 is none of laptop, gpu and demo" ;;
     --mask-value) [[ $2 =~ ^[0-9]+$ ]] && mask_value="--mask-value $2" && shift || stop "--mask-value $2 is no whole number" ;;
     --) shift && label_flags=("$@") && break ;;
     --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}" && exit ;;
@@ -48,27 +50,51 @@ for word in ${label_flags[@]+"${label_flags[@]}"}; do
     before=$word
 done
 
-# What is trained, and the name that its results get. The demonstration is small enough for two CPU cores: one fold of tasks 2 and 3.
-first=2 get="--from DIR" classifier=resnet18 detector=yolov8n segmenter=unet-resnet34 typer=resnet18
-classify="" detect="" gate="" segment="" types="" typed=""
-if [ -n "$small" ]; then
-    classifier=resnet18-small detector=yolov8n-small segmenter=unet-resnet18-small typer=resnet18-small
-    classify="--weights none --image-size 128 --epochs 8 --lr 1e-3"
-    detect="--weights none --image-size 256 --epochs 20 --batch-size 8 --negatives 1"
-    gate="--weights none --epochs 8 --lr 1e-3"
-    segment="--encoder resnet18 --weights none --epochs 24"
-    types="--weights none --image-size 128 --lr 1e-3"
-fi
+# The demonstration has its types of bleeding on other phantoms, a data set of their own.
+first=2 get="--from DIR" typed="" chosen=$profile
 if [ "$dataset" = demo ]; then
-    first=1 get="--demo" classifier=resnet10t detector=yolov8n segmenter=unet-resnet10t typer=resnet10t
-    classify="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
-    detect="--weights none --image-size 128 --batch-size 4 --epochs 30 --lr 3e-3 --negatives 0.5 --fold 0"
-    gate="--backbone resnet10t --weights none --image-size 64 --batch-size 16 --epochs 6 --lr 1e-3"
-    segment="--encoder tu-resnet10t --weights none --image-size 64 --least-side 40 --batch-size 8 --epochs 16 --lr 2e-3 --fold 0"
-    # The types of bleeding are on other phantoms, a data set of their own.
-    types="--backbone resnet10t --weights none --image-size 80 --batch-size 8 --lr 1e-3 --epochs 20 --augment affine --fold 0"
-    typed="--dataset demo-types"
+    first=1 get="--demo" typed="--dataset demo-types" profile=${profile:-demo}
+elif [ -z "$profile" ] && nvidia-smi -L >/dev/null 2>&1; then
+    profile=gpu
 fi
+profile=${profile:-laptop}
+
+lacks() { # lacks STEP: why the data set cannot have this step; nothing where it can, or where that is not known yet
+    local work=${root:-$repository}/data/work/$dataset told="" boxes=2
+    [ ! -f "$work/dataset.json" ] || told=$(tr -d '[:space:]' <"$work/dataset.json")
+    [ ! -f "$work/boxes.csv" ] || boxes=$(head -n 2 "$work/boxes.csv" | wc -l)
+    if [[ ($1 == task2* || $1 == */06_estimate_hematoma.py) && $boxes -lt 2 ]]; then
+        echo "boxes.csv has no box" # labels alone can be classified, but nothing can be detected in them
+    elif [[ $1 == task3* && -n $told && ! $told =~ \"masks\":[1-9] ]]; then
+        echo "labels.csv names no mask"
+    elif [[ $1 == task4* && -z $typed && -n $told ]] &&
+        [[ ! $told =~ \"labels\":\[\"[^]]*\",\" || $told == *'"exclusive":true'* ]]; then
+        echo "labels.csv has no labels that one image may have together"
+    fi
+}
+
+# What is trained, the name that its results get, and how long it takes.
+slices=$(wc -l 2>/dev/null <"${root:-$repository}/data/work/$dataset/labels.csv") && slices=$((slices - 1)) || slices=""
+total=0 table="" slower=""
+[ "$profile" = gpu ] || grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo ||
+    slower=", perhaps twice that: this processor has no bfloat16"
+while read -r of row minutes name flags; do
+    [ "$of" = "$profile" ] || continue
+    [ -z "$slower" ] || flags=${flags/ --precision bf16/}
+    case $row in
+    slices) measured_on=$minutes slices=${slices:-$minutes} && continue ;;
+    task1) classifier=$name classify=$flags ;;
+    task1-also) also="--experiment $name $flags" ;;
+    task2) detector=$name detect=$flags ;;
+    task2-gate) gate=$flags ;;
+    task3) segmenter=$name segment=$flags ;;
+    task4) typer=$name types=$flags ;;
+    esac
+    [ -z "$(lacks "$row")" ] || continue
+    [ "$minutes" = - ] && total="" || minutes=$(((minutes * slices + measured_on - 1) / measured_on))
+    [ -z "$total" ] || total=$((total + minutes))
+    printf -v table '%s  %-11s %5s min  %-25s %s\n' "$table" "$row" "$minutes" "$name" "$flags"
+done <"$repository/scripts/profiles.txt"
 
 steps=(
     "scripts/01_get_data.py $get"
@@ -77,7 +103,7 @@ steps=(
     "scripts/04_check_data.py"
     "scripts/05_make_splits.py"
     "task1_classification/01_train.py --experiment $classifier $classify"
-    "task1_classification/01_train.py --experiment $classifier-augment $classify --augment affine"
+    "task1_classification/01_train.py $also"
     "task1_classification/02_evaluate.py"
     "task1_classification/03_compare.py"
     "task2_detection/01_make_yolo_dataset.py"
@@ -118,26 +144,32 @@ go_on() { # go_on STEP STATUS: how to continue once the cause is mended
     [ "$PWD" = "$started_in" ] || printf -v change_folder 'cd %q && ' "$PWD"
     {
         printf '\nStep %s stopped with exit code %s. When the cause is mended, go on with:\n' "$1" "$2"
-        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${small:+"$small"} $mask_value ${force:+"$force"} ${label_flags[@]+-- "${label_flags[@]}"})"
+        printf '  %sbash scripts/run_all.sh%s\n' "$change_folder" "$(printf ' %q' "${place[@]}" --from-step "$1" ${chosen:+--profile "$chosen"} $mask_value ${force:+"$force"} ${label_flags[@]+-- "${label_flags[@]}"})"
     } >&2
     exit "$2"
 }
 
-has_boxes() { # labels alone can be classified, but nothing can be detected in them
-    local boxes=${root:-$repository}/data/work/$dataset/boxes.csv
-    [ ! -f "$boxes" ] || [ "$(head -n 2 "$boxes" | wc -l)" -gt 1 ]
+lane() { # lane FOLD...: train these folds one after the other, with half of the cores
+    local fold
+    for fold in "$@"; do
+        python "${command[@]}" --fold "$fold" --threads $((cores / 2)) $skip 2>&1 </dev/null |
+            while IFS= read -r line; do printf 'fold %s: %s\n' "$fold" "$line"; done || return
+    done
 }
 
-has_masks() {
-    local told=${root:-$repository}/data/work/$dataset/dataset.json
-    [ ! -f "$told" ] || grep -q '"masks": [1-9]' "$told"
-}
-
-has_types() { # several labels that one image may have together
-    local told=${root:-$repository}/data/work/$dataset/dataset.json words
-    [ -f "$told" ] || return 0
-    words=$(tr -d '[:space:]' <"$told")
-    [[ $words =~ \"labels\":\[\"[^]]*\",\" && $words != *'"exclusive":true'* ]]
+two_lanes() { # folds 0, 2, 4 beside 1, 3 take less time than one process with all cores; the first failure stops both
+    local first other status=0
+    set -m # each lane is a process group of its own, so that all of it can be stopped
+    lane 0 2 4 & first=$!
+    lane 1 3 & other=$!
+    set +m
+    trap 'kill -- "-$first" "-$other" 2>/dev/null; exit 130' INT TERM HUP
+    while kill -0 "$first" 2>/dev/null && kill -0 "$other" 2>/dev/null; do sleep 0.2; done
+    ! kill -0 "$first" 2>/dev/null || { local ended=$other && other=$first && first=$ended; }
+    wait "$first" || { status=$? && kill -- "-$other" 2>/dev/null || true; }
+    wait "$other" 2>/dev/null || status=$((status ? status : $?))
+    trap - INT TERM HUP
+    return "$status"
 }
 
 from_step=${from_step:-$first}
@@ -149,7 +181,13 @@ if [ "$first" -gt 1 ] && [ -z "$list" ] && [ ! -e "${root:-$repository}/data/raw
 fi
 
 use_environment
-started_in=$PWD
+started_in=$PWD cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+export PYTHONUNBUFFERED=1 # so that both lanes are heard at once
+if [ -z "$list" ]; then
+    told="time not measured: a training says after its first epoch how long it takes"
+    [ -z "$total" ] || told="about $((total / 60)) h $((total % 60)) min on two CPU cores$slower" && told=${told/ 0 h/}
+    printf 'Profile %s, %s slices: %s\n%s' "$profile" "$slices" "$told" "$table"
+fi
 cd -- "$repository"
 for ((number = 1; number <= ${#steps[@]}; number++)); do
     read -ra words <<<"${steps[number - 1]}"
@@ -165,19 +203,16 @@ for ((number = 1; number <= ${#steps[@]}; number++)); do
         printf '%2d  %s\n' "$number" "$(shown "${command[@]}")"
     elif [ "$number" -ge "$from_step" ] && [ "$number" -ge "$first" ]; then
         printf '\n[%d/%d] %s\n' "$number" ${#steps[@]} "$(shown "${command[@]}")"
-        if [[ ${words[0]} == task2_* || ${words[0]} == */06_estimate_hematoma.py ]] && ! has_boxes; then
-            echo "skipped: boxes.csv has no box"
+        why=$(lacks "${words[0]}")
+        if [ -n "$why" ]; then
+            echo "skipped: $why"
             continue
         fi
-        if [[ ${words[0]} == task3_* ]] && ! has_masks; then
-            echo "skipped: labels.csv names no mask"
+        [[ ${words[0]} != task3_*/02_train.py || -z $(lacks task2) ]] || command+=(--region slice)
+        if [[ $profile == laptop && $cores -gt 1 && ${words[0]} == *_train.py && ${words[*]} != *--fold* ]]; then
+            two_lanes || go_on "$number" $?
             continue
         fi
-        if [[ ${words[0]} == task4_* && -z $typed ]] && ! has_types; then
-            echo "skipped: labels.csv has no labels that one image may have together"
-            continue
-        fi
-        [[ ${words[0]} != task3_*/02_train.py ]] || has_boxes || command+=(--region slice)
         python "${command[@]}" $skip || go_on "$number" $?
     fi
 done

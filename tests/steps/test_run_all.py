@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PROFILES = REPOSITORY / "scripts" / "profiles.txt"
 # Answers `python -c` like the real one (version, hash of the requirements); everything else is written down, not run.
 STUB = """#!/usr/bin/env bash
 if [ "$1" = -c ]; then exec "{python}" "$@"; fi
@@ -51,7 +53,7 @@ class Copy:
 def copy(tmp_path: Path) -> Copy:
     made = Copy(tmp_path / "my repo", tmp_path / "my environment")
     (made.folder / "scripts").mkdir(parents=True)
-    for path in (REPOSITORY / "scripts").glob("*.sh"):
+    for path in (*(REPOSITORY / "scripts").glob("*.sh"), PROFILES):
         shutil.copy(path, made.folder / "scripts")
     for name in ("requirements.txt", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, made.folder)
@@ -153,15 +155,96 @@ def test_from_elsewhere_the_command_to_go_on_works_as_it_stands(copy: Copy, tmp_
     assert f"--root {tmp_path / 'other place'}" in again[0]
 
 
-def test_other_data_train_with_the_defaults_of_the_step(copy: Copy) -> None:
-    training = [command for command in listed(copy, "mine") if "_train.py" in command]
-    assert training == [
-        "task1_classification/01_train.py --experiment resnet18 --dataset mine --resume",
-        "task1_classification/01_train.py --experiment resnet18-augment --augment affine --dataset mine --resume",
-        "task2_detection/02_train.py --experiment yolov8n --dataset mine --resume",
-        "task3_segmentation/02_train.py --experiment unet-resnet34 --boxes yolov8n --dataset mine --resume",
-        "task4_multilabel/02_train.py --experiment resnet18 --dataset mine --resume",
-    ]
+STEP_OF = {
+    "task1": "task1_classification/01_train.py",
+    "task1-also": "task1_classification/01_train.py",
+    "task2": "task2_detection/02_train.py",
+    "task2-gate": "task2_detection/06_gate_classifier.py",
+    "task3": "task3_segmentation/02_train.py",
+    "task4": "task4_multilabel/02_train.py",
+}
+"""the step that each row of profiles.txt is for"""
+
+
+def rows_of(profile: str) -> dict[str, list[str]]:
+    """The rows of a profile: minutes (of `slices`: how many), name and flags, which `slices` and `rest` do not have."""
+    lines = [line.split(maxsplit=4) for line in PROFILES.read_text().splitlines()]
+    return {line[1]: line[2:] for line in lines if line[:1] == [profile]}
+
+
+@pytest.mark.parametrize("profile", ["laptop", "gpu", "demo"])
+def test_each_training_has_the_name_and_the_flags_of_its_profile(copy: Copy, profile: str) -> None:
+    done = copy.bash("run_all.sh", "--dataset", "mine", "--profile", profile, "--list")
+    training = [line for line in done.stdout.splitlines() if "_train.py" in line or "_gate" in line]
+    rows = rows_of(profile)
+    for line, (row, step) in zip(training, STEP_OF.items(), strict=True):
+        _, name, flags = rows[row]
+        assert step in line and (row == "task2-gate" or f"--experiment {name} " in line)
+        assert flags in line or flags.replace(" --precision bf16", "") in line
+    assert done.stdout.count(f"--boxes {rows['task2'][1]} ") == 2 and f"--classifier {rows['task1'][1]} " in done.stdout
+
+
+@pytest.mark.parametrize("profile", ["laptop", "gpu", "demo"])
+def test_the_steps_know_the_flags_of_each_profile(tmp_path: Path, run_step, profile: str) -> None:
+    for row, step in STEP_OF.items():
+        result = run_step(step, "--experiment", "x", *rows_of(profile)[row][2].split(), "--root", tmp_path, "--dataset", "none")
+        assert result.code == 2 and "--help lists the flags" not in result.err, f"{row}: {result.err}"
+
+
+def test_the_profile_fits_the_machine_unless_it_is_named(copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def classifier(*flags: str) -> str:
+        done = copy.bash("run_all.sh", "--list", *flags)
+        return re.search(r"task1_classification/01_train.py --experiment (\S+)", done.stdout)[1]
+
+    names = {profile: rows_of(profile)["task1"][1] for profile in ("laptop", "gpu", "demo")}
+    for code, profile in ((1, "laptop"), (0, "gpu")):
+        driver.write_text(f"#!/bin/sh\nexit {code}\n")
+        driver.chmod(0o755)
+        assert classifier("--dataset", "mine") == names[profile]
+        assert classifier("--dataset", "demo") == names["demo"]
+    assert classifier("--dataset", "demo", "--profile", "gpu") == names["gpu"]
+    assert classifier("--dataset", "mine", "--small") == names["laptop"], "as it was called before"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_the_time_is_told_before_it_starts_in_proportion_to_the_slices(copy: Copy, known: bool) -> None:
+    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
+    work = copy.folder / "data" / "work" / "mine"
+    rows = {row: (int(values[0]) + known) // (1 + known) for row, values in rows_of("laptop").items()}
+    slices = rows.pop("slices")
+    if known:  # half as many slices, with one label alone, and with neither boxes nor masks
+        work.mkdir(parents=True)
+        (work / "labels.csv").write_text("image_id\n" + "a\n" * (slices - 1))
+        (work / "boxes.csv").write_text("image_id,class\n")
+        (work / "dataset.json").write_text('{"labels": ["hemorrhage"], "counts": {"masks": 0}}')
+        rows = {row: minutes for row, minutes in rows.items() if row in ("task1", "task1-also", "rest")}
+    done = copy.bash("run_all.sh", "--dataset", "mine", "--profile", "laptop", fail_at="02_merge")
+    first, *table = done.stdout.splitlines()[: len(rows) + 1]
+    hours, minutes = divmod(sum(rows.values()), 60)
+    told = f"{hours} h {minutes} min".removeprefix("0 h ")
+    assert first.startswith(f"Profile laptop, {slices - known} slices: about {told} on two CPU cores")
+    assert [line.split()[:2] for line in table] == [[row, str(minutes)] for row, minutes in rows.items()]
+    assert known or hours < 6, "laptop is a matter of one night"
+    done = copy.bash("run_all.sh", "--dataset", "mine", "--profile", "gpu", fail_at="02_merge")
+    assert "time not measured" in done.stdout.splitlines()[0]
+
+
+def test_laptop_trains_folds_in_two_lanes_and_stops_both_at_the_first_failure(copy: Copy) -> None:
+    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
+    words = ["--dataset", "mine", "--profile", "laptop"]
+    assert copy.bash("run_all.sh", *words).returncode == 0
+    name = rows_of("laptop")["task1"][1]
+    folds = [re.findall(r"--fold (\d)", call) for call in copy.log if f"--experiment {name} " in call and "task1" in call]
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core, one lane")
+    assert sorted(fold for (fold,) in folds) == ["0", "1", "2", "3", "4"]
+    failed = copy.bash("run_all.sh", *words, fail_at="--fold 1 ")
+    assert failed.returncode == 7 and failed.stderr.splitlines()[-1].endswith("--from-step 6 --profile laptop")
+    calls = copy.log
+    assert not any("--fold 3" in call or name + "-plain" in call for call in calls), "nothing follows a failure"
 
 
 @pytest.mark.parametrize(("rows", "detects"), [("a_1,a,1,2,3,4\n", True), ("", False)])
@@ -221,15 +304,6 @@ def test_the_demonstration_has_types_of_bleeding_as_data_of_their_own(copy: Copy
     ]
 
 
-def test_small_trains_without_a_network(copy: Copy) -> None:
-    done = copy.bash("run_all.sh", "--dataset", "mine", "--small", "--list")
-    training = [line for line in done.stdout.splitlines() if "_train.py" in line or "_gate" in line]
-    assert len(training) == 6 and all("--weights none" in line for line in training)
-    (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
-    failed = copy.bash("run_all.sh", "--dataset", "mine", "--small", fail_at="05_make_splits")
-    assert failed.stderr.splitlines()[-1].endswith("--from-step 5 --small")
-
-
 def test_the_value_of_masks_goes_to_the_steps_that_read_them(copy: Copy) -> None:
     done = copy.bash("run_all.sh", "--dataset", "mine", "--mask-value", "3", "--list")
     told = [line.split()[2] for line in done.stdout.splitlines() if "--mask-value 3" in line]
@@ -249,6 +323,7 @@ def test_the_value_of_masks_goes_to_the_steps_that_read_them(copy: Copy) -> None
         (["--dataset", "demo", "--from-step", "two"], "--from-step two"),
         (["--dataset", "demo", "--root", "nowhere"], "--root nowhere"),
         (["--dataset", "demo", "--forse"], "unknown flag --forse"),
+        (["--dataset", "demo", "--profile", "labtop"], "--profile labtop is none of laptop, gpu and demo"),
         (["--dataset", "demo", "--mask-value", "edema"], "--mask-value edema"),
     ],
 )
