@@ -28,6 +28,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import images, named_images
 from hemoct.detection import networks, predict
 from hemoct.detection.predict import BoxDrawing
+from hemoct.detection.predictions import DetectorSpec
 from hemoct.evaluation import external, sheets, thresholds
 from hemoct.training import device
 from hemoct.training.options import Hardware
@@ -83,7 +84,7 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
     if run.up_to_date():
         return
     with run:
-        specs = predict.read_specs(folders)
+        specs = DetectorSpec.read_all(folders, ("classes",))
         files = predict.look_up(work, paths, specs)
         threshold, how = thresholds.threshold(2, experiment, folders, args.threshold, predict.THRESHOLD)
         where = device.pick(args.device, args.threads)
@@ -107,7 +108,7 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
     if run.up_to_date():
         return
     with run:
-        specs = predict.read_specs(folders)
+        specs = DetectorSpec.read_all(folders, ("classes",))
         data = predict.labelled_slices(other, specs[0].classes)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))

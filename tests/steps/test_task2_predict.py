@@ -214,7 +214,7 @@ def test_which_models_must_be_clear(work, predict):
     assert refused(predict(work.raw, "--fuse", "--fold", 0), "not allowed with")
     assert refused(predict(work.raw, "--experiment", "none"), "none holds no trained fold", "e")
     put_model(work, 1, 0.5, classes=("other",))
-    assert refused(predict(work.raw, "--fuse"), "fold1", "other classes")
+    assert refused(predict(work.raw, "--fuse"), "fold1 differs", "classes")
     (work.task(2) / "e" / "fold1" / "model.json").unlink()
     assert refused(predict(work.raw, "--fuse"), "model.json is missing", "02_train.py")
     for fold in (1, 2):

@@ -21,10 +21,15 @@ from hemoct.base import files
 STYLE = {"figure.dpi": 100, "savefig.dpi": 150, "font.size": 10, "axes.titlesize": 11, "axes.grid": True, "grid.alpha": 0.3}
 
 
-def figure(rows: int = 1, columns: int = 1, width: float = 4.5, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
-    """A figure and its axes in the house style; `width` and `height` in inches are those of one panel."""
+def figure(
+    rows: int = 1, columns: int = 1, width: float = 4.5, height: float = 3.6, heading: str = "", **options: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes in the house style; `width` and `height` in inches are those of one panel. `heading`: see `title`."""
     sns.set_theme(style="ticks", palette="colorblind", rc=STYLE)
-    return plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
+    made, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
+    if heading:
+        title(made, heading)
+    return made, axes
 
 
 def title(shown: Figure, heading: str) -> None:

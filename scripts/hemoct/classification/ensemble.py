@@ -66,16 +66,15 @@ def read(folders: list[Path], several: bool) -> Members:
     frames = [predictions.check(tables.read_predictions(folder), folder / "predictions.csv", several) for folder in folders]
     frames = [frame.sort_values(KEYS, ignore_index=True) for frame in frames]
     first, classes = frames[0], predictions.label_columns(frames[0])
-    truth_columns = [f"y_{name}" for name in classes]
-    for folder, frame in zip(folders[1:], frames[1:], strict=True):
-        same = list(frame.columns) == list(first.columns) and len(frame) == len(first)
-        if not same or not frame[[*KEYS, *truth_columns]].equals(first[[*KEYS, *truth_columns]]):
+    said, truth_columns = ([f"{kind}_{name}" for name in classes] for kind in "py")
+    for folder, frame in zip(folders, frames, strict=True):
+        if list(frame) != list(first) or not frame.drop(columns=said).equals(first.drop(columns=said)):
             raise UserError(
                 f"{folder / 'predictions.csv'} speaks of other images, labels or truth than {folders[0] / 'predictions.csv'}; "
                 "train both on the same data"
             )
     truth = first[truth_columns].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-    p = np.stack([frame[[f"p_{name}" for name in classes]].to_numpy(dtype=float) for frame in frames])
+    p = np.stack([frame[said].to_numpy(dtype=float) for frame in frames])
     return Members(first[KEYS], classes, truth, p)
 
 

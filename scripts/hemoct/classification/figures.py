@@ -26,10 +26,9 @@ def confusion(evaluation: Evaluation, heading: str) -> Figure:
     names, y = evaluation.question.names, evaluation.test.y
     matrix = metrics.confusion(y, evaluation.decision, metrics.ones(len(y)), classes=len(names))[0]
     side = 2.6 + 0.7 * len(names)
-    figure, axis = base_figure.figure(width=side + 0.6, height=side)
+    figure, axis = base_figure.figure(width=side + 0.6, height=side, heading=heading)
     base_figure.confusion(axis, matrix.astype(int), [textwrap.fill(name.replace("_", " "), 14) for name in names])
     axis.set(xlabel="called", ylabel="truth")
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -38,7 +37,7 @@ def losses(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
     if not histories:
         return None
     figure, axes = base_figure.figure(
-        1, len(histories), width=max(2.6, 4.5 / len(histories)), height=3.2, sharey=True, squeeze=False
+        1, len(histories), width=max(2.6, 4.5 / len(histories)), height=3.2, sharey=True, squeeze=False, heading=heading
     )
     for axis, (fold, history) in zip(axes[0], histories.items(), strict=True):
         best = history.loc[history["val_loss"].idxmin()]
@@ -49,7 +48,6 @@ def losses(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].set(ylabel="loss", ylim=(0, None))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -57,8 +55,7 @@ def curves(evaluation: Evaluation, content: dict[str, Any], heading: str) -> dic
     """`roc` and `pr`: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
     drawn = {}
     for name, panel in {"roc": roc_panel, "pr": precision_recall_panel}.items():
-        figure, axis = base_figure.figure(width=5.4, height=5.2)
-        base_figure.title(figure, heading)
+        figure, axis = base_figure.figure(width=5.4, height=5.2, heading=heading)
         drawn[name] = figure if panel(axis, evaluation, content["metrics"]) else None
     return drawn
 
@@ -137,7 +134,7 @@ def calibration(evaluation: Evaluation, content: dict[str, Any], heading: str) -
     """Observed share against probability in 15 bins of equally many cases, before and after temperature scaling."""
     many = evaluation.question.positive is None
     right = (evaluation.test.y == evaluation.decision).astype(int) if many else evaluation.test.y
-    figure, (axis, below) = base_figure.figure(2, 1, width=5, height=2.9, height_ratios=(3, 1), sharex=True)
+    figure, (axis, below) = base_figure.figure(2, 1, width=5, height=2.9, height_ratios=(3, 1), sharex=True, heading=heading)
     axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     for name, key, p in (("before", "ece", evaluation.test.p), ("after", "ece_calibrated", evaluation.calibrated)):
         sure = p.max(axis=1) if many else p
@@ -148,7 +145,6 @@ def calibration(evaluation: Evaluation, content: dict[str, Any], heading: str) -
     axis.legend(title="temperature scaling", loc="upper left")
     below.set(xlabel="probability of the called class" if many else "predicted probability", ylabel="images", yscale="log")
     below.yaxis.set_minor_formatter(NullFormatter())
-    base_figure.title(figure, heading)
     return figure
 
 

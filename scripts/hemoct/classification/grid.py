@@ -24,6 +24,7 @@ YES, NO = ("yes", "true", "1"), ("no", "false", "0")
 METRICS = {"accuracy": ("accuracy",), "F1": ("f1", "f1_macro")}
 """what the table shows, by the keys of metrics.json: for several classes F1 is their mean"""
 UNKNOWN = {"value": None, "ci95": None}
+FAILED = {"metrics": {}, "n": pd.NA, "patients": pd.NA, "folds_done": "failed"}
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,12 @@ def table(work: Workspace, listed: list[Condition], failed: set[str]) -> pd.Data
     for condition in listed:
         row: dict[str, Any] = {"condition": condition.name, "experiment": condition.experiment}
         path = work.task(1) / condition.experiment / "metrics.json"
-        content = protocol.read(path) if path.exists() and condition.experiment not in failed else None
+        content = protocol.read(path) if path.exists() and condition.experiment not in failed else FAILED
         for name, keys in METRICS.items():
-            entries = content["metrics"] if content else {}
-            entry = next((entries[key] for key in keys if key in entries), UNKNOWN)
+            entry = next((content["metrics"][key] for key in keys if key in content["metrics"]), UNKNOWN)
             low, high = entry["ci95"] or (np.nan, np.nan)
             row |= {name: np.nan if entry["value"] is None else entry["value"], f"{name}_low": low, f"{name}_high": high}
-        row |= {key: content[key] for key in ("n", "patients")} if content else {"n": pd.NA, "patients": pd.NA}
-        rows.append(row | {"folds": content["folds_done"] if content else "failed"})
+        rows.append(row | {"n": content["n"], "patients": content["patients"], "folds": content["folds_done"]})
     frame = pd.DataFrame(rows).astype({"n": "Int64", "patients": "Int64"})
     return frame.sort_values(["F1", "accuracy"], ascending=False, kind="stable", na_position="last", ignore_index=True)
 

@@ -88,13 +88,11 @@ def _joined(spec: ClassifierSpec, initial: Initial) -> Joined:
     return Joined(Bodies(bodies, torch.tensor(scales)), nn.Sequential(*layers, nn.Linear(width, len(spec.classes))))
 
 
-def read_spec(folder: Path) -> ClassifierSpec:
-    """The spec beside a checkpoint; stops when it is not one of a classifier of whole slices."""
-    spec = ClassifierSpec.read(folder)
+def read_shared(folders: list[Path]) -> ClassifierSpec:
+    """What several classifiers, whose mean is taken, have in common; stops where they are none of whole slices."""
+    spec = ClassifierSpec.read_all(folders, ("classes", "image_size", "region"))[0]
     if spec.region is not None:
-        raise UserError(
-            f"{folder / 'model.json'} is of a classifier of regions that a detector cut out; name one of whole slices"
-        )
+        raise UserError(f"{folders[0] / 'model.json'} is of a classifier of regions that a detector cut out; name another")
     return spec
 
 

@@ -16,7 +16,7 @@ from hemoct.training.batches import Store
 
 def predict_data(work: Workspace, folders: list[Path], batch_size: int, device: torch.device) -> pd.DataFrame:
     """Every labelled image of a data set: image_id, patient, fold, part, y_*, p_*. Stops at other labels than the models'."""
-    spec = networks.read_spec(folders[0])
+    spec = networks.read_shared(folders)
     data = slices.load(work, spec.image_size, spec.label, split=False)
     if data.classes != spec.classes:
         raise UserError(
@@ -28,16 +28,11 @@ def predict_data(work: Workspace, folders: list[Path], batch_size: int, device: 
 
 def predict_files(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device) -> pd.DataFrame:
     """Image files: image, p_*."""
-    spec = networks.read_spec(folders[0])
+    spec = networks.read_shared(folders)
     pixels = images.decode_all(paths, spec.image_size)
     frame = pd.DataFrame({"image": [str(path) for path in paths]})
     return inference.with_columns(frame, spec.classes, None, _mean(pixels, folders, batch_size, device))
 
 
 def _mean(pixels: np.ndarray, folders: list[Path], batch_size: int, device: torch.device) -> np.ndarray:
-    """Mean probabilities (n, classes) of the models in `folders`; stops where they differ in classes or image size."""
-    specs = [networks.read_spec(folder) for folder in folders]
-    for folder, spec in zip(folders, specs, strict=True):
-        if (spec.classes, spec.image_size) != (specs[0].classes, specs[0].image_size):
-            raise UserError(f"{folder} has other classes or another image size than {folders[0]}; keep experiments apart")
     return inference.mean_of_models(networks.load, folders, Store(pixels, device), len(pixels), batch_size)

@@ -24,10 +24,9 @@ def _of_fold(work: Workspace, folder: Path) -> pd.DataFrame:
     """Checked predictions of a fold; stops when they are missing, or older than what they are made of."""
     path = folder / "predictions.csv"
     predictions.stop_if_stages_changed(work, folder)
-    if not path.exists():
-        raise UserError(f"{work.show(path)} is missing; {predictions.AGAIN[1]}: a trained model only predicts")
     if not predictions.is_current(work, folder):
-        raise UserError(f"{work.show(path)} is older than the model or labels.csv; {predictions.AGAIN[1]}")
+        problem = "older than the model or labels.csv" if path.exists() else "missing"
+        raise UserError(f"{work.show(path)} is {problem}; {predictions.AGAIN[1]}: a trained model only predicts")
     return predictions.check(tables.read_predictions(folder), path)
 
 

@@ -120,17 +120,12 @@ def worst(evaluation: Evaluation, count: int) -> dict[str, pd.DataFrame]:
     """The most confident mistakes by kind: image_id and p (of the positive class, or of the wrong class that was chosen)."""
     y, p, decision, ids = evaluation.test.y, evaluation.test.p, evaluation.decision, evaluation.test.table["image_id"]
     if evaluation.question.positive is None:
-        wrong = y != decision
-        names = np.array(evaluation.question.names)
+        names, p = np.array(evaluation.question.names), p.max(axis=1)
         captions = "is " + pd.Series(names[y]) + ", called " + pd.Series(names[decision])
-        kinds = {"most confident mistakes": (wrong, -p.max(axis=1))}
-        shown = p.max(axis=1)
+        kinds = {"most confident mistakes": (y != decision, -p)}
     else:
         kinds = {"missed": ((y == 1) & (decision == 0), p), "false alarms": ((y == 0) & (decision == 1), -p)}
-        captions, shown = pd.Series([""] * len(y)), p
-    return {
-        kind: pd.DataFrame({"image_id": ids, "p": shown, "caption": captions, "order": order})[chosen]
-        .sort_values(["order", "image_id"])
-        .head(count)
-        for kind, (chosen, order) in kinds.items()
-    }
+        captions = ""
+    table = pd.DataFrame({"image_id": ids, "p": p, "caption": captions})
+    ordered = {kind: table.assign(order=order)[chosen] for kind, (chosen, order) in kinds.items()}
+    return {kind: cases.sort_values(["order", "image_id"]).head(count) for kind, cases in ordered.items()}

@@ -40,7 +40,7 @@ def threshold_tradeoff(evaluation: BoxEvaluation, heading: str) -> Figure | None
     parts = [rows for rows in evaluation.rows_of_folds.values() if 0 < y[rows].sum() < rows.sum()]
     if not parts:
         return None
-    figure, axis = base_figure.figure(width=6.4, height=4.4)
+    figure, axis = base_figure.figure(width=6.4, height=4.4, heading=heading)
     grid = np.geomspace(LOWEST, 1, 301)
     for colour, kind, name in (("C0", 1, "sensitivity"), ("C1", 0, "false-positive rate")):
         curves = []
@@ -58,7 +58,6 @@ def threshold_tradeoff(evaluation: BoxEvaluation, heading: str) -> Figure | None
     axis.set(xlabel="confidence threshold", ylabel="share of test slices called positive")
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     figure.legend(loc="outside lower center", ncols=1, frameon=False)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -72,7 +71,7 @@ def box_precision_recall(evaluation: BoxEvaluation, content: dict[str, Any], hea
     of_folds = [evaluation.matched.of(rows) for rows in evaluation.folds_with_truth.values()]
     if not of_folds:
         return None
-    figure, axis = base_figure.figure(width=5.4, height=5.2)
+    figure, axis = base_figure.figure(width=5.4, height=5.2, heading=heading)
     means = []
     for matched in of_folds:
         _, tp, fp = metrics.curve(matched)
@@ -90,7 +89,6 @@ def box_precision_recall(evaluation: BoxEvaluation, content: dict[str, Any], hea
         xlabel="recall of boxes (IoU >= 0.5)", ylabel="precision of boxes", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal"
     )
     axis.legend(loc="lower left", fontsize=8)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -99,7 +97,7 @@ def froc(evaluation: BoxEvaluation, content: dict[str, Any], heading: str) -> Fi
     curves = [metrics.froc_curve(evaluation.matched.of(rows)) for rows in evaluation.folds_with_truth.values()]
     if not curves:
         return None
-    figure, axis = base_figure.figure(width=6, height=4.6)
+    figure, axis = base_figure.figure(width=6, height=4.6, heading=heading)
     for number, (per_image, sensitivity) in enumerate(curves):
         label = "a fold" if not number and len(curves) > 1 else None
         x, y = np.append(per_image, MOST_ALARMS), np.append(sensitivity, sensitivity[-1])
@@ -112,13 +110,12 @@ def froc(evaluation: BoxEvaluation, content: dict[str, Any], heading: str) -> Fi
     axis.set(xlim=(1 / 16, MOST_ALARMS), ylim=(-0.02, 1.02))
     axis.set(xlabel="false positive boxes per image", ylabel="share of true boxes found (IoU >= 0.5)")
     figure.legend(loc="outside lower center", frameon=False)
-    base_figure.title(figure, heading)
     return figure
 
 
 def localisation(content: dict[str, Any], heading: str) -> Figure:
     """Localisation accuracy and average false positives at the threshold, against the IoU that makes a hit."""
-    figure, axes = base_figure.figure(1, 2, width=4.2, height=3.8)
+    figure, axes = base_figure.figure(1, 2, width=4.2, height=3.8, heading=f"{heading}; boxes at or above the threshold")
     ious = [level["iou"] for level in content["localisation"]]
     accuracy = "localisation accuracy\n(share of true boxes found)"
     panels = {"accuracy": accuracy, "false_positives_per_image": "false positives per image"}
@@ -127,7 +124,6 @@ def localisation(content: dict[str, Any], heading: str) -> Figure:
         axis.set(xlabel="T(IoU): least overlap of a hit", ylabel=label, ylim=(0, None))
         axis.set_xticks(ious)
     axes[0].set_ylim(-0.02, 1.02)
-    base_figure.title(figure, f"{heading}; boxes at or above the threshold")
     return figure
 
 
@@ -143,7 +139,7 @@ def _points(axis: Axes, x: np.ndarray, cells: list[dict[str, Any]], label: str |
 
 def error_types(counts: pd.DataFrame, heading: str) -> Figure:
     """How many missed and false boxes are of each type: full bars by main type, pale bars all for which the type holds."""
-    figure, axes = base_figure.figure(1, 2, width=4.6, height=3.4)
+    figure, axes = base_figure.figure(1, 2, width=4.6, height=3.4, heading=f"{heading}; what the types mean: error_types.csv")
     for axis, kind in zip(axes, KINDS, strict=True):
         rows = counts[counts["kind"] == kind]
         axis.barh(rows["type"], rows["holds_for"], color="C0", alpha=0.3, label="boxes for which the type holds")
@@ -152,13 +148,14 @@ def error_types(counts: pd.DataFrame, heading: str) -> Figure:
         axis.set(title=f"{kind}: {rows['boxes'].sum()} boxes", xlabel="boxes", xlim=(0, max(1, rows["holds_for"].max()) * 1.08))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    base_figure.title(figure, f"{heading}; what the types mean: error_types.csv")
     return figure
 
 
 def size_and_brightness(table: pd.DataFrame, heading: str) -> Figure:
     """True boxes found and missed in each quarter of area and contrast, with the share found and its interval."""
-    figure, axes = base_figure.figure(1, 2, width=4.8, height=4, sharey=True)
+    figure, axes = base_figure.figure(
+        1, 2, width=4.8, height=4, sharey=True, heading=f"{heading}; above the bars: share found (95 % interval)"
+    )
     for axis, (column, rows) in zip(axes, table.groupby("by", sort=False), strict=True):
         place = rows["quarter"]
         axis.bar(place, rows["found"], color="C0", label="found")
@@ -172,7 +169,6 @@ def size_and_brightness(table: pd.DataFrame, heading: str) -> Figure:
         axis.grid(False, axis="x")
     axes[0].set(ylabel="true boxes")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    base_figure.title(figure, f"{heading}; above the bars: share found (95 % interval)")
     return figure
 
 
@@ -201,7 +197,7 @@ def training(trainings: list[Training], heading: str) -> Figure:
     """Box, class and DFL loss (those that there are), below them mAP50 and mAP50:95 on validation; a colour for each fold."""
     known = set().union(*(training.history.columns for training in trainings))
     losses = [name for name in LOSSES if {f"train_{name}", f"val_{name}"} & known]
-    figure, axes = base_figure.figure(2, len(LOSSES), width=4.0, height=3.1, squeeze=False)
+    figure, axes = base_figure.figure(2, len(LOSSES), width=4.0, height=3.1, squeeze=False, heading=heading)
     columns = {f"{part}_{name}": axis for axis, name in zip(axes[0], losses, strict=False) for part in ("train", "val")}
     columns |= dict(zip(PRECISION, axes[1], strict=False))
     for number, training in enumerate(trainings):
@@ -220,7 +216,6 @@ def training(trainings: list[Training], heading: str) -> Figure:
         else:
             axis.axis("off")
     axes[1, 2].legend(handles=_legend(trainings), loc="center left", frameon=False, fontsize=8.5)
-    base_figure.title(figure, heading)
     return figure
 
 

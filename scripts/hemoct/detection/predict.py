@@ -40,15 +40,6 @@ def models(work: Workspace, experiment: str, fold: int | None, fuse: bool) -> li
     return folders
 
 
-def read_specs(folders: list[Path]) -> list[DetectorSpec]:
-    """model.json of each folder; stops when the models know different classes."""
-    specs = [DetectorSpec.read(folder) for folder in folders]
-    for folder, spec in zip(folders, specs, strict=True):
-        if spec.classes != specs[0].classes:
-            raise UserError(f"{folder} knows other classes than {folders[0]} (model.json); train the folds again, all alike")
-    return specs
-
-
 # ---- boxes of several models as one
 
 

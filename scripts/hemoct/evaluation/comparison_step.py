@@ -109,7 +109,9 @@ def side_by_side(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = 
     shown = list(table["shown"].unique())
     differ = table["difference"].notna().any()
     height = 1.6 + 0.16 * len(names) * (len(shown) + 1) + 0.2 * len(shown)
-    figure, axes = base_figure.figure(1, 1 + differ, width=5.2, height=max(3.6, height), sharey=True, squeeze=False)
+    figure, axes = base_figure.figure(
+        1, 1 + differ, width=5.2, height=max(3.6, height), sharey=True, squeeze=False, heading=heading
+    )
     for number, name in enumerate(shown):
         rows = table[table["shown"] == name].set_index("metric").reindex(names)
         place = np.arange(len(names)) + (number - (len(shown) - 1) / 2) * 0.8 / len(shown)
@@ -127,5 +129,4 @@ def side_by_side(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = 
         axes[0, 1].set_xlim(min(low, -LEAST_DIFFERENCE), max(high, LEAST_DIFFERENCE))
         axes[0, 1].set(xlabel=f"difference to {table['experiment'].iloc[0]}\n(paired, 95 % interval)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=1, frameon=False)
-    base_figure.title(figure, heading)
     return figure

@@ -48,10 +48,11 @@ class Fit:
         """`model`: on its device (see device.place). `steps`: in an epoch. `monitor`: the number that chooses the best epoch; the
         lowest if it is a loss, else the highest."""
         self.model, self.run, self.folder, self.options, self.monitor = model, run, run.folder, options, monitor
+        self.mode = "min" if monitor.endswith("loss") else "max"
         self.device = next(model.parameters()).device
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = OPTIMIZERS[options.optimizer](trained, options.lr, options.weight_decay)
-        self.by_step, self.by_loss = _schedule(self.optimizer, options, options.epochs * steps, self._lower_is_better)
+        self.by_step, self.by_loss = _schedule(self.optimizer, options, options.epochs * steps, self.mode)
         self.average = ModelEmaV3(self.model, options.ema, use_warmup=True) if options.ema else None
         self.steps = 0
         self.dtype = devices.precision(self.device, options.precision)
@@ -99,13 +100,9 @@ class Fit:
         return self.model if self.average is None else self.average.module
 
     @property
-    def _lower_is_better(self) -> bool:
-        return self.monitor.endswith("loss")
-
-    @property
     def best_epoch(self) -> int:
         """Epoch with the best validation so far (without validation: the last one), counted from 1; 0 = none."""
-        sign = 1 if self._lower_is_better else -1
+        sign = {"min": 1, "max": -1}[self.mode]
         costs = [sign * row[self.monitor] if self.monitor in row else -row["epoch"] for row in self.history]
         return 1 + min(range(len(costs)), key=costs.__getitem__) if costs else 0
 
@@ -208,8 +205,8 @@ def epochs_of_folds(experiment: Path) -> int:
     return round(np.mean([history["epoch"][history["val_loss"].idxmin()] for history in histories]))
 
 
-def _schedule(optimizer: torch.optim.Optimizer, options: Training, total: int, lower: bool) -> tuple[Any, Any]:
-    """(schedule stepped after each batch or None, schedule stepped by the criterion, better when `lower` or higher, or None)."""
+def _schedule(optimizer: torch.optim.Optimizer, options: Training, total: int, mode: str) -> tuple[Any, Any]:
+    """Schedule stepped after each batch or None; schedule stepped by the criterion, best at its `min` or `max`, or None."""
     rise = max(1, round(options.warmup * total))
     if options.schedule == "onecycle":
         return lr_scheduler.OneCycleLR(
@@ -217,7 +214,6 @@ def _schedule(optimizer: torch.optim.Optimizer, options: Training, total: int, l
         ), None
     warm = lr_scheduler.LinearLR(optimizer, start_factor=0.01, total_iters=rise)
     if options.schedule == "plateau":  # once warm, LinearLR leaves the rate alone, so that both can act on it
-        mode = "min" if lower else "max"
         return warm, lr_scheduler.ReduceLROnPlateau(optimizer, mode, factor=0.3, patience=max(1, options.patience // 3))
     if options.schedule == "constant":
         return warm, None

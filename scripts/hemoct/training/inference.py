@@ -26,11 +26,9 @@ def logits(
 ) -> torch.Tensor:
     """Logits of the slices `rows` of a store: float32 (len(rows), classes) on the store's device. `dtype` is that of autocast."""
     model.eval()
-    of_batches = []
     with torch.autocast(store.device.type, dtype=dtype, enabled=dtype is not None):
-        for _, batch in store.batches(torch.as_tensor(rows), batch_size):
-            of_batches.append(model((batch - spec.mean) / spec.std).float())
-    return torch.cat(of_batches)
+        batches = store.batches(torch.as_tensor(rows), batch_size)
+        return torch.cat([model((batch - spec.mean) / spec.std).float() for _, batch in batches])
 
 
 def probabilities(logits: torch.Tensor, exclusive: bool) -> np.ndarray:

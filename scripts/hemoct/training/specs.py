@@ -1,5 +1,6 @@
 """model.json: what every trained model says of itself, whatever its task."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +30,16 @@ class Spec:
 
     def save(self, folder: Path) -> Path:
         return files.write_json(folder / "model.json", {"task": self.TASK, **asdict(self)})
+
+    @classmethod
+    def read_all(cls, folders: list[Path], alike: Iterable[str]) -> list[Self]:
+        """The specs of models whose predictions are put together; stops where they differ in a field that has to be `alike`."""
+        specs = [cls.read(folder) for folder in folders]
+        for folder, spec in zip(folders, specs, strict=True):
+            other = ", ".join(name for name in alike if getattr(spec, name) != getattr(specs[0], name))
+            if other:
+                raise UserError(f"{folder} differs from {folders[0]} in {other} (model.json); train the folds again, all alike")
+        return specs
 
     @classmethod
     def read(cls, folder: Path) -> Self:

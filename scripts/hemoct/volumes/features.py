@@ -17,7 +17,6 @@ from hemoct.data import images
 from hemoct.evaluation import predictions
 from hemoct.training import device as devices, inference, networks, weights
 from hemoct.training.batches import Source
-from hemoct.training.specs import Spec
 from hemoct.volumes.options import Options
 
 TAKEN = ("backbone", "label", "image_size", "mean", "std", "initial_weights")
@@ -64,7 +63,9 @@ def maker(paths: list[Path], options: Options, planes: int, load: inference.Load
         folder = paths[0].parent
         model, spec = load(folder, device)
         about = {name: getattr(spec, name, None) for name in TAKEN} | {"made_of": [predictions.stage(spec.TASK, folder)]}
-        stop_if_other(folder, spec, options)
+        for flag in ("protocol", "split"):  # else test patients would leak
+            if getattr(spec, flag) != getattr(options.selection, flag):
+                raise UserError(f"{folder} was trained with --{flag} {getattr(spec, flag)}; give --{flag} {getattr(spec, flag)}")
         body = devices.place(body_of(model), device, spec.image_size)
         return Maker(body.eval(), files.sha256(folder / "best.pt"), about, device)
     if initial.weights == "none":
@@ -76,13 +77,6 @@ def maker(paths: list[Path], options: Options, planes: int, load: inference.Load
     about = {"backbone": backbone, "made_of": [], "image_size": size, "mean": mean, "std": std, "initial_weights": origin,
              "label": None}  # fmt: skip
     return Maker(devices.place(body, device, size).eval(), f"{backbone} {origin}", about, device)
-
-
-def stop_if_other(folder: Path, spec: Spec, options: Options) -> None:
-    """Stop where the model that makes features learned under another protocol: test patients would leak."""
-    for name in ("protocol", "split"):
-        if getattr(spec, name) != getattr(options.selection, name):
-            raise UserError(f"{folder} was trained with --{name} {getattr(spec, name)}; give --{name} {getattr(spec, name)}")
 
 
 def body_of(model: nn.Module) -> nn.Module:
