@@ -85,12 +85,9 @@ def combine(members: Members, rule: str, exclusive: bool) -> tuple[np.ndarray, d
     least; for each label, or for all `exclusive` classes at once. stacking: a logistic regression on the members' logits. A label
     of which validation has not both truths gets the mean.
     """
-    if exclusive:
-        p, fitted = _combined(members.p, members.truth, members.fitted_on, rule)
-        return p, {"all": fitted}
-    columns = [_combined(members.p[:, :, [place]], members.truth[:, [place]], members.fitted_on, rule)
-               for place in range(len(members.classes))]  # fmt: skip
-    return np.hstack([p for p, _ in columns]), {name: fitted for name, (_, fitted) in zip(members.classes, columns, strict=True)}
+    columns = {"all": slice(None)} if exclusive else {name: [place] for place, name in enumerate(members.classes)}
+    parts = {name: _combined(members.p[:, :, of], members.truth[:, of], members.fitted_on, rule) for name, of in columns.items()}
+    return np.hstack([p for p, _ in parts.values()]), {name: fitted for name, (_, fitted) in parts.items()}
 
 
 def _combined(p: np.ndarray, truth: np.ndarray, fitted_on: np.ndarray, rule: str) -> tuple[np.ndarray, dict[str, Any]]:

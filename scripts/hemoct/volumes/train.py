@@ -50,8 +50,7 @@ def train_fold(run: Run, options: Options, data: Slices, features: np.ndarray, m
     spec = HeadSpec(
         **made_by.about, task=task, made_by=run.record["step"], protocol=options.selection.protocol,
         split=options.selection.split, fold=fold.number, splits_sha256=data.splits_sha256, classes=data.classes,
-        exclusive=getattr(data, "exclusive", False), head=options.head.head, hidden=options.head.hidden,
-        dropout=options.head.dropout, width=features.shape[1],
+        exclusive=getattr(data, "exclusive", False), width=features.shape[1], **vars(options.head),
     )  # fmt: skip
     known = ~torch.isnan(found.targets).all(dim=1).cpu().numpy()
     part = {name: known & (fold.part == name) for name in ("train", "val")}
