@@ -61,6 +61,8 @@ class Subject:
         """predictions.csv on the other data; stops when it is missing, older than a model, or made by others than these."""
         named = (self.task, self.experiment, self.data.dataset)
         folder, again = external.folder(self.work, *named), external.again(self.work, *named)
+        if not (folder / "predictions.csv").exists():
+            experiments.with_model(self.work, self.task, self.experiment)  # stops where there is no model to make it with
         path = self.work.need(folder / "predictions.csv", external.made_by(*named))
         if any((of_fold / "best.pt").stat().st_mtime > path.stat().st_mtime for of_fold in self.models):
             raise UserError(f"{self.work.show(path)} is older than the models; {again}")
