@@ -75,7 +75,7 @@ lacks() { # lacks STEP: why the data set cannot have this step; nothing where it
 
 # What is trained, the name that its results get, and how long it takes.
 slices=$(wc -l 2>/dev/null <"${root:-$repository}/data/work/$dataset/labels.csv") && slices=$((slices - 1)) || slices=""
-total=0 table="" slower=""
+total=0 table="" slower="" of_types=""
 [ "$profile" = gpu ] || grep -qsE 'avx512_bf16|amx_bf16' /proc/cpuinfo ||
     slower=", perhaps twice that: this processor has no bfloat16"
 while read -r of row minutes name flags; do
@@ -88,7 +88,7 @@ while read -r of row minutes name flags; do
     task2) detector=$name detect=$flags ;;
     task2-gate) gate=$flags ;;
     task3) segmenter=$name segment=$flags ;;
-    task4) typer=$name types=$flags ;;
+    task4) typer=$name types=$flags && [[ $flags != *"--fold 0"* ]] || of_types="--fold 0" ;; # the cascade needs both
     esac
     [ -z "$(lacks "$row")" ] || continue
     [ "$minutes" = - ] && total="" || minutes=$(((minutes * slices + measured_on - 1) / measured_on))
@@ -119,7 +119,7 @@ steps=(
     ${typed:+"scripts/01_get_data.py $typed"}
     ${typed:+"scripts/03_make_labels.py $typed"}
     ${typed:+"scripts/05_make_splits.py $typed"}
-    ${typed:+"task1_classification/01_train.py $typed --experiment $classifier $classify --fold 0"}
+    ${typed:+"task1_classification/01_train.py $typed --experiment $classifier $classify $of_types"}
     ${typed:+"task1_classification/02_evaluate.py $typed"}
     "task4_multilabel/01_prepare_labels.py $typed"
     "task4_multilabel/02_train.py $typed --experiment $typer $types"

@@ -289,6 +289,14 @@ def test_types_need_labels_that_go_together(copy: Copy, labels: list[str], exclu
     assert any("task4_multilabel" in call for call in copy.log) is trained
 
 
+@pytest.mark.parametrize("profile", ["laptop", "gpu", "demo"])
+def test_both_stages_of_the_cascade_are_trained_on_the_same_folds(copy: Copy, profile: str) -> None:
+    done = copy.bash("run_all.sh", "--dataset", "demo", "--profile", profile, "--list")
+    training = [line for line in done.stdout.splitlines() if "demo-types" in line and "_train.py" in line]
+    assert ["task1" in line for line in training] == [True, False]
+    assert ["--fold 0" in line for line in training] == [profile == "demo"] * 2
+
+
 def test_the_demonstration_has_types_of_bleeding_as_data_of_their_own(copy: Copy, tmp_path: Path) -> None:
     place = tmp_path / "other place"
     place.mkdir()
