@@ -210,12 +210,13 @@ def write(journal: Journal, target: Path) -> Summary:
             skip(row["path"], row["problem"])
         for series in journal.patients():
             summary.patients += 1
-            for row in _number(series, summary):
-                writers[TABLE].writerow(row)
-                writers[HEADERS].writerow(row)
-            for row in _copies(series):
-                skip(row["path"], TWICE)
-                (target / row["image"]).unlink(missing_ok=True)
+            numbered = list(_number(series, summary))
+            writers[TABLE].writerows(numbered)
+            writers[HEADERS].writerows(numbered)
+            kept = {row["image"] for row in numbered}
+            for copy in (row for rows in series for row in rows if row["image"] not in kept):
+                skip(copy["path"], TWICE)
+                (target / copy["image"]).unlink(missing_ok=True)
         if not summary.slices:
             raise UserError(f"none of {summary.bad} files could be converted (first: {summary.first_bad})")
     return summary
@@ -236,16 +237,6 @@ def _number(series: list[list[Row]], summary: Summary) -> Iterator[Row]:
                 summary.notes.update(note for note, applies in NOTES.items() if applies(row))
                 yield row | {"series": name, "slice": start + place, "group": row["study"], "file": row["path"]}
             start = ((start + len(pass_rows)) // 100 + 1) * 100
-
-
-def _copies(series: list[list[Row]]) -> Iterator[Row]:
-    """Rows whose image stands earlier in the same series under another file name."""
-    for rows in series:
-        earlier = set()
-        for row in rows:
-            if _identity(row) in earlier:
-                yield row
-            earlier.add(_identity(row))
 
 
 def _identity(row: Row) -> tuple:
