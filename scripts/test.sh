@@ -9,4 +9,5 @@ set_up
 export HF_HUB_OFFLINE=1 YOLO_OFFLINE=1 YOLO_AUTOINSTALL=0
 export OMP_NUM_THREADS=1 # two workers side by side: more threads than cores make both slower
 cd -- "$repository"
-python -m pytest -n 2 --dist loadfile tests "$@"
+# the chain, the longest file by far, begins: last it would leave one worker idle
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/steps/test_chain.py tests "$@"
