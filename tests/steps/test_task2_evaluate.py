@@ -303,7 +303,7 @@ def test_other_data_meet_frozen_thresholds(work, frame, plain):
     toy.make(other, patients=6, slices=4, size=48, boxes=True, seed=3)
     assert refused(plain("--on", "other"), "no experiment of task 2 has predictions on other", "05_predict.py")
     missing = plain("--experiment", "e", "--on", "other")
-    assert refused(missing, "on-other/predictions.csv is missing", "05_predict.py --experiment e --on other")
+    assert refused(missing, "predictions but no model", "02_train.py --dataset toy --experiment e")
     labels = tables.read_labels(other, tables.read_dataset(other))
     boxes = labels[["image_id", "patient"]].merge(tables.read_boxes(other), on="image_id", how="left").assign(fold=0, part="test")
     boxes["confidence"] = np.where(boxes["xmin"].notna(), 0.95, np.nan)
