@@ -157,7 +157,7 @@ def curves(table: pd.DataFrame, heading: str) -> Figure:
     marks = dict(zip(table["image_id"].unique(), MARKERS, strict=False))
     reach = max(LEAST_LOGIT, 1.4 * table["logit"].abs().max())  # room for a value right of the last cell
     columns = min(COLUMNS, len(labels))
-    figure, axes = base_figure.figure(2 * -(-len(labels) // columns), columns, width=3.5, height=2.7, squeeze=False)
+    figure, axes = base_figure.figure(2 * -(-len(labels) // columns), columns, 3.5, 2.7, heading, squeeze=False)
     pairs = list(axes.reshape(-1, 2, columns).swapaxes(1, 2).reshape(-1, 2))
     for (above, below), label in zip(pairs, labels, strict=False):
         above.set(title=label, xlim=(-reach, reach), ylim=(-0.16, 1.06), yticks=np.linspace(0, 1, 5))
@@ -173,7 +173,7 @@ def curves(table: pd.DataFrame, heading: str) -> Figure:
         axis.axis("off")
     images = [Line2D([], [], linestyle="none", marker=mark, color="0.35", markersize=7, label=name)
               for name, mark in marks.items()]  # fmt: skip
-    return _finished(figure, heading, [*images, Line2D([], [], color="0.35", linestyle="--", label="|p - truth|")])
+    return _with_legend(figure, [*images, Line2D([], [], color="0.35", linestyle="--", label="|p - truth|")])
 
 
 def _lines(above: Axes, below: Axes, cells: pd.DataFrame, z: np.ndarray) -> None:
@@ -205,7 +205,7 @@ def bars(table: pd.DataFrame, mean: float, heading: str) -> Figure:
     """BCE of each image, a panel for each label, over truth, probability and verdict; `mean` is that of all cells."""
     labels, images = table["label"].unique(), table["image_id"].unique()
     columns, width = min(COLUMNS, len(labels)), max(2.6, 0.75 * len(images) + 0.5)
-    figure, axes = base_figure.figure(-(-len(labels) // columns), columns, width=width, height=3.6, squeeze=False, sharey=True)
+    figure, axes = base_figure.figure(-(-len(labels) // columns), columns, width, 3.6, heading, squeeze=False, sharey=True)
     for axis, label in zip(axes.flat, labels, strict=False):
         of_label = table[table["label"] == label]
         places, colours = np.arange(len(of_label)), [TRUTHS[truth][0] for truth in of_label["truth"]]
@@ -222,7 +222,7 @@ def bars(table: pd.DataFrame, mean: float, heading: str) -> Figure:
     for axis in axes[:, 0]:
         axis.set(ylabel="BCE")
     lines = [("--", "0.2", f"mean of all cells: {mean:.2f}"), (":", "0.5", f"p = 0.5, no idea: ln 2 = {NO_IDEA:.2f}")]
-    return _finished(figure, heading, [Line2D([], [], linestyle=style, color=grey, label=text) for style, grey, text in lines])
+    return _with_legend(figure, [Line2D([], [], linestyle=style, color=grey, label=text) for style, grey, text in lines])
 
 
 def _below(cell: tuple) -> str:
@@ -230,10 +230,9 @@ def _below(cell: tuple) -> str:
     return f"{name}\ntruth {cell.truth}\np = {cell.probability:.2f}\n{textwrap.fill(cell.verdict, 10)}"
 
 
-def _finished(figure: Figure, heading: str, handles: list[Line2D]) -> Figure:
-    """The figure with its heading, and a legend of the two truths and the `handles`."""
+def _with_legend(figure: Figure, handles: list[Line2D]) -> Figure:
+    """The figure with a legend of the two truths and the `handles`."""
     handles = [*(Patch(color=colour, label=text) for colour, text in TRUTHS.values()), *handles]
     columns = max(1, min(len(handles), int(figure.get_figwidth() / 2.1)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
-    base_figure.title(figure, heading)
     return figure

@@ -37,11 +37,10 @@ def overview(together: pd.DataFrame, combinations: pd.Series, counts: pd.DataFra
     """
     labels = list(dict.fromkeys(together["label"]))
     side = max(3.4, 1.2 + 0.85 * len(labels))
-    figure, (left, middle, right) = base_figure.figure(1, 3, width=side + 0.6, height=side)
+    figure, (left, middle, right) = base_figure.figure(1, 3, side + 0.6, side, heading)
     _together(left, together)
     _combinations(middle, combinations)
     _positives(right, counts)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -133,10 +132,9 @@ def _panels(evaluation: MultiLabel, heading: str, width: float, height: float) -
     """A figure with a panel for each label; those that would be too many are not shown."""
     labels = evaluation.labels
     rows, columns = -(-len(labels) // ABREAST), min(len(labels), ABREAST)
-    figure, axes = base_figure.figure(rows, columns, width=width, height=height, squeeze=False)
+    figure, axes = base_figure.figure(rows, columns, width, height, heading, squeeze=False)
     for axis, name in zip_longest(axes.flat, labels):
         axis.set_title(name) if name else axis.axis("off")
-    base_figure.title(figure, heading)
     return figure, list(axes.flat[: len(labels)])
 
 
@@ -152,9 +150,8 @@ def by_epoch(histories: dict[str, pd.DataFrame], labels: list[str], heading: str
     best = {fold: int(history["epoch"][history["val_loss"].idxmin()]) for fold, history in histories.items()
             if history["val_loss"].notna().any()}  # fmt: skip
     shared = table.groupby("fold")["epoch"].max().min()
-    figure, axes = base_figure.figure(
-        len(MEASURED), len(labels), width=max(2.3, 9.5 / len(labels)), height=2.3, sharex=True, sharey=True, squeeze=False
-    )
+    width = max(2.3, 9.5 / len(labels))
+    figure, axes = base_figure.figure(len(MEASURED), len(labels), width, 2.3, heading, sharex=True, sharey=True, squeeze=False)
     for column, name in zip(axes.T, labels, strict=True):
         column[0].set_title(name)
         for axis, score in zip(column, MEASURED, strict=True):
@@ -171,7 +168,6 @@ def by_epoch(histories: dict[str, pd.DataFrame], labels: list[str], heading: str
         axis.set(xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -198,7 +194,7 @@ def _legend() -> list[Line2D]:
 def cooccurrence(true: np.ndarray, called: np.ndarray, labels: list[str], heading: str) -> Figure:
     """How many images show two labels, on how many both are called, and the difference: int (labels, labels) each."""
     side, most, difference = max(2.9, 1.0 + 0.72 * len(labels)), max(true.max(), called.max(), 1), called - true
-    figure, axes = base_figure.figure(1, 3, width=side + 0.7, height=side + 0.5)
+    figure, axes = base_figure.figure(1, 3, side + 0.7, side + 0.5, heading)
     shown = {
         "Images with both labels: truth": (true / most, "{:,}", "Blues", 0),
         "Images with both labels: called": (called / most, "{:,}", "Blues", 0),
@@ -208,5 +204,4 @@ def cooccurrence(true: np.ndarray, called: np.ndarray, labels: list[str], headin
         words = np.array([[form.format(n) if n else "0" for n in row] for row in counts])
         _cells(axis, pd.DataFrame(share, labels, labels), words, *colours)
         axis.set(title=title)
-    base_figure.title(figure, heading)
     return figure

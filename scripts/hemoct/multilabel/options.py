@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hemoct.base import cli, options
 from hemoct.base.errors import UserError
-from hemoct.base.options import flag
+from hemoct.base.options import flag, part
 from hemoct.data.slices import ANY, Selection
 from hemoct.training import options as training_options
 from hemoct.training.options import Hardware, Initial, Training, known_strength
@@ -93,13 +93,14 @@ class Augmentation(training_options.Augmentation):
 class Options:
     """All options of a training."""
 
-    initial: Initial
-    network: Network
-    view: View
-    balance: Balance
-    augmentation: Augmentation
-    training: Training
-    selection: Selection
+    initial: Initial = part("network")
+    network: Network = part("network")
+    view: View = part("one view alone, for 04_cascade.py --view")
+    balance: Balance = part("labels that few images show")
+    augmentation: Augmentation = part("augmentation")
+    training: Training = part("training", batch_size={"type": cli.above_one}, optimizer="adam", weight_decay=0.0)
+    selection: Selection = part("data")
+    hardware: Hardware = part("device")
 
     def stop_if_unfit(self, classes: list[str]) -> None:
         """Stop when a flag names a label that is none of `classes`, or --pos-weight has not one number for each of them."""
@@ -114,14 +115,7 @@ class Options:
 
 def add(parser: cli.Parser) -> None:
     """Add the flags."""
-    options.add(parser, Initial, "network")
-    options.add(parser, Network, "network")
-    options.add(parser, View, "one view alone, for 04_cascade.py --view")
-    options.add(parser, Balance, "labels that few images show")
-    options.add(parser, Augmentation, "augmentation")
-    options.add(parser, Training, "training", batch_size={"type": cli.above_one}, optimizer="adam", weight_decay=0.0)
-    options.add(parser, Selection, "data")
-    options.add(parser, Hardware, "device")
+    options.add_all(parser, Options)
     parser.named["augment"] = "augment-{}"
 
 

@@ -145,12 +145,7 @@ def mean_probabilities(
 ) -> np.ndarray:
     """The mean of the models' probabilities: float64 (n, classes). `pixels`, `planes`: see data.LabelledSlices."""
     source = Stacks(Store(pixels, device), torch.as_tensor(planes))
-    total = 0.0
-    for folder in folders:
-        model, spec = networks.load(folder, device)
-        logits = inference.logits(model, spec, source, np.arange(len(planes)), batch_size)
-        total = total + inference.probabilities(logits, spec.exclusive)
-    return total / len(folders)
+    return inference.mean_of_models(networks.load, folders, source, len(planes), batch_size)
 
 
 # ---- figures: beside the slice a bar for each label
@@ -175,14 +170,13 @@ def figure(predicted: PredictedLabels, row: int, read: Slice, windows: str, foot
     """The planes of a slice, and the bars of its labels."""
     planes, names = read.planes, titles(read, windows)
     height = max(LEAST_INCHES, 1.8 + LABEL_INCHES * len(predicted.classes))
-    shown, axes = base_figure.figure(1, len(planes) + 1, width=LEAST_INCHES, height=height)
+    shown, axes = base_figure.figure(1, len(planes) + 1, LEAST_INCHES, height, predicted.title(row))
     for axis, plane in zip(axes, planes, strict=False):
         axis.imshow(plane, cmap="gray", vmin=0, vmax=255)
         axis.axis("off")
     for axis, name in zip(axes[:-1], names, strict=False):  # one window may fill three channels
         axis.set(title=name)
     bars(axes[-1], predicted, row)
-    base_figure.title(shown, predicted.title(row))
     lines = [f"{NO_DIAGNOSIS} {footer}", *[f"This image was {SEEN}"] * bool(predicted.shown.seen[row]),
              *[NO_ANY] * predicted.any_is_missing(row)]  # fmt: skip
     width = int(shown.get_figwidth() * LETTERS_PER_INCH)

@@ -61,12 +61,7 @@ def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks)
     checkpoints.load_trained(model, run.folder, spec.backbone)
     about = data.about(fold, np.arange(len(data.table)))
     frame = inference.predict_slices(model, spec, source, about, data.targets, 4 * training.batch_size)
-    is_train = frame["part"] == "train"
-    return [
-        *(run.folder / name for name in checkpoints.MODEL),
-        tables.write_csv(run.folder / "train_predictions.csv", frame[is_train]),
-        tables.write_predictions(run.folder, frame[~is_train]),
-    ]
+    return [*(run.folder / name for name in checkpoints.MODEL), *tables.write_parts(run.folder, frame)]
 
 
 def _spec(fold: Fold, options: Options, data: LabelledSlices) -> MultiLabelSpec:
