@@ -12,7 +12,7 @@ import pytest
 from helpers.fake_figshare import Server, serving
 from hemoct.base import cli
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import figshare
+from hemoct.sources import figshare
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"

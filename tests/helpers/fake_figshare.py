@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from hemoct.ingest import figshare
+from hemoct.sources import figshare
 
 
 class Server(http.server.ThreadingHTTPServer):

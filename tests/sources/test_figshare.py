@@ -8,7 +8,7 @@ import pytest
 
 from helpers.fake_figshare import Server, random_bytes, zip_of
 from hemoct.base.errors import UserError
-from hemoct.ingest import figshare
+from hemoct.sources import figshare
 
 
 def fetch(server: Server, folder: Path) -> list[Path]:
