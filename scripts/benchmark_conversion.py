@@ -18,7 +18,8 @@ from pydicom.uid import JPEG2000Lossless, generate_uid
 from tqdm import tqdm
 
 from hemoct.base import cli
-from hemoct.ingest import conversion, conversion_tables, phantom, phantom_dataset
+from hemoct.ingest import conversion, conversion_tables
+from hemoct.sources import phantom, phantom_dataset
 
 RSNA_FILES = 752_803  # stage_2_train; its files are not compressed
 LEVELS = (0.4, 0.5, 0.6)  # of the head, where a slice is fullest

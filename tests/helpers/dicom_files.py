@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import FileDataset
 
-from hemoct.ingest import phantom_dataset
+from hemoct.sources import phantom_dataset
 
 SIZE = 64
 AIR, BRAIN, BLOOD, SKULL = -1000, 30, 70, 900

@@ -20,7 +20,8 @@ from PIL import Image
 
 from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
-from hemoct.ingest import conversion, conversion_tables, hounsfield, phantom_dataset
+from hemoct.ingest import conversion, conversion_tables, hounsfield
+from hemoct.sources import phantom_dataset
 
 STEP = "scripts/01_get_data.py"
 BRAIN = hounsfield.WINDOWS["brain"]

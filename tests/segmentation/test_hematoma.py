@@ -11,8 +11,9 @@ from helpers import toy
 from hemoct.base import figure as base_figure, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import hounsfield, phantom
+from hemoct.ingest import hounsfield
 from hemoct.segmentation import figures, hematoma, metrics
+from hemoct.sources import phantom
 
 SIZE = 128
 BRAIN, BLOOD, CSF, BONE = 110, 200, 20, 255

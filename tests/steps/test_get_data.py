@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from helpers.fake_figshare import Server, random_bytes, zip_of
-from hemoct.ingest import layouts, phantom_dataset
-from hemoct.sources import figshare
+from hemoct.ingest import layouts
+from hemoct.sources import figshare, phantom_dataset
 
 STEP = "scripts/01_get_data.py"
 SMALL = ("--patients", 6, "--slices", 4, "--size", 64)

@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from hemoct.base import figure
 from hemoct.evaluation import overlays
-from hemoct.ingest import hounsfield, phantom
+from hemoct.ingest import hounsfield
+from hemoct.sources import phantom
 
 SIDE, GAP = 256, 8  # px
 DRAWN, TOP, LEFT = 320, 36, 16  # px of the drawing, and where the part that is shown begins

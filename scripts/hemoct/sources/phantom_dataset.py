@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from hemoct.ingest import hounsfield, phe_sich
 from hemoct.ingest.annotations import Annotation, Box, write_voc
-from hemoct.ingest.phantom import BRAIN, Volume, draw_volume, make_head
+from hemoct.sources.phantom import BRAIN, Volume, draw_volume, make_head
 
 VERSION = 2
 """raised whenever the same arguments would draw other pixels"""
