@@ -41,7 +41,7 @@ from hemoct.base.cli import NOT_WRITABLE
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import REPOSITORY, Workspace
-from hemoct.ingest import conversion, conversion_tables, csv_reader, hounsfield, layouts
+from hemoct.ingest import conversion, conversion_tables, hounsfield, label_columns, layouts, table_text
 from hemoct.sources import figshare, phantom_dataset
 
 PREDICT_STEPS = {1: "task1_classification/04_predict.py", 4: "task4_multilabel/05_predict.py"}
@@ -220,7 +220,7 @@ def report(work: Workspace, converted: bool) -> None:
 def has_labels(work: Workspace) -> bool:
     """Whether a converted data set has a table of labels, or columns of labels in slices.csv."""
     tables = [path for path in work.raw.glob("*.csv") if path.name != conversion_tables.TABLE]
-    return bool(tables or csv_reader.label_columns(layouts.header(work.raw / conversion_tables.TABLE)))
+    return bool(tables or label_columns.may_be_labels(table_text.header(work.raw / conversion_tables.TABLE)))
 
 
 def predict_commands(work: Workspace) -> list[str]:

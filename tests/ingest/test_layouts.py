@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from hemoct.base.errors import UserError
-from hemoct.ingest import layouts
+from hemoct.ingest import layouts, table_text
 
 
 def touch(folder: Path, *names: str, text: str = "") -> Path:
@@ -123,7 +123,7 @@ def test_yolo_label_path_changes_the_last_images_folder():
 )
 def test_the_separator_is_told_by_the_header(tmp_path: Path, header: str, mark: str):
     (tmp_path / "truth.csv").write_text(f"{header}\na_1;1,0\n" if header else "", encoding="utf-8")
-    assert layouts.separator(tmp_path / "truth.csv") == mark
+    assert table_text.separator(tmp_path / "truth.csv") == mark
 
 
 def test_a_table_with_semicolons_is_no_less_a_table(tmp_path: Path):

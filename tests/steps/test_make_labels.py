@@ -202,7 +202,7 @@ def test_folders_that_are_patients_are_no_classes(work: Workspace, make):
 
 
 def test_a_table_of_many_columns_is_named_by_a_few(work: Workspace, make):
-    table(work, ",".join(["picture", *(f"L{number}" for number in range(100))]) + "\n" + ",".join(["a_1", *"0" * 100]) + "\n")
+    table(work, ",".join(["picture", *(f"L{number}" for number in range(100))]) + "\n" + ",".join(["q_1", *"0" * 100]) + "\n")
     result = make("--layout", "csv")
     stops(result, "it has picture, L0, L1, L2, L3, L4, L5, L6 ... (93 more); use --image-column")
 
@@ -290,11 +290,12 @@ def test_csv_flags(work: Workspace, made):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "cannot be read as CSV"),
+        ("", "has no rows"),
+        ('image,IVH\n"a_1,0\n', "cannot be read as CSV"),
         ("image,IVH\n", "has no rows"),
         ("image,IVH\na_1,0\na_2,maybe\n", "column IVH, row 3 is 'maybe'"),
         ("image,IVH\na_1,2\n", "column IVH, row 2 is '2'"),
-        ("picture,IVH\na_1,0\n", "no column image / filename / image_id; it has picture, IVH"),
+        ("picture,IVH\nq_1,0\n", "no column image / filename / image_id; it has picture, IVH"),
         ("image,age\na_1,70\n", "has no label column"),
         ("image,IVH\na_1,0\na_1.png,1\n", "1 image(s) twice with different labels (first: images/a_1.png, rows 2 and 3)"),
         ("image,IVH,IVH\na_1,0,1\n", "has the column IVH twice"),
@@ -329,7 +330,7 @@ def test_csv_images_in_another_folder_are_found_by_name(work: Workspace, make):
     draw(work.raw, "png/p1/a_1.png", "png/p1/a_2.png", "Masks/a_1.png")
     write(work.raw, "truth.csv", "image,IVH\na_1.png,0\np1\\a_2,1\n")
     result = make()
-    assert "2 of 2 images lie in another folder and were found by name (first: a_1.png is png/p1/a_1.png)" in result.out
+    assert "2 of 2 images were found in another folder (first: a_1.png is png/p1/a_1.png)" in result.out
     labels = tables.read_labels(work, tables.read_dataset(work))
     assert labels[["image", "IVH"]].to_numpy().tolist() == [["png/p1/a_1.png", 0], ["png/p1/a_2.png", 1]]
     draw(work.raw, "small/p1/a_1.png")

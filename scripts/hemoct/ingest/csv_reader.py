@@ -3,7 +3,7 @@
 What 01_get_data.py knows of converted slices (slices.csv: patient, slice, spacing ...) is added to the rows of any other table.
 """
 
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,30 +11,27 @@ import pandas as pd
 from hemoct.base import tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import conversion_tables, layouts, reader_tables
+from hemoct.ingest import conversion_tables, image_names, label_columns, layouts, reader_tables, table_text
+from hemoct.ingest.label_columns import PATIENT_FACTS
 from hemoct.ingest.reader_tables import NO_PATIENTS, LabelTable, Options, Tables
 
-UNKNOWN = {"", "-1", "nan", "na", "none", "null"}
-PATIENT_FACTS = ("age", "sex", "gender", "side")
-FIRST_ROW = 2  # the line of the first row in the file: after the header, counted from 1
 NUMBER_COLUMNS = ("slice", "spacing_row", "spacing_col", "spacing_z", "position")
-NO_LABELS = {*tables.IMAGE_COLUMNS, *tables.OPTIONAL_COLUMNS, *layouts.CSV_IMAGE_COLUMNS, *PATIENT_FACTS}
-NO_LABELS |= {"patient_id", "patientid", "study", "series", "path", "file", "split", "fold", "index", ""}
 OWN_COLUMNS = ("_name", "_path")  # added here, not in the file
 
 
 def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """Read the table; every row's image must be in data/raw/NAME (or --skip-missing leaves the row out)."""
-    source = _choose_table(work.raw, listing, options.csv)
-    rows = read_text(source)
-    image_column = _image_column(source, rows, options.image_column)
-    labels = _choose_labels(source, rows, image_column, options)
-    other_columns = [name for name in rows if name not in (image_column, *labels)]
-    rows[labels] = pd.DataFrame({name: label_values(source, rows[name]) for name in labels})
     images = layouts.only_images(listing)
-    rows["_path"] = reader_tables.find_images(images, rows[image_column])
-    rows["_name"] = rows[image_column]
-    result = rows_to_tables(work.dataset, LabelTable(work.raw, source, rows, labels, images, "csv"), options)
+    source = _choose_table(work.raw, listing, options.csv)
+    rows = table_text.read(source)
+    image_column = _image_column(source, rows, images, options.image_column)
+    found = label_columns.read(source, rows, _as_written(rows, options.labels), {image_column, options.patient_column})
+    other_columns = [name for name in rows if name not in (image_column, *found.columns)]
+    names = rows[image_column]
+    rows = rows.drop(columns=found.columns).join(found.values)
+    rows["_path"], rows["_name"] = image_names.find_images(work.raw, images, names), names
+    options = replace(options, exclusive=options.exclusive or found.exclusive)
+    result = rows_to_tables(work.dataset, LabelTable(work.raw, source, rows, list(found.values), images, "csv"), options)
     if source.name != conversion_tables.TABLE:
         _print_unused(other_columns, options, known=result.dataset.patient_source != NO_PATIENTS)
     return result
@@ -43,7 +40,7 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
 def rows_to_tables(name: str, table: LabelTable, options: Options) -> Tables:
     """The tables of the data set `name` from the rows of a table."""
     problems = reader_tables.images_without_file(table, options.skip_missing)
-    rows, repeats = _without_repeats(table)
+    rows, repeats = _without_repeats(table, options.patient_column)
     rows = _with_slices_table(table, rows)
     if "mask" in rows:
         problems["no file"] = [*problems.get("no file", []), *_find_masks(table, rows, options.skip_missing)]
@@ -62,68 +59,51 @@ def rows_to_tables(name: str, table: LabelTable, options: Options) -> Tables:
 
 
 def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
-    there = layouts.top_tables(listing)
-    if len(there) > 1:
-        there = [path for path in there if path.name != conversion_tables.TABLE]
+    """The table that was named, else the only one with names of images that are here; slices.csv where there is no other."""
+    there = [path for path in layouts.top_tables(listing) if path.name != conversion_tables.TABLE]
+    there = there or layouts.top_tables(listing)
+    if named is None and len(there) > 1:
+        images = layouts.only_images(listing)
+        fitting = [path for path in there if _names_files(table_text.read(raw / path), images).any()]
+        if len(fitting) == 1:
+            others = [path for path in there if path not in fitting]
+            print(f"{fitting[0]} is the only table that names images; not used: {few(others)}")
+            there = fitting
     if named is None and len(there) != 1:
         what = f"several CSV files ({few(there)})" if there else "no CSV file"
         raise UserError(f"{raw} has {what}; name one with --csv FILE")
     return layouts.named_table(raw, named or there[0])
 
 
-def read_text(source: Path) -> pd.DataFrame:
-    """Every cell as text without blanks around it: nothing is guessed, so patient 0013 stays 0013."""
-    sep = layouts.separator(source)
-    try:
-        table = pd.read_csv(source, sep=sep, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{source} cannot be read as CSV ({error}); save it as CSV in UTF-8") from None
-    if table.empty:
-        raise UserError(f"{source} has no rows; fill it in or name another with --csv")
-    names = pd.Series(layouts.header(source), dtype=str).str.strip()  # pandas renames the second of two equal columns
-    twice = names[names.duplicated() & (names != "")]
-    if len(twice):
-        raise UserError(f"{source} has the column {twice.iloc[0]} twice; rename or remove one of them")
-    table = table.fillna("").apply(lambda column: column.str.strip())
-    return table.rename(columns={"split": "given_split"} if "given_split" not in table else {})
-
-
-def _image_column(source: Path, rows: pd.DataFrame, named: str | None = None) -> str:
-    there = [name for name in ([named] if named else layouts.CSV_IMAGE_COLUMNS) if name in rows]
-    if not there:
-        wanted, remedy = (named, "correct") if named else (" / ".join(layouts.CSV_IMAGE_COLUMNS), "use")
+def _image_column(source: Path, rows: pd.DataFrame, images: list[Path], named: str | None = None) -> str:
+    """The column that was named, else that called as one of images, else the one whose cells are the names of most files."""
+    if named:
+        there = _as_written(rows, [named])
+    else:
+        there = [name for name in table_text.IMAGE_COLUMNS if name in rows]
+        if len(there) != 1:
+            files_named = _names_files(rows[there] if there else rows, images)
+            best = files_named[files_named == files_named.max()] if files_named.any() else files_named[:0]
+            there = list(best.index) if there or len(best) == 1 else []
+            if there:
+                print(f"the images are named in the column {there[0]}")
+    if not there or there[0] not in rows:
+        wanted, remedy = (named, "correct") if named else (" / ".join(table_text.IMAGE_COLUMNS), "use")
         raise UserError(f"{source} has no column {wanted}; it has {few(rows.columns)}; {remedy} --image-column")
     return there[0]
 
 
-def _choose_labels(source: Path, rows: pd.DataFrame, image_column: str, options: Options) -> list[str]:
-    absent = [name for name in options.labels or [] if name not in rows]
-    if absent:
-        raise UserError(f"{source} has no column {absent[0]}; it has {few(rows.columns)}; correct --labels")
-    other = {image_column, options.patient_column}
-    labels = options.labels or [name for name in label_columns(rows.columns) if name not in other]
-    if not labels:
-        raise UserError(f"{source} has no label column; it has {few(rows.columns)}; name them with --labels A,B")
-    return labels
+def _names_files(rows: pd.DataFrame, images: list[Path]) -> pd.Series:
+    """How many files each column names: files that are called as a cell, or as its number."""
+    keys = [image_names.name_keys(path.name) for path in images]
+    known = set().union(*keys)
+    return rows.apply(lambda cells: sum(bool(known & image_names.name_keys(cell)) for cell in cells.unique() if cell))
 
 
-def label_columns(columns: Iterable[str]) -> list[str]:
-    """The columns that may be labels: all but those whose name says that they are something else."""
-    return [name for name in columns if name.lower() not in NO_LABELS and not name.startswith("Unnamed:")]
-
-
-def label_values(
-    source: Path, cells: pd.Series, remedy: str = "correct it, or name the label columns with --labels"
-) -> pd.Series:
-    """1, 0 or NA from text; anything else stops with column, row (line of the file) and value."""
-    numbers = pd.to_numeric(cells.where(~cells.str.lower().isin(UNKNOWN), None), errors="coerce")
-    wrong = cells[~(cells.str.lower().isin(UNKNOWN) | numbers.isin([0, 1, -1]))]
-    if len(wrong):
-        raise UserError(
-            f"{source}: column {cells.name}, row {wrong.index[0] + FIRST_ROW} is {wrong.iloc[0]!r} where 1, 0, -1 or empty is "
-            f"allowed ({len(wrong)} rows); {remedy}"
-        )
-    return numbers.where(numbers >= 0).astype("Int64")
+def _as_written(rows: pd.DataFrame, names: list[str] | None) -> list[str] | None:
+    """The columns that a user named, as the table writes them: case and blanks do not matter."""
+    columns = {name.lower(): name for name in rows}
+    return names and [name if name in rows else columns.get(name.strip().lower(), name) for name in names]
 
 
 def _print_unused(columns: list[str], options: Options, known: bool) -> None:
@@ -134,7 +114,7 @@ def _print_unused(columns: list[str], options: Options, known: bool) -> None:
     unused = [name for name in unused if not (known and name.lower() in PATIENT_FACTS)]
     if not unused:
         return
-    persons = [name for name in unused if "patient" in name.lower()] or label_columns(unused)
+    persons = [name for name in unused if "patient" in name.lower()] or label_columns.may_be_labels(unused)
     advice = f"; if one of them names the patient: --patient-column {persons[0]}" if persons and not known else ""
     print(f"columns not used: {few(unused)}{advice}")
 
@@ -142,7 +122,7 @@ def _print_unused(columns: list[str], options: Options, known: bool) -> None:
 def _find_masks(table: LabelTable, rows: pd.DataFrame, skip: bool) -> list[str]:
     """Put each mask's file in the place of its name, "" if there is none; return the names without a file, unless they stop."""
     names = rows["mask"]
-    rows["mask"] = reader_tables.find_files(table.images, names, "masks")
+    rows["mask"] = image_names.find_masks(table.images, names)
     missing = list(names[(names != "") & (rows["mask"] == "")])
     if missing:
         found = f"{len(missing)} of {len(names)} masks"
@@ -161,17 +141,19 @@ def _find_masks(table: LabelTable, rows: pd.DataFrame, skip: bool) -> list[str]:
     return missing
 
 
-def _without_repeats(table: LabelTable) -> tuple[pd.DataFrame, list[str]]:
-    """One row per image that has a file, and the names that stand twice. Equal labels are harmless, different ones stop."""
+def _without_repeats(table: LabelTable, patient_column: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """One row per image that has a file, and the names that stand twice. Rows that say the same are harmless, others stop."""
     rows = table.rows[table.rows["_path"] != ""]
-    different = rows.drop_duplicates(["_path", *table.labels])
-    twice = different["_path"][different["_path"].duplicated()]
-    if len(twice):
-        first, second = different.index[different["_path"] == twice.iloc[0]][:2] + FIRST_ROW
-        raise UserError(
-            f"{table.source}: {twice.nunique()} image(s) twice with different labels "
-            f"(first: {twice.iloc[0]}, rows {first} and {second}); keep one row"
-        )
+    others = [name for name in dict.fromkeys((patient_column, "patient", "mask", "given_split")) if name in rows]
+    for columns, what in [(table.labels, "labels"), *(([name], name) for name in others)]:
+        different = rows.drop_duplicates(["_path", *columns])
+        twice = different["_path"][different["_path"].duplicated()]
+        if len(twice):
+            first, second = different.index[different["_path"] == twice.iloc[0]][:2] + table_text.FIRST_ROW
+            raise UserError(
+                f"{table.source}: {twice.nunique()} image(s) twice with different {what} "
+                f"(first: {twice.iloc[0]}, rows {first} and {second}); keep one row"
+            )
     repeats = rows["_name"][rows["_path"].duplicated()]
     if len(repeats):
         print(f"{len(repeats)} row(s) repeat an image with the same labels and are left out (first: {repeats.iloc[0]})")
@@ -183,9 +165,9 @@ def _with_slices_table(table: LabelTable, rows: pd.DataFrame) -> pd.DataFrame:
     source = table.raw / conversion_tables.TABLE
     if not source.is_file() or source == table.source:
         return rows
-    facts = read_text(source)
-    column = _image_column(source, facts)
-    facts["_path"] = reader_tables.find_files(table.images, facts[column], "images")
+    facts = table_text.read(source)
+    column = _image_column(source, facts, table.images)
+    facts["_path"] = image_names.find_exactly(table.images, facts[column])
     new = [name for name in facts.columns if name not in rows and name != column]
     return rows.merge(facts[["_path", *new]].drop_duplicates("_path"), on="_path", how="left").fillna(dict.fromkeys(new, ""))
 
@@ -207,9 +189,20 @@ def _fill_patients(table: LabelTable, rows: pd.DataFrame, frame: pd.DataFrame, o
         raise UserError(
             f"{table.source}: column {column} is empty for {len(empty)} image(s) (first: {empty.iloc[0]}); fill it in"
         )
-    frame["patient"] = rows[column].to_numpy()
+    frame["patient"] = _spelled_alike(rows[column]).to_numpy()
     frame["slice"] = [reader_tables.slice_number(name) for name in frame["image_id"]]
     return f"column {column}"
+
+
+def _spelled_alike(patients: pd.Series) -> pd.Series:
+    """13 and 0013, p1 and P1 are one patient, who is called as in the longest spelling: taken for two they might leak."""
+    plain = patients.str.lower().str.replace(r"\d+", lambda number: number[0].lstrip("0") or "0", regex=True)
+    name = patients.groupby(plain).agg(lambda each: max(each, key=len))
+    spellings = patients.groupby(plain).unique()
+    several = spellings[spellings.map(len) > 1]
+    if len(several):
+        print(f"{len(several)} patient(s) are written in several ways and taken as one (first: {few(several.iloc[0])})")
+    return plain.map(name)
 
 
 def _copy_columns(source: Path, rows: pd.DataFrame, frame: pd.DataFrame) -> None:
@@ -219,7 +212,7 @@ def _copy_columns(source: Path, rows: pd.DataFrame, frame: pd.DataFrame) -> None
             continue
         cells = rows[name]
         if name in NUMBER_COLUMNS:
-            values = pd.to_numeric(cells.where(cells != "", None), errors="coerce")
+            values = pd.to_numeric(cells.where(cells != "", None).str.replace(",", "."), errors="coerce")
             wrong = cells[values.isna() & (cells != "")]
         elif name == "given_split":
             values = cells.str.lower().map(layouts.SPLIT_FOLDERS).fillna("")

@@ -8,7 +8,6 @@ csv        a table of images and labels
 folders    one folder per class, with or without train/val/test above
 """
 
-import csv
 import os
 import re
 from collections import Counter
@@ -19,6 +18,7 @@ from typing import NoReturn
 
 from hemoct.base import files
 from hemoct.base.errors import UserError, few
+from hemoct.ingest import table_text
 from hemoct.ingest.phe_sich import phe_id, phe_sets
 
 NAMES = ("phe-sich", "voc", "folders", "csv", "rsna", "yolo")
@@ -31,7 +31,6 @@ SPLIT_FOLDERS = {
 }
 IMAGE_FOLDERS = {"jpegimages", "images"}
 ROLE_FOLDERS = IMAGE_FOLDERS | {"annotations", "annotation", "xml", "labels", "label", "masks"}
-CSV_IMAGE_COLUMNS = ("image", "filename", "image_id")
 MOST_NUMBERED = 10  # more classes than this, told apart by a number alone, are probably patients
 
 
@@ -70,7 +69,7 @@ def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | N
     xml = only_suffix(listing, ".xml")
     if any(_mentions_annotation(folder / path) for path in xml):
         return Recognised("voc", f"VOC folder: {len(images)} images, {len(xml)} annotations")
-    named = [path for path in tables if {*CSV_IMAGE_COLUMNS} & {*header(folder / path)}]
+    named = [path for path in tables if _names_images(folder / path)]
     table = Recognised("csv", f"table of labels: {few(named or tables)}; {len(images)} images")
     classes = _class_names(images)
     if named or (tables and are_numbered(classes)):  # folders of patients: the table has their labels
@@ -218,12 +217,17 @@ def yolo_label_path(image: Path) -> Path | None:
 def rsna_tables(folder: Path, listing: list[Path]) -> list[Path]:
     """The tables of RSNA 2019 in a data set's folder: stage_2_train.csv, or that of stage 1."""
     named = [path for path in top_tables(listing) if re.fullmatch(r"stage_\d_train.*\.csv", path.name)]
-    return [path for path in named if {"ID", "Label"} <= set(header(folder / path))]
+    return [path for path in named if {"ID", "Label"} <= set(table_text.header(folder / path))]
 
 
 def top_tables(listing: list[Path]) -> list[Path]:
-    """The CSV files that lie directly in the data set's folder."""
-    return [path for path in only_suffix(listing, ".csv") if len(path.parts) == 1]
+    """The tables (CSV, TSV, Excel) that lie directly in the data set's folder."""
+    return [path for path in listing if len(path.parts) == 1 and path.suffix.lower() in table_text.SUFFIXES]
+
+
+def _names_images(path: Path) -> bool:
+    """Whether a table has a column that is called as one of images."""
+    return bool({name.strip().lower() for name in table_text.header(path)} & {*table_text.IMAGE_COLUMNS})
 
 
 def named_table(raw: Path, table: str | Path) -> Path:
@@ -231,18 +235,3 @@ def named_table(raw: Path, table: str | Path) -> Path:
     if not (raw / table).is_file():
         raise UserError(f"{raw / table} is missing; --csv names a file in {raw}")
     return raw / table
-
-
-def separator(path: Path) -> str:
-    """What separates the columns of a table: that of `,` `;` (Excel in much of Europe) and tab which gives the most columns."""
-    return max(",;\t", key=lambda mark: len(_first_row(path, mark)))
-
-
-def header(path: Path) -> list[str]:
-    """The column names of a table."""
-    return _first_row(path, separator(path))
-
-
-def _first_row(path: Path, mark: str) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        return next(csv.reader(stream, delimiter=mark), [])

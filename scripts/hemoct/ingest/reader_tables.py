@@ -3,20 +3,19 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct.base import cli, files, tables
+from hemoct.base import cli, tables
 from hemoct.base.errors import UserError
 from hemoct.base.options import flag
-from hemoct.ingest import annotations as ingest_annotations, conversion_tables, layouts
+from hemoct.ingest import annotations as ingest_annotations, conversion_tables, image_names, layouts, table_text
 from hemoct.ingest.annotations import AnnotationError, Box
 
 NO_PATIENTS = "none: each image is its own group"
 PROBLEM_COLUMNS = ["name", "problem"]
-NO_IMAGE_FOLDERS = layouts.ROLE_FOLDERS - layouts.IMAGE_FOLDERS
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,7 @@ class Options:
 
     image_set: str | None = flag(None, "which set of PHE-SICH; default: png if it is there", choices=("png", "jpg"))
     csv: str | None = flag(None, "table (csv, rsna), in data/raw/NAME or elsewhere; default: the only one", metavar="FILE")
-    image_column: str | None = flag(
-        None, f"of the table (csv); default: {', '.join(layouts.CSV_IMAGE_COLUMNS)}", metavar="COLUMN"
-    )
+    image_column: str | None = flag(None, f"of the table (csv); default: {', '.join(table_text.IMAGE_COLUMNS)}", metavar="COLUMN")
     skip_missing: bool = flag(False, "leave out rows without an image (csv, rsna)")
     patient_regex: str | None = flag(
         None, "searched in the file's stem; its first group is the patient: '^(\\d+)_'", metavar="RULE"
@@ -152,35 +149,6 @@ def _common_size(folder: Path, names: Iterable[str]) -> list[int] | None:
     return list(sizes.pop()) if sizes else None
 
 
-def find_files(listing: list[Path], names: pd.Series, folder: str) -> list[str]:
-    """The file of each name, with or without suffix, in data/raw/NAME or its `folder`; "" if there is none."""
-    index: dict[str, str] = {}
-    for path in sorted(listing, key=lambda path: path.parts[0] != folder):
-        within = path.relative_to(folder) if path.parts[0] == folder else path
-        for key in (path, path.with_suffix(""), within, within.with_suffix("")):
-            index.setdefault(key.as_posix(), path.as_posix())
-    return [index.get(_posix(name).as_posix(), "") for name in names]
-
-
-def find_images(listing: list[Path], names: pd.Series) -> list[str]:
-    """As `find_files`; else the only file, in whatever folder, whose path ends with the name.
-
-    Never one in a folder of masks, and never one of several: images of different patients may have the same name.
-    """
-    images, elsewhere = find_files(listing, names, "images"), []
-    index = _by_last_part(path for path in listing if not _is_beside(path))
-    for place, name in enumerate(names):
-        if not images[place]:
-            end, alike = f"/{_posix(name)}", index.get(_posix(name).name, [])
-            matches = [path for path in alike if f"/{path.as_posix()}".endswith((end, end + path.suffix))]
-            if len(matches) == 1:
-                images[place] = matches[0].as_posix()
-                elsewhere.append(f"{name} is {images[place]}")
-    if elsewhere:
-        print(f"{len(elsewhere)} of {len(names)} images lie in another folder and were found by name (first: {elsewhere[0]})")
-    return images
-
-
 def images_without_file(table: LabelTable, skip: bool) -> dict[str, list[str]]:
     """The names of images that are missing, by problem. They stop the step unless `skip`; if all are missing it always stops.
 
@@ -200,8 +168,9 @@ def images_without_file(table: LabelTable, skip: bool) -> dict[str, list[str]]:
         why = f"skipped by the conversion, see {conversion_tables.BAD}"
         return {"no file": [*missing[~missing.isin(skipped)]], why: [*missing[missing.isin(skipped)]]}
     remedy = "add them"
-    alike = _by_last_part(table.images).get(_posix(missing.iloc[0]).name, [])
-    alike = [path for path in alike if not _is_beside(path)] or alike
+    first = image_names.plain(missing.iloc[0]).rsplit("/", 1)[-1]
+    alike = [path for path in table.images if image_names.plain(path.name) == first]
+    alike = [path for path in alike if not image_names.is_beside(path)] or alike
     if alike:
         detail += f"; files of this name: {', '.join(path.as_posix() for path in alike[:3])}"
         remedy = "write the path of the right image into the table, or add it"
@@ -217,29 +186,9 @@ def _skipped_by_conversion(raw: Path, names: pd.Series) -> set[str]:
     table = raw / conversion_tables.BAD
     if not table.is_file():
         return set()
-    skipped = {_bare(file) for file in tables.read_csv(table, conversion_tables.COLUMNS[conversion_tables.BAD])["file"]}
-    return {name for name in names if _bare(name) in skipped}
+    passed_over = {_stem(file) for file in table_text.read(table)["file"]} if table_text.has_rows(table) else set()
+    return {name for name in names if _stem(name) in passed_over}
 
 
-def _posix(name: str) -> PurePosixPath:
-    return PurePosixPath(name.replace("\\", "/"))
-
-
-def _by_last_part(listing: Iterable[Path]) -> dict[str, list[Path]]:
-    """The files by their name, with and without suffix."""
-    index: dict[str, list[Path]] = {}
-    for path in listing:
-        for key in (path.name, path.stem):
-            index.setdefault(key, []).append(path)
-    return index
-
-
-def _is_beside(path: Path) -> bool:
-    """Whether a file lies in a folder of masks or labels, not of images."""
-    return bool(NO_IMAGE_FOLDERS & {part.lower() for part in path.parts[:-1]})
-
-
-def _bare(name: str) -> str:
-    """A file's name without folder and suffix. What follows the last dot of 1.2.840.77 is no suffix."""
-    path = _posix(name)
-    return path.stem if path.suffix.lower() in {*files.IMAGE_SUFFIXES, ".dcm"} else path.name
+def _stem(name: str) -> str:
+    return image_names.bare(name).rsplit("/", 1)[-1]

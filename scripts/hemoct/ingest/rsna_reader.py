@@ -13,7 +13,7 @@ from pandas.api.types import union_categoricals
 
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import csv_reader, layouts
+from hemoct.ingest import csv_reader, label_columns, layouts, table_text
 from hemoct.ingest.reader_tables import LabelTable, Options, Tables, problems_frame
 
 TYPES = ["epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural"]
@@ -71,12 +71,12 @@ def read_truth(source: Path) -> Truth:
         if (kind < 0).any():
             wrong = int(np.argmax(kind < 0))
             raise UserError(
-                f"{source}: row {chunk.index[wrong] + csv_reader.FIRST_ROW}, ID is {chunk['ID'].iloc[wrong]!r} where "
+                f"{source}: row {chunk.index[wrong] + table_text.FIRST_ROW}, ID is {chunk['ID'].iloc[wrong]!r} where "
                 f"ID_xxx_TYPE is expected (TYPE: {', '.join(LABELS)}); correct it"
             )
         names.append(pd.Categorical(parts[0], categories=parts[0].unique()))  # in the order of the file
         kinds.append(kind)
-        values.append(csv_reader.label_values(source, chunk["Label"], "correct it").fillna(UNKNOWN).to_numpy(np.int8))
+        values.append(label_columns.values(source, chunk["Label"], "correct it").fillna(UNKNOWN).to_numpy(np.int8))
     if not names:
         raise UserError(f"{source} has no rows; download it again or name another with --csv")
     images = union_categoricals(names)
@@ -88,7 +88,7 @@ def _chunks(source: Path) -> Iterator[pd.DataFrame]:
     """The columns ID and Label as text, CHUNK rows at a time."""
     options = {"usecols": ["ID", "Label"], "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     try:
-        for chunk in pd.read_csv(source, chunksize=CHUNK, sep=layouts.separator(source), **options):
+        for chunk in pd.read_csv(source, chunksize=CHUNK, sep=table_text.separator(source), **options):
             if len(chunk):
                 yield chunk
     except (pd.errors.EmptyDataError, pd.errors.ParserError, ValueError) as error:
@@ -103,10 +103,10 @@ def _one_row_each(source: Path, names: np.ndarray, rows: pd.DataFrame) -> Truth:
     again = once[once.duplicated(["image", "kind"])]
     if len(again):
         image, kind = again.iloc[0][["image", "kind"]]
-        first = once.index[(once["image"] == image) & (once["kind"] == kind)][0] + csv_reader.FIRST_ROW
+        first = once.index[(once["image"] == image) & (once["kind"] == kind)][0] + table_text.FIRST_ROW
         raise UserError(
             f"{source}: {names[image]}_{LABELS[kind]} twice with different labels (rows {first} and "
-            f"{again.index[0] + csv_reader.FIRST_ROW}; {len(again)} such in all); keep one row"
+            f"{again.index[0] + table_text.FIRST_ROW}; {len(again)} such in all); keep one row"
         )
     values = np.full((len(names), len(LABELS)), UNKNOWN, dtype=np.int8)
     values[once["image"], once["kind"]] = once["label"]

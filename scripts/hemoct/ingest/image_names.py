@@ -1,0 +1,178 @@
+"""Which file a name in a table means: that of its path, else the only one that a looser rule finds.
+
+Of several files that fit none is taken: images of different patients may have the same name. What another rule than the path has
+found is printed. A file in a folder of masks is an image only where its path says so.
+"""
+
+import os.path
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pandas as pd
+
+from hemoct.base import files, tables
+from hemoct.ingest import conversion_tables, layouts
+
+SUFFIXES = {*files.IMAGE_SUFFIXES, ".dcm", ".dicom", ".jfif", ".jpe", ".gif", ".webp"}
+NO_IMAGE_FOLDERS = layouts.ROLE_FOLDERS - layouts.IMAGE_FOLDERS
+Lookup = Callable[[str], str | None]
+"""the file of a name; "" if there is none, None if there are several"""
+Rule = Callable[[list[str]], Lookup]
+"""makes the lookup for the names that earlier rules have not found"""
+
+
+def find_images(raw: Path, listing: list[Path], names: pd.Series) -> list[str]:
+    """The image of each name, as path below data/raw/NAME; "" if there is none, or several."""
+    images = [path for path in listing if not is_beside(path)]
+    rules = {
+        "by their path": _by_path(listing, "images"),
+        "in another case or with another suffix": _by_path(listing, "images", plain),
+        "in another folder": lambda _: _at_the_end(images),
+        "as files of another disk": lambda waiting: _other_disk(images, waiting),
+        "by their number": lambda _: _lookup(((_number(path.stem), path.as_posix()) for path in images), _number),
+        "by the DICOM file that they were converted from": lambda _: _converted(raw),
+    }
+    return _find(names, rules, "images")
+
+
+def find_masks(listing: list[Path], names: pd.Series) -> list[str]:
+    """The mask of each name, by its path in data/raw/NAME or masks/, else in any folder of masks; "" as in `find_images`."""
+    masks = [path for path in listing if is_beside(path)]
+    rules = {
+        "by their path": _by_path(listing, "masks"),
+        "in another case or with another suffix": _by_path(listing, "masks", plain),
+        "in another folder": lambda _: _at_the_end(masks),
+        "as files of another disk": lambda waiting: _other_disk(masks, waiting),
+    }
+    return _find(names, rules, "masks")
+
+
+def find_exactly(listing: list[Path], names: pd.Series) -> list[str]:
+    """The image of each name by its path alone."""
+    return _find(names, {"by their path": _by_path(listing, "images")}, "images")
+
+
+def name_keys(name: str) -> set[str]:
+    """What a file of this name may be called in a table: its name without folder, suffix and case; its number."""
+    return {plain(name).rsplit("/", 1)[-1], _number(plain(name).rsplit("/", 1)[-1])} - {""}
+
+
+def is_beside(path: Path) -> bool:
+    """Whether a file lies in a folder of masks or labels, not of images."""
+    return bool(NO_IMAGE_FOLDERS & {part.lower() for part in path.parts[:-1]})
+
+
+def posix(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).as_posix()
+
+
+def bare(name: str) -> str:
+    """A path without the suffix of an image. What follows the last dot of 1.2.840.77 is no suffix."""
+    path = PurePosixPath(posix(name))
+    return path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES else path.as_posix()
+
+
+def plain(name: str) -> str:
+    return bare(name).lower()
+
+
+def _find(names: pd.Series, rules: dict[str, Rule], what: str) -> list[str]:
+    found: dict[str, str | None] = dict.fromkeys(filter(None, names), "")
+    for words, rule in rules.items():
+        waiting = [name for name, path in found.items() if path == ""]
+        lookup = rule(waiting) if waiting else None
+        new = {name: path for name in waiting if (path := lookup(name)) != ""}
+        found |= new
+        told = [f"{name} is {path}" for name, path in new.items() if path]
+        if told and words != "by their path":
+            print(f"{len(told)} of {len(found)} {what} were found {words} (first: {told[0]})")
+    return [found.get(name) or "" for name in names]
+
+
+def _lookup(pairs: Iterable[tuple[str, str]], key: Callable[[str], str]) -> Lookup:
+    """Look up the key of a name among pairs of key and path; an empty key is none."""
+    index: dict[str, str | None] = {}
+    for each, path in pairs:
+        index[each] = path if index.get(each, path) == path else None
+    index.pop("", None)
+    return lambda name: index.get(key(name), "")
+
+
+def _first(*lookups: Lookup) -> Lookup:
+    """What the first lookup finds that finds anything."""
+    return lambda name: next((path for lookup in lookups if (path := lookup(name)) != ""), "")
+
+
+def _by_path(listing: list[Path], folder: str, key: Callable[[str], str] | None = None) -> Rule:
+    """The file at a path in data/raw/NAME or, rather, in its `folder`; with or without suffix, or as `key` compares paths."""
+    inside = [(path.relative_to(folder).as_posix(), path.as_posix()) for path in listing if path.parts[0] == folder]
+    top = [(path.as_posix(), path.as_posix()) for path in listing]
+
+    def rule(_: list[str]) -> Lookup:
+        if key is not None:
+            return _first(*(_lookup(((key(place), path) for place, path in group), key) for group in (inside, top)))
+        whole = (_lookup(group, posix) for group in (inside, top))
+        stems = (_lookup(((bare(place), path) for place, path in group), posix) for group in (inside, top))
+        return _first(*whole, *stems)
+
+    return rule
+
+
+def _at_the_end(images: list[Path]) -> Lookup:
+    """The file whose path ends with the name; rather one of the same case and suffix."""
+    ends = [(end, path.as_posix()) for path in images for end in _ends(path.as_posix())]
+    same, stems = _lookup(ends, posix), _lookup(((bare(end), path) for end, path in ends), posix)
+    return _first(same, stems, _lookup(((plain(end), path) for end, path in ends), plain))
+
+
+def _ends(path: str) -> Iterator[str]:
+    """The path, then without its first folder, ... the name of the file."""
+    parts = path.split("/")
+    yield from ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+def _other_disk(images: list[Path], waiting: list[str]) -> Lookup:
+    """Names that begin with folders which are not here: absolute paths, and paths that all begin with the same folders.
+
+    What counts is the longest end of a name that is a file's and no other name's.
+    """
+    at_the_end, ends = _at_the_end(images), Counter(end for name in waiting for end in _ends(plain(name)))
+    relative = [posix(name) for name in waiting if not _is_absolute(name)]
+    shared = os.path.commonpath(relative) if len(set(relative)) > 1 else ""
+
+    def lookup(name: str) -> str | None:
+        if not _is_absolute(name):
+            return at_the_end(posix(name).removeprefix(f"{shared}/")) if shared else ""
+        tails = [end for end in _ends(posix(name)) if end and at_the_end(end) != ""]
+        if not tails:
+            return ""
+        return at_the_end(tails[0]) if ends[plain(tails[0])] == 1 else None
+
+    return lookup
+
+
+def _is_absolute(name: str) -> bool:
+    return PurePosixPath(name).is_absolute() or bool(PureWindowsPath(name).anchor)
+
+
+def _number(name: str) -> str:
+    """7 for `007` and `007.png`; nothing for other names."""
+    stem = bare(name)
+    return str(int(stem)) if stem.isascii() and stem.isdigit() else ""
+
+
+def _converted(raw: Path) -> Lookup:
+    """The slice that was converted from a DICOM file of this path or this name, or from one with this SOP instance UID."""
+    table, headers = raw / conversion_tables.TABLE, raw / conversion_tables.HEADERS
+    if not table.is_file():
+        return lambda _: ""
+    facts = tables.read_csv(table, [])
+    origins = [
+        (end, image) for image, file in facts.reindex(columns=["image", "file"]).dropna().to_numpy() for end in _ends(file)
+    ]
+    by_file = _lookup(((plain(end), image) for end, image in origins), plain)
+    if not headers.is_file():
+        return by_file
+    sop = tables.read_csv(headers, []).reindex(columns=["sop", "image"]).dropna().astype(str)
+    return _first(by_file, _lookup(sop.itertuples(index=False, name=None), bare))
