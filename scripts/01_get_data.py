@@ -41,7 +41,8 @@ from hemoct.base.cli import NOT_WRITABLE
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import REPOSITORY, Workspace
-from hemoct.ingest import conversion, conversion_tables, hounsfield, label_columns, layouts, table_text
+from hemoct.ct import hounsfield
+from hemoct.ingest import conversion, conversion_tables, label_columns, layouts, table_text
 from hemoct.sources import figshare, phantom_dataset
 
 PREDICT_STEPS = {1: "task1_classification/04_predict.py", 4: "task4_multilabel/05_predict.py"}

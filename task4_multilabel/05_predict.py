@@ -33,9 +33,10 @@ import pandas as pd
 from hemoct.base import cli, experiments, files, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
+from hemoct.ct import hounsfield
 from hemoct.data import named_images, named_slices
 from hemoct.evaluation import external, sheets, thresholds
-from hemoct.ingest import hounsfield, layouts
+from hemoct.ingest import layouts
 from hemoct.multilabel import cascade, data as multilabel_data, predict
 from hemoct.multilabel.networks import MultiLabelSpec
 from hemoct.multilabel.predict import PredictedLabels

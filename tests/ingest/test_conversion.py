@@ -20,7 +20,8 @@ from PIL import Image
 
 from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
-from hemoct.ingest import conversion, conversion_tables, hounsfield
+from hemoct.ct import hounsfield, series
+from hemoct.ingest import conversion
 from hemoct.sources import phantom_dataset
 
 STEP = "scripts/01_get_data.py"
@@ -224,24 +225,24 @@ def row(position: float | None, instance: int = 1, sop: str | None = None, **mor
 
 def test_spacing_by_hand():
     """Slices of 4 mm, then of 7 mm: the one in between stands for half of both gaps."""
-    assert conversion_tables.spacings([0, 4, 8, 15, 22]) == [4, 4, 5.5, 7, 7]
-    assert conversion_tables.spacings([3]) == [None]
+    assert series.spacings([0, 4, 8, 15, 22]) == [4, 4, 5.5, 7, 7]
+    assert series.spacings([3]) == [None]
 
 
 def test_two_images_at_one_position_are_two_passes_through_the_head():
     rows = [row(5 * (number % 3), number) for number in range(6)]
-    first, second = conversion_tables.arrange(rows)
+    first, second = series.arrange(rows).passes
     assert [each["instance"] for each in first] == [0, 1, 2] and [each["instance"] for each in second] == [3, 4, 5]
     assert {each["spacing_z"] for each in first + second} == {5}, "never 0, or volumes would stop"
 
 
 def test_the_same_image_twice_counts_once_but_equal_identifiers_alone_do_not():
-    assert [len(each) for each in conversion_tables.arrange([row(0), row(0) | {"image": "copy"}, row(5)])] == [2]
-    assert [len(each) for each in conversion_tables.arrange([row(0, sop="9"), row(5, sop="9")])] == [2]
+    assert [len(each) for each in series.arrange([row(0), row(0) | {"image": "copy"}, row(5)]).passes] == [2]
+    assert [len(each) for each in series.arrange([row(0, sop="9"), row(5, sop="9")]).passes] == [2]
 
 
 def test_without_a_position_the_instance_number_counts():
-    (only,) = conversion_tables.arrange([row(7.0, 3), row(None, 1), row(1.0, 2)])
+    (only,) = series.arrange([row(7.0, 3), row(None, 1), row(1.0, 2)]).passes
     assert [each["instance"] for each in only] == [1, 2, 3]
     assert {each["position"] for each in only} == {None} and {each["spacing_z"] for each in only} == {5}
 

@@ -11,7 +11,7 @@ from helpers import toy
 from hemoct.base import figure as base_figure, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import hounsfield
+from hemoct.ct import hounsfield
 from hemoct.segmentation import figures, hematoma, metrics
 from hemoct.sources import phantom
 

@@ -12,7 +12,8 @@ import pytest
 from lxml import etree
 from PIL import Image
 
-from hemoct.ingest import hounsfield, layouts
+from hemoct.ct import hounsfield
+from hemoct.ingest import layouts
 from hemoct.sources import phantom, phantom_dataset
 
 PATIENTS, SLICES, SIZE = 7, 6, 64

@@ -17,11 +17,11 @@ from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
+from hemoct.ct import hounsfield
+from hemoct.ct.hounsfield import WINDOWS
 from hemoct.data import images, named_images, splits
 from hemoct.data.named_slices import Slice
 from hemoct.evaluation import decisions
-from hemoct.ingest import hounsfield
-from hemoct.ingest.hounsfield import WINDOWS
 from hemoct.multilabel import networks, predict as multilabel_predict
 
 LABELS = toy_types.LABELS
@@ -416,7 +416,7 @@ def test_a_figure_shows_the_slice_its_bars_thresholds_and_truth():
 
 
 def test_a_figure_names_the_windows_of_hu_alone():
-    from hemoct.ingest.dicom import Facts
+    from hemoct.ct.facts import Facts
 
     table = pd.DataFrame({"image": ["a"], "image_id": "", "group": "g", "slice": pd.array([pd.NA], dtype="Int64")})
     shown = named_images.ImageFiles(table, pd.DataFrame(index=[0]), np.array([False]), None)
@@ -429,7 +429,7 @@ def test_a_figure_names_the_windows_of_hu_alone():
 
 
 def test_titles_claim_no_window_that_is_not_shown():
-    from hemoct.ingest.dicom import Facts
+    from hemoct.ct.facts import Facts
 
     one, three = np.zeros((1, 8, 8), dtype=np.uint8), np.zeros((3, 8, 8), dtype=np.uint8)
     for planes, facts, windows, told in (

@@ -17,13 +17,13 @@ from PIL import Image
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.ct import dicom, hounsfield, nifti, series as ct_series
+from hemoct.ct.facts import Facts
+from hemoct.ct.hounsfield import Window
 from hemoct.data import images
 from hemoct.data.named_images import Place
-from hemoct.ingest import conversion, conversion_tables, dicom, hounsfield, layouts, nifti
-from hemoct.ingest.dicom import Facts
-from hemoct.ingest.hounsfield import Window
+from hemoct.ingest import conversion, conversion_tables, layouts
 
-TWICE = conversion_tables.TWICE
 BY_CHANNELS = {1: "brain", 3: "brain,subdural,bone"}
 """windows where it is not recorded which ones the training data were made with"""
 NOTES = {
@@ -81,12 +81,13 @@ def find(paths: list[Path]) -> dict[Path, bool]:
 
 def read(path: Path, how: Reading) -> Iterator[Slice]:
     """The slices of one file at their full size. UserError names the file and what is wrong with it."""
-    if conversion.is_volume(path):
-        for number, (hu, facts) in enumerate(nifti.read(path)):
-            yield Slice(path / f"{number:03d}", _planes(path, hu, facts, how), facts)
-    elif conversion.is_dicom(path):
-        hu, facts = dicom.read(path, how.intercept, any_modality=None in how.windows)
-        yield Slice(path, _planes(path, hu, facts, how), facts)
+    if conversion.is_source(path):
+        volume = conversion.is_volume(path)
+        found = nifti.read(path) if volume else dicom.read(path, how.intercept, any_modality=None in how.windows)
+        for number, (hu, facts) in enumerate(found):
+            name = path if facts.stored is None else path / f"{number:03d}"
+            hu, facts = conversion.square(hu, facts)
+            yield Slice(name, _planes(path, hu, facts, how), facts)
     else:
         yield Slice(path, images.read_planes(path, how.channels), None)
 
@@ -143,13 +144,14 @@ def _is_of_volume(path: Path) -> bool:
     return conversion.is_volume(path.parent) and path.parent.is_file()
 
 
-def arrange(slices: list[Slice]) -> tuple[dict[Path, Place], list[Path]]:
-    """The place of each slice in its series, from base to vertex; and the paths of copies of others, which have none.
+def arrange(slices: list[Slice]) -> tuple[dict[Path, Place], dict[Path, str]]:
+    """The place of each slice in its series, from base to vertex; and by path why a copy or a scout has none.
 
-    DICOM files go by the rules of conversion_tables; a volume is a series; images have no place but their file's name.
+    DICOM files go by the rules of ct.series; a volume is a series; images have no place but their file's name.
     """
     series: dict[tuple, list[dict]] = {}
     places: dict[Path, Place] = {}
+    left: dict[Path, str] = {}
     for one in slices:
         if one.facts is not None and _is_of_volume(one.path):
             volume = one.path.parent
@@ -159,11 +161,13 @@ def arrange(slices: list[Slice]) -> tuple[dict[Path, Place], list[Path]]:
             of = (one.facts.patient, one.facts.study, one.facts.series or folder)
             series.setdefault(of, []).append(asdict(one.facts) | {"image": str(one.path), "folder": folder})
     for of, rows in series.items():
-        for number, of_pass in enumerate(conversion_tables.arrange(rows), 1):
+        arranged = ct_series.arrange(rows)
+        left |= {Path(row["image"]): problem for row, problem in arranged.left}
+        for number, of_pass in enumerate(arranged.passes, 1):
             key = "\0".join((*of, str(number)))
             for place, row in enumerate(of_pass):
                 places[Path(row["image"])] = Place(key, Path(rows[0]["folder"]).name, place)
-    return places, [one.path for one in slices if one.facts is not None and one.path not in places]
+    return places, left
 
 
 def notes(slices: list[Slice], window: str) -> list[str]:

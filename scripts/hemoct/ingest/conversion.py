@@ -2,38 +2,42 @@
 
 Files are listed in a journal (see conversion_tables), converted by worker processes, and marked as done when their slices are
 written. A conversion that was stopped, for whatever reason, continues with the files that are not done. A file that cannot be
-converted is listed with the reason and skipped.
+converted is listed with the reason and skipped. Slices whose pixels are longer one way than the other are stretched to square
+ones, with their masks: a head must not look squashed. Masks keep their values; each of their connected parts gets a box.
 """
 
+import json
 import multiprocessing
 import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from PIL import Image
+from scipy import ndimage
 from tqdm import tqdm
 
 from hemoct.base import files
 from hemoct.base.errors import UserError
-from hemoct.ingest import conversion_tables, dicom, hounsfield, nifti
-from hemoct.ingest.conversion_tables import IMAGES, Converted, Journal, Source
-from hemoct.ingest.dicom import Facts
-from hemoct.ingest.hounsfield import Window
+from hemoct.ct import dicom, hounsfield, nifti
+from hemoct.ct.facts import Facts
+from hemoct.ct.hounsfield import Window
+from hemoct.ingest import conversion_tables
+from hemoct.ingest.conversion_tables import IMAGES, MASKS, Converted, Journal, Source, Written
 
-VERSION = 1
+VERSION = 2
 CHUNK = 8  # files a worker takes at once; a kill loses at most two chunks a worker
 PNG_LEVEL = 1  # of zlib: higher levels take twice the time and save a tenth of the size
 NO_SOURCE = {*files.IMAGE_SUFFIXES, ".csv", ".xml", ".txt", ".json", ".html", ".pdf", ".xlsx", ".zip", ".gz"}
+EVEN = 0.01  # sides of a pixel that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -46,26 +50,41 @@ class Settings:
     """one (grey) or three (channels); None is the window that the file names for itself"""
     intercept: float | None = None
     """HU, for DICOM files whose intercept is missing or 0"""
+    masks: Mapping[str, str] = field(default_factory=dict)
+    """the mask of a volume, by the volume; paths below `source`"""
+    patients: Mapping[str, str] = field(default_factory=dict)
+    """the patient of a volume: such a file does not say"""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """files that are not converted, each with the reason"""
 
 
 def is_volume(path: Path) -> bool:
+    """By the name. Of a header with its voxels in a second file the header is the volume."""
     return path.name.lower().endswith(nifti.SUFFIXES)
 
 
 def find(folder: Path) -> Iterator[Path]:
     """DICOM files and NIfTI volumes below a folder, relative to it, always in the same order."""
     for path in files.walk(folder):
-        if is_volume(path) or is_dicom(folder / path):
+        if is_source(folder / path):
             yield path
 
 
+def is_source(path: Path) -> bool:
+    """Whether a file is a DICOM file or a NIfTI volume."""
+    return is_volume(path) or is_dicom(path)
+
+
 def is_dicom(path: Path) -> bool:
-    """By the suffix, else by the letters DICM after the preamble; a broken file *.dcm counts, so that it is reported."""
+    """By the suffix, else by how the file begins; a broken file *.dcm counts, so that it is reported."""
     suffix = path.suffix.lower()
-    if suffix in dicom.SUFFIXES or suffix in NO_SOURCE or path.name.upper() == "DICOMDIR":
-        return suffix in dicom.SUFFIXES
+    if suffix in dicom.SUFFIXES or (suffix == dicom.GZ and Path(path.stem).suffix.lower() in dicom.SUFFIXES):
+        return True
+    if suffix in NO_SOURCE or path.name.upper() == "DICOMDIR":
+        return False
     try:
-        return pydicom.misc.is_dicom(path)
+        with path.open("rb") as stream:
+            return dicom.starts_as_dicom(stream.read(dicom.PREAMBLE + 4))
     except OSError:  # a broken link or no permission: nobody can say what it is
         return False
 
@@ -75,17 +94,19 @@ def name_of(path: Path) -> str:
 
     In `1.2.840.77` the last number is no suffix, though it looks like one.
     """
-    plain = path.with_suffix("") if path.suffix.lower() in dicom.SUFFIXES else nifti.stem(path)
+    plain = path.with_suffix("") if path.suffix.lower() == dicom.GZ and not is_volume(path) else path
+    plain = plain.with_suffix("") if plain.suffix.lower() in dicom.SUFFIXES else nifti.stem(plain)
     return f"{IMAGES}/{plain.as_posix()}"
 
 
 def convert(settings: Settings, workers: int) -> conversion_tables.Summary:
     """Convert all files that are not converted yet, then write the tables. Stops when no file could be converted."""
     with closing(Journal(settings.target)) as journal:
-        journal.begin(f"{VERSION} {settings.source} {settings.windows} {settings.intercept}")
+        plan = json.dumps([settings.masks, settings.patients], sort_keys=True)
+        journal.begin(f"{VERSION} {settings.source} {settings.windows} {settings.intercept} {plan}")
         for unfinished in (settings.target / IMAGES).rglob(".tmp-*"):  # of workers that were killed
             unfinished.unlink()
-        journal.list_sources(settings.source, (Source(path.as_posix(), name_of(path)) for path in find(settings.source)))
+        journal.list_sources(settings.source, _sources(settings))
         total, done = journal.counts()
         if done:
             print(f"{done} of {total} files are already converted")
@@ -93,9 +114,18 @@ def convert(settings: Settings, workers: int) -> conversion_tables.Summary:
             for results in _converted(journal.waiting(), settings, workers):
                 journal.add(results)
                 bar.update(len(results))
-        summary = conversion_tables.write(journal, settings.target)
+        summary = conversion_tables.write(journal, settings.target, settings.left_out)
     journal.path.unlink()
     return summary
+
+
+def _sources(settings: Settings) -> Iterator[Source]:
+    """The files to convert: all but those that are left out and the masks, which are read with their volumes."""
+    passed_over = {*settings.masks.values(), *settings.left_out}
+    for path in find(settings.source):
+        name = path.as_posix()
+        if name not in passed_over:
+            yield Source(name, name_of(path), settings.masks.get(name, ""), settings.patients.get(name, ""))
 
 
 def _converted(jobs: Iterable[Source], settings: Settings, workers: int) -> Iterator[list[Converted]]:
@@ -143,33 +173,83 @@ def convert_chunk(chunk: list[Source], settings: Settings) -> list[Converted]:
 def convert_one(source: Source, settings: Settings) -> Converted:
     """Write the slices of one file. A file that is no CT is returned with its problem; a full disk is an OSError."""
     path = settings.source / source.path
-    written = []
+    mask, written, problem = None, [], ""
     try:
-        for name, hu, facts in _slices(path, source, settings):
-            grey = to_grey(path, hu, facts, settings.windows)
-            image = f"{name}.png"
-            with files.replacing(settings.target / image) as temporary:
-                Image.fromarray(grey).save(temporary, format="PNG", compress_level=PNG_LEVEL)
-            written.append((image, _identified(facts, source)))
-    except UserError as error:
-        return Converted(source.path, problem=str(error).removeprefix(str(path)).strip())
-    return Converted(source.path, tuple(written))
-
-
-def _slices(path: Path, source: Source, settings: Settings) -> Iterator[tuple[str, np.ndarray, Facts]]:
-    if is_volume(path):
-        for number, (hu, facts) in enumerate(nifti.read(path)):
-            yield f"{source.name}_{number:03d}", hu, facts
-    else:
+        volume = nifti.Volume.read(path) if is_volume(path) else None
+        if source.mask:
+            mask, problem = _mask_of(volume, settings.source / source.mask)
         # With the file's own window the values need not be HU.
-        yield source.name, *dicom.read(path, settings.intercept, any_modality=None in settings.windows)
+        found = volume.slices() if volume else dicom.read(path, settings.intercept, any_modality=None in settings.windows)
+        for number, (hu, facts) in enumerate(found):
+            name = source.name if facts.stored is None else f"{source.name}_{number:03d}"
+            hu, facts = square(hu, facts)
+            image = _save(settings.target / f"{name}.png", to_grey(path, hu, facts, settings.windows), settings.target)
+            of_mask = None if mask is None else stretch(nifti.shown(mask, number), facts, order=0)
+            written.append(_written(settings.target, image, of_mask, _identified(facts, source)))
+    except UserError as error:
+        left = "belongs to a volume that is skipped" if source.mask else ""
+        return Converted(source.path, problem=_reason(error, path), mask_problem=left)
+    return Converted(source.path, tuple(written), mask_problem=problem)
+
+
+def _mask_of(volume: nifti.Volume, path: Path) -> tuple[np.ndarray | None, str]:
+    """The mask of a volume, or None and why it cannot be used."""
+    try:
+        return volume.mask(path), ""
+    except UserError as error:
+        return None, _reason(error, path)
+
+
+def _reason(error: UserError, path: Path) -> str:
+    return str(error).removeprefix(str(path)).strip()
+
+
+def _save(path: Path, pixels: np.ndarray, target: Path) -> str:
+    """Write a PNG whole or not at all; returns its path below `target`."""
+    with files.replacing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=PNG_LEVEL)
+    return path.relative_to(target).as_posix()
+
+
+def _written(target: Path, image: str, mask: np.ndarray | None, facts: Facts) -> Written:
+    if mask is None:
+        return Written(image, facts)
+    path = target / MASKS / Path(image).relative_to(IMAGES)
+    return Written(image, facts, _save(path, np.ascontiguousarray(mask), target), tuple(parts(mask)))
+
+
+def parts(mask: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
+    """The connected parts (also by corners) of each value of a mask, uint8 (rows, columns): value, xmin, ymin, xmax, ymax."""
+    for value in np.unique(mask[mask > 0]).tolist():
+        labelled, _ = ndimage.label(mask == value, structure=np.ones((3, 3)))
+        for rows, columns in ndimage.find_objects(labelled):
+            yield value, columns.start, rows.start, columns.stop, rows.stop
+
+
+def square(hu: np.ndarray, facts: Facts) -> tuple[np.ndarray, Facts]:
+    """A slice whose pixels are square: stretched along their longer side if they were not."""
+    if not facts.spacing_row or not facts.spacing_col or abs(facts.spacing_row / facts.spacing_col - 1) < EVEN:
+        return hu, facts
+    sides = np.array([facts.spacing_row, facts.spacing_col])
+    before = np.array(hu.shape)
+    after = (before * sides / sides.min()).round()
+    scale, spacing = (after / before).tolist(), (sides * before / after).tolist()
+    facts = replace(facts, scale_row=scale[0], scale_col=scale[1], spacing_row=spacing[0], spacing_col=spacing[1])
+    return stretch(hu, facts, order=1), facts
+
+
+def stretch(pixels: np.ndarray, facts: Facts, order: int) -> np.ndarray:
+    """Pixels of a file (rows, columns) as `square` stretched that slice; order 0 keeps the values of a mask."""
+    if facts.scale_row == facts.scale_col == 1:
+        return pixels
+    return ndimage.zoom(pixels, (facts.scale_row, facts.scale_col), order=order, mode="nearest", grid_mode=True)
 
 
 def _identified(facts: Facts, source: Source) -> Facts:
     """The facts with a patient, a study and a series, which the tables need."""
     place = Path(source.name).relative_to(IMAGES)
     study = facts.study or facts.series or (place.parent if facts.sop else place).as_posix()
-    return replace(facts, study=study, series=facts.series or study, patient=facts.patient or study)
+    return replace(facts, study=study, series=facts.series or study, patient=facts.patient or source.patient or study)
 
 
 def to_grey(path: Path, hu: np.ndarray, facts: Facts, windows: tuple[Window | None, ...]) -> np.ndarray:

@@ -1,35 +1,37 @@
-"""What a conversion has done so far (a journal on disk), the tables it ends with, and how slices become series.
+"""What a conversion has done so far (a journal on disk), and the tables it ends with.
 
 conversion/journal.sqlite  each source file and the facts of its slices, while the conversion is unfinished
 slices.csv                 one row per slice, for scripts/03_make_labels.py; rows of a series follow one another by position
 conversion/headers.csv     what else the headers say: thickness, tilt, where HU come from ...
+conversion/boxes.csv       if there are masks: a box round each connected part of each value (`class`), pixels of the image
 conversion/bad_files.csv   `file, problem` of each file that was skipped
 
-Slices are ordered by their position along the slice normal, from base to vertex, never by file name. Only a series in which a
-position is missing is ordered by instance number. The same image twice (equal SOP instance, position and instance number) counts
-once. Several images at one position of a series, such as two reconstructions under one series number, are passes through the
-head: the second pass is a series of its own, SERIES#2. All series are kept. The slice numbers of a patient's next series or pass
-start at the next hundred, so that no step takes slices of two series for neighbours. spacing_z is the distance between planes:
-half the way to either neighbour. With a tilted gantry it is less than the table moved, and slices are not sheared back
-(neighbours are shifted in the plane). `patient` is PatientID, else the study or the NIfTI file; `group` is the study.
+How the slices of a series follow one another: hemoct.ct.series. Several images at one position are passes through the head:
+the second pass is a series of its own, SERIES#2. All series are kept. The slice numbers of a patient's next series or pass start
+at the next hundred, so that no step takes slices of two series for neighbours. spacing_z is the distance between planes: half the
+way to either neighbour. With a tilted gantry it is less than the table moved, and slices are not sheared back (neighbours are
+shifted in the plane). `patient` is PatientID, else what the volume's name says, else the study; `group` is the study.
 """
 
 import csv
+import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, field, fields
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from hemoct.base import files
 from hemoct.base.errors import UserError
-from hemoct.ingest.dicom import Facts
+from hemoct.ct import facts as about, series as ct_series
+from hemoct.ct.facts import Facts
+from hemoct.ct.series import BY_NAME, BY_NUMBER, Row
 
-IMAGES, FOLDER = "images", "conversion"
-TABLE, HEADERS, BAD = "slices.csv", f"{FOLDER}/headers.csv", f"{FOLDER}/bad_files.csv"
+IMAGES, MASKS, FOLDER = "images", "masks", "conversion"
+TABLE, HEADERS, BOXES, BAD = "slices.csv", *(f"{FOLDER}/{name}.csv" for name in ("headers", "boxes", "bad_files"))
 COLUMNS = {
     TABLE: [
         *("image", "patient", "study", "series", "group", "slice"),
@@ -38,7 +40,9 @@ COLUMNS = {
     HEADERS: [
         *("image", "study_date", "series_number", "acquisition", "instance", "sop", "plane", "tilt"),
         *("thickness", "spacing_between", "level", "width", "rescale", "air", "unreadable"),
+        *("description", "stored", "pixel_rows", "pixel_columns", "scale_row", "scale_col", "remarks"),
     ],
+    BOXES: ["image", "class", "xmin", "ymin", "xmax", "ymax"],
     BAD: ["file", "problem"],
 }
 FACTS = [each.name for each in fields(Facts)]
@@ -47,13 +51,18 @@ PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA journal_mode = WAL;  -- nothing waits for the disk, and even a power cut breaks nothing
 PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS settings (content TEXT);
-CREATE TABLE IF NOT EXISTS sources (path TEXT PRIMARY KEY, name TEXT UNIQUE, stamp TEXT, done INTEGER, problem TEXT);
-CREATE TABLE IF NOT EXISTS slices (image TEXT PRIMARY KEY, path TEXT, {", ".join(FACTS)});
+CREATE TABLE IF NOT EXISTS sources (path TEXT PRIMARY KEY, name TEXT UNIQUE, mask TEXT, patient TEXT, stamp TEXT, done INTEGER,
+                                    problem TEXT, mask_problem TEXT);
+CREATE TABLE IF NOT EXISTS slices (image TEXT PRIMARY KEY, path TEXT, mask TEXT, parts TEXT, {", ".join(FACTS)});
 CREATE INDEX IF NOT EXISTS slices_of ON slices (path);
 """
 PAGE = 1000
-SAME_PLACE_MM = 0.01
-TWICE = "is there twice: same SOP instance, position and instance number"
+
+
+def _remarked(word: str) -> Callable[[Row], bool]:
+    return lambda row: word in row["remarks"].split()
+
+
 NOTES = {
     "slices without a PatientID: their study counts as the patient": lambda row: row["sop"] and row["patient"] == row["study"],
     "slices without rescale tags: slope 1 and intercept 0 were used": lambda row: row["rescale"] == "missing",
@@ -65,28 +74,53 @@ NOTES = {
     "slices of a tilted gantry: neighbours are shifted against each other": lambda row: (row["tilt"] or 0) > 1,
     "slices with tags that cannot be read (column unreadable of conversion/headers.csv): unknown": lambda row: row["unreadable"],
     "slices without pixel spacing: volumes will be counts of pixels": lambda row: row["spacing_row"] is None,
+    "slices had pixels longer one way than the other and were stretched to square ones": (
+        lambda row: (row["scale_row"], row["scale_col"]) != (1, 1)
+    ),
+    "slices are frames without a position of a file of several: they keep its order": _remarked(about.FRAMES),
+    "slices of volumes whose voxel size is not in mm: it was converted": _remarked(about.UNITS),
+    "slices of volumes that do not say where right and left are: look at them, they may be mirrored": _remarked(about.UNORIENTED),
+    "slices of volumes with two orientations that differ: the sform was taken": _remarked(about.TWO_ORIENTATIONS),
+}
+ORDERED_BY = {
+    BY_NUMBER: "series without positions: ordered by instance number",
+    BY_NAME: "series without positions and instance numbers: ordered by the numbers in the file names; look at their order",
 }
 SEVERAL_SERIES = "patients with several series: all were kept; delete from slices.csv what you do not want"
 SEVERAL_PASSES = "series with several images at one position: each pass through the head is a series of its own (SERIES#2)"
-Row = dict[str, Any]
-"""a slice: `image`, `path` (its source) and FACTS"""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file to convert: its path below the source folder, and that of its slices below the target, without .png."""
+    """A file to convert: its path below the source folder, and that of its slices below the target, without .png."""
 
     path: str
     name: str
+    mask: str = ""
+    """path of the mask of a volume; "" if it has none"""
+    patient: str = ""
+    """of a volume, which does not say itself"""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One slice: its image and its mask, if it has one, below the target folder."""
+
+    image: str
+    facts: Facts
+    mask: str = ""
+    parts: tuple[tuple[int, int, int, int, int], ...] = ()
+    """connected parts of the mask: value, xmin, ymin, xmax, ymax"""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """The result for one file: the images written, each with its facts, or the problem."""
+    """The result for one file: the slices written, or the problem."""
 
     path: str
-    slices: tuple[tuple[str, Facts], ...] = ()
+    slices: tuple[Written, ...] = ()
     problem: str = ""
+    mask_problem: str = ""
 
 
 class Journal:
@@ -123,17 +157,18 @@ class Journal:
                 status = (folder / source.path).stat()
                 self._list_source(source, f"{status.st_size} {status.st_mtime_ns}")
             # What was bad may be good now: a decoder was installed, a permission given.
-            self.base.execute("UPDATE sources SET done = NULL, problem = NULL WHERE problem IS NOT NULL")
+            self.base.execute("UPDATE sources SET done = NULL WHERE problem IS NOT NULL OR mask_problem IS NOT NULL")
 
     def _list_source(self, source: Source, stamp: str) -> None:
-        values = {"path": source.path, "name": source.name, "whole": f"{IMAGES}/{source.path}", "stamp": stamp}
+        values = vars(source) | {"whole": f"{IMAGES}/{source.path}", "stamp": stamp}
         try:
             known = self.base.execute("SELECT stamp FROM sources WHERE path = :path", values).fetchone()
         except UnicodeEncodeError:
             raise UserError(f"{source.path!r} has a name that is no text (UTF-8); rename the file") from None
         if known is None:
             taken = "EXISTS (SELECT * FROM sources WHERE name = :name)"  # `1` beside `1.dcm`
-            self.base.execute(f"INSERT INTO sources VALUES (:path, iif({taken}, :whole, :name), :stamp, NULL, NULL)", values)
+            columns = f":path, iif({taken}, :whole, :name), :mask, :patient, :stamp, NULL, NULL, NULL"
+            self.base.execute(f"INSERT INTO sources VALUES ({columns})", values)
         elif known["stamp"] != stamp:
             self.base.execute("UPDATE sources SET stamp = :stamp, done = NULL WHERE path = :path", values)
 
@@ -144,24 +179,33 @@ class Journal:
     def waiting(self) -> Iterator[Source]:
         """The files that are not done, a page at a time, since the table changes meanwhile."""
         last = 0
-        query = "SELECT rowid, path, name FROM sources WHERE done IS NULL AND rowid > ? ORDER BY rowid LIMIT ?"
+        query = "SELECT rowid, path, name, mask, patient FROM sources WHERE done IS NULL AND rowid > ? ORDER BY rowid LIMIT ?"
         while rows := self.base.execute(query, [last, PAGE]).fetchall():
-            yield from (Source(row["path"], row["name"]) for row in rows)
+            yield from (Source(*row[1:]) for row in map(tuple, rows))
             last = rows[-1]["rowid"]
 
     def add(self, results: list[Converted]) -> None:
         """Mark files as done, with their slices or their problem."""
-        marks = ", ".join("?" * (len(FACTS) + 2))
+        marks = ", ".join("?" * (len(FACTS) + 4))
         with self.base:
             for result in results:
                 self.base.execute("DELETE FROM slices WHERE path = ?", [result.path])
-                rows = [(image, result.path, *astuple(facts)) for image, facts in result.slices]
+                rows = [
+                    (each.image, result.path, each.mask, json.dumps(each.parts), *astuple(each.facts)) for each in result.slices
+                ]
                 self.base.executemany(f"INSERT OR REPLACE INTO slices VALUES ({marks})", rows)
-                problem = result.problem or None
-                self.base.execute("UPDATE sources SET done = 1, problem = ? WHERE path = ?", [problem, result.path])
+                outcome = [result.problem or None, result.mask_problem or None, result.path]
+                self.base.execute("UPDATE sources SET done = 1, problem = ?, mask_problem = ? WHERE path = ?", outcome)
 
     def problems(self) -> Iterator[sqlite3.Row]:
-        return self.base.execute("SELECT path, problem FROM sources WHERE problem IS NOT NULL ORDER BY path")
+        """Path and problem of each file that could not be converted, and of each mask that could not be used."""
+        bad = "SELECT path, problem FROM sources WHERE problem IS NOT NULL"
+        masks = "SELECT mask AS path, mask_problem AS problem FROM sources WHERE mask_problem IS NOT NULL"
+        return self.base.execute(f"{bad} UNION ALL {masks} ORDER BY path")
+
+    def has_masks(self) -> bool:
+        """Whether any slice has a mask."""
+        return self.base.execute("SELECT 1 FROM slices WHERE mask != '' LIMIT 1").fetchone() is not None
 
     def patients(self) -> Iterator[list[list[Row]]]:
         """The slices of each patient, by series in the order in which they were made: memory holds one patient."""
@@ -190,12 +234,14 @@ class Summary:
         yield from (f"  {count} {note}" for note, count in self.notes.items())
 
 
-def write(journal: Journal, target: Path) -> Summary:
-    """Write the three tables from the journal: each whole or not at all; memory holds one patient."""
+def write(journal: Journal, target: Path, left_out: Mapping[str, str]) -> Summary:
+    """Write the tables from the journal: each whole or not at all; memory holds one patient. `left_out`: file, reason."""
     summary = Summary()
+    masks = journal.has_masks()
+    tables = COLUMNS | {TABLE: [*COLUMNS[TABLE], "mask"]} if masks else {n: c for n, c in COLUMNS.items() if n != BOXES}
     with ExitStack() as open_files:
-        writers = {}
-        for name, columns in COLUMNS.items():
+        writers: dict[str, csv.DictWriter] = {}
+        for name, columns in tables.items():
             temporary = open_files.enter_context(files.replacing(target / name))
             stream = open_files.enter_context(temporary.open("w", encoding="utf-8", newline=""))
             writers[name] = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
@@ -206,72 +252,47 @@ def write(journal: Journal, target: Path) -> Summary:
             summary.bad += 1
             summary.first_bad = summary.first_bad or f"{file} {problem}"
 
-        for row in journal.problems():
-            skip(row["path"], row["problem"])
+        for row in (*map(tuple, journal.problems()), *left_out.items()):
+            skip(*row)
         for series in journal.patients():
-            summary.patients += 1
-            numbered = list(_number(series, summary))
+            numbered, left = _number(series, summary)
+            summary.patients += bool(numbered)
             writers[TABLE].writerows(numbered)
             writers[HEADERS].writerows(numbered)
-            kept = {row["image"] for row in numbered}
-            for copy in (row for rows in series for row in rows if row["image"] not in kept):
-                skip(copy["path"], TWICE)
-                (target / copy["image"]).unlink(missing_ok=True)
+            if masks:
+                writers[BOXES].writerows(box for row in numbered for box in _boxes(row))
+            for row, problem in left:
+                skip(row["path"], problem)
+                (target / row["image"]).unlink(missing_ok=True)
         if not summary.slices:
             raise UserError(f"none of {summary.bad} files could be converted (first: {summary.first_bad})")
     return summary
 
 
-def _number(series: list[list[Row]], summary: Summary) -> Iterator[Row]:
-    """The rows of one patient's series as they stand in the tables, with series, slice, spacing_z and position."""
-    start = 0
+def _boxes(row: Row) -> Iterator[dict[str, Any]]:
+    for part in json.loads(row["parts"]):
+        yield dict(zip(COLUMNS[BOXES], (row["image"], *part), strict=True))
+
+
+def _number(series: list[list[Row]], summary: Summary) -> tuple[list[Row], list[tuple[Row, str]]]:
+    """One patient's series as they stand in the tables, with series, slice, spacing_z and position; and what was left out."""
+    start, numbered, left = 0, [], []
+    for study in {rows[0]["study"]: None for rows in series}:
+        for rows in ct_series.lone_scouts([rows for rows in series if rows[0]["study"] == study]):
+            left += [(row, ct_series.OTHER_PLANE) for row in rows]
+            series = [each for each in series if each is not rows]
     summary.notes.update([SEVERAL_SERIES] * (len(series) > 1))
     for rows in series:
-        passes = arrange(rows)
-        summary.notes.update([SEVERAL_PASSES] * (len(passes) > 1))
-        summary.series += len(passes)
-        for number, pass_rows in enumerate(passes, start=1):
+        arranged = ct_series.arrange(rows)
+        left += arranged.left
+        summary.notes.update([SEVERAL_PASSES] * (len(arranged.passes) > 1))
+        summary.notes.update(note for kind, note in ORDERED_BY.items() if kind == arranged.ordered_by)
+        summary.series += len(arranged.passes)
+        for number, pass_rows in enumerate(arranged.passes, start=1):
             name = pass_rows[0]["series"] + (f"#{number}" if number > 1 else "")
             for place, row in enumerate(pass_rows):
                 summary.slices += 1
                 summary.notes.update(note for note, applies in NOTES.items() if applies(row))
-                yield row | {"series": name, "slice": start + place, "group": row["study"], "file": row["path"]}
+                numbered.append(row | {"series": name, "slice": start + place, "group": row["study"], "file": row["path"]})
             start = ((start + len(pass_rows)) // 100 + 1) * 100
-
-
-def _identity(row: Row) -> tuple:
-    """Equal for the same image. The SOP instance alone is not enough: some anonymising programs give all files the same."""
-    return (row["sop"], row["position"], row["instance"]) if row["sop"] else (row["image"],)
-
-
-def arrange(rows: list[Row]) -> list[list[Row]]:
-    """The passes through the head of one series, each from base to vertex, without copies; with `spacing_z` and `position`.
-
-    A position that only some slices of a series have is useless: then all are ordered by instance number, without a position.
-    """
-    images = [dict(row) for row in {_identity(row): row for row in reversed(rows)}.values()]
-    if any(row["position"] is None for row in images):
-        images.sort(key=lambda row: (row["acquisition"] or 0, row["instance"] or 0, row["image"]))
-        return [[row | {"position": None, "spacing_z": row["spacing_between"] or row["thickness"]} for row in images]]
-    images.sort(key=lambda row: (row["position"], row["acquisition"] or 0, row["instance"] or 0, row["image"]))
-    places: list[list[Row]] = []
-    for row in images:
-        if places and row["position"] - places[-1][0]["position"] < SAME_PLACE_MM:
-            places[-1].append(row)
-        else:
-            places.append([row])
-    for place, spacing in zip(places, spacings([place[0]["position"] for place in places]), strict=True):
-        for row in place:
-            row["spacing_z"] = spacing or row["spacing_between"] or row["thickness"]
-    return [[place[number] for place in places if len(place) > number] for number in range(max(map(len, places)))]
-
-
-def spacings(positions: list[float]) -> list[float | None]:
-    """What each of rising positions (mm) stands for: half the way to either neighbour, at the ends the whole way to the only one.
-
-    None for a single position.
-    """
-    gaps = [above - below for below, above in pairwise(positions)]
-    if not gaps:
-        return [None] * len(positions)
-    return [round((below + above) / 2, 4) for below, above in zip([gaps[0], *gaps], [*gaps, gaps[-1]], strict=True)]
+    return numbered, left

@@ -111,11 +111,11 @@ def read_specs(folders: list[Path]) -> list[MultiLabelSpec]:
 
 def known(work: Workspace, slices: list[Slice], specs: list[MultiLabelSpec]) -> tuple[ImageFiles, list[Slice], dict[Path, str]]:
     """What the tables know of slices, the slices in the same order, and the problem of each that was passed over as a copy."""
-    places, copies = named_slices.arrange(slices)
+    places, left = named_slices.arrange(slices)
     by_path = {str(each.path): each for each in slices}
-    paths = [each.path for each in slices if each.path not in set(copies)]
+    paths = [each.path for each in slices if each.path not in left]
     shown = look_up(work, paths, specs, places, named_slices.converted(work) if places else {})
-    return shown, [by_path[name] for name in shown.table["image"]], dict.fromkeys(copies, named_slices.TWICE)
+    return shown, [by_path[name] for name in shown.table["image"]], left
 
 
 def truth(work: Workspace, shown: ImageFiles, classes: list[str]) -> np.ndarray:

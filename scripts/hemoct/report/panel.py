@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from hemoct.base import figure
+from hemoct.ct import hounsfield
 from hemoct.evaluation import overlays
-from hemoct.ingest import hounsfield
 from hemoct.sources import phantom
 
 SIDE, GAP = 256, 8  # px

@@ -16,7 +16,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from tqdm import tqdm
 
-from hemoct.ingest import hounsfield, phe_sich
+from hemoct.ct import hounsfield
+from hemoct.ingest import phe_sich
 from hemoct.ingest.annotations import Annotation, Box, write_voc
 from hemoct.sources.phantom import BRAIN, Volume, draw_volume, make_head
 

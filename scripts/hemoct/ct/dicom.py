@@ -1,4 +1,4 @@
-"""One slice of CT from a DICOM file: Hounsfield units (HU) and the facts of its header.
+"""The slices of CT in a DICOM file, mostly one: Hounsfield units (HU) and the facts of its header.
 
 HU = RescaleSlope * stored value + RescaleIntercept; 1 and 0 if a tag is missing. Slope 1 and intercept 0 are right for values
 that are stored as HU (signed, air near -1000), and wrong if the intercept got lost. The pixels show two such errors:
@@ -9,11 +9,17 @@ MONOCHROME1 shows low values bright, so stored values are mirrored in their rang
 mirrors them) or the border of the image is air already (values in HU, only the display is inverted).
 Padding (PixelPaddingValue, up to PixelPaddingRangeLimit) becomes air.
 
+Files of several frames (enhanced CT) are read frame by frame: position, spacing, rescale and window come from the functional
+groups of the frame, then from the shared ones, then from the header. Frames without a position keep the order of the file.
+
 pydicom decodes RLE itself, python-gdcm JPEG and JPEG-LS, pylibjpeg-openjpeg JPEG 2000 and its high-throughput form.
 """
 
+import gzip
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,61 +29,25 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from hemoct.base.errors import UserError, one_line
-from hemoct.ingest.hounsfield import AIR_HU, Window
+from hemoct.ct import hounsfield
+from hemoct.ct.facts import FRAMES, Facts, about_pixels, describe_place
+from hemoct.ct.hounsfield import AIR_HU
 
 SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
+GZ = ".gz"
 PREAMBLE = 128
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # the start of a file without a preamble: group 0002 or 0008, little endian
-AIR_BELOW = -200
-"""a head CT without any value below this (HU) has no air, not even fat: its intercept is doubtful"""
-WRAP_BITS, WRAP_FROM, WRAP_SHARE, WRAP_INTERCEPT = 12, 3072, 0.01, -100
-PLANES = ("sagittal", "coronal", "axial")
+SCOUT = re.compile(r"LOCALI[SZ]ER|SURVIEW|SCOUT|SCANOGRAM|TOPOGRAM", re.IGNORECASE)
+SHARED_GROUPS, OWN_GROUPS = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+OTHER_MODALITIES = {
+    "SEG": "is a segmentation (SEG), which is not read",
+    "RTSTRUCT": "holds contours (RTSTRUCT), which are not read",
+}
 # Where Facts come from: texts, whole numbers, and lengths, which are above 0 (some programs write 0 for 'unknown').
 TEXTS = {"patient": "PatientID", "study": "StudyInstanceUID", "study_date": "StudyDate", "series": "SeriesInstanceUID"}
-TEXTS |= {"sop": "SOPInstanceUID"}
+TEXTS |= {"sop": "SOPInstanceUID", "description": "SeriesDescription"}
 WHOLE = {"series_number": "SeriesNumber", "acquisition": "AcquisitionNumber", "instance": "InstanceNumber"}
 LENGTHS = {"thickness": "SliceThickness", "spacing_between": "SpacingBetweenSlices", "width": "WindowWidth"}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a header says about a slice; None or "" if it says nothing. Lengths in mm."""
-
-    patient: str = ""
-    study: str = ""
-    study_date: str = ""
-    series: str = ""
-    series_number: int | None = None
-    sop: str = ""
-    """SOP Instance UID"""
-    acquisition: int | None = None
-    instance: int | None = None
-    position: float | None = None
-    """of the slice along its normal, rising towards the head (axial), the front or the right; with a tilted gantry the distance
-    between two positions is that between the planes, which is less than the table moved"""
-    plane: str = ""
-    """one of PLANES, the nearest"""
-    tilt: float | None = None
-    """degrees between the normal and the axis of `plane`"""
-    spacing_row: float | None = None
-    """distance between rows"""
-    spacing_col: float | None = None
-    thickness: float | None = None
-    spacing_between: float | None = None
-    level: float | None = None
-    """of the window in the file, the first if there are several"""
-    width: float | None = None
-    rescale: str = "tags"
-    """source of the HU: `tags`, `missing` (1 and 0 were used), `given` (by the user), `unwrapped`"""
-    air: bool = True
-    """whether anything is below AIR_BELOW"""
-    unreadable: str = ""
-    """names of the tags that are there but hold no value that can be used"""
-
-    @property
-    def window(self) -> Window | None:
-        """The window that the file names for itself."""
-        return None if self.level is None or self.width is None else Window(self.level, self.width)
 
 
 class Tags:
@@ -123,37 +93,69 @@ class Tags:
         return None if number is None else int(number)
 
 
-def read(path: Path, intercept: float | None = None, any_modality: bool = False) -> tuple[np.ndarray, Facts]:
-    """HU, float32 (rows, columns), and the facts of one DICOM file; UserError names the file and what is wrong with it.
+def read(path: Path, intercept: float | None = None, any_modality: bool = False) -> Iterator[tuple[np.ndarray, Facts]]:
+    """HU, float32 (rows, columns), and the facts of each frame of a DICOM file; UserError names the file and its fault.
 
     `intercept` (HU) is used if RescaleIntercept is missing or 0. `any_modality` also reads files that are no CT and hold no HU.
     """
     header = _read_dataset(path)
-    tags = Tags(header)
-    _refuse_other_than_slices(path, tags, any_modality)
+    _refuse_other_than_slices(path, Tags(header), any_modality)
     stored = _decode(path, header)
+    for number, frame in enumerate(_frames(header)):
+        tags = Tags(frame)
+        hu, source = _hu(path, tags, stored[number] if stored.ndim == 3 else stored, intercept)
+        facts = _facts(tags, rescale=source, hu=hu)
+        if stored.ndim == 3:
+            facts = replace(facts, stored=number, remarks="" if facts.position is not None else FRAMES)
+        yield hu, facts
+
+
+def _hu(path: Path, tags: Tags, stored: np.ndarray, intercept: float | None) -> tuple[np.ndarray, str]:
+    """HU, float32 (rows, columns), from stored values; and where they come from, see Facts.rescale."""
+    header = tags.header
     slope, offset, source = _rescale(path, tags, intercept)
-    padding = _padding(tags, stored)
-    wrapped = _unwrap(header, stored, slope, offset)
+    padding = hounsfield.is_padding(header, stored, tags.whole("PixelPaddingValue"), tags.whole("PixelPaddingRangeLimit"))
+    wrapped = hounsfield.unwrap(header, stored, slope, offset)
     if wrapped is not None:
         stored, source = wrapped, "unwrapped"
     hu = stored.astype(np.float32) * np.float32(slope) + np.float32(offset)
-    if header.get("PhotometricInterpretation") == "MONOCHROME1" and slope > 0 and not _framed_by_air(hu):
-        ends = 2 * _lowest(header) + (1 << header.BitsStored) - 1  # the lowest and the highest value that can be stored, added
+    if header.get("PhotometricInterpretation") == "MONOCHROME1" and slope > 0 and not hounsfield.is_framed_by_air(hu):
+        ends = 2 * hounsfield.lowest(header) + (1 << header.BitsStored) - 1  # lowest and highest value that can be stored, added
         hu = ends * np.float32(slope) + np.float32(2 * offset) - hu
     hu[padding] = AIR_HU
-    return hu, _facts(tags, rescale=source, air=bool(hu.min() < AIR_BELOW))
+    return hu, source
+
+
+def _frames(header: Dataset) -> Iterator[Dataset]:
+    """The header of each frame, with what the functional groups say in the place where files of one frame have it."""
+    count = int(header.get("NumberOfFrames") or 1)
+    own = header.get(OWN_GROUPS) or []
+    if count == 1 and not own:
+        yield header
+        return
+    skipped = {*map(pydicom.datadict.tag_for_keyword, ("PixelData", OWN_GROUPS, SHARED_GROUPS))}
+    plain = {tag: header.get_item(tag) for tag in list(header.keys()) if tag not in skipped}
+    for number in range(count):
+        frame = Dataset(dict(plain))
+        if count > 1:  # the header's place is that of the first frame at best
+            frame.update({"ImagePositionPatient": None, "SliceLocation": None})
+        frame.InstanceNumber = number + 1
+        for group in (*(header.get(SHARED_GROUPS) or [])[:1], *own[number : number + 1]):
+            for macro in group:
+                if macro.VR == "SQ" and macro.value:
+                    frame.update({tag: macro.value[0][tag] for tag in list(macro.value[0].keys())})
+        yield frame
 
 
 def _read_dataset(path: Path) -> Dataset:
     # Odd values in tags that are not used are common and harmless: no warning for each of 750,000 files.
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     try:
-        with path.open("rb") as stream:
+        with gzip.open(path) if path.suffix.lower() == GZ else path.open("rb") as stream:
             start = stream.read(PREAMBLE + 4)
             if not start:
                 _refuse(path, "is empty")
-            if start[PREAMBLE:] != b"DICM" and start[:2] not in FIRST_GROUPS:
+            if not starts_as_dicom(start):
                 _refuse(path, "is no DICOM file")
             stream.seek(0)
             return pydicom.dcmread(stream, force=True)
@@ -163,6 +165,14 @@ def _read_dataset(path: Path) -> Dataset:
         _refuse(path, f"cannot be read as DICOM ({one_line(error)}); it may be cut off")
 
 
+def starts_as_dicom(start: bytes) -> bool:
+    """Whether these first PREAMBLE + 4 bytes are those of a DICOM file, with or without a preamble."""
+    if start[PREAMBLE : PREAMBLE + 4] == b"DICM":
+        return True
+    named = start[4:6].isalpha() and start[4:6].isupper()  # the type of the first value, where files name it
+    return start[:2] in FIRST_GROUPS and start[3:4] == b"\0" and (named or start[6:8] == b"\0\0")
+
+
 def _refuse(path: Path, problem: str, remedy: str = "replace the file or leave it out") -> NoReturn:
     raise UserError(f"{path} {problem}; {remedy}") from None
 
@@ -170,8 +180,9 @@ def _refuse(path: Path, problem: str, remedy: str = "replace the file or leave i
 def _refuse_other_than_slices(path: Path, tags: Tags, any_modality: bool) -> None:
     """Stop at everything that is not a single grey slice of CT."""
     header = tags.header
-    modality, kinds = str(header.get("Modality") or ""), header.get("ImageType") or []
-    frames, samples = tags.number("NumberOfFrames") or 1, tags.number("SamplesPerPixel") or 1
+    modality, kinds = tags.text("Modality"), tags.text("ImageType")
+    if modality in OTHER_MODALITIES:
+        _refuse(path, OTHER_MODALITIES[modality], "convert it and its series to NIfTI (NAME.nii.gz, NAME_mask.nii.gz)")
     if "PixelData" not in header:
         floating = "FloatPixelData" in header or "DoubleFloatPixelData" in header
         _refuse(path, "has pixels in floating point, no CT" if floating else "has no pixels, or is cut off before them")
@@ -179,18 +190,20 @@ def _refuse_other_than_slices(path: Path, tags: Tags, any_modality: bool) -> Non
     if missing:
         _refuse(path, f"lacks {' and '.join(missing)}")
     colours = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
-    if samples != 1 or not colours.startswith("MONOCHROME"):
+    if (tags.number("SamplesPerPixel") or 1) != 1 or not colours.startswith("MONOCHROME"):
         _refuse(path, f"is in colour ({colours}), no CT slice", "leave it out")
-    if frames != 1:
-        _refuse(path, f"holds {frames:.0f} frames", "split it into files of one slice each, or convert it to NIfTI")
-    if "LOCALIZER" in kinds:
+    described = _place(tags)[1] != "axial" and SCOUT.search(tags.text("SeriesDescription"))
+    if SCOUT.search(kinds) or described:
         _refuse(path, "is a localizer, no slice", "leave it out")
     if modality not in ("", "CT") and not any_modality:
         _refuse(path, f"has modality {modality}: its values are no HU", "leave it out, or use its own window (--window file)")
 
 
 def _decode(path: Path, header: Dataset) -> np.ndarray:
-    """Stored values as an integer array (rows, columns); pydicom has masked unused bits and extended the sign."""
+    """Stored values as integers (rows, columns), of several frames (frames, rows, columns).
+
+    pydicom has masked unused bits and extended the sign.
+    """
     syntax = header.file_meta.get("TransferSyntaxUID") if hasattr(header, "file_meta") else None
     if syntax is None:  # a file without a preamble has none: implicit little endian is the default of DICOM
         header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
@@ -199,7 +212,8 @@ def _decode(path: Path, header: Dataset) -> np.ndarray:
         if header.get(name) is None:
             setattr(header, name, default)
     try:
-        return np.array(header.pixel_array)
+        stored = np.array(header.pixel_array)
+        return stored[None] if stored.ndim == 2 and OWN_GROUPS in header else stored
     except Exception as error:  # each decoder has its own ways to fail
         name = syntax.name if syntax is not None else "no transfer syntax"
         _refuse(path, f"cannot be decoded ({name}: {one_line(error)})")
@@ -215,38 +229,7 @@ def _rescale(path: Path, tags: Tags, given: float | None) -> tuple[float, float,
     return slope or 1.0, intercept or 0.0, "missing" if slope is None or intercept is None else "tags"
 
 
-def _lowest(header: Dataset) -> int:
-    return -(1 << (header.BitsStored - 1)) if header.PixelRepresentation else 0
-
-
-def _padding(tags: Tags, stored: np.ndarray) -> np.ndarray:
-    """Where the pixels are padding: bool (rows, columns).
-
-    The tag may be signed although the pixels are not, or the other way round: it is converted to the range of stored values.
-    """
-    first, last = tags.whole("PixelPaddingValue"), tags.whole("PixelPaddingRangeLimit")
-    if first is None:
-        return np.zeros(stored.shape, dtype=bool)
-    low = _lowest(tags.header)
-    ends = [(value - low) % (1 << tags.header.BitsStored) + low for value in (first, first if last is None else last)]
-    return (stored >= min(ends)) & (stored <= max(ends))
-
-
-def _unwrap(header: Dataset, stored: np.ndarray, slope: float, intercept: float) -> np.ndarray | None:
-    """HU below 0 that were stored in 12 unsigned bits, corrected; None if there are none (see the top of this module)."""
-    unsigned = header.BitsStored == WRAP_BITS and not header.PixelRepresentation
-    if not unsigned or slope != 1 or intercept <= WRAP_INTERCEPT or (stored >= WRAP_FROM).mean() < WRAP_SHARE:
-        return None
-    return np.where(stored >= WRAP_FROM, stored.astype(np.int32) - (1 << WRAP_BITS), stored)
-
-
-def _framed_by_air(hu: np.ndarray) -> bool:
-    """Whether the outermost pixels are mostly air."""
-    frame = np.concatenate([hu[0], hu[-1], hu[:, 0], hu[:, -1]])
-    return bool(np.median(frame) < AIR_HU / 2)
-
-
-def _facts(tags: Tags, rescale: str, air: bool) -> Facts:
+def _facts(tags: Tags, rescale: str, hu: np.ndarray) -> Facts:
     position, plane, tilt = _place(tags)
     lengths = {name: tags.number(tag) for name, tag in LENGTHS.items()}
     lengths["spacing_row"], lengths["spacing_col"] = tags.numbers("PixelSpacing", 2) or (None, None)
@@ -259,8 +242,8 @@ def _facts(tags: Tags, rescale: str, air: bool) -> Facts:
         tilt=tilt,
         level=tags.number("WindowCenter"),
         rescale=rescale,
-        air=air,
         unreadable=" ".join(tags.unreadable),
+        **about_pixels(hu),
     )
 
 
@@ -277,10 +260,3 @@ def _place(tags: Tags) -> tuple[float | None, str, float | None]:
         return (corner[2] if corner else location), "", None
     position, plane, tilt = describe_place(normal / length, corner or [0] * 3)
     return (position if corner else location), plane, tilt
-
-
-def describe_place(normal: np.ndarray, corner: list[float] | np.ndarray) -> tuple[float, str, float]:
-    """Position (mm), the nearest of PLANES and the tilt (degrees) of a slice through `corner` with a unit `normal`, both (3,)."""
-    axis = int(np.abs(normal).argmax())
-    upwards = normal * math.copysign(1, normal[axis])
-    return round(float(upwards @ np.asarray(corner)), 4), PLANES[axis], round(math.degrees(math.acos(min(1.0, upwards[axis]))), 2)

@@ -1,0 +1,179 @@
+"""Slices of a NIfTI volume of CT: HU, where each slice lies, and the same slices of a mask that belongs to the volume.
+
+Slices are shown as in radiology, with the forehead at the top and the patient's right at the left edge, from base to vertex, in
+whatever order the volume is stored: equal to the DICOM slices from which it was made, if those were axial. Where voxels are far
+longer from front to back, or from side to side, than from base to vertex, the volume was made of coronal or sagittal slices and
+is cut into those (head at the top; the patient's right, or the forehead, at the left edge).
+
+A mask is turned by its own affine in the same way, and must then lie on the same grid as its volume. Lengths are those of the
+header's unit; where these make no head, those of the unit that does.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from hemoct.base.errors import UserError, few, one_line
+from hemoct.ct.facts import TWO_ORIENTATIONS, UNITS, UNORIENTED, Facts, about_pixels, describe_place
+from hemoct.ct.hounsfield import AIR_HU
+
+SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".hdr")
+PAIRED = {".hdr": ".img", ".hdr.gz": ".img.gz"}
+"""a header and the file beside it that holds its voxels"""
+FEWEST_VALUES = 9  # a volume with fewer different values is a mask: background and a few labels
+MOST_LABELS = 64  # so is one of whole numbers from 0 to this: a head CT, windowed or not, has higher ones
+HIGHEST_IN_MASK = 255
+MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
+HEAD_MM = (5.0, 2000.0)  # the longest side of a volume of a head, or of a part of it
+THIN = 1.9  # voxels that are so many times longer along another axis than from base to vertex: not cut axially
+CUTS = ((1, 2, 0), (0, 2, 1), (0, 1, 2))  # columns, rows and slices of sagittal, coronal and axial cuts; axes right, front, head
+
+
+def stem(path: Path) -> Path:
+    """The path without .nii or .nii.gz."""
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.with_name(path.name[: -len(suffix)])
+    return path
+
+
+def read(path: Path) -> Iterator[tuple[np.ndarray, Facts]]:
+    """HU, float32 (rows, columns), and facts of each slice from the base up; UserError names a file that is no CT volume."""
+    return Volume.read(path).slices()
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume cut into slices, in memory as it is stored, mostly int16; its HU are computed slice by slice."""
+
+    stored: np.ndarray
+    """(columns, rows, slices): axes towards the patient's right, front and head, in the order of the cut"""
+    affine: np.ndarray
+    """of these axes: float (4, 4), mm"""
+    cut: tuple[int, int, int]
+    """one of CUTS"""
+    slope: np.float32
+    intercept: np.float32
+    reversed: bool
+    """whether the file holds the slices from vertex to base"""
+    remarks: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Volume":
+        """Read and turn a volume of CT; UserError names a file that is none."""
+        image, stored, affine, remarks = _load(path)
+        if _is_mask(stored[::2, ::2]):
+            shown = few([f"{value:g}" for value in np.unique(stored[::2, ::2])])
+            raise UserError(
+                f"{path} holds no values but {shown}: a mask, no CT; leave it out, or name it like its volume (NAME_mask.nii.gz)"
+            )
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        axis = int(lengths[:2].argmax())
+        cut = CUTS[axis if lengths[axis] > THIN * lengths[2] else 2]
+        backwards = any(direction < 0 for axis, direction in nib.io_orientation(image.affine) if axis == cut[2])
+        slope, intercept = np.float32(image.dataobj.slope), np.float32(image.dataobj.inter)
+        return cls(*_cut(stored, affine, cut), cut, slope, intercept, backwards, remarks)
+
+    def mask(self, path: Path) -> np.ndarray:
+        """The mask of this volume from its file, cut likewise: uint8 (columns, rows, slices). UserError: it does not fit."""
+        image, stored, affine, _ = _load(path)
+        stored, affine = _cut(stored, affine, self.cut)
+        if stored.shape != self.stored.shape:
+            sizes = [" x ".join(map(str, shape)) for shape in (stored.shape, self.stored.shape)]
+            raise UserError(f"{path} is a mask of {sizes[0]} voxels, its volume has {sizes[1]}; replace it")
+        corners = np.array(np.meshgrid(*[(0, size - 1) for size in stored.shape], [1])).reshape(4, -1)
+        apart = np.linalg.norm(((affine - self.affine) @ corners)[:3], axis=0).max()
+        if apart > np.linalg.norm(self.affine[:3, :3], axis=0).min() / 2:
+            raise UserError(f"{path} is a mask that lies {apart:.3g} mm apart from its volume; save it with the volume's affine")
+        slope, intercept = image.dataobj.slope, image.dataobj.inter
+        values = stored if (slope, intercept) == (1, 0) else stored * slope + intercept
+        values = np.nan_to_num(values) if values.dtype.kind == "f" else values
+        whole = values.round() if values.dtype.kind == "f" else values
+        if values.min() < 0 or values.max() > HIGHEST_IN_MASK or np.abs(values - whole).max() > 1e-3:
+            raise UserError(
+                f"{path} has values from {values.min():g} to {values.max():g} where a mask has whole numbers from 0 to "
+                f"{HIGHEST_IN_MASK}; number its labels anew"
+            )
+        return whole.astype(np.uint8)
+
+    def slices(self) -> Iterator[tuple[np.ndarray, Facts]]:
+        """HU, float32 (rows, columns), and facts of each slice, from the base (back, left) to the head (front, right)."""
+        columns, rows, up = self.affine[:3, 0], self.affine[:3, 1], self.affine[:3, 2]
+        normal = np.cross(columns, rows)
+        normal = normal / np.linalg.norm(normal)
+        count = self.stored.shape[2]
+        for number in range(count):
+            hu = shown(self.stored, number).astype(np.float32) * self.slope + self.intercept
+            hu = np.nan_to_num(hu, nan=AIR_HU)
+            position, plane, tilt = describe_place(normal, self.affine[:3, 3] + number * up)
+            yield (
+                hu,
+                Facts(
+                    instance=number,
+                    stored=count - 1 - number if self.reversed else number,
+                    position=position,
+                    plane=plane,
+                    tilt=tilt,
+                    spacing_row=float(np.linalg.norm(rows)),
+                    spacing_col=float(np.linalg.norm(columns)),
+                    spacing_between=float(abs(normal @ up)),
+                    remarks=self.remarks,
+                    **about_pixels(hu),
+                ),
+            )
+
+
+def shown(stored: np.ndarray, number: int) -> np.ndarray:
+    """Slice `number` of (columns, rows, slices) as it is shown: (rows, columns), the patient's right (or front) at the left."""
+    return stored[::-1, ::-1, number].T
+
+
+def _load(path: Path) -> tuple[nib.Nifti1Image, np.ndarray, np.ndarray, str]:
+    """The image, its stored values with axes towards right, front and head, their affine in mm, and remarks for Facts."""
+    try:
+        image = nib.load(path)
+        stored = np.asanyarray(image.dataobj.get_unscaled())
+    except Exception as error:  # cut off, no NIfTI at all, broken header: the library fails in many ways
+        raise UserError(f"{path} cannot be read as NIfTI ({one_line(error)}); replace the file or leave it out") from None
+    if stored.ndim > 3:
+        stored = stored.reshape(stored.shape[:3] + tuple(size for size in stored.shape[3:] if size > 1))
+    if stored.ndim != 3 or stored.dtype.kind not in "iufb" or not stored.size:
+        shape = " x ".join(map(str, stored.shape))
+        raise UserError(f"{path} is no grey volume ({shape}, {stored.dtype}); leave it out, or split it into volumes")
+    affine, remarks = _in_mm(image, stored.shape)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3] / np.abs(affine[:3, :3]).max()) < 3:
+        raise UserError(f"{path} cannot be read as NIfTI (its affine is singular); replace the file or leave it out")
+    turn = nib.io_orientation(image.affine)
+    return image, nib.apply_orientation(stored, turn), affine @ nib.orientations.inv_ornt_aff(turn, stored.shape), remarks
+
+
+def _in_mm(image: nib.Nifti1Image, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
+    """The affine in mm, and the remarks that belong to it."""
+    remarks = []
+    header = image.header
+    unit = header.get_xyzt_units()[0] if hasattr(header, "get_xyzt_units") else "unknown"
+    longest = (np.linalg.norm(image.affine[:3, :3], axis=0) * shape).max()
+    factors = [MM.get(unit, 1.0), *MM.values()]
+    factor = next((each for each in factors if HEAD_MM[0] <= longest * each <= HEAD_MM[1]), factors[0])
+    if factor != 1:
+        remarks.append(UNITS)
+    codes = [int(header[name]) if name in header else 0 for name in ("sform_code", "qform_code")]
+    if not any(codes):
+        remarks.append(UNORIENTED)
+    elif all(codes) and not np.allclose(header.get_sform(), header.get_qform(), atol=0.01 * longest):
+        remarks.append(TWO_ORIENTATIONS)
+    return np.diag([factor, factor, factor, 1]) @ image.affine, " ".join(remarks)
+
+
+def _cut(stored: np.ndarray, affine: np.ndarray, cut: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    return stored.transpose(cut), affine[:, [*cut, 3]]
+
+
+def _is_mask(stored: np.ndarray) -> bool:
+    """Whether these values are a few labels."""
+    values = np.unique(stored)
+    whole = stored.dtype.kind in "iub" or bool((values == values.round()).all())
+    return len(values) < FEWEST_VALUES or (whole and values[0] >= 0 and values[-1] <= MOST_LABELS)
