@@ -27,7 +27,10 @@ NEEDED = ("labels.csv", "boxes.csv", "dataset.json")
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.parse(cli.parser(__doc__), argv, __file__)
+    parser = cli.parser(__doc__)
+    parser.add_argument("--mask-value", type=cli.whole_number, metavar="V",
+                        help="value of the lesion in masks of several values, as in task 3")  # fmt: skip
+    args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
     inputs = [work.need(work.work / name, "scripts/03_make_labels.py") for name in NEEDED]
@@ -36,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     if run.up_to_date():
         return
     with run:
-        data = audit_data.read(work)
+        data = audit_data.read(work, args.mask_value)
         problems = audit_checks.check(data)
         summary = audit.summarise(data, problems)
         run.wrote(files.write_json(work.work / "audit.json", summary))
@@ -48,7 +51,8 @@ def main(argv: list[str] | None = None) -> None:
         if summary["fatal"]:  # inside the run, so that its record never says ok
             raise UserError(
                 f"{work.show(work.work / 'audit.csv')} lists {summary['fatal']} fatal problem(s); "
-                "correct the source data and run scripts/03_make_labels.py and this step again"
+                f"correct the source data and run {'scripts/02_merge_annotations.py, ' if data.merged else ''}"
+                "scripts/03_make_labels.py and this step again"
             )
     print(f"Next: {work.command('scripts/05_make_splits.py')}")
 

@@ -100,7 +100,7 @@ steps=(
     "scripts/01_get_data.py $get"
     "scripts/02_merge_annotations.py"
     "scripts/03_make_labels.py"
-    "scripts/04_check_data.py"
+    "scripts/04_check_data.py $mask_value"
     "scripts/05_make_splits.py"
     "task1_classification/01_train.py --experiment $classifier $classify"
     "task1_classification/01_train.py $also"

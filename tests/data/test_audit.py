@@ -68,6 +68,26 @@ def paint(path: Path, grey: np.ndarray | int, size: tuple[int, int] = (32, 32)) 
     Image.fromarray(np.broadcast_to(np.asarray(grey, dtype=np.uint8), size)).save(path)
 
 
+def remask(work: Workspace, make: Callable[[np.ndarray], Image.Image], only: str = "") -> None:
+    """Write masks anew (or that of one image), from what they are: bool (32, 32)."""
+    for path in sorted(work.raw.glob(f"mask_{only}*.png")):
+        make(np.asarray(Image.open(path)) > 0).save(path)
+
+
+def coloured(mask: np.ndarray, lesion: tuple[int, ...], other: tuple[int, ...]) -> Image.Image:
+    return Image.fromarray(np.where(mask[..., None], lesion, other).astype(np.uint8))
+
+
+def in_alpha(mask: np.ndarray) -> Image.Image:
+    return coloured(mask, (0, 0, 0, 255), (0, 0, 0, 0))
+
+
+def indexed(mask: np.ndarray, palette: list[int]) -> Image.Image:
+    image = Image.fromarray(mask.astype(np.uint8), mode="P")
+    image.putpalette(palette)
+    return image
+
+
 def one_pixel(work: Workspace, name: str) -> None:
     grey = np.zeros((32, 32), dtype=np.uint8)
     grey[3, 3] = 255
@@ -90,6 +110,7 @@ def copy(work: Workspace, *pairs: tuple[str, str]) -> None:
 
 
 Spoil = Callable[[Workspace], object]
+POSITIVE = [f"{patient:04d}_{number:02d}" for patient in range(1, 6) for number in (1, 3)]
 DEFECTS: list[tuple[str, Spoil, dict[str, list[str]]]] = [
     ("nothing", lambda w: None, {}),
     ("image deleted", lambda w: (w.raw / "0002_00.png").unlink(), {"missing_image": ["0002_00"]}),
@@ -98,8 +119,52 @@ DEFECTS: list[tuple[str, Spoil, dict[str, list[str]]]] = [
     ("mask deleted", lambda w: (w.raw / "mask_0002_00.png").unlink(), {"missing_mask": ["0002_00"]}),
     ("mask cut short", lambda w: (w.raw / "mask_0002_00.png").write_bytes(b"\x89PNG"), {"unreadable_mask": ["0002_00"]}),
     ("mask of another size", lambda w: paint(w.raw / "mask_0002_00.png", 0, (32, 30)), {"mask_size": ["0002_00"]}),
-    ("grey mask below 128", lambda w: paint(w.raw / "mask_0002_01.png", 127), {"box_without_mask": ["0002_01"]}),
-    ("grey mask from 128", lambda w: paint(w.raw / "mask_0002_00.png", 128), {"mask_without_box": ["0002_00"]}),
+    ("masks of 0 and 1", lambda w: remask(w, lambda mask: Image.fromarray(mask.astype(np.uint8))), {}),
+    ("one mask of 0 and 1", lambda w: remask(w, lambda mask: Image.fromarray(mask.astype(np.uint8)), "0002_01"), {}),
+    ("masks of 16 bit", lambda w: remask(w, lambda mask: Image.fromarray(mask.astype(np.uint16) * 65535)), {}),
+    ("red mask", lambda w: remask(w, lambda mask: coloured(mask, (255, 0, 0), (0, 0, 0))), {}),
+    (
+        "masks of two colours",
+        lambda w: remask(w, lambda mask: coloured(mask, (255, 0, 0), (0, 0, 0)), "0002_01"),
+        {"mask_classes": [""]},
+    ),
+    (
+        "one mask of 0 and 2",
+        lambda w: remask(w, lambda mask: Image.fromarray(mask * np.uint8(2)), "0002_01"),
+        {"mask_classes": [""]},
+    ),
+    (
+        "mask of 0, 1 and 2",
+        lambda w: remask(w, lambda mask: Image.fromarray(np.where(mask, 2, np.eye(32)).astype(np.uint8)), "0002_01"),
+        {"mask_values": ["0002_01"]},
+    ),
+    (
+        "class and border",
+        lambda w: remask(w, lambda mask: Image.fromarray(np.where(np.eye(32), 255, mask).astype(np.uint8)), "0002_01"),
+        {"mask_values": ["0002_01"]},
+    ),
+    ("mask in the alpha channel", lambda w: remask(w, in_alpha, "0002_01"), {"mask_reading": ["0002_01"]}),
+    (
+        "palette all black",
+        lambda w: remask(w, lambda mask: indexed(mask, [0] * 768), "0002_01"),
+        {"mask_reading": ["0002_01"]},
+    ),
+    ("palettes all black", lambda w: remask(w, lambda mask: indexed(mask, [0] * 768)), {"mask_reading": POSITIVE}),
+    (
+        "mask inverted",
+        lambda w: remask(w, lambda mask: Image.fromarray(~mask * np.uint8(255)), "0002_01"),
+        {"mask_inverted": ["0002_01"]},
+    ),
+    (
+        "empty mask inverted",
+        lambda w: paint(w.raw / "mask_0002_00.png", 255),
+        {"mask_inverted": ["0002_00"], "mask_without_box": ["0002_00"]},
+    ),
+    (
+        "lesion all over",
+        lambda w: paint(w.raw / "mask_0002_01.png", np.pad(np.full((28, 28), 255), 2)),
+        {"mask_large": ["0002_01"]},
+    ),
     ("mask of one pixel", lambda w: one_pixel(w, "mask_0002_01.png"), {"tiny_mask": ["0002_01"]}),
     ("box reversed", lambda w: move_box(w, xmin=20, xmax=10), {"box_invalid": ["0001_01"]}),
     ("box without area", lambda w: move_box(w, ymin=7, ymax=7), {"box_invalid": ["0001_01"]}),

@@ -17,6 +17,7 @@ from hemoct.ingest import annotations as ingest_annotations
 NEAR_BLACK = 0.002  # a slice with a smaller share of brighter pixels shows no head
 TINY_MASK = 10  # px; the smallest real lesions are larger
 BOX_SLACK = 0.5  # px by which a box may cross the border: rounding of relative (YOLO) coordinates
+LARGE_MASK = 0.5  # share of the image; no lesion of a head covers so much of it
 SHARED_IMAGES = 2  # two patients with so many identical images look like one
 MOST_SHARING = 5  # an image that more patients have is a test image, and no sign that they are one person
 AUDIT_COLUMNS = ["image_id", "patient", "check", "fatal", "detail"]
@@ -37,8 +38,21 @@ CHECKS = {
     "unreadable_image": Check(True, "the image cannot be decoded whole (truncated or no image)"),
     "unreadable_mask": Check(True, "the mask cannot be decoded whole"),
     "mask_size": Check(True, "mask and image differ in size"),
+    "mask_inverted": Check(
+        True, "the lesion reaches all corners: a white background? invert the mask, or name the lesion: --mask-value 0 in task 3"
+    ),
+    "mask_classes": Check(
+        True,
+        "masks differ in the value of the lesion: two classes? say which one is the lesion, here and in task 3: --mask-value N",
+    ),
+    "mask_values": Check(False, "the mask has several values: task 3 needs --mask-value N; here all of them count"),
+    "mask_reading": Check(False, "the mask is no black and white image; it was read as said here"),
+    "mask_large": Check(False, "the mask covers more than half of the image"),
     "box_invalid": Check(True, "the box has no area: xmax <= xmin, ymax <= ymin, or not a number"),
     "box_outside": Check(True, f"the box leaves the image by more than {BOX_SLACK} px"),
+    "box_other_size": Check(
+        True, "the annotation's <size> is not that of its image: boxes of another copy? scale or redraw them, or correct <size>"
+    ),
     "box_of_no_image": Check(False, "the box belongs to an image that labels.csv does not have; no step uses it"),
     "missing_mask": Check(False, "other images have a mask, this one has none: not an empty mask, left out by segmentation"),
     "box_without_mask": Check(False, "a box, but an empty mask: a mask can never find this slice"),
@@ -62,8 +76,8 @@ CHECKS = {
 
 def check(data: Audited) -> pd.DataFrame:
     """Every problem of the data set, one row each: image_id, patient, check, fatal, detail; the fatal ones first."""
-    groups = (_check_files, _check_image_size, _check_boxes, _check_masks, _check_copies, _check_slices, _check_annotations,
-              _check_labels)  # fmt: skip
+    groups = (_check_files, _check_image_size, _check_boxes, _check_masks, _check_mask_values, _check_copies, _check_slices,
+              _check_annotations, _check_labels)  # fmt: skip
     order = {name: position for position, name in enumerate(CHECKS)}
     table = pd.concat([_problems(*problems) for group in groups for problems in group(data)], ignore_index=True)
     return table.sort_values("check", key=lambda column: column.map(order), kind="stable", ignore_index=True)
@@ -140,6 +154,20 @@ def _check_masks(data: Audited) -> Iterator[Problems]:
         yield "mask_without_box", images[has_mask & ~has_box & (images["mask_pixels"] > 0)], pixels
 
 
+def _check_mask_values(data: Audited) -> Iterator[Problems]:
+    """What a mask holds: which value is the lesion, and whether it may be the background."""
+    images = data.images
+    share = images["mask_pixels"] / (images["mask_width"] * images["mask_height"])
+    large, text = share > LARGE_MASK, share.map("{:.0%} of the image is lesion".format)
+    yield "mask_inverted", images[large & images["mask_corners"]], text
+    yield "mask_large", images[large & ~images["mask_corners"]], text
+    yield "mask_values", images[images["mask_values"] != ""], images["mask_values"]
+    yield "mask_reading", images[images["mask_note"] != ""], images["mask_note"]
+    counts = images["mask_value"].value_counts().sort_index()
+    if len(counts) > 1 and not {*counts.index} <= {1, 255}:  # 0 and 1 mean what black and white mean
+        yield "mask_classes", WHOLE_SET, ", ".join(f"{value:.0f} in {count} masks" for value, count in counts.items())
+
+
 def _check_copies(data: Audited) -> Iterator[Problems]:
     """Images with the same pixels (hash of the decoded grey values), and patients that may be one."""
     images = data.images
@@ -200,11 +228,12 @@ def _check_slices(data: Audited) -> Iterator[Problems]:
 def _check_annotations(data: Audited) -> Iterator[Problems]:
     if data.repairs is None:
         return
-    dropped = data.repairs[data.repairs["repair"].str.startswith(ingest_annotations.DROPPED)]
-    rows = pd.DataFrame({"image_id": dropped["file"].map(lambda name: Path(name).stem)})
-    rows = rows.merge(data.images[["image_id", "patient"]], on="image_id", how="left").set_index(dropped.index)
-    rows.loc[rows["patient"].isna()] = ""  # no image has the name of this file
-    yield "dropped_annotation", rows, dropped["file"] + ": " + dropped["problem"]
+    for check, sign in (("dropped_annotation", ingest_annotations.DROPPED), ("box_other_size", ingest_annotations.DOUBTFUL)):
+        found = data.repairs[data.repairs["repair"].str.startswith(sign)]
+        rows = pd.DataFrame({"image_id": found["file"].map(lambda name: Path(name).stem)})
+        rows = rows.merge(data.images[["image_id", "patient"]], on="image_id", how="left").set_index(found.index)
+        rows.loc[rows["patient"].isna()] = ""  # no image has the name of this file
+        yield check, rows, found["file"] + ": " + found["problem"]
 
 
 def _check_labels(data: Audited) -> Iterator[Problems]:

@@ -4,23 +4,26 @@ In PHE-SICH-CT-IDS the masks outline the perihematomal edema, not the bleeding; 
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hemoct.base import label_meaning, tables
+from hemoct.base import label_meaning, pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
+from hemoct.ingest import layouts
 from hemoct.ingest.reader_tables import NO_PATIENTS
 
 SIZE = 128  # side of the images of sums, px
-MASK_THRESHOLD = 128
+MEASURED = ("width", "height", "bright", "mask_width", "mask_height", "mask_pixels", "mask_value")
+Decoded = TypeVar("Decoded")
 DARK = 10  # grey value up to which a pixel counts as black
 
 
@@ -31,7 +34,8 @@ class Audited:
     work: Workspace
     dataset: tables.Dataset
     images: pd.DataFrame
-    """labels.csv plus image_state, mask_state ('' is good), width, height, content, mask_content, digest, bright, mask_pixels"""
+    """labels.csv plus image_state, mask_state ('' is good), width, height, content, mask_content, digest, bright, mask_pixels,
+    mask_value, mask_values (text, '' unless more than two), mask_note, mask_corners (whether all four are lesion)"""
     boxes: pd.DataFrame
     patients: pd.DataFrame | None
     repairs: pd.DataFrame | None
@@ -43,6 +47,8 @@ class Audited:
     """int64 (labels, 2, SIZE, SIZE): sum of squared grey values"""
     mask_cover: np.ndarray
     """int64 (SIZE, SIZE): how many masks cover a pixel"""
+    mask_value: int | None = None
+    """see `pixels.read_mask`"""
 
     @property
     def has_patients(self) -> bool:
@@ -51,13 +57,21 @@ class Audited:
         return source != NO_PATIENTS if source else bool((self.images["patient"] != self.images["image_id"]).any())
 
     @property
+    def merged(self) -> bool:
+        """Whether the boxes come from annotations that step 02 has merged."""
+        return self.dataset.layout in layouts.WITH_XML
+
+    @property
     def mask_note(self) -> str:
         """What masks and boxes mean, for captions."""
         return label_meaning.CAPTION.get(self.dataset.layout, "")
 
 
-def read(work: Workspace) -> Audited:
-    """Read the tables of steps 02 and 03, decode every image and every mask once; memory does not grow with their number."""
+def read(work: Workspace, mask_value: int | None = None) -> Audited:
+    """Read the tables of steps 02 and 03, decode every image and every mask once; memory does not grow with their number.
+
+    `mask_value`: see `pixels.read_mask`.
+    """
     dataset = tables.read_dataset(work)
     labels, boxes = tables.read_labels(work, dataset), tables.read_boxes(work)
     corners = tables.BOX_COLUMNS[2:]
@@ -72,7 +86,9 @@ def read(work: Workspace) -> Audited:
     shown = np.stack([values == 0, values == 1], axis=2)  # neither where unknown
     counted, measurements = np.zeros(len(labels), dtype=bool), []
     pairs = zip(labels["image"], labels["mask"], strict=True)
-    for row, (numbers, small, small_mask) in enumerate(images.decode(pairs, "check images", partial(_measure, work.raw))):
+    for row, (numbers, small, small_mask) in enumerate(
+        images.decode(pairs, "check images", partial(_measure, work.raw, mask_value))
+    ):
         measurements.append(numbers)
         if small is not None:
             counted[row] = True
@@ -82,13 +98,17 @@ def read(work: Workspace) -> Audited:
             mask_cover += small_mask
     table = pd.concat([labels.reset_index(drop=True), pd.DataFrame(measurements)], axis=1)
     count = shown[counted].sum(axis=0)
-    return Audited(work, dataset, table, boxes, tables.read_patients(work), repairs, count, total, squares, mask_cover)
+    return Audited(
+        work, dataset, table, boxes, tables.read_patients(work), repairs, count, total, squares, mask_cover, mask_value
+    )
 
 
-def _measure(raw: Path, pair: tuple[str, str]) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray | None]:
+def _measure(
+    raw: Path, mask_value: int | None, pair: tuple[str, str]
+) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray | None]:
     """Numbers of one image and its mask; the image (int64) and the mask (bool) at SIZE px, None where unreadable."""
     image, mask = pair
-    numbers: dict[str, Any] = dict.fromkeys(("width", "height", "bright", "mask_width", "mask_height", "mask_pixels"), np.nan)
+    numbers: dict[str, Any] = dict.fromkeys(MEASURED, np.nan)
     small = small_mask = None
     grey, numbers["content"], numbers["image_state"] = _decode(raw / image)
     numbers["digest"] = ""
@@ -97,22 +117,38 @@ def _measure(raw: Path, pair: tuple[str, str]) -> tuple[dict[str, Any], np.ndarr
         numbers["bright"] = float((grey > DARK).mean())
         numbers["digest"] = hashlib.blake2b(repr(grey.shape).encode() + grey.tobytes(), digest_size=16).hexdigest()
         small = images.resize(grey, SIZE).astype(np.int64)
-    mask_grey, numbers["mask_content"], numbers["mask_state"] = _decode(raw / mask) if mask else (None, "", "none")
-    if mask_grey is not None:
-        inside = mask_grey >= MASK_THRESHOLD
-        numbers["mask_height"], numbers["mask_width"] = inside.shape
-        numbers["mask_pixels"] = int(inside.sum())
-        small_mask = images.resize(inside.astype(np.uint8) * 255, SIZE) >= MASK_THRESHOLD
+    numbers |= {"mask_content": "", "mask_state": "none", "mask_values": "", "mask_note": "", "mask_corners": False}
+    if mask:
+        small_mask = _measure_mask(raw / mask, numbers, mask_value)
     return numbers, small, small_mask
 
 
-def _decode(path: Path) -> tuple[np.ndarray | None, str, str]:
-    """Grey values, the format of the content, and what is wrong with the file ('' if nothing)."""
+def _measure_mask(path: Path, numbers: dict[str, Any], value: int | None) -> np.ndarray | None:
+    """Add the numbers of a mask; returns it at SIZE px (bool), None where unreadable.
+
+    Where several values do not tell the lesion, all that is not background counts here.
+    """
+    mask, numbers["mask_content"], numbers["mask_state"] = _decode(path, partial(pixels.read_mask, value=value))
+    if mask is None:
+        return None
+    lesion = mask.levels > mask.levels.min() if mask.lesion is None else mask.lesion
+    numbers["mask_height"], numbers["mask_width"] = lesion.shape
+    numbers["mask_pixels"] = int(lesion.sum())
+    numbers["mask_note"], numbers["mask_corners"] = mask.note, bool(lesion[[0, 0, -1, -1], [0, -1, 0, -1]].all())
+    if mask.lesion is None:
+        numbers["mask_values"] = mask.values
+    elif value is None and lesion.any() and (mask.value == 255 or numbers["mask_content"] not in pixels.LOSSY):
+        numbers["mask_value"] = mask.value
+    return images.resize(lesion.astype(np.uint8) * 255, SIZE) >= pixels.THRESHOLD
+
+
+def _decode(path: Path, read: Callable[[Path], Decoded] = images.read_grey) -> tuple[Decoded | None, str, str]:
+    """What `read` makes of a file, the format of its content, and what is wrong with the file ('' if nothing)."""
     if not path.is_file():
         return None, "", "missing"
     try:
-        grey = images.read_grey(path)
+        decoded = read(path)
     except UserError as error:
         return None, "", str(error).removeprefix(f"{path} ").split(";")[0]
     with Image.open(path) as header:
-        return grey, header.format or "", ""
+        return decoded, header.format or "", ""

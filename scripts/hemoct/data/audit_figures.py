@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from hemoct.base import figure as base_figure
+from hemoct.base import figure as base_figure, pixels
 from hemoct.data import audit, images
-from hemoct.data.audit_data import MASK_THRESHOLD, SIZE, Audited
+from hemoct.data.audit_data import SIZE, Audited
 
 LABEL_FIGURES = 8  # figures per label stop here; a data set with hundreds of labels stays readable
 SHEET_ROWS, SHEET_COLUMNS = 3, 5
@@ -235,9 +235,9 @@ def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def _draw_slice(axis: Axes, data: Audited, image: pd.Series) -> None:
     axis.imshow(images.read_grey(data.work.raw / image["image"]), cmap="gray", vmin=0, vmax=255)
-    if image["mask_state"] == "" and image["mask_pixels"] > 0:
-        inside = images.read_grey(data.work.raw / image["mask"]) >= MASK_THRESHOLD
-        axis.contour(inside, [0.5], colors=MASK_COLOUR, linewidths=0.7)
+    mask = pixels.read_mask(data.work.raw / image["mask"], data.mask_value) if image["mask_pixels"] > 0 else None
+    if mask and mask.lesion is not None:
+        axis.contour(mask.lesion, [0.5], colors=MASK_COLOUR, linewidths=0.7)
     for _, box in data.boxes[data.boxes["image_id"] == image["image_id"]].iterrows():
         corner, width, height = (box["xmin"], box["ymin"]), box["xmax"] - box["xmin"], box["ymax"] - box["ymin"]
         axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=BOX_COLOUR, linewidth=1))

@@ -10,10 +10,10 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 from numpy.lib.format import write_array_header_1_0
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from hemoct.base import files
+from hemoct.base import files, pixels
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes
@@ -29,24 +29,12 @@ Source, Read = TypeVar("Source"), TypeVar("Read")
 
 def read_grey(path: Path) -> np.ndarray:
     """Decode an image whole: uint8 grey values, shape (height, width). A broken file stops with its name."""
-    return _read(path, "L")
+    return pixels.read(path, "L")
 
 
 def read_planes(path: Path, channels: int) -> np.ndarray:
     """Decode an image as 1 plane of grey values or 3 of red, green, blue (three CT windows): uint8 (channels, height, width)."""
-    return np.atleast_3d(_read(path, MODES[channels])).transpose(2, 0, 1)
-
-
-def _read(path: Path, mode: str) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":  # converting would clip at 255: a white slice without a word
-                raise UserError(f"{path} holds 16 or 32 bit values; window it to 8 bit first (brain: level 40, width 80 HU)")
-            return np.asarray(image.convert(mode))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be decoded ({error}); replace the file or take it out of the data set") from None
+    return np.atleast_3d(pixels.read(path, MODES[channels])).transpose(2, 0, 1)
 
 
 def sizes(work: Workspace, labels: pd.DataFrame) -> np.ndarray:

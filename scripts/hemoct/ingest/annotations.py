@@ -15,10 +15,12 @@ from lxml import etree
 from lxml.builder import E
 from PIL import Image
 
+from hemoct.base import pixels
 from hemoct.base.errors import UserError
 from hemoct.ingest import layouts, phe_sich
 
 DROPPED = "dropped"
+DOUBTFUL = "kept"
 ROUNDING = 1e-4  # some tools write 1.000001 for the border of the image
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 Size = tuple[int, int, int]
@@ -68,10 +70,9 @@ class Repair:
 
 
 def image_header(path: Path) -> Size:
-    """Width, height and channels from an image's header; nothing is decoded. Raises AnnotationError if it is no image."""
+    """Width, height and channels of an image as all steps see it; nothing is decoded. Raises AnnotationError if it is none."""
     try:
-        with Image.open(path) as image:
-            return image.width, image.height, len(image.getbands())
+        return pixels.header(path)
     except (OSError, Image.DecompressionBombError) as error:
         raise AnnotationError(f"the image {path.name} cannot be read ({error})") from None
 

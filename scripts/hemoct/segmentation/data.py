@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from hemoct.base import tables
+from hemoct.base import pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, slices as data_slices
 
-THRESHOLD = 128
-SOFT_EDGE = 48  # grey values by which JPEG blurs the two values of a mask
+THRESHOLD = pixels.THRESHOLD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,36 +46,18 @@ def load(work: Workspace, mask_value: int | None = None, limit_patients: int | N
 def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np.ndarray:
     """Decode a mask of an image of `size` (width, height): bool (height, width), true in the lesion.
 
-    Without `value`: the higher one of two values, nothing in an all-black mask, or pixels of at least 128 where black and white
-    are blurred a little as by JPEG. With `value`: the pixels of that very value (of a palette image: that index). Stops at a
-    mask of another size, and at one with more values.
+    Which pixels: see `pixels.read_mask`. Stops at a mask of another size, and at one of several values without `value`.
     """
-    try:
-        with Image.open(path) as image:
-            grey = np.asarray(image if image.mode in ("P", "L", "I;16", "I") else image.convert("L"))
-            indexed = image.mode == "P" and value is None
-            grey = np.asarray(image.convert("L")) if indexed else grey
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; restore it, or run scripts/03_make_labels.py again to leave it out") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be decoded ({error}); replace the mask, or take it out of the data set") from None
-    if grey.shape != size[::-1]:
+    mask = pixels.read_mask(path, value)
+    if mask.levels.shape != size[::-1]:
+        height, width = mask.levels.shape
         raise UserError(
-            f"{path} is {grey.shape[1]} x {grey.shape[0]} px, its image {size[0]} x {size[1]} px; replace the mask, or take it "
+            f"{path} is {width} x {height} px, its image {size[0]} x {size[1]} px; replace the mask, or take it "
             "out of the data set"
         )
-    if value is not None:
-        return grey == value
-    low, high = grey.min(), grey.max()
-    if ((grey == low) | (grey == high)).all():
-        return (grey == high) & (high > 0)
-    if 255 - SOFT_EDGE <= high <= 255 and not ((grey > SOFT_EDGE) & (grey < 255 - SOFT_EDGE)).any():
-        return grey >= THRESHOLD
-    values = [str(level) for level in np.unique(grey)]
-    raise UserError(
-        f"{path} has {len(values)} grey values ({', '.join(values[:6])}{' ...' if len(values) > 6 else ''}) where two are due; "
-        "say which one is the lesion with --mask-value"
-    )
+    if mask.lesion is None:
+        raise UserError(f"{path} has {mask.values} where two are due; say which one is the lesion with --mask-value")
+    return mask.lesion
 
 
 def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:

@@ -1,0 +1,175 @@
+"""Image files, decoded in one place: turned as EXIF says, whole or not at all; and masks, the same for check and training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from hemoct.base.errors import UserError
+
+THRESHOLD = 128
+SOFT_EDGE = 48  # grey values by which JPEG blurs the two values of a mask
+LOSSY = {"JPEG", "MPO", "WEBP"}
+MOST_CLASSES, HIGHEST_CLASS = 4, 20  # so few and low values beside 255 are numbers of classes, no blurred edge
+VOC_BORDER = (224, 224, 192)
+"""colour of the value 255 in masks of PASCAL VOC: the border of an object, which nobody labelled"""
+ALPHA = "the mask lies in the alpha channel: its colours are all one"
+BLACK_PALETTE = "all colours of the palette are one: the mask was read by its indices"
+BORDER = "255 is the border of objects in VOC masks: it was read as no lesion"
+
+
+@contextmanager
+def _opened(path: Path, remedy: str) -> Iterator[Image.Image]:
+    """The open image; a file that is missing or cannot be decoded stops with its name."""
+    try:
+        with Image.open(path) as image:
+            if image.format == "TIFF":
+                image.filename = ""  # else Pillow maps the file of an uncompressed one into memory, by its turned size
+            yield image
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be decoded ({error}); {remedy}") from None
+
+
+def header(path: Path) -> tuple[int, int, int]:
+    """Width, height (turned as `read` does) and channels of an image; nothing is decoded. Raises OSError if it is no image."""
+    with Image.open(path) as image:
+        sides = image.size[::-1] if _swaps_sides(image) else image.size
+        return *sides, len(image.getbands())
+
+
+def is_turned(path: Path) -> bool:
+    """Whether the pixels lie otherwise in the file than `read` gives them."""
+    with _opened(path, "replace the file") as image:
+        return _orientation(image) != 1
+
+
+def pages(path: Path) -> int:
+    """How many pictures of the same size a file holds: pages of a TIFF, frames of a GIF. A thumbnail beside the image is none."""
+    with _opened(path, "replace the file") as image:
+        return _pages(image)
+
+
+def read(path: Path, mode: str) -> np.ndarray:
+    """Decode an image whole, in a mode of Pillow: uint8 (height, width) or (height, width, channels)."""
+    with _opened(path, "replace the file or take it out of the data set") as image:
+        if image.mode[0] in "IF":  # converting would clip at 255: a white slice without a word
+            raise UserError(f"{path} holds 16 or 32 bit values; window it to 8 bit first (brain: level 40, width 80 HU)")
+        if (count := _pages(image)) > 1:
+            raise UserError(f"{path} holds {count} pictures, of which only the first would be read; write one file for each")
+        return np.asarray(_turned(image).convert(mode))
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8 as EXIF counts them, from the header alone; 1 for a TIFF, which Pillow turns by itself."""
+    known = image.format != "TIFF" and "exif" in image.info
+    return image.getexif().get(ExifTags.Base.Orientation, 1) if known else 1
+
+
+def _swaps_sides(image: Image.Image) -> bool:
+    return _orientation(image) in (5, 6, 7, 8)
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    if _orientation(image) != 1:
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _pages(image: Image.Image) -> int:
+    if image.format == "MPO" or not getattr(image, "is_animated", False):  # MPO: a JPEG with a second picture behind it
+        return 1
+    if image.format != "TIFF":
+        return image.n_frames
+    size, count = image.size, 0
+    for page in range(image.n_frames):
+        image.seek(page)
+        reduced = image.tag_v2.get(254, 0) & 1  # NewSubfileType: a smaller copy of another page
+        count += image.size == size and not reduced
+    image.seek(0)
+    return count
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A decoded mask."""
+
+    levels: np.ndarray
+    """one number per pixel (height, width): grey value, or index of a palette"""
+    lesion: np.ndarray | None
+    """bool (height, width); None where more than two values do not tell which is the lesion"""
+    note: str = ""
+    """how an unusual mask was read: ALPHA, BLACK_PALETTE, BORDER"""
+
+    @property
+    def value(self) -> int:
+        """The value of the lesion: 1, 2 ... in masks of class numbers; 255 for white, also where it is 16 bit or blurred."""
+        high = int(self.levels.max())
+        return 255 if 255 - SOFT_EDGE <= high <= 255 or high == 65535 else high
+
+    @property
+    def values(self) -> str:
+        """The values that it has, for people."""
+        values = [str(level) for level in np.unique(self.levels)]
+        return f"{len(values)} grey values ({', '.join(values[:6])}{' ...' if len(values) > 6 else ''})"
+
+
+def read_mask(path: Path, value: int | None = None) -> Mask:
+    """Decode a mask, turned as `read` does.
+
+    Without `value`: the higher one of two values, nothing in an all-black mask, or pixels of at least 128 where black and white
+    are blurred a little as by JPEG. With `value`: the pixels of that very value (of a palette image: that index).
+    """
+    with _opened(path, "replace the mask, or take it out of the data set") as image:
+        lossy = image.format in LOSSY
+        levels, note = _levels(_turned(image), indexed=value is not None)
+    lesion = _lesion(levels, lossy) if value is None else levels == value
+    return Mask(levels, lesion, note)
+
+
+def _levels(image: Image.Image, indexed: bool) -> tuple[np.ndarray, str]:
+    if image.mode == "P":
+        indices = np.asarray(image)
+        if indexed:
+            return indices, ""
+        used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
+        palette = np.array(image.getpalette("RGB") + [0] * 768)[:768].reshape(256, 3)
+        if len(used) > 1 and (palette[used] == palette[used[0]]).all():
+            return indices, BLACK_PALETTE
+        grey = np.array(image.convert("L"))
+        if 255 in used and tuple(palette[255]) == VOC_BORDER:
+            grey[indices == 255] = grey[indices != 255].min(initial=255) if len(used) > 1 else 0
+            return grey, BORDER
+        return grey, ""
+    if image.mode[0] in "LIF" and image.mode != "LA":
+        return np.asarray(image), ""
+    if image.mode in ("RGBA", "LA", "PA"):
+        *colours, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), 2, 0)
+        if np.ptp(alpha) and not any(np.ptp(colour) for colour in colours):
+            return alpha, ALPHA
+    return np.asarray(image.convert("L")), ""
+
+
+def _lesion(levels: np.ndarray, lossy: bool) -> np.ndarray | None:
+    low, high = levels.min(), levels.max()
+    if ((levels == low) | (levels == high)).all():
+        return (levels == high) & (high > 0)
+    if not lossy and _are_classes(levels):
+        return None
+    white = 255 - SOFT_EDGE <= high <= 255
+    if white and not ((levels > SOFT_EDGE) & (levels < 255 - SOFT_EDGE)).any():
+        return levels >= THRESHOLD
+    middle = (float(low) + float(high)) / 2
+    if lossy and high - low >= SOFT_EDGE and not (np.abs(levels - middle) < (high - low) * 0.3).any():
+        return levels > middle
+    return None
+
+
+def _are_classes(levels: np.ndarray) -> bool:
+    """Whether these are a few numbers of classes beside 255, the border that nobody labelled."""
+    below = np.unique(levels[levels < 255])
+    return len(below) < MOST_CLASSES and below.max(initial=0) <= HIGHEST_CLASS
