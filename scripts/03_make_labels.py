@@ -9,7 +9,8 @@ csv        a table with one row per image and any label columns; empty or -1 = u
 rsna       RSNA 2019: stage_2_train.csv (ID_xxx_TYPE,Label) and its images: five types and any
 yolo       images/ and labels/*.txt with data.yaml: one label per class
 
-The patient is found by a rule (--patient-regex) or in a column (--patient-column); otherwise each image is its own patient.
+The patient is found by a rule (--patient-regex) or in a column (--patient-column); otherwise each image is its own patient, and a
+rule that groups the file names is proposed (--patient-regex auto takes it).
 
 Reads   data/raw/NAME                           scripts/01_get_data.py
         data/work/NAME/merged_annotation/       scripts/02_merge_annotations.py (phe-sich, voc)
@@ -31,8 +32,8 @@ from hemoct.base import cli, options as base_options, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import layouts, readers
-from hemoct.ingest.reader_tables import NO_PATIENTS, Options, Tables
+from hemoct.ingest import layouts, patient_rules, readers
+from hemoct.ingest.reader_tables import AUTO, NO_PATIENTS, Options, Tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -100,6 +101,9 @@ def report(made: Tables) -> None:
     print(f"patients from {made.dataset.patient_source}")
     if made.dataset.patient_source == NO_PATIENTS:
         print("  two images of one person may fall into two folds; --patient-regex or --patient-column prevents that")
+        proposal = patient_rules.propose([*map(Path, made.labels["image"])], made.dataset.labels)
+        if proposal:
+            print(f"  a rule that fits the file names: --patient-regex {proposal}; --patient-regex {AUTO} takes it")
     if made.dataset.counts["unknown"]:
         print(f"  {made.dataset.counts['unknown']} images have an unknown label: it counts neither as 1 nor as 0")
 

@@ -73,7 +73,7 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
     with run:
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
-        frame = predict.predict_data(other, folders, args.batch_size, where)
+        frame = predict.predict_data(other, folders, args.batch_size, where, args.map)
         run.wrote(tables.write_predictions(out, frame))
     print(f"{work.show(out)}: {len(frame)} images of {other.dataset}, mean of {len(folders)} model(s)")
     cli.say_next(work, experiments.evaluate_step(1), "--experiment", args.experiment, "--on", other.dataset)
@@ -85,6 +85,9 @@ def make_parser() -> cli.Parser:
     parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task1")
     parser.add_argument("--refit", action="store_true", help="the one model of 01_train.py --refit instead of the fold models")
     parser.add_argument("--on", metavar="OTHER", help="instead of images: all labelled images of another data set")
+    parser.add_argument(
+        "--map", type=cli.pairs, metavar="THEIRS=OURS", help="with --on: what the models call a label of OTHER: any=hemorrhage"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the table goes")
     parser.add_argument("--batch-size", type=cli.positive_int, default=64, help="images in a batch")
     options.add(parser, Hardware, "device")

@@ -231,3 +231,36 @@ def test_masks_are_found_as_images_are(read, work: Workspace):
     labels, _ = read("image,bleeding,mask\na.png,1,/x/label/a_mask.png\nb.png,0,/x/label/b_mask.PNG\nc.png,0,\n")
     assert labels["mask"].tolist() == ["label/a_mask.png", "label/b_mask.png", ""]
     assert Path(work.raw / "label/a_mask.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "labels", "rows"),
+    [
+        ("any=hemorrhage", ["hemorrhage", "IVH", "SAH"], [[1, 1, 0], [0, 0, 0], [1, 9, 9]]),
+        ("IVH=type,SAH=type", ["any", "type"], [[1, 1], [0, 0], [1, 9]]),
+    ],
+)
+def test_labels_are_called_as_other_data_call_them(work: Workspace, read, words: str, labels: list[str], rows: list):
+    made, _ = read("image,any,IVH,SAH\na.png,1,1,0\nb.png,0,0,0\nc.png,1,,\n", "--map", words)
+    assert tables.read_dataset(work).labels == labels
+    assert made[labels].fillna(9).to_numpy().tolist() == rows
+
+
+def test_a_label_that_is_not_there_cannot_be_called_otherwise(make):
+    refused(make("image,any\na.png,1\n", "--map", "many=hemorrhage"), "has no label many; it has any")
+    result = make("image,any\na.png,1\n", "--map", "any")
+    assert result.code == 2 and "is not a list of old and new names" in result.err
+
+
+def test_a_rule_for_patients_is_proposed_and_taken_only_on_demand(work: Workspace, make, read):
+    images = [f"{patient:03d}_{number}.png" for patient in range(5) for number in range(3)]
+    text = "image,any\n" + "".join(f"{name},0\n" for name in images)
+    labels, out = read(text, images=images)
+    assert labels["patient"].nunique() == 15
+    assert "--patient-regex '^(\\d+)[_-]' gives 5 patients (000_0.png and 000_1.png are 000)" in out
+    labels, out = read(text, "--patient-regex", "auto", images=images)
+    assert labels["patient"].nunique() == 5 and "gives 5 patients" in out
+    assert tables.read_dataset(work).patient_source == r"regex ^(\d+)[_-]"
+    refused(make("image,any\nx.png,1\n", "--patient-regex", "auto", images=["x.png"]), "no usual rule groups the file names")
+    labels, _ = read("image,any\np1/x.png,1\np2/x.png,0\n", "--patient-regex", "^(p.)/", images=["p1/x.png", "p2/x.png"])
+    assert labels["patient"].tolist() == ["p1", "p2"]

@@ -159,6 +159,14 @@ def names(text: str) -> list[str]:
     return words
 
 
+def pairs(text: str) -> dict[str, str]:
+    """A type for argparse: `A=B,C=D` as a dictionary."""
+    words = [tuple(word.strip() for word in pair.split("=")) for pair in text.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in words) or len(dict(words)) < len(words):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of old and new names (A=B,C=D)")
+    return dict(words)
+
+
 def widths(text: str) -> list[int]:
     """A type for argparse: `128,64` as a list of whole numbers above 0."""
     return [positive_int(word) for word in text.split(",")]

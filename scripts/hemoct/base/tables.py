@@ -4,7 +4,7 @@ Identifiers are text everywhere: patient `0013` must not become 13.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,24 @@ def _check_labels(frame: pd.DataFrame, dataset: Dataset, source: str) -> None:
             problems.append("exclusive classes must add up to 1 in each row")
     if problems:
         raise UserError(f"{source}: {'; '.join(problems)}; correct the source and run scripts/03_make_labels.py again")
+
+
+def rename_labels(frame: pd.DataFrame, dataset: Dataset, names: dict[str, str]) -> tuple[pd.DataFrame, Dataset]:
+    """labels.csv and dataset.json in which labels and box classes are called as `names` says (old: new).
+
+    Several that become one are 1 where one of them is 1, 0 where all are, else unknown. Stops at a label that is not there.
+    """
+    absent = [name for name in names if name not in (*dataset.labels, *dataset.classes)]
+    if absent:
+        raise UserError(f"--map: {dataset.name} has no label {absent[0]}; it has {few(dataset.labels)}")
+    new = {name: names.get(name, name) for name in dataset.labels}
+    joined = {}
+    for name in dict.fromkeys(new.values()):
+        values = frame[[old for old in dataset.labels if new[old] == name]].astype("Int64")
+        joined[name] = values.max(axis=1).where(values.eq(1).any(axis=1) | values.notna().all(axis=1))
+    classes = list(dict.fromkeys(names.get(name, name) for name in dataset.classes))
+    renamed = frame.drop(columns=dataset.labels).assign(**joined)
+    return renamed, replace(dataset, labels=list(joined), classes=classes)
 
 
 def write_boxes(work: Workspace, frame: pd.DataFrame) -> Path:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.classification import networks
@@ -14,16 +15,27 @@ from hemoct.training import inference
 from hemoct.training.batches import Store
 
 
-def predict_data(work: Workspace, folders: list[Path], batch_size: int, device: torch.device) -> pd.DataFrame:
-    """Every labelled image of a data set: image_id, patient, fold, part, y_*, p_*. Stops at other labels than the models'."""
+def predict_data(
+    work: Workspace, folders: list[Path], batch_size: int, device: torch.device, names: dict[str, str] | None = None
+) -> pd.DataFrame:
+    """Every labelled image of a data set: image_id, patient, fold, part, y_*, p_*. Stops at other labels than the models'.
+
+    `names`: what the models call a label of the data set, by its name there.
+    """
     spec = networks.read_shared(folders)
-    data = slices.load(work, spec.image_size, spec.label, split=False)
-    if data.classes != spec.classes:
+    dataset = tables.read_dataset(work)
+    labels, dataset = tables.rename_labels(tables.read_labels(work, dataset), dataset, names or {})
+    one = spec.classes[0] if len(spec.classes) == 1 else None
+    if not ({one} <= {*dataset.labels, slices.ANY} if one else spec.classes == dataset.labels):
         raise UserError(
-            f"{work.dataset} has the label(s) {', '.join(data.classes)}, the models know {', '.join(spec.classes)}; train anew"
+            f"{work.dataset} has the label(s) {', '.join(dataset.labels)}, the models know {', '.join(spec.classes)}; if one of "
+            f"them is the same under another name: --map {dataset.labels[-1]}={spec.classes[0]}; else train anew"
         )
-    about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
-    return inference.with_columns(about, spec.classes, data.targets, _mean(data.pixels, folders, batch_size, device))
+    _, targets = slices.choose_targets(labels, dataset, one)
+    chosen, kept = slices.choose(work, labels, ~np.isnan(targets).any(axis=1), None, split=False)
+    about = chosen.table[["image_id", "patient"]].assign(fold=0, part="test")
+    pixels = images.cached(work, chosen.table, spec.image_size)
+    return inference.with_columns(about, spec.classes, targets[kept], _mean(pixels, folders, batch_size, device))
 
 
 def predict_files(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device) -> pd.DataFrame:

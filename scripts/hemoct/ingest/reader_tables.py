@@ -11,10 +11,11 @@ from tqdm import tqdm
 from hemoct.base import cli, tables
 from hemoct.base.errors import UserError
 from hemoct.base.options import flag
-from hemoct.ingest import annotations as ingest_annotations, conversion_tables, image_names, layouts, table_text
+from hemoct.ingest import annotations as ingest_annotations, conversion_tables, image_names, layouts, patient_rules, table_text
 from hemoct.ingest.annotations import AnnotationError, Box
 
 NO_PATIENTS = "none: each image is its own group"
+AUTO = "auto"
 PROBLEM_COLUMNS = ["name", "problem"]
 
 
@@ -27,11 +28,21 @@ class Options:
     image_column: str | None = flag(None, f"of the table (csv); default: {', '.join(table_text.IMAGE_COLUMNS)}", metavar="COLUMN")
     skip_missing: bool = flag(False, "leave out rows without an image (csv, rsna)")
     patient_regex: str | None = flag(
-        None, "searched in the file's stem; its first group is the patient: '^(\\d+)_'", metavar="RULE"
+        None,
+        "searched in the file's stem, or in its path if the rule has a /; its first group is the patient: '^(\\d+)_'; auto: "
+        "the rule that groups the file names best",
+        metavar="RULE",
     )
     patient_column: str | None = flag(None, "of the table (csv, rsna); default: patient, if there is one", metavar="COLUMN")
     labels: list[str] | None = flag(
         None, "label columns (csv, rsna), class names by id (yolo), side (phe-sich)", type=cli.names, metavar="A,B"
+    )
+    map: dict[str, str] | None = flag(
+        None, "call labels and classes otherwise, as other data call them: any=hemorrhage; several of one new name are joined",
+        type=cli.pairs, metavar="OLD=NEW,...",
+    )  # fmt: skip
+    without_xml: str = flag(
+        "unknown", "what images without an XML show (voc): negative = no object", choices=("unknown", "negative")
     )
     exclusive: bool = flag(False, "exactly one label of each image is 1 (csv): trained with softmax")
 
@@ -73,15 +84,22 @@ def problems_frame(problems: dict[str, Iterable[str]]) -> pd.DataFrame:
 def image_rows(images: list[Path], regex: str | None) -> tuple[pd.DataFrame, str]:
     """The columns tables.IMAGE_COLUMNS with empty mask and annotation, and the patient source for dataset.json.
 
-    `regex` is searched in each file's stem, its first group is the patient. Without it an image is its own patient.
+    `regex` is searched in each file's stem (see patient_rules), its first group is the patient; AUTO: the rule that is proposed.
+    Without it an image is its own patient.
     """
     frame = pd.DataFrame({"image_id": layouts.image_ids(images), "image": [path.as_posix() for path in images]}, dtype="object")
     frame["mask"] = frame["annotation"] = ""
     if regex is None:
         frame["patient"], frame["slice"] = frame["image_id"], pd.NA
         return frame, NO_PATIENTS
+    if regex == AUTO:
+        proposal = patient_rules.propose(images)
+        if proposal is None:
+            raise UserError(f"--patient-regex {AUTO}: no usual rule groups the file names (first: {images[0]}); write the rule")
+        print(f"rule for patients, from the file names: {proposal}")
+        regex = proposal.rule
     rule = _compiled(regex)
-    matches = [rule.search(path.stem) for path in images]
+    matches = [rule.search(patient_rules.searched(regex, path)) for path in images]
     unmatched = [path for path, match in zip(images, matches, strict=True) if not match or not match[1]]
     if unmatched:
         raise UserError(

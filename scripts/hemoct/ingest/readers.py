@@ -4,7 +4,7 @@ An image whose boxes are not known (no annotation, or one that could not be read
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +30,9 @@ class Reader:
         made = self.make(work, listing, options)
         if "given_split" in made.labels and not made.labels["given_split"].any():
             del made.labels["given_split"]
+        if options.map:
+            labels, dataset = tables.rename_labels(made.labels, made.dataset, options.map)
+            made = replace(made, labels=labels, dataset=dataset, boxes=made.boxes.replace({"class": options.map}))
         describe(made.labels, made.boxes, made.dataset, work.raw)
         return made
 
@@ -47,7 +50,7 @@ def read_phe_sich(work: Workspace, listing: list[Path], options: Options) -> Tab
     frame["slice"] = [int(name.split("_")[1]) for name in ids]
     masks = {phe_sich.phe_id(path): path.as_posix() for path in chosen.masks}
     frame["mask"] = [masks.get(name, "") for name in ids]
-    boxes = _merged(work, frame)
+    boxes = _merged(work, frame, listing)
     frame["hemorrhage"] = presence(frame, boxes.assign(**{"class": "hemorrhage"}), ["hemorrhage"])
     patients = phe_sich.read_medinfo(work.raw, listing, sorted(set(frame["patient"])))
     labels = ["hemorrhage"]
@@ -79,21 +82,44 @@ def _add_side(work: Workspace, frame: pd.DataFrame, patients: pd.DataFrame | Non
 def read_voc(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """Any folder of VOC XML: one label column per object name."""
     frame, source = image_rows(layouts.voc_images(listing), options.patient_regex)
-    boxes = _merged(work, frame)
+    boxes = _merged(work, frame, listing)
     names = _classes(boxes)
     if not names:
         raise UserError(f"{work.raw}: no annotation has an object, so there is no label; draw boxes or choose another --layout")
+    without = (frame["annotation"] == "") & ~frame["image_id"].isin(_dropped(work))
+    negative = options.without_xml == "negative"
     frame[names] = presence(frame, boxes, names)
+    if negative:
+        frame.loc[without, names] = 0
+    if without.any():
+        what = "negative" if negative else "unknown; --without-xml negative counts them as images without an object"
+        print(f"{without.sum()} of {len(frame)} images have no XML: {what}")
     return Tables(frame, boxes, tables.Dataset(work.dataset, "voc", names, classes=names, patient_source=source))
+
+
+def _dropped(work: Workspace) -> set[str]:
+    """The names of XML that step 02 could not use: what their images show is not known."""
+    repairs = tables.read_csv(work.work / "repairs.csv", ["file", "problem", "repair"])
+    dropped = repairs["repair"].fillna("").str.startswith(ingest_annotations.DROPPED)
+    return {Path(name).stem for name in repairs.loc[dropped, "file"]}
 
 
 def _classes(boxes: pd.DataFrame) -> list[str]:
     return sorted(boxes["class"].unique())
 
 
-def _merged(work: Workspace, frame: pd.DataFrame) -> pd.DataFrame:
-    """Boxes of each annotated image from the folder of step 02; fills in the column `annotation` (the source file)."""
+def _merged(work: Workspace, frame: pd.DataFrame, listing: list[Path]) -> pd.DataFrame:
+    """Boxes of each annotated image from the folder of step 02; fills in the column `annotation` (the source file).
+
+    Stops where an XML was added, corrected or taken away since.
+    """
     folder = work.need(work.work / "merged_annotation", "scripts/02_merge_annotations.py")
+    record = work.work / "02_merge_annotations.run.json"
+    then = files.read_json(record).get("annotations") if record.is_file() else None  # older versions did not note it
+    if then not in (None, ingest_annotations.fingerprint(work.raw, listing)):
+        raise UserError(
+            f"the XML files in {work.raw} have changed since they were merged; run scripts/02_merge_annotations.py again"
+        )
     merged = {}
     for image_id in frame["image_id"]:
         path = folder / f"{image_id}.xml"
@@ -170,10 +196,10 @@ def _split_folder(path: Path) -> str:
     return given[-1] if given else ""
 
 
-PATIENT = frozenset({"patient_regex"})
+PATIENT = frozenset({"patient_regex", "map"})
 READERS = {
-    "phe-sich": Reader(read_phe_sich, frozenset({"image_set", "labels"})),
-    "voc": Reader(read_voc, PATIENT),
+    "phe-sich": Reader(read_phe_sich, frozenset({"image_set", "labels", "map"})),
+    "voc": Reader(read_voc, PATIENT | {"without_xml"}),
     "folders": Reader(read_folders, PATIENT),
     "csv": Reader(csv_reader.read, PATIENT | {"patient_column", "csv", "image_column", "labels", "exclusive", "skip_missing"}),
     "rsna": Reader(rsna_reader.read, PATIENT | {"patient_column", "csv", "labels", "skip_missing"}),
