@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
             repairs = merge(work, ingest_annotations.annotated(raw, listing, layout, args.image_set))
             table = pd.DataFrame(map(asdict, repairs), columns=["file", "problem", "repair"])
             run.wrote(work.work / "merged_annotation", tables.write_csv(work.work / "repairs.csv", table))
+            run.note(annotations=ingest_annotations.fingerprint(raw, listing))
             report(work, repairs)
         else:
             print(f"nothing to merge: a data set of layout {layout} has no VOC XML")
@@ -56,37 +57,47 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def merge(work: Workspace, annotated: ingest_annotations.Annotated) -> list[Repair]:
-    """Write each usable XML into merged_annotation, named by its image; returns what was repaired or dropped."""
-    repairs: list[Repair] = []
+    """Write each usable XML into merged_annotation, named by its image; returns what was repaired or dropped, in order of files.
+
+    Of several for one image the one that `Annotated.rank` puts first is taken, and none of them when that cannot be used.
+    """
+    repairs: dict[Path, list[Repair]] = {}
     sources: dict[str, Path] = {}
     with files.replacing_folder(work.work / "merged_annotation") as folder:
-        for path in tqdm(annotated.files, desc="merge", disable=None):
+        for path in tqdm(sorted(annotated.files, key=annotated.rank), desc="merge", disable=None):
             try:
-                repairs += merge_file(work.raw, path, annotated, sources, folder)
+                repairs[path] = merge_file(work.raw, path, annotated, sources, folder)
             except AnnotationError as error:
-                repairs.append(Repair(str(path), str(error), DROPPED))
-        if not sources:
-            first = f" (first: {repairs[0].file}: {repairs[0].problem})" if repairs else ""
+                repairs[path] = [Repair(str(path), str(error), DROPPED)]
+        found = [repair for path in annotated.files for repair in repairs[path]]
+        if not any(folder.iterdir()):
+            first = f" (first: {found[0].file}: {found[0].problem})" if found else ""
             raise UserError(f"{work.raw} has no XML that can be used{first}; check its annotations and its images")
-    return repairs
+    return found
 
 
 def merge_file(
     raw: Path, path: Path, annotated: ingest_annotations.Annotated, sources: dict[str, Path], folder: Path
 ) -> list[Repair]:
     """Write one XML; `sources` gets its path under its image_id. Raises AnnotationError if it cannot be used."""
+    if not annotated.rank(path)[0]:  # also one that is broken: an old copy must not take its place
+        _claim(annotated.image_of(path, ""), path, sources)
     annotation = ingest_annotations.read_voc(raw / path)
     image_id = annotated.image_of(path, annotation.filename)
-    if image_id in sources:
-        raise AnnotationError(f"a second annotation of {image_id}, {sources[image_id]} was taken")
+    _claim(image_id, path, sources)
     image = annotated.images[image_id]
     size = ingest_annotations.image_header(raw / image)
     annotation, repairs = ingest_annotations.repaired(annotation, image.name, size, str(path))
-    sources[image_id] = path
     if path.stem != image_id:
         repairs.insert(0, Repair(str(path), f"other name than its image: {path.name}", f"renamed to {image_id}.xml"))
     ingest_annotations.write_voc(folder / f"{image_id}.xml", annotation)
     return repairs
+
+
+def _claim(image_id: str, path: Path, sources: dict[str, Path]) -> None:
+    """Note that an image has this annotation. Raises AnnotationError if it has another one."""
+    if sources.setdefault(image_id, path) != path:
+        raise AnnotationError(f"a second annotation of {image_id}, {sources[image_id]} is its own")
 
 
 def report(work: Workspace, repairs: list[Repair]) -> None:
@@ -97,6 +108,11 @@ def report(work: Workspace, repairs: list[Repair]) -> None:
     print(f"{len(list(folder.iterdir()))} XML in {work.show(folder)}, {len(dropped)} dropped; repairs.csv lists each repair")
     for kind, count in kinds.items():
         print(f"  {count:6d}  {kind}")
+    doubtful = [repair for repair in repairs if repair.repair.startswith(ingest_annotations.DOUBTFUL)]
+    if doubtful:
+        print(f"{len(doubtful)} DOUBTFUL: scale or redraw their boxes, or correct their <size>, and run this step again")
+    for repair in doubtful[:5]:
+        print(f"  DOUBTFUL: {repair.file}: {repair.problem}")
     for repair in dropped[:5]:
         print(f"  dropped: {repair.file}: {repair.problem}")
 

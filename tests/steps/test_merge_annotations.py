@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -200,3 +201,127 @@ def test_the_real_annotations(work: Workspace, run_step, real_data: Path):
     renamed = table[table["repair"].str.startswith("renamed")]
     assert (len(renamed), renamed["file"].str.contains("/annotation13/013_").all()) == (32, True)
     assert (table["problem"].str.fullmatch(r"wrong <filename>: \d+\.png")).sum() == 25
+
+
+# ---- several XML, other sizes, the same object twice
+
+
+def voc(work: Workspace, *names: str, size: tuple[int, int] = (64, 64)) -> None:
+    (work.raw / "JPEGImages").mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("L", size).save(work.raw / "JPEGImages" / f"{name}.png")
+
+
+def label(work: Workspace, place: str, *xmax: int, size: int | None = None, filename: str = "", ymax: int = 6) -> None:
+    """An XML with a box 1, 1, xmax, ymax for each `xmax`."""
+    path = work.raw / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = f"<size><width>{size}</width><height>{size}</height><depth>1</depth></size>" if size else ""
+    boxes = "".join(BOX.format(1, each).replace("<ymax>6<", f"<ymax>{ymax}<") for each in xmax)
+    path.write_text(f"<annotation><filename>{filename}</filename>{head}{boxes}</annotation>", encoding="utf-8")
+
+
+def corners(work: Workspace, name: str) -> list[float]:
+    """xmax of the boxes that were merged."""
+    return [box.xmax for box in ingest_annotations.read_voc(work.work / "merged_annotation" / f"{name}.xml").boxes]
+
+
+def dropped(work: Workspace) -> list:
+    table = pd.read_csv(work.work / "repairs.csv", dtype=str)
+    return list(table[table["repair"].str.startswith("dropped")].itertuples())
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["Annotations/a (copy).xml", "Annotations/A - Copy.xml", "Annotations/0.xml", "Annotations/backup/a.xml",
+     "Annotations/_old/new/a.xml", "Annotations 2/a.xml", "a/a.xml"],
+)  # fmt: skip
+def test_the_exact_name_and_the_nearest_place_win(work: Workspace, run_step, other):
+    voc(work, "a")
+    label(work, "Annotations/a.xml", 30, filename="a.png")
+    label(work, other, 9, filename="a.png")
+    assert merge(run_step, work).code == 0
+    assert corners(work, "a") == [30]
+    [(file, problem)] = [(row.file, row.problem) for row in dropped(work)]
+    assert (file, problem) == (other, "a second annotation of a, Annotations/a.xml is its own")
+
+
+def test_an_old_copy_does_not_take_the_place_of_a_broken_xml(work: Workspace, run_step):
+    voc(work, "a", "b")
+    label(work, "Annotations/b.xml", 30)
+    label(work, "Annotations/a.xml", 0)  # reversed
+    label(work, "Annotations/a (copy).xml", 9, filename="a.png")
+    assert merge(run_step, work).code == 0
+    assert [path.name for path in (work.work / "merged_annotation").iterdir()] == ["b.xml"]
+    assert [row.file for row in dropped(work)] == ["Annotations/a (copy).xml", "Annotations/a.xml"]
+
+
+@pytest.mark.parametrize(
+    ("made_for", "says"),
+    [(256, "made for 256 x 256, 4 times the image in both directions, the image is 64 x 64 px"),
+     (32, "made for 32 x 32, 0.5 times the image in both directions, the image is 64 x 64 px")],
+)  # fmt: skip
+def test_boxes_of_another_size_are_a_finding_here_and_in_the_check(work: Workspace, run_step, made_for, says):
+    voc(work, "a", "b", "c", "d", "e")
+    for name in "bcde":
+        label(work, f"Annotations/{name}.xml", 30, size=64)
+    label(work, "Annotations/a.xml", 30, size=made_for)
+    result = merge(run_step, work)
+    assert result.code == 0 and "1 DOUBTFUL: scale or redraw" in result.out and says in result.out
+    where = ("--root", work.root, "--dataset", work.dataset)
+    assert run_step("scripts/03_make_labels.py", *where).code == 0
+    checked = run_step("scripts/04_check_data.py", *where)
+    assert checked.code == 2 and "scripts/02_merge_annotations.py, scripts/03_make_labels.py" in checked.err
+    assert "1 FATAL box_other_size" in checked.out and says in checked.out
+    label(work, "Annotations/a.xml", 30, size=64)  # corrected as it says
+    for step in ("02_merge_annotations", "03_make_labels", "04_check_data"):
+        assert run_step(f"scripts/{step}.py", *where).code == 0
+
+
+def test_boxes_of_no_known_size_or_another_depth_are_no_finding(work: Workspace, run_step):
+    voc(work, "a", "b")
+    label(work, "Annotations/a.xml", 30)
+    label(work, "Annotations/b.xml", size=256)  # no box
+    result = merge(run_step, work)
+    assert result.code == 0 and "DOUBTFUL" not in result.out
+
+
+def test_the_same_object_twice_is_one(work: Workspace, run_step):
+    voc(work, "a")
+    label(work, "Annotations/a.xml", 30, 30, 20, 30)
+    assert merge(run_step, work).code == 0
+    assert corners(work, "a") == [30, 20]
+    assert ("same object twice: 2 of 4", "each object is kept once") in repairs(work)["a.xml"]
+
+
+@pytest.mark.parametrize("change", ["corrected", "added", "taken away", "dropped and corrected"])
+def test_xml_that_changed_since_is_noticed(work: Workspace, run_step, change):
+    voc(work, "a", "b", "c")
+    label(work, "Annotations/a.xml", 30)
+    label(work, "Annotations/b.xml", 0 if change == "dropped and corrected" else 30)
+    where = ("--root", work.root, "--dataset", work.dataset)
+    assert merge(run_step, work).code == 0 and run_step("scripts/03_make_labels.py", *where).code == 0
+    path = work.raw / "Annotations" / ("c.xml" if change == "added" else "b.xml")
+    if change == "taken away":
+        path.unlink()
+    else:
+        label(work, str(path.relative_to(work.raw)), 31)
+        os.utime(path, (0, 0))  # copied from elsewhere, with its old time
+    result = run_step("scripts/03_make_labels.py", *where)
+    assert result.code == 2 and "changed since they were merged; run scripts/02_merge_annotations.py again" in result.err
+    assert merge(run_step, work).code == 0 and run_step("scripts/03_make_labels.py", *where).code == 0
+    boxes = pd.read_csv(work.work / "boxes.csv").set_index("image_id")["xmax"].to_dict()
+    assert boxes == {"added": {"a": 30, "b": 30, "c": 31}, "taken away": {"a": 30}}.get(change, {"a": 30, "b": 31})
+
+
+@pytest.mark.parametrize(("flags", "wanted"), [((), [1, None, None]), (("--without-xml", "negative"), [1, None, 0])])
+def test_images_without_an_xml(work: Workspace, run_step, flags, wanted):
+    voc(work, "a", "b", "c")
+    label(work, "Annotations/a.xml", 30)
+    label(work, "Annotations/b.xml", 0)  # cannot be used: what it shows stays unknown
+    assert merge(run_step, work).code == 0
+    result = run_step("scripts/03_make_labels.py", "--root", work.root, "--dataset", work.dataset, *flags)
+    assert result.code == 0 and "1 of 3 images have no XML" in result.out
+    assert flags or "--without-xml negative" in result.out
+    labels = pd.read_csv(work.work / "labels.csv").sort_values("image_id")["a"]
+    assert [None if pd.isna(value) else value for value in labels] == wanted

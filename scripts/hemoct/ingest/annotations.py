@@ -4,6 +4,7 @@ VOC integers are copied unchanged: zero-based pixels, width = xmax - xmin. In PH
 together with its edema.
 """
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from lxml import etree
 from lxml.builder import E
 from PIL import Image
 
-from hemoct.base import pixels
+from hemoct.base import files, pixels
 from hemoct.base.errors import UserError
 from hemoct.ingest import layouts, phe_sich
 
@@ -167,8 +168,9 @@ def repaired(annotation: Annotation, image: str, size: Size, source: str) -> tup
     """Make <filename> and <size> agree with the image; returns the new annotation and what was changed.
 
     `image`: the file name of the image; `source`: the file the annotation was read from. Boxes are never changed: nobody knows
-    to which of two sizes they belong.
+    to which of two sizes they belong; one object written twice is one.
     """
+    boxes = list(dict.fromkeys(annotation.boxes))
     content = {
         "filename": (annotation.filename, image),
         "size": tuple(" x ".join(map(str, one or ())) for one in (annotation.size, size)),
@@ -178,7 +180,21 @@ def repaired(annotation: Annotation, image: str, size: Size, source: str) -> tup
         for tag, (old, new) in content.items()
         if old != new
     ]
-    return replace(annotation, filename=image, size=size, source=source), repairs
+    if annotation.boxes and annotation.size and annotation.size[:2] != size[:2]:
+        repairs.append(
+            Repair(source, _other_size(annotation.size, size), f"{DOUBTFUL}: nobody knows to which size the boxes belong")
+        )
+    if twice := len(annotation.boxes) - len(boxes):
+        repairs.append(Repair(source, f"same object twice: {twice} of {len(annotation.boxes)}", "each object is kept once"))
+    return replace(annotation, filename=image, size=size, boxes=boxes, source=source), repairs
+
+
+def _other_size(made_for: Size, size: Size) -> str:
+    """What is wrong with boxes made for an image of another size; says so when it is a larger or smaller copy."""
+    across, down = (old / new for old, new in zip(made_for[:2], size[:2], strict=True))
+    same = abs(across - down) < 0.01 * max(across, down)
+    ratio = f", {across:.3g} times the image in both directions" if same else ""
+    return f"boxes of another size: made for {made_for[0]} x {made_for[1]}{ratio}, the image is {size[0]} x {size[1]} px"
 
 
 @dataclass(frozen=True)
@@ -206,6 +222,12 @@ class Annotated:
                 raise AnnotationError(f"{len(matches)} images match: {images}")
         raise AnnotationError("no image that matches")
 
+    def rank(self, xml: Path) -> tuple[bool, int]:
+        """Sorts the files that may belong to one image: its own name first (not `name (copy)`), then the nearest folder."""
+        alike = [xml.stem] if self.numbered and xml.stem in self.images else self._by_name.get(xml.stem, [])
+        away = [len({*_place(self.images[image])} ^ {*_place(xml)}) for image in alike]
+        return not alike, min(away, default=0)
+
     @cached_property
     def _by_name(self) -> dict[str | None, list[str]]:
         """The identifiers of the images by what an XML may be called."""
@@ -229,6 +251,17 @@ def annotated(raw: Path, listing: list[Path], layout: str, image_set: str | None
         images, xml = layouts.voc_images(listing), layouts.only_suffix(listing, ".xml")
         ids = layouts.image_ids(images)
     return Annotated(dict(zip(ids, images, strict=True)), xml, numbered=layout == "phe-sich")
+
+
+def fingerprint(raw: Path, listing: list[Path]) -> str:
+    """Identifies the XML files of a data set by their names and contents: whether one was corrected since step 02."""
+    digest = hashlib.sha256()
+    for path in layouts.only_suffix(listing, ".xml"):
+        try:
+            digest.update(f"{path}\0{files.sha256(raw / path)}\n".encode(errors="surrogateescape"))
+        except OSError as error:
+            raise UserError(f"{raw / path} cannot be read ({error.strerror}); check the file and its permissions") from None
+    return digest.hexdigest()
 
 
 def read_yolo(path: Path, classes: list[str], width: int, height: int) -> list[Box]:

@@ -11,7 +11,7 @@ from hemoct.base import files, label_meaning
 from hemoct.base.errors import UserError
 
 ROLES = {"set": "image", "label": "label", "annotation": "annotation"}
-"""the folders of a set, and how the names of the folders in them begin"""
+"""the folders of a set, and the names of the folders in them, less their numbers"""
 KNOWN_COLUMNS = {"age": ("age",), "sex": ("sex", "gender"), "side": ("side", "hemisphere", "laterality")}
 SIDES = ("left", "right")
 NOT_ONE_SIDE = {"both", "bilateral", "no", "not"}
@@ -41,7 +41,7 @@ def phe_sets(listing: list[Path]) -> dict[str, PheSet]:
     parts: dict[Path, dict[str, list[Path]]] = {}
     for path in listing:
         role, folder = path.parts[-3:-1] if len(path.parts) > 2 else ("", "")
-        if role in ROLES and folder.startswith(ROLES[role]):
+        if role in ROLES and re.fullmatch(rf"{ROLES[role]}\d+", folder):
             part = parts.setdefault(path.parents[2], {each: [] for each in ROLES})[role]
             if path.suffix.lower() in ({".xml"} if role == "annotation" else files.IMAGE_SUFFIXES):
                 part.append(path)

@@ -99,7 +99,8 @@ def read_voc(work: Workspace, listing: list[Path], options: Options) -> Tables:
 
 def _dropped(work: Workspace) -> set[str]:
     """The names of XML that step 02 could not use: what their images show is not known."""
-    repairs = tables.read_csv(work.work / "repairs.csv", ["file", "problem", "repair"])
+    path = work.work / "repairs.csv"
+    repairs = tables.read_csv(path, ["file", "problem", "repair"]) if path.exists() else pd.DataFrame(columns=["file", "repair"])
     dropped = repairs["repair"].fillna("").str.startswith(ingest_annotations.DROPPED)
     return {Path(name).stem for name in repairs.loc[dropped, "file"]}
 
