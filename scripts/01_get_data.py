@@ -136,6 +136,7 @@ def is_there(work: Workspace, origin: dict[str, Any]) -> bool:
     """Whether data/raw/NAME holds exactly this already. Anything else there stops the step: raw data are never overwritten."""
     if not os.path.lexists(work.raw):
         return False
+    work.stop_if_moved()
     if "registered" in origin:
         same = work.raw.resolve() == Path(origin["registered"])
     else:

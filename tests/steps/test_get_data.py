@@ -121,8 +121,12 @@ def test_dangling_link_is_not_overwritten(run_step, tmp_path: Path, drawn: Path)
     link = tmp_path / "data" / "raw" / "phe-sich"
     link.parent.mkdir(parents=True)
     link.symlink_to(tmp_path / "gone")
-    assert run_step(STEP, "--from", drawn, "--root", tmp_path).code == 2
+    for step, words in ((STEP, ("--from", drawn)), ("scripts/03_make_labels.py", ())):
+        failed = run_step(step, *words, "--root", tmp_path)
+        assert failed.code == 2 and "gone, which is no longer there; bring it back, or delete the link and run:" in failed.err
     assert os.readlink(link) == str(tmp_path / "gone")
+    link.unlink()
+    assert run_step(STEP, "--from", drawn, "--root", tmp_path).code == 0
 
 
 def test_folders_that_are_no_data_set(run_step, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class Run:
         self.folder, self.path = folder, folder / f"{Path(step).stem}.run.json"
         self.root = args.root
         self._skip = args.skip_if_done
+        self._held = contextlib.ExitStack()
         self._resumes = getattr(args, "resume", False)
         self._defaults, self._predicting = getattr(args, "defaults", {}), getattr(args, "predicting", set())
         arguments = {name: _plain(value) for name, value in sorted(vars(args).items()) if name not in NOT_RECORDED}
@@ -110,6 +111,31 @@ class Run:
         self.record["outputs"] += [self._relative(path) for path in paths]
 
     def __enter__(self) -> Run:
+        self._lock()
+        try:
+            self._begin()
+        except BaseException:
+            self._held.close()
+            raise
+        return self
+
+    def _lock(self) -> None:
+        """Hold the folder until the run ends, however it ends; stop where another process writes in it."""
+        from filelock import FileLock, Timeout  # not at the top: --help shall be quick
+
+        path = self.folder.with_name(f".{self.folder.name}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._held.enter_context(FileLock(path, blocking=False, is_singleton=True))
+        except Timeout:
+            raise UserError(
+                f"{self._relative(self.folder)}: another process is writing there; wait until it ends, or name other data or "
+                "another experiment"
+            ) from None
+        except NotImplementedError:  # a disk that knows no locks
+            return
+
+    def _begin(self) -> None:
         self._start = time.monotonic()
         self.record |= {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **_code_version(), "python": platform.python_version()}
         self.record["packages"] = {name: _version(name) for name in RECORDED_PACKAGES}
@@ -119,13 +145,13 @@ class Run:
                 until_now = {name: old.get(name) for name in ("started", "git_commit", "git_dirty", "wall_s")}
                 self.record["earlier"] = [*old.get("earlier", []), until_now]
         files.write_json(self.path, self.record)
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.record["wall_s"] = round(time.monotonic() - self._start, 1)
         if kind is None:
             self.record["status"] = "ok"
-        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():  # the disk may be what it failed at
+        # The disk may be what it failed at.
+        with self._held, contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             files.write_json(self.path, self.record)
 
     def _relative(self, path: Path) -> str:

@@ -51,11 +51,20 @@ class Workspace:
         """Return `path`, or stop with the command that makes it. `made_by`: `scripts/03_make_labels.py`."""
         if path.exists():
             return path
+        self.stop_if_moved()
         places = (self.root / "data" / name for name in ("raw", "work"))
         others = sorted({folder.name for place in places for folder in place.glob("[!.]*")})
         if others and not (self.raw.exists() or self.work.exists() or self.outputs.exists()):
             raise UserError(f"no data set is called {self.dataset}; there are: {', '.join(others)} (--dataset NAME)")
         raise UserError(f"{self.show(path)} is missing; make it with: python {made_by} --dataset {self.dataset}")
+
+    def stop_if_moved(self) -> None:
+        """Stop where data/raw/NAME is a link to data that are no longer there: perhaps a disk that is not mounted."""
+        if self.raw.is_symlink() and not self.raw.exists():
+            raise UserError(
+                f"{self.show(self.raw)} is a link to {self.raw.readlink()}, which is no longer there; bring it back, or delete "
+                f"the link and run: {self.command('scripts/01_get_data.py', '--from', 'DIR')}"
+            )
 
     def command(self, step: str, *words: str) -> str:
         """The command line of a step on this data set: with --dataset, and with --root where that is not the repository."""
