@@ -1,5 +1,6 @@
 """Decoding and the cache: order, content key, broken files; batches equal the cache; the choice of targets."""
 
+import os
 import pickle
 
 import numpy as np
@@ -66,6 +67,20 @@ def test_a_full_disk_while_caching_is_an_error_with_a_name(work, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         images.cached(work, labels, 16)
     assert not list(work.cache.iterdir())
+
+
+def test_the_cache_is_not_that_of_other_images_of_the_same_name_size_and_time(work):
+    """An image that is put in the place of another one may have its name, its size and its time of writing."""
+    toy.make(work)
+    labels = tables.read_labels(work, tables.read_dataset(work))
+    path = work.raw / labels["image"].iloc[0]
+    Image.new("L", (32, 32), 58).save(path, format="BMP")
+    before, status = path.read_bytes(), path.stat()
+    assert (images.cached(work, labels, 16)[0] == 58).all()
+    Image.new("L", (32, 32), 18).save(path, format="BMP")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert len(path.read_bytes()) == len(before) and path.stat().st_mtime_ns == status.st_mtime_ns
+    assert (images.cached(work, labels, 16)[0] == 18).all()
 
 
 def test_workers_pickle_the_name_of_the_cache_not_its_content(work):

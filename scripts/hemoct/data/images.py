@@ -19,7 +19,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import boxes
 from hemoct.ingest import annotations as ingest_annotations
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
 AHEAD = 64  # slices that are decoded before they are asked for
 MODES = {1: "L", 3: "RGB"}
@@ -69,7 +69,7 @@ def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1) 
     """All images of `labels`, in its order, as a read-only uint8 memory map of shape (n * channels, size, size).
 
     With 3 `channels` rows 3 i, 3 i + 1 and 3 i + 2 are red, green and blue of image i. Decoded once; the file is keyed by the
-    images' names, sizes and times, so that changed data make a new one.
+    images' names, sizes, times and places, so that changed data make a new one.
     """
     paths = [work.raw / name for name in labels["image"]]
     name, more = ("grey", b"") if channels == 1 else ("rgb", b"rgb")
@@ -120,14 +120,18 @@ def _decoded(paths: list[Path], size: int, channels: int = 1) -> Iterator[np.nda
 
 
 def key(paths: list[Path], size: int, more: bytes = b"") -> str:
-    """What a cache of these images is known by: names, sizes and times of the files, side in pixels, whatever `more` there is."""
+    """What a cache of these images is known by: names, sizes, times and places of the files, side in pixels, and `more`.
+
+    The time of writing alone says little: copies and archives keep it. That of the last change of the entry is the system's own.
+    """
     digest = hashlib.sha256(f"{CACHE_VERSION} {size}".encode() + more)
     for path in paths:
         try:
             status = path.stat()
         except FileNotFoundError:
             raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        facts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        digest.update(f"{path.name} {' '.join(map(str, facts))}\n".encode())
     return digest.hexdigest()[:16]
 
 
