@@ -2,11 +2,12 @@
 
 --demo draws head-CT slices with the layout and the defects of PHE-SICH-CT-IDS (NAME is then `demo` by default).
 --from DIR registers a copy that you have; nothing is copied, data/raw/NAME becomes a link to it.
-    If DIR holds DICOM files or NIfTI volumes of CT and no images, they are converted: one 8-bit PNG per slice, in the brain
-    window (40/80 HU) or another --window: a name, LEVEL/WIDTH or `file` (the window in the file), or three of them as channels.
-    Slices are ordered by position, not by file name; patient and study come from the DICOM tags. CSV files directly in DIR are
-    copied, so that labels (stage_2_train.csv of RSNA 2019, for example) are found. Files that are no CT are listed and skipped.
-    A conversion that was stopped continues where it was.
+    If DIR holds DICOM files or NIfTI volumes of CT, and no more than a few pictures, they are converted: one 8-bit PNG per slice,
+    in the brain window (40/80 HU) or another --window: a name, LEVEL/WIDTH or `file` (the window in the file), or three of them
+    as channels. Slices are ordered by position, not by file name; patient and study come from the DICOM tags, those of NIfTI
+    from names and folders. NIfTI masks are found by name or folder and cut like their volume. Public data sets are recognised
+    (table in data/README.md) and get their labels; else CSV files directly in DIR are copied, so that labels are found.
+    Files that are no CT are listed and skipped. A conversion that was stopped continues where it was.
 --figshare downloads PHE-SICH-CT-IDS (CC BY 4.0); a download that was stopped continues where it was.
 Data in data/raw/NAME are never overwritten.
 
@@ -17,8 +18,9 @@ Writes  data/raw/NAME                             the data set, or a link to it
         data/raw/NAME/types/                      --demo: labels.csv of IVH, IPH and SAH with its images, a data set of its own:
                                                   --from data/raw/demo/types --dataset demo-types
         data/raw/NAME/{dicom,nifti}/              --demo: a series and two volumes with HU, to try the conversion
-        data/raw/NAME/slices.csv                  converted: image, patient, study, series, group, slice, spacing, position (mm)
-        data/raw/NAME/conversion/                 converted: headers.csv (other tags), bad_files.csv (file, problem)
+        data/raw/NAME/slices.csv                  converted: image, patient, study, series, group, slice, spacing, position (mm),
+                                                  mask, labels (from masks or from the tables of a public data set)
+        data/raw/NAME/conversion/                 converted: headers.csv (other tags), bad_files.csv (file, problem), boxes.csv
         data/work/NAME/01_get_data.run.json
 Next    python scripts/02_merge_annotations.py    PHE-SICH-CT-IDS and other VOC sets
         python scripts/03_make_labels.py          every other layout
@@ -43,7 +45,8 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import REPOSITORY, Workspace
 from hemoct.ct import hounsfield
 from hemoct.ingest import conversion, conversion_tables, label_columns, layouts, table_text
-from hemoct.sources import figshare, phantom_dataset
+from hemoct.sources import figshare, phantom_dataset, scans
+from hemoct.sources.folder import Contents
 
 PREDICT_STEPS = {1: "task1_classification/04_predict.py", 4: "task4_multilabel/05_predict.py"}
 
@@ -114,22 +117,18 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
     folder = args.source.expanduser().resolve()
     if not folder.is_dir():
         raise UserError(f"--from {args.source}: no such folder; name the folder that holds the data set")
-    if args.convert or not has_images(folder):
-        if next(conversion.find(folder), None) is not None:
-            return {"converted": str(folder), "window": args.window, "intercept": args.intercept, "version": conversion.VERSION}
-        if args.convert:
-            raise UserError(f"--from {args.source}: no DICOM file and no NIfTI volume to --convert; name the folder with them")
-    if layouts.recognise(folder) is None:
-        known = ", ".join(layouts.NAMES)
+    contents = Contents.of(folder)
+    recognised = layouts.recognise(folder)
+    if contents.scans and (args.convert or contents.is_to_convert(recognised)):
+        return {"converted": str(folder), "window": args.window, "intercept": args.intercept, "version": conversion.VERSION}
+    if args.convert:
+        raise UserError(f"--from {args.source}: no DICOM file and no NIfTI volume to --convert; name the folder with them")
+    if recognised is None:
         raise UserError(
-            f"--from {args.source}: no data set in a known layout ({known}), and no DICOM or NIfTI; name its top folder"
+            f"--from {args.source}: no data set in a known layout ({', '.join(layouts.NAMES)}), and no DICOM or NIfTI; name its "
+            "top folder"
         )
     return {"registered": str(folder)}
-
-
-def has_images(folder: Path) -> bool:
-    """Whether there is any image below a folder; the search ends with the first one."""
-    return any(path.suffix.lower() in files.IMAGE_SUFFIXES for path in files.walk(folder))
 
 
 def is_there(work: Workspace, origin: dict[str, Any]) -> bool:
@@ -175,14 +174,12 @@ def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -
     """Convert into a folder beside data/raw/NAME and rename it when it is complete; returns what the run record keeps."""
     source = Path(origin["converted"])
     target = work.raw.with_name(f".converting-{work.dataset}")
-    settings = conversion.Settings(source, target, hounsfield.parse_windows(args.window), args.intercept)
-    summary = conversion.convert(settings, args.workers or os.cpu_count() or 1)
-    for table in layouts.only_suffix(source.iterdir(), ".csv"):
-        if table.name != conversion_tables.TABLE:
-            shutil.copyfile(table, target / table.name)
-    files.write_json(target / layouts.ORIGIN, origin)
+    windows, workers = hounsfield.parse_windows(args.window), args.workers or os.cpu_count() or 1
+    made = scans.convert(Contents.of(source), target, windows, args.intercept, workers)
+    files.write_json(target / layouts.ORIGIN, origin | {"source": made.source.name if made.source else ""})
     os.rename(target, work.raw)
-    print("\n".join(summary.lines()))
+    print("\n".join(made.lines()))
+    summary = made.summary
     return {"slices": summary.slices, "patients": summary.patients, "series": summary.series, "bad": summary.bad, **summary.notes}
 
 
@@ -207,6 +204,8 @@ def report(work: Workspace, converted: bool) -> None:
     """Print what the data set is and what comes next."""
     recognised = layouts.recognise(work.raw)
     print(f"{work.show(work.raw)}: {recognised.summary}")
+    if not converted:
+        print("".join(f"{line}\n" for line in scans.registered(work.raw)), end="")
     if converted and not has_labels(work):
         table = work.show(work.raw / conversion_tables.TABLE)
         print(f"no labels: to train, add columns of labels to {table}, or put a table of images and labels beside it, and run")

@@ -1,0 +1,72 @@
+"""A folder of scans, with or without masks and tables, becomes a data set of slices with the labels and boxes that are known."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hemoct.ct.hounsfield import Window
+from hemoct.ingest import conversion, conversion_tables, layouts
+from hemoct.ingest.conversion_tables import Summary
+from hemoct.sources import known, labels, naming
+from hemoct.sources.folder import Contents
+from hemoct.sources.known import Known
+
+
+@dataclass
+class Made:
+    """What a conversion has made, for the record and for people."""
+
+    summary: Summary
+    source: Known | None
+    told: list[str] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        if self.source:
+            yield from self.source.lines()
+        yield from self.summary.lines()
+        yield from self.told
+
+
+def convert(contents: Contents, target: Path, windows: tuple[Window | None, ...], intercept: float | None, workers: int) -> Made:
+    """Convert all scans of a folder into `target`, with the masks of volumes, and add the labels and boxes that are known."""
+    source = known.recognise(contents)
+    pairs = naming.pair(contents.folder, contents.volumes, contents.tables)
+    patients, told_by = naming.patients([name for name in contents.volumes if name not in {*pairs.masks.values(), *pairs.more}])
+    settings = conversion.Settings(
+        contents.folder, target, windows, intercept, pairs.masks, patients, left_out=contents.left_out() | pairs.more
+    )
+    summary = conversion.convert(settings, workers)
+    made = Made(summary, source)
+    if patients:
+        people = len({*patients.values()})
+        first = next(iter(patients))
+        made.told.append(
+            f"{len(patients)} volumes are scans of {people} patients by {told_by} (first: {first} of {patients[first]})"
+        )
+    added = labels.add(target, contents, source)
+    made.told += added.told
+    read = {*added.used, *pairs.tables}
+    if not read & {*contents.tables}:
+        read |= _copy_tables(contents, target)
+    made.told += contents.texts(read)
+    return made
+
+
+def _copy_tables(contents: Contents, target: Path) -> set[Path]:
+    """Copy the tables that lie directly in the folder, for their labels; none in the place of slices.csv."""
+    copied = {table for table in contents.tables if len(table.parts) == 1 and table.name != conversion_tables.TABLE}
+    for table in copied:
+        shutil.copyfile(contents.folder / table, target / table.name)
+    return copied
+
+
+def registered(raw: Path) -> Iterator[str]:
+    """In words, of a folder of pictures that was registered: which public data set it is, and the scans that are not read."""
+    contents = Contents.of(raw)
+    source = known.recognise(contents)
+    if source:
+        yield from source.lines()
+    if contents.scans and contents.pictures and not (raw / layouts.ORIGIN).is_file():
+        count = len(contents.scans)
+        yield f"  {count} DICOM or NIfTI files in it are not read; --convert, with another --dataset NAME, converts them"
