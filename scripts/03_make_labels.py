@@ -34,6 +34,7 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import layouts, patient_rules, readers
 from hemoct.ingest.reader_tables import AUTO, NO_PATIENTS, Options, Tables
+from hemoct.sources import known
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         problems = write_problems(work, made.problems)
         if problems:
             run.wrote(problems)
+        made.dataset.source = known.name_of(raw)
         run.wrote(tables.write_dataset(work, made.dataset))
     report(made)
     print(f"Next: {work.command('scripts/04_check_data.py')}")

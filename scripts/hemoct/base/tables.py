@@ -44,6 +44,8 @@ class Dataset:
     counts: dict[str, int] = field(default_factory=dict)
     patient_source: str = ""
     """where `patient` comes from: "folder", "regex ...", "column ...", "none: each image is its own group"; "" = not told"""
+    source: str = ""
+    """the public data set that this is, by its name in hemoct.sources.known; "" = none that is known"""
 
 
 def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:

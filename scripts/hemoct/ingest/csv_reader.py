@@ -55,7 +55,19 @@ def rows_to_tables(name: str, table: LabelTable, options: Options) -> Tables:
     used = {*rows["_path"], *frame["mask"]}
     unlisted = [path.as_posix() for path in table.images if path.as_posix() not in used and path.parts[0] != "masks"]
     listed = reader_tables.problems_frame({**problems, "listed twice": repeats, "no row in the table": unlisted})
-    return Tables(frame, reader_tables.boxes_frame({}), dataset, _patient_facts(rows, frame, patient_source), listed)
+    boxes = _boxes_of_conversion(table, frame)
+    dataset.classes = sorted(boxes["class"].unique())
+    return Tables(frame, boxes, dataset, _patient_facts(rows, frame, patient_source), listed)
+
+
+def _boxes_of_conversion(table: LabelTable, frame: pd.DataFrame) -> pd.DataFrame:
+    """The boxes that a conversion made of masks or of a public data set's table; they go with its own labels alone."""
+    source = table.raw / conversion_tables.BOXES
+    if table.source.name != conversion_tables.TABLE or not source.is_file() or not table_text.has_rows(source):
+        return reader_tables.boxes_frame({})
+    boxes = tables.read_csv(source, conversion_tables.COLUMNS[conversion_tables.BOXES])
+    boxes["image_id"] = boxes["image"].map(frame.set_index("image")["image_id"])
+    return boxes.dropna(subset="image_id")[tables.BOX_COLUMNS]
 
 
 def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:

@@ -1,9 +1,9 @@
 """What the names of NIfTI files say: which one is the mask of which volume, and whose scan a volume is.
 
-A file is a mask if its name has a word such as `mask` or `seg`, or else if the nearest of its folders that says what lies in it
-is one of masks. A mask belongs to the volume whose path is the same without these words (`images/007` and `masks/007`, `p1/ct`
-and `p1/seg`, `007` and `007_mask`), or else to the only volume whose name alone is the same. A table that names volumes and masks
-in two columns comes first.
+A file is a mask if its name has a word such as `mask` or `seg`, or else, unless it is called just `image` or `ct`, if the nearest
+of its folders that says what lies in it is one of masks. A mask belongs to the volume whose path is the same without these words
+(`images/007` and `masks/007`, `p1/ct` and `p1/seg`, `007` and `007_mask`), or else to the only volume whose name alone is the
+same. A table that names volumes and masks in two columns comes first.
 
 A patient is what a known pattern says (sub-01 of BIDS, ID_x_ID_y of RSNA 2019, CQ500-CT-7), or the folder of a few volumes, or
 the name without what tells a person's scans apart (baseline, follow-up, a date); else each volume is its own patient.
@@ -91,8 +91,9 @@ def pair(folder: Path, volumes: Iterable[str], tables: Iterable[Path]) -> Pairs:
 def is_mask(name: str) -> bool:
     """Whether a file's name, or else the nearest folder that says what lies in it, says that it is a mask."""
     path = PurePosixPath(nifti.stem(Path(name)).as_posix())
-    if MASK_WORDS & {*_words(path.name)}:
-        return True
+    of_name = {*_words(path.name)}
+    if of_name & MASK_WORDS or of_name <= IMAGE_WORDS:
+        return bool(of_name & MASK_WORDS)
     for part in reversed(path.parts[:-1]):
         words = {*_words(part)}
         if words & (MASK_WORDS | IMAGE_WORDS):
