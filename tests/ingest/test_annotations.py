@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hemoct.base.errors import UserError
 from hemoct.ingest import annotations as ingest_annotations
 from hemoct.ingest.annotations import Annotation, AnnotationError, Box, Repair
 
@@ -106,40 +105,6 @@ def test_image_header_reads_the_size_of_a_truncated_image(tmp_path: Path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(AnnotationError, match=r"text\.png cannot be read"):
         ingest_annotations.image_header(tmp_path / "text.png")
-
-
-def test_yolo_becomes_pixels(tmp_path: Path):
-    (tmp_path / "one.txt").write_text("1 0.5 0.5 0.5 0.25\n\n0 0.25 0.25 0.5 0.5\n")
-    assert ingest_annotations.read_yolo(tmp_path / "one.txt", ["a", "b"], 200, 100) == [
-        Box("b", 50, 37.5, 150, 62.5),
-        Box("a", 0, 0, 100, 50),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("2 0.5 0.5 0.1 0.1", "line 2 has class 2, but there are 2 classes"),
-        ("-1 0.5 0.5 0.1 0.1", "line 2 has class -1"),
-        ("0 0.5 0.5 0.1", "line 2 is '0 0.5 0.5 0.1' where"),
-        ("a 0.5 0.5 0.1 0.1", "line 2 is 'a 0.5"),
-        ("0 320 240 0.1 0.1", "line 2 has a number outside 0..1"),
-        ("0 nan 0.5 0.1 0.1", "line 2 has a number outside 0..1"),
-    ],
-)
-def test_yolo_mistakes_name_file_and_line(tmp_path: Path, line: str, reason: str):
-    path = tmp_path / "one.txt"
-    path.write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
-    with pytest.raises(UserError) as error:
-        ingest_annotations.read_yolo(path, ["a", "b"], 100, 100)
-    assert reason in str(error.value)
-    assert str(path) in str(error.value)
-
-
-def test_a_binary_label_file_is_named(tmp_path: Path):
-    (tmp_path / "one.txt").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(UserError, match=r"one\.txt is not a text file"):
-        ingest_annotations.read_yolo(tmp_path / "one.txt", ["a"], 10, 10)
 
 
 def annotated(*images: str) -> ingest_annotations.Annotated:

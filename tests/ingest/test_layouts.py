@@ -105,9 +105,39 @@ def test_a_summary_names_a_few_of_many_classes(tmp_path: Path):
     )
 
 
-def test_yolo_label_path_changes_the_last_images_folder():
-    assert layouts.yolo_label_path(Path("images/images/a.b.jpg")) == Path("images/labels/a.b.txt")
-    assert layouts.yolo_label_path(Path("images.jpg")) is None
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("images/images/a.b.jpg", "images/labels/a.b.txt"),
+        ("images/train/a.jpg", "labels/train/a.txt"),
+        ("train/images/a.jpg", "train/labels/a.txt"),
+        ("Images/a.JPG", "Labels/A.TXT"),
+        ("IMAGES/a.jpg", "labels/a.txt"),
+        ("a.jpg", "a.txt"),
+        ("obj/a.jpg", "obj/a.txt"),
+        ("images/a.jpg", "images/a.txt"),
+    ],
+)
+def test_the_label_file_of_an_image(image, label):
+    assert layouts.yolo_labels([Path(image), Path(label)]) == {Path(image): Path(label)}
+    assert layouts.yolo_labels([Path(image), Path("labels/b.txt")]) == {Path(image): None}
+
+
+def test_the_label_file_in_the_same_case_and_in_labels_comes_first():
+    listing = [Path(name) for name in ("images/a.png", "images/A.png", "images/a.txt", "labels/A.txt", "labels/a.txt")]
+    assert layouts.yolo_labels(listing) == {listing[0]: listing[4], listing[1]: listing[3]}
+
+
+@pytest.mark.parametrize(
+    ("text", "layout"),
+    [("0 0.5 0.5 0.1 0.1\n", "yolo"), ("\ufeff0.0 0.5 0.5 0.1 1e-3\n", "yolo"), ("left 3 4 5 6\n", None), ("", None)],
+)
+def test_texts_beside_images_are_labels_if_they_look_so(tmp_path: Path, text: str, layout: str | None):
+    touch(touch(tmp_path, "a.png", "b.png", "b.txt"), "a.txt", text=text)
+    found = layouts.recognise(tmp_path)
+    assert (found and found.layout) == layout
+    touch(tmp_path, "a.xml", text="<annotation/>")
+    assert layouts.recognise(tmp_path).layout == "voc"
 
 
 @pytest.mark.parametrize(

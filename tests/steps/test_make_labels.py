@@ -244,6 +244,26 @@ def test_yolo_split_folders_are_kept(work: Workspace, made):
     assert dataset.labels == ["IPH"]
 
 
+def test_labels_beside_the_images_with_classes_txt(work: Workspace, made):
+    draw(work.raw, "a.png", "b.png", size=(200, 100))
+    write(work.raw, "a.txt", "1 0.5 0.5 0.5 0.25\n1 0.5 0.5 0.5 0.25\n")
+    write(work.raw, "classes.txt", "EDH\nSAH\n")
+    labels, boxes, _ = made()
+    assert labels["SAH"].fillna(9).tolist() == [1, 9] and boxes.to_numpy().tolist() == [["a", "SAH", 50, 37.5, 150, 62.5]]
+    problems = pd.read_csv(work.work / "label_problems.csv").to_numpy().tolist()
+    assert problems == [["a.txt", "the same box twice: kept once"]]
+
+
+def test_roboflow_and_other_case_and_a_set_in_a_folder_set(work: Workspace, made):
+    for part, name in (("train", "a"), ("valid", "b"), ("test", "c")):
+        draw(work.raw, f"set/{part}/Images/{name}.png", size=(200, 100))
+        write(work.raw, f"set/{part}/Labels/{name}.txt", "0 0.25 0.375 0.75 0.375 0.75 0.625\n")
+    write(work.raw, "set/data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 1\nnames: ['no']\n")
+    labels, boxes, dataset = made()
+    assert dataset.layout == "yolo" and labels["given_split"].to_dict() == {"a": "train", "b": "val", "c": "test"}
+    assert boxes["class"].tolist() == ["no"] * 3 and boxes.iloc[0, 2:].tolist() == [50, 37.5, 150, 62.5]
+
+
 def test_yolo_mistakes_stop(work: Workspace, make):
     yolo(work)
     write(work.raw, "labels/1_2.txt", "2 0.5 0.5 0.1 0.1\n")

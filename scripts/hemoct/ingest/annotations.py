@@ -1,4 +1,4 @@
-"""Boxes in files: VOC XML read safely, matched with its image, repaired and written; YOLO label files.
+"""Boxes in files: VOC XML read safely, matched with its image, repaired and written.
 
 VOC integers are copied unchanged: zero-based pixels, width = xmax - xmin. In PHE-SICH-CT-IDS a box encloses the bleeding
 together with its edema.
@@ -22,7 +22,6 @@ from hemoct.ingest import layouts, phe_sich
 
 DROPPED = "dropped"
 DOUBTFUL = "kept"
-ROUNDING = 1e-4  # some tools write 1.000001 for the border of the image
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 Size = tuple[int, int, int]
 
@@ -262,31 +261,3 @@ def fingerprint(raw: Path, listing: list[Path]) -> str:
         except OSError as error:
             raise UserError(f"{raw / path} cannot be read ({error.strerror}); check the file and its permissions") from None
     return digest.hexdigest()
-
-
-def read_yolo(path: Path, classes: list[str], width: int, height: int) -> list[Box]:
-    """Read a YOLO label file (`class cx cy w h`, relative to the image) as boxes in pixels, not rounded.
-
-    An empty file is an image without objects. Stops with file and line where a line cannot be used.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file; a YOLO label file has lines 'class cx cy w h'") from None
-    boxes = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path} line {number}"
-        words = line.split()
-        try:
-            index, (cx, cy, w, h) = int(words[0]), map(float, words[1:])
-        except ValueError:
-            raise UserError(f"{where} is {line.strip()[:60]!r} where 'class cx cy w h' is expected; correct the line") from None
-        if not 0 <= index < len(classes):
-            raise UserError(f"{where} has class {index}, but there are {len(classes)} classes; correct it or data.yaml's names")
-        if not all(-ROUNDING <= value <= 1 + ROUNDING for value in (cx, cy, w, h)):
-            raise UserError(f"{where} has a number outside 0..1; YOLO coordinates are relative to the image's size")
-        corners = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
-        boxes.append(Box(classes[index], *corners))
-    return boxes

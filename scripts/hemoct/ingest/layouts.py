@@ -1,7 +1,7 @@
 """What kind of data set lies in a folder, and where its images, masks and annotations are.
 
 phe-sich   PHE-SICH-CT-IDS: set/imageN, label/labelN, annotation/annotationN
-yolo       images/ with labels/*.txt beside it
+yolo       images/ with labels/*.txt beside it, or *.txt beside each image
 voc        images with VOC XML (LabelImg)
 rsna       stage_2_train.csv of the RSNA 2019 hemorrhage challenge and its images
 csv        a table of images and labels
@@ -31,6 +31,7 @@ SPLIT_FOLDERS = {
 }
 IMAGE_FOLDERS = {"jpegimages", "images"}
 ROLE_FOLDERS = IMAGE_FOLDERS | {"annotations", "annotation", "xml", "labels", "label", "masks"}
+CLASS_FILES = {"classes.txt", "_darknet.labels"}
 MOST_NUMBERED = 10  # more classes than this, told apart by a number alone, are probably patients
 
 
@@ -63,9 +64,10 @@ def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | N
         return Recognised("rsna", f"RSNA 2019 labels: {few(rsna)}; {len(slices)} images")
     if not images:
         return None
-    there, labels = {*listing}, list(filter(None, map(yolo_label_path, images)))
-    if labelled := sum(path in there for path in labels):
-        return Recognised("yolo", f"YOLO folder: {len(labels)} images, {labelled} with a label file")
+    labels = {image: path for image, path in yolo_labels(listing).items() if path}
+    if labelled := [image for image, path in labels.items() if lies_in(path, {"labels"})]:
+        inside = [image for image in images if lies_in(image, IMAGE_FOLDERS)]
+        return Recognised("yolo", f"YOLO folder: {len(inside)} images, {len(labelled)} with a label file")
     xml = only_suffix(listing, ".xml")
     if any(_mentions_annotation(folder / path) for path in xml):
         return Recognised("voc", f"VOC folder: {len(images)} images, {len(xml)} annotations")
@@ -74,6 +76,8 @@ def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | N
     classes = _class_names(images)
     if named or (tables and are_numbered(classes)):  # folders of patients: the table has their labels
         return table
+    if labels and _are_yolo(folder, [*labels.values()]):
+        return Recognised("yolo", f"YOLO folder: {len(images)} images, {len(labels)} with a label file beside them")
     if len(classes) > 1:
         return Recognised("folders", _describe_folders(images, classes))
     return table if tables else None
@@ -171,7 +175,7 @@ def _refuse_twins(images: list[Path], ids: list[str]) -> None:
 def voc_images(listing: list[Path]) -> list[Path]:
     """Images in JPEGImages/ or images/ if there is such a folder (others are masks then), else all images."""
     images = only_images(listing)
-    return [path for path in images if IMAGE_FOLDERS & {part.lower() for part in path.parts[:-1]}] or images
+    return [path for path in images if lies_in(path, IMAGE_FOLDERS)] or images
 
 
 def class_folders(images: Iterable[Path]) -> dict[Path, tuple[str, str]]:
@@ -205,13 +209,62 @@ def are_numbered(classes: Collection[str]) -> bool:
     return len(classes) > MOST_NUMBERED and max(patterns.values(), default=0) > 0.9 * len(classes)
 
 
-def yolo_label_path(image: Path) -> Path | None:
-    """Where YOLO keeps the boxes of an image: the last folder `images` becomes `labels`; None outside `images`."""
-    parts = list(image.with_suffix(".txt").parts)
-    if "images" not in parts[:-1]:
-        return None
-    last = len(parts) - 2 - parts[:-1][::-1].index("images")
-    return Path(*parts[:last], "labels", *parts[last + 1 :])
+def yolo_labels(listing: list[Path]) -> dict[Path, Path | None]:
+    """The label file of each image, where upper and lower case mean the same; None where there is none.
+
+    It lies in the folder that is called labels where the image's last one `images` is, or else beside the image.
+    """
+    exact = {path.with_suffix("").as_posix(): path for path in yolo_texts(listing)}
+    alike = {name.lower(): path for name, path in reversed(exact.items())}
+    found = {}
+    for image in only_images(listing):
+        names = [name for name in (_in_labels(image), image.with_suffix("").as_posix()) if name]
+        found[image] = next((path for name in names if (path := exact.get(name) or alike.get(name.lower()))), None)
+    return found
+
+
+def _in_labels(image: Path) -> str | None:
+    """The name, without suffix, of an image's label file in the folder labels; None outside `images`."""
+    parts = list(image.with_suffix("").parts)
+    inside = [place for place, part in enumerate(parts[:-1]) if part.lower() == "images"]
+    return "/".join([*parts[: inside[-1]], "labels", *parts[inside[-1] + 1 :]]) if inside else None
+
+
+def yolo_texts(listing: Iterable[Path]) -> list[Path]:
+    """What may be YOLO label files: texts in a folder labels, and those beside an image of their name."""
+    there = list(listing)
+    images = {path.with_suffix("").as_posix().lower() for path in only_images(there)}
+    return [
+        path
+        for path in only_suffix(there, ".txt")
+        if not names_classes(path) and (lies_in(path, {"labels"}) or path.with_suffix("").as_posix().lower() in images)
+    ]
+
+
+def names_classes(path: Path) -> bool:
+    """Whether a file lists class names, one a line: classes.txt of LabelImg, obj.names of darknet."""
+    return path.name.lower() in CLASS_FILES or path.suffix.lower() == ".names"
+
+
+def lies_in(path: Path, folders: Collection[str]) -> bool:
+    """Whether one of the folders above a file has one of these names (in lower case)."""
+    return any(part.lower() in folders for part in path.parts[:-1])
+
+
+def split_folder(path: Path) -> str:
+    """`train`, `val` or `test` of the innermost folder that says so; "" if none does."""
+    given = [SPLIT_FOLDERS[part.lower()] for part in path.parts[:-1] if part.lower() in SPLIT_FOLDERS]
+    return given[-1] if given else ""
+
+
+def _are_yolo(folder: Path, texts: list[Path]) -> bool:
+    """Whether texts beside images hold lines of numbers as YOLO writes them; the first that is not empty says it."""
+    for path in texts:
+        with (folder / path).open("rb") as stream:
+            first = stream.read(4096).strip(b"\xef\xbb\xbf \r\n\t")
+        if first:
+            return bool(re.match(rb"\d+(\.0*)?([ \t]+-?[\d.]+(e-?\d+)?){4}", first))
+    return False
 
 
 def rsna_tables(folder: Path, listing: list[Path]) -> list[Path]:

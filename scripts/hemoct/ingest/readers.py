@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import annotations as ingest_annotations, csv_reader, layouts, phe_sich, rsna_reader
-from hemoct.ingest.annotations import AnnotationError, Box
-from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, describe, image_rows, presence, problems_frame
+from hemoct.ingest import annotations as ingest_annotations, csv_reader, layouts, phe_sich, rsna_reader, yolo_reader
+from hemoct.ingest.annotations import AnnotationError
+from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, describe, image_rows, presence
 
 
 @dataclass(frozen=True)
@@ -149,54 +148,6 @@ def read_folders(work: Workspace, listing: list[Path], options: Options) -> Tabl
     return Tables(frame, boxes_frame({}), dataset)
 
 
-def read_yolo(work: Workspace, listing: list[Path], options: Options) -> Tables:
-    """images/ and labels/: one label per class. No label file = unknown, an empty label file = no object."""
-    images = [path for path in layouts.only_images(listing) if layouts.yolo_label_path(path)]
-    if not images:
-        raise UserError(f"{work.raw} has no folder images/ with images in it; choose another --layout")
-    frame, source = image_rows(images, options.patient_regex)
-    classes = options.labels or _yolo_names(work.raw, listing)
-    label_files = {path.as_posix() for path in layouts.only_suffix(listing, ".txt") if "labels" in path.parts[:-1]}
-    own = [layouts.yolo_label_path(path).as_posix() for path in images]
-    frame["annotation"] = [path if path in label_files else "" for path in own]
-    rows = frame[frame["annotation"] != ""].itertuples()
-    boxes = boxes_frame({row.image_id: _yolo_boxes(work.raw, row.image, row.annotation, classes) for row in rows})
-    frame[classes] = presence(frame, boxes, classes)
-    frame["given_split"] = [_split_folder(path) for path in images]
-    problems = problems_frame({"no image": sorted(label_files - {*frame["annotation"]})})
-    dataset = tables.Dataset(work.dataset, "yolo", classes, classes=classes, patient_source=source)
-    return Tables(frame, boxes, dataset, problems=problems)
-
-
-def _yolo_boxes(raw: Path, image: str, label_file: str, classes: list[str]) -> list[Box]:
-    """Boxes in pixels of an image with a label file. An image whose size cannot be read stops: its boxes would be lost."""
-    try:
-        width, height, _ = ingest_annotations.image_header(raw / image)
-    except AnnotationError as error:
-        raise UserError(f"{raw / image}: {error}; replace or remove the file") from None
-    return ingest_annotations.read_yolo(raw / label_file, classes, width, height)
-
-
-def _yolo_names(raw: Path, listing: list[Path]) -> list[str]:
-    """Class names in the order of their ids, from `names` in a YAML file in the folder of the data set."""
-    for path in [path for path in listing if path.suffix.lower() in {".yaml", ".yml"} and len(path.parts) == 1]:
-        try:
-            content = yaml.safe_load((raw / path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{raw / path} is not valid YAML ({error}); correct it or name the classes with --labels") from None
-        names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-            names = [names[index] for index in range(len(names))]
-        if isinstance(names, list) and names:
-            return [str(name) for name in names]
-    raise UserError(f"{raw} has no data.yaml with class names (names: [A, B] or 0: A); add one or use --labels A,B")
-
-
-def _split_folder(path: Path) -> str:
-    given = [layouts.SPLIT_FOLDERS[part.lower()] for part in path.parts[:-1] if part.lower() in layouts.SPLIT_FOLDERS]
-    return given[-1] if given else ""
-
-
 PATIENT = frozenset({"patient_regex", "map"})
 READERS = {
     "phe-sich": Reader(read_phe_sich, frozenset({"image_set", "labels", "map"})),
@@ -204,5 +155,5 @@ READERS = {
     "folders": Reader(read_folders, PATIENT),
     "csv": Reader(csv_reader.read, PATIENT | {"patient_column", "csv", "image_column", "labels", "exclusive", "skip_missing"}),
     "rsna": Reader(rsna_reader.read, PATIENT | {"patient_column", "csv", "labels", "skip_missing"}),
-    "yolo": Reader(read_yolo, PATIENT | {"labels"}),
+    "yolo": Reader(yolo_reader.read, PATIENT | {"labels"}),
 }
