@@ -125,8 +125,8 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--from {args.source}: no DICOM file and no NIfTI volume to --convert; name the folder with them")
     if recognised is None:
         raise UserError(
-            f"--from {args.source}: no data set in a known layout ({', '.join(layouts.NAMES)}), and no DICOM or NIfTI; name its "
-            "top folder"
+            f"--from {args.source}: no data set in a known layout ({', '.join(layouts.NAMES)}), and no DICOM or NIfTI; it holds "
+            f"{layouts.kinds(files.walk(folder)) or 'nothing'}; name its top folder"
         )
     return {"registered": str(folder)}
 

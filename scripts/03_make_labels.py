@@ -5,6 +5,7 @@ phe-sich   PHE-SICH-CT-IDS: a slice is positive when its annotation has a box (b
 voc        a folder of VOC XML (LabelImg): one label per object name
 folders    one folder per class, train/val/test above them kept as given_split; more than ten folders that differ by a number
            alone (image1, image2 ...) are taken for patients, and stop unless you say --layout folders
+masks      images/ and masks/ of the same names, or a.png and a_mask.png: one label, lesion = the mask has a pixel
 csv        a table with one row per image and any label columns; empty or -1 = unknown; separated by comma, semicolon or tab
 rsna       RSNA 2019: stage_2_train.csv (ID_xxx_TYPE,Label) and its images: five types and any
 yolo       images/ and labels/*.txt with data.yaml: one label per class

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from hemoct.base.errors import UserError
-from hemoct.ingest import layouts, table_text
+from hemoct.ingest import beside, layouts, table_text
 
 
 def touch(folder: Path, *names: str, text: str = "") -> Path:
@@ -44,7 +44,7 @@ def test_each_layout_is_recognised(tmp_path: Path):
 def test_what_is_no_data_set_is_not_recognised(tmp_path: Path):
     assert layouts.recognise(touch(tmp_path / "text", "README.md", "scan.dcm")) is None
     assert layouts.recognise(touch(tmp_path / "images", "a.png", "b.png")) is None
-    assert layouts.recognise(touch(tmp_path / "roles", "images/a.png", "masks/a.png")) is None
+    assert layouts.recognise(touch(tmp_path / "roles", "images/a.png", "masks/b.png")) is None
     assert layouts.recognise(touch(tmp_path / "other_xml", "a.png", "a.xml", text="<html/>")) is None
     with pytest.raises(UserError, match="no layout that is known here"):
         layouts.choose(tmp_path / "text", [], "auto")
@@ -119,13 +119,13 @@ def test_a_summary_names_a_few_of_many_classes(tmp_path: Path):
     ],
 )
 def test_the_label_file_of_an_image(image, label):
-    assert layouts.yolo_labels([Path(image), Path(label)]) == {Path(image): Path(label)}
-    assert layouts.yolo_labels([Path(image), Path("labels/b.txt")]) == {Path(image): None}
+    assert beside.yolo_labels([Path(image), Path(label)]) == {Path(image): Path(label)}
+    assert beside.yolo_labels([Path(image), Path("labels/b.txt")]) == {Path(image): None}
 
 
 def test_the_label_file_in_the_same_case_and_in_labels_comes_first():
     listing = [Path(name) for name in ("images/a.png", "images/A.png", "images/a.txt", "labels/A.txt", "labels/a.txt")]
-    assert layouts.yolo_labels(listing) == {listing[0]: listing[4], listing[1]: listing[3]}
+    assert beside.yolo_labels(listing) == {listing[0]: listing[4], listing[1]: listing[3]}
 
 
 @pytest.mark.parametrize(
@@ -179,3 +179,27 @@ def test_real_folders_are_recognised(real_data: Path):
     assert found["chest-xray"].layout == "folders"
     assert found["ich-subtypes-yolo"].layout == "yolo"
     assert found["head-ct-dicom"] is None
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/a.png", "masks/a.png"),
+        ("image/a.png", "mask/a.tif"),
+        ("Images/1.JPG", "Masks/1_mask.png"),
+        ("data/a.png", "data/label/a.png"),
+        ("images/a.png", "ground truths/a.png"),
+        ("JPEGImages/a.jpg", "SegmentationClass/a.png"),
+        ("train/images/a.png", "train/masks/a.png"),
+        ("a.png", "a_mask.png"),
+        ("benign/benign (1).png", "benign/benign (1)_mask.png"),
+        ("images/p/a.png", "labels/p/a_label.png"),
+    ],
+)
+def test_the_image_of_a_mask(image, mask):
+    other = Path(image).with_name("other.png")
+    assert beside.masks_of([Path(image), other, Path(mask)]) == {Path(mask): Path(image)}
+
+
+def test_masks_of_other_folders_and_other_names_have_no_image():
+    assert beside.masks_of(map(Path, ["p1/images/a.png", "p2/masks/a.png", "images/b.png", "masks/c.png", "mask.png"])) == {}

@@ -1,6 +1,7 @@
 """Step 03: the same tables from every layout (RSNA: test_rsna_reader); what is not known is empty, mistakes stop in one line."""
 
 import errno
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -272,6 +273,66 @@ def test_yolo_mistakes_stop(work: Workspace, make):
     stops(make(), "data.yaml is not valid YAML")
     (work.raw / "data.yaml").unlink()
     stops(make(), "no data.yaml with class names")
+    assert not (work.work / "labels.csv").exists()
+
+
+@pytest.mark.parametrize("names", [("images", "masks"), ("image", "mask"), ("Images", "Ground truths")])
+def test_images_and_masks_without_a_table(work: Workspace, made, names):
+    draw(work.raw, *(f"{names[0]}/{name}.png" for name in "abcd"))
+    draw(work.raw, f"{names[1]}/a.png")
+    for name, value in (("b", 1), ("c", 0)):
+        Image.new("L", (8, 6), value).save(work.raw / names[1] / f"{name}.png")
+    (work.raw / names[1] / "a.png").write_bytes(b"broken")
+    labels, _, dataset = made()
+    assert (dataset.layout, dataset.labels) == ("masks", ["lesion"])
+    assert labels["lesion"].fillna(9).to_dict() == {"a": 9, "b": 1, "c": 0, "d": 9}
+    assert labels["mask"].tolist() == [f"{names[1]}/{name}.png" for name in "abc"] + [""]
+
+
+def test_two_masks_of_one_image_stop(work: Workspace, make):
+    draw(work.raw, "images/a.png", "masks/a.png", "masks/a_mask.png")
+    stops(make(), "images/a.png has two masks, masks/a.png and masks/a_mask.png; join them")
+
+
+def test_masks_in_class_folders_are_no_images(work: Workspace, made):
+    draw(work.raw, "benign/benign (1).png", "benign/benign (1)_mask.png", "normal/normal (1).png")
+    labels, _, dataset = made()
+    assert (dataset.layout, dataset.labels, len(labels)) == ("folders", ["benign", "normal"], 2)
+    assert labels["mask"].tolist() == ["benign/benign (1)_mask.png", ""]
+
+
+@pytest.mark.parametrize("copy", ["brain", "brain/copy", "yes/brain"])
+def test_a_set_copied_into_itself_stops(work: Workspace, make, copy):
+    draw(work.raw, "yes/1.png", "no/1.png", f"{copy}/yes/1.png", f"{copy}/no/1.png")
+    stops(make(), "which is a class beside it", "take one of the two away")
+    shutil.rmtree(work.raw / copy)
+    assert make().code == 0
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".gif", ".jfif", ".jpe", ".JPG", ".PNG", ".tiff", ".BMP", ".ppm"])
+def test_every_suffix_of_an_image_is_read(work: Workspace, made, suffix):
+    (work.raw / "no").mkdir(parents=True)
+    for name in "ab":
+        Image.new("L", (8, 6)).save(work.raw / "no" / f"{name}.png")
+    draw(work.raw, "yes/1.png")
+    Image.new("RGB", (8, 6)).save(work.raw / "yes" / f"2{suffix}", "JPEG" if suffix in (".jfif", ".jpe") else None)
+    labels, _, _ = made()
+    assert labels["yes"].to_dict() == {"a": 0, "b": 0, "1": 1, "2": 1}
+
+
+def test_what_is_left_out_is_counted(work: Workspace, make):
+    draw(work.raw, "yes/1.png", "no/1.png")
+    for name in ("yes/2.heic", "yes/3.HEIC", "no/Thumbs.db", "README.md"):
+        write(work.raw, name, "x")
+    assert "not used: 2 .heic, 1 .db (first: no/Thumbs.db)" in make().out
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".gif"])
+def test_files_of_several_pictures_stop(work: Workspace, make, suffix):
+    draw(work.raw, "yes/1.png", "no/1.png")
+    pages = [Image.new("L", (8, 6), 60 * number) for number in range(3)]
+    pages[0].save(work.raw / "yes" / f"2{suffix}", save_all=True, append_images=pages[1:])
+    stops(make(), f"yes/2{suffix} holds 3 pictures", "write one file for each")
     assert not (work.work / "labels.csv").exists()
 
 

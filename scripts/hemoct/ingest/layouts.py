@@ -5,6 +5,7 @@ yolo       images/ with labels/*.txt beside it, or *.txt beside each image
 voc        images with VOC XML (LabelImg)
 rsna       stage_2_train.csv of the RSNA 2019 hemorrhage challenge and its images
 csv        a table of images and labels
+masks      images/ and masks/ (or image and image_mask) of the same names, without a table
 folders    one folder per class, with or without train/val/test above
 """
 
@@ -18,10 +19,11 @@ from typing import NoReturn
 
 from hemoct.base import files
 from hemoct.base.errors import UserError, few
-from hemoct.ingest import table_text
+from hemoct.ingest import beside, table_text
+from hemoct.ingest.beside import IMAGE_FOLDERS, lies_in
 from hemoct.ingest.phe_sich import phe_id, phe_sets
 
-NAMES = ("phe-sich", "voc", "folders", "csv", "rsna", "yolo")
+NAMES = ("phe-sich", "voc", "folders", "csv", "rsna", "yolo", "masks")
 WITH_XML = {"phe-sich", "voc"}
 ORIGIN = "hemoct_origin.json"  # lies in every data set that 01_get_data.py drew, converted or downloaded
 SPLIT_FOLDERS = {
@@ -29,9 +31,8 @@ SPLIT_FOLDERS = {
     **{"val": "val", "valid": "val", "validation": "val"},
     **{"test": "test", "testing": "test"},
 }
-IMAGE_FOLDERS = {"jpegimages", "images"}
 ROLE_FOLDERS = IMAGE_FOLDERS | {"annotations", "annotation", "xml", "labels", "label", "masks"}
-CLASS_FILES = {"classes.txt", "_darknet.labels"}
+DOCUMENTS = {".csv", ".tsv", ".xlsx", ".xls", ".json", ".yaml", ".yml", ".xml", ".txt", ".names", ".md", ".pdf", ".html", ".docx"}
 MOST_NUMBERED = 10  # more classes than this, told apart by a number alone, are probably patients
 
 
@@ -64,7 +65,7 @@ def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | N
         return Recognised("rsna", f"RSNA 2019 labels: {few(rsna)}; {len(slices)} images")
     if not images:
         return None
-    labels = {image: path for image, path in yolo_labels(listing).items() if path}
+    labels = {image: path for image, path in beside.yolo_labels(listing).items() if path}
     if labelled := [image for image, path in labels.items() if lies_in(path, {"labels"})]:
         inside = [image for image in images if lies_in(image, IMAGE_FOLDERS)]
         return Recognised("yolo", f"YOLO folder: {len(inside)} images, {len(labelled)} with a label file")
@@ -76,8 +77,11 @@ def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | N
     classes = _class_names(images)
     if named or (tables and are_numbered(classes)):  # folders of patients: the table has their labels
         return table
-    if labels and _are_yolo(folder, [*labels.values()]):
+    if labels and beside.are_yolo(folder, [*labels.values()]):
         return Recognised("yolo", f"YOLO folder: {len(images)} images, {len(labels)} with a label file beside them")
+    masks = beside.masks_of(images)
+    if masks and not {name.lower() for name in classes} - beside.BESIDE_MASKS:
+        return Recognised("masks", f"images with masks of the same names: {len(images) - len(masks)} images, {len(masks)} masks")
     if len(classes) > 1:
         return Recognised("folders", _describe_folders(images, classes))
     return table if tables else None
@@ -178,6 +182,18 @@ def voc_images(listing: list[Path]) -> list[Path]:
     return [path for path in images if lies_in(path, IMAGE_FOLDERS)] or images
 
 
+def left_out(listing: Iterable[Path], used: Collection[str]) -> str:
+    """The files that no table names, by suffix, for people; "" if there are none. Tables and documents do not count."""
+    rest = [path for path in listing if path.as_posix() not in used and path.suffix.lower() not in DOCUMENTS]
+    return f"{kinds(rest)} (first: {rest[0]})" if rest else ""
+
+
+def kinds(paths: Iterable[Path]) -> str:
+    """How many files there are of each suffix: `12 .jpg, 3 .heic`."""
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in paths)
+    return few([f"{count} {suffix}" for suffix, count in counts.most_common()], most=6)
+
+
 def class_folders(images: Iterable[Path]) -> dict[Path, tuple[str, str]]:
     """(class, given split or "") of each image in class folders; class "" for an image that lies in none.
 
@@ -209,62 +225,10 @@ def are_numbered(classes: Collection[str]) -> bool:
     return len(classes) > MOST_NUMBERED and max(patterns.values(), default=0) > 0.9 * len(classes)
 
 
-def yolo_labels(listing: list[Path]) -> dict[Path, Path | None]:
-    """The label file of each image, where upper and lower case mean the same; None where there is none.
-
-    It lies in the folder that is called labels where the image's last one `images` is, or else beside the image.
-    """
-    exact = {path.with_suffix("").as_posix(): path for path in yolo_texts(listing)}
-    alike = {name.lower(): path for name, path in reversed(exact.items())}
-    found = {}
-    for image in only_images(listing):
-        names = [name for name in (_in_labels(image), image.with_suffix("").as_posix()) if name]
-        found[image] = next((path for name in names if (path := exact.get(name) or alike.get(name.lower()))), None)
-    return found
-
-
-def _in_labels(image: Path) -> str | None:
-    """The name, without suffix, of an image's label file in the folder labels; None outside `images`."""
-    parts = list(image.with_suffix("").parts)
-    inside = [place for place, part in enumerate(parts[:-1]) if part.lower() == "images"]
-    return "/".join([*parts[: inside[-1]], "labels", *parts[inside[-1] + 1 :]]) if inside else None
-
-
-def yolo_texts(listing: Iterable[Path]) -> list[Path]:
-    """What may be YOLO label files: texts in a folder labels, and those beside an image of their name."""
-    there = list(listing)
-    images = {path.with_suffix("").as_posix().lower() for path in only_images(there)}
-    return [
-        path
-        for path in only_suffix(there, ".txt")
-        if not names_classes(path) and (lies_in(path, {"labels"}) or path.with_suffix("").as_posix().lower() in images)
-    ]
-
-
-def names_classes(path: Path) -> bool:
-    """Whether a file lists class names, one a line: classes.txt of LabelImg, obj.names of darknet."""
-    return path.name.lower() in CLASS_FILES or path.suffix.lower() == ".names"
-
-
-def lies_in(path: Path, folders: Collection[str]) -> bool:
-    """Whether one of the folders above a file has one of these names (in lower case)."""
-    return any(part.lower() in folders for part in path.parts[:-1])
-
-
 def split_folder(path: Path) -> str:
     """`train`, `val` or `test` of the innermost folder that says so; "" if none does."""
     given = [SPLIT_FOLDERS[part.lower()] for part in path.parts[:-1] if part.lower() in SPLIT_FOLDERS]
     return given[-1] if given else ""
-
-
-def _are_yolo(folder: Path, texts: list[Path]) -> bool:
-    """Whether texts beside images hold lines of numbers as YOLO writes them; the first that is not empty says it."""
-    for path in texts:
-        with (folder / path).open("rb") as stream:
-            first = stream.read(4096).strip(b"\xef\xbb\xbf \r\n\t")
-        if first:
-            return bool(re.match(rb"\d+(\.0*)?([ \t]+-?[\d.]+(e-?\d+)?){4}", first))
-    return False
 
 
 def rsna_tables(folder: Path, listing: list[Path]) -> list[Path]:

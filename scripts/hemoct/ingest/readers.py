@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct.base import files, tables
+from hemoct.base import files, pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import annotations as ingest_annotations, csv_reader, layouts, phe_sich, rsna_reader, yolo_reader
+from hemoct.ingest import annotations as ingest_annotations, beside, csv_reader, layouts, phe_sich, rsna_reader, yolo_reader
 from hemoct.ingest.annotations import AnnotationError
 from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, describe, image_rows, presence
+
+MANY_PICTURES = {".tif", ".tiff", ".gif", ".webp", ".png"}
+"""files that may hold several"""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Reader:
     def read(self, work: Workspace, listing: list[Path], options: Options) -> Tables:
         """The tables of the data set, with its image size and counts filled in."""
         made = self.make(work, listing, options)
+        _stop_at_pages(work.raw, made.labels["image"])
+        named = {*made.labels["image"], *made.labels["mask"], *made.labels["annotation"]}
+        if rest := layouts.left_out(listing, named | {*([] if made.problems is None else made.problems["name"])}):
+            print(f"not used: {rest}")
         if "given_split" in made.labels and not made.labels["given_split"].any():
             del made.labels["given_split"]
         if options.map:
@@ -34,6 +41,20 @@ class Reader:
             made = replace(made, labels=labels, dataset=dataset, boxes=made.boxes.replace({"class": options.map}))
         describe(made.labels, made.boxes, made.dataset, work.raw)
         return made
+
+
+def _stop_at_pages(raw: Path, images: pd.Series) -> None:
+    """Stop at a file of several pictures: all but the first would be lost."""
+    for name in images[images.map(lambda name: Path(name).suffix.lower() in MANY_PICTURES)]:
+        try:
+            count = pixels.pages(raw / name)
+        except UserError:  # step 04 lists all that cannot be read
+            continue
+        if count > 1:
+            raise UserError(
+                f"{raw / name} holds {count} pictures, of which only the first would be read; write one file for each "
+                f"(for example magick {Path(name).name} {Path(name).stem}_%03d.png), and a row for each if there is a table"
+            )
 
 
 def read_phe_sich(work: Workspace, listing: list[Path], options: Options) -> Tables:
@@ -132,26 +153,75 @@ def _merged(work: Workspace, frame: pd.DataFrame, listing: list[Path]) -> pd.Dat
     return boxes_frame({image_id: annotation.boxes for image_id, annotation in merged.items()})
 
 
+def read_masks(work: Workspace, listing: list[Path], options: Options) -> Tables:
+    """Images and masks of the same names: `lesion` = the mask has a pixel; unknown where there is no mask, or one of classes."""
+    everything = layouts.only_images(listing)
+    pairs = beside.masks_of(everything)
+    images = [path for path in everything if path not in pairs and not beside.lies_in(path, beside.MASK_FOLDERS)]
+    if not pairs:
+        raise UserError(
+            f"{work.raw} has no images with masks of the same names (images/a.png, masks/a.png); choose another --layout"
+        )
+    frame, source = image_rows(images, options.patient_regex)
+    _add_masks(frame, images, pairs)
+    frame["lesion"] = pd.array([_has_lesion(work.raw / name) if name else None for name in frame["mask"]], dtype="Int64")
+    frame["given_split"] = [layouts.split_folder(path) for path in images]
+    return Tables(frame, boxes_frame({}), tables.Dataset(work.dataset, "masks", ["lesion"], patient_source=source))
+
+
+def _add_masks(frame: pd.DataFrame, images: list[Path], masks: dict[Path, Path]) -> None:
+    """Fill in the column `mask`. Stops where an image has several."""
+    by_image: dict[Path, Path] = {}
+    for mask, image in masks.items():
+        if by_image.setdefault(image, mask) != mask:
+            raise UserError(f"{image} has two masks, {by_image[image]} and {mask}; join them, or remove one of them")
+    frame["mask"] = [by_image[path].as_posix() if path in by_image else "" for path in images]
+
+
+def _has_lesion(path: Path) -> bool | None:
+    """Whether a mask has a pixel; None where that cannot be told, which step 04 lists."""
+    try:
+        mask = pixels.read_mask(path)
+    except UserError:
+        return None
+    return None if mask.lesion is None else bool(mask.lesion.any())
+
+
 def read_folders(work: Workspace, listing: list[Path], options: Options) -> Tables:
-    """Class folders: exclusive one-hot labels; train/val/test above them become `given_split`."""
-    images = layouts.only_images(listing)
+    """Class folders: exclusive one-hot labels; train/val/test above them become `given_split`. NAME_mask is a mask of NAME."""
+    masks = {mask: image for mask, image in beside.masks_of(layouts.only_images(listing)).items() if mask.parent == image.parent}
+    images = [path for path in layouts.only_images(listing) if path not in masks]
     folders = layouts.class_folders(images)
     outside = [path for path, (name, _) in folders.items() if not name]
     if outside or not images:
         what = f"{len(outside)} image(s) lie in no class folder (first: {outside[0]})" if outside else "no image"
         raise UserError(f"{work.raw}: {what}; expected CLASS/image.png or train/CLASS/image.png")
-    frame, source = image_rows(images, options.patient_regex)
     classes = sorted({name for name, _ in folders.values()})
+    _stop_at_copies(work.raw, folders, classes)
+    frame, source = image_rows(images, options.patient_regex)
+    _add_masks(frame, images, masks)
     labels = pd.DataFrame({name: [int(folders[path][0] == name) for path in images] for name in classes})
     frame = pd.concat([frame, labels], axis=1).assign(given_split=[folders[path][1] for path in images])
     dataset = tables.Dataset(work.dataset, "folders", classes, exclusive=True, patient_source=source)
     return Tables(frame, boxes_frame({}), dataset)
 
 
+def _stop_at_copies(raw: Path, folders: dict[Path, tuple[str, str]], classes: list[str]) -> None:
+    """Stop where a class folder holds folders of other classes: the set was copied into itself, or it is no class."""
+    for path, (name, _) in folders.items():
+        inside = path.parts[path.parts.index(name) + 1 : -1]
+        if doubled := {*inside} & {*classes} - {name}:
+            raise UserError(
+                f"{raw}: the folder {name} holds {min(doubled)}, which is a class beside it (first: {path}): is the set "
+                "copied into itself? take one of the two away and run this step again"
+            )
+
+
 PATIENT = frozenset({"patient_regex", "map"})
 READERS = {
     "phe-sich": Reader(read_phe_sich, frozenset({"image_set", "labels", "map"})),
     "voc": Reader(read_voc, PATIENT | {"without_xml"}),
+    "masks": Reader(read_masks, PATIENT),
     "folders": Reader(read_folders, PATIENT),
     "csv": Reader(csv_reader.read, PATIENT | {"patient_column", "csv", "image_column", "labels", "exclusive", "skip_missing"}),
     "rsna": Reader(rsna_reader.read, PATIENT | {"patient_column", "csv", "labels", "skip_missing"}),

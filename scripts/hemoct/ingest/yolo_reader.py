@@ -12,7 +12,7 @@ import yaml
 from hemoct.base import tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import annotations as ingest_annotations, layouts
+from hemoct.ingest import annotations as ingest_annotations, beside, layouts
 from hemoct.ingest.annotations import AnnotationError, Box
 from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, image_rows, presence, problems_frame
 
@@ -36,8 +36,8 @@ class LabelFile:
 
 def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """One label per class, boxes in pixels; what was not plain in the label files is listed as a problem."""
-    labels = layouts.yolo_labels(listing)
-    inside = [path for path in labels if layouts.lies_in(path, layouts.IMAGE_FOLDERS)]
+    labels = beside.yolo_labels(listing)
+    inside = [path for path in labels if beside.lies_in(path, beside.IMAGE_FOLDERS)]
     images = inside or [*labels]
     if not any(labels[path] for path in images):
         raise UserError(f"{work.raw} has no image with a label file, in labels/ or beside it; choose another --layout")
@@ -52,7 +52,7 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     frame["given_split"] = [layouts.split_folder(path) for path in images]
     files = frame.set_index("image_id")["annotation"]
     problems = problems_frame({
-        "no image": sorted({path.as_posix() for path in layouts.yolo_texts(listing)} - {*frame["annotation"]}),
+        "no image": sorted({path.as_posix() for path in beside.yolo_texts(listing)} - {*frame["annotation"]}),
         POLYGON: [files[image_id] for image_id, each in found.items() if each.polygons],
         TWICE: [files[image_id] for image_id, each in found.items() if each.twice],
     })  # fmt: skip
@@ -120,7 +120,7 @@ def class_names(raw: Path, listing: list[Path]) -> dict[int, str]:
     for path in listing:
         if path.suffix.lower() in {".yaml", ".yml"}:
             names = _names_in_yaml(raw / path)
-        elif layouts.names_classes(path):
+        elif beside.names_classes(path):
             names = dict(enumerate(line.strip() for line in _text(raw / path).splitlines() if line.strip()))
         else:
             continue
