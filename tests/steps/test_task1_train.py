@@ -407,3 +407,11 @@ def test_flags_of_joined_networks_that_do_not_fit(work, train):
     assert refused(train("--units", "0", "--join", "test_vit"), "--units")
     assert refused(train("--fold", "0", "--join", "test_resnet", "--transfer", "partial"), "--transfer partial", "--join")
     assert refused(train("--fold", "0", "--join", "test_resnett"), "test_resnett is unknown", "test_resnet")
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_training_on_one_class_stops(work, train, value):
+    labels = toy.make(work)
+    tables.write_labels(work, labels.assign(hemorrhage=value), tables.read_dataset(work))
+    assert refused(train("--epochs", "1"), f"the same labels (hemorrhage = {value})", "--without-xml negative")
+    assert not list(work.task(1).glob("e/fold*/best.pt"))

@@ -1,5 +1,6 @@
 """The house style of figures: one place that makes them and one that saves them."""
 
+import functools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,18 @@ matplotlib.use("Agg")  # figures are files here; no step needs a screen
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from hemoct.base import files
 
+FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei",
+         "WenQuanYi Micro Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS", "Noto Sans",
+         "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai")  # fmt: skip
+"""in the order in which they are asked for a letter; those that are not there are passed over"""
 STYLE = {"figure.dpi": 100, "savefig.dpi": 150, "font.size": 10, "axes.titlesize": 11, "axes.grid": True, "grid.alpha": 0.3}
 
 
@@ -25,11 +32,37 @@ def figure(
     rows: int = 1, columns: int = 1, width: float = 4.5, height: float = 3.6, heading: str = "", **options: Any
 ) -> tuple[Figure, Any]:
     """A figure and its axes in the house style; `width` and `height` in inches are those of one panel. `heading`: see `title`."""
-    sns.set_theme(style="ticks", palette="colorblind", rc=STYLE)
+    sns.set_theme(style="ticks", palette="colorblind", rc=STYLE | {"font.family": _fonts()[0]})
     made, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
     if heading:
         title(made, heading)
     return made, axes
+
+
+@functools.cache
+def _fonts() -> tuple[list[str], frozenset[int]]:
+    """Those of FONTS that this machine has, and the letters that any of them has."""
+    paths = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
+    there = [name for name in FONTS if name in paths]
+    return there, frozenset().union(*(font_manager.get_font(paths[name]).get_charmap() for name in there))
+
+
+def drawable(text: str) -> str:
+    """A text without the letters that no font of this machine has (they would be drawn as empty boxes): U+51FA for them."""
+    known = _fonts()[1]
+    return "".join(letter if letter.isspace() or ord(letter) in known else f"U+{ord(letter):04X} " for letter in text).rstrip()
+
+
+def _escape(shown: Figure) -> None:
+    """Replace what cannot be drawn in all texts of a figure; nothing is touched where all can be drawn."""
+    for axis in shown.axes:
+        for of_axis in (axis.xaxis, axis.yaxis):
+            labels = [label.get_text() for label in of_axis.get_ticklabels()]
+            if any(drawable(label) != label.rstrip() for label in labels):
+                of_axis.set_ticks(of_axis.get_ticklocs(), [drawable(label) for label in labels])
+    for text in shown.findobj(Text):
+        if drawable(text.get_text()) != text.get_text().rstrip():
+            text.set_text(drawable(text.get_text()))
 
 
 def title(shown: Figure, heading: str) -> None:
@@ -53,6 +86,7 @@ def save(shown: Figure | Image.Image, path: Path) -> Path:
     """Write a PNG whole or not at all, and free the figure."""
     with files.replacing(path) as temporary:
         if isinstance(shown, Figure):
+            _escape(shown)
             shown.savefig(temporary)
             plt.close(shown)
         else:

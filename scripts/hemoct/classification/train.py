@@ -14,7 +14,7 @@ from hemoct.base.runs import Run
 from hemoct.classification import networks
 from hemoct.classification.networks import ClassifierSpec
 from hemoct.classification.options import Options
-from hemoct.data import images
+from hemoct.data import images, slices
 from hemoct.data.slices import Fold, SliceData
 from hemoct.training import checkpoints, device, fit, inference, networks as training_networks, weights
 from hemoct.training.batches import Store, draw
@@ -32,6 +32,7 @@ def train_fold(run: Run, options: Options, data: SliceData, store: Store, region
     rows = {part: fold.rows(part)[data.known[fold.rows(part)]] for part in tables.PARTS}
     if len(rows["train"]) < 2 or (fold.number is not None and not len(rows["val"])):
         raise UserError(f"{run.folder.name}: too few slices to train or validate with; use more patients")
+    slices.stop_at_one_class(run.folder.name, data.classes, data.targets[rows["train"]])
     training = options.training
     if fold.number is None:
         training = replace(training, epochs=fit.epochs_of_folds(run.folder.parent))

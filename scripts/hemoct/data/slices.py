@@ -1,5 +1,6 @@
 """The slices of a data set with what is to be learned from them: targets, parts of a fold, pixels at training size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,6 +190,19 @@ def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | N
     if label not in (None, ANY) or dataset.exclusive:
         raise UserError(f"--label {label} is not a label of {dataset.name}; it has: {', '.join(dataset.labels)}, or any")
     return [ANY], truth_of_any(labels, dataset.labels)[:, None]
+
+
+def stop_at_one_class(where: str, classes: Sequence[str], targets: np.ndarray) -> None:
+    """Stop a training whose images all have the same labels. `targets`: of its images (n, classes), NaN where unknown."""
+    values = [np.unique(column[~np.isnan(column)]) for column in targets.T]
+    if all(len(each) < 2 for each in values):
+        same = ", ".join(
+            f"{name} = {'/'.join(f'{value:g}' for value in each) or '?'}" for name, each in zip(classes, values, strict=True)
+        )
+        raise UserError(
+            f"{where}: all images of the training have the same labels ({same}), there is nothing to tell apart; add images of "
+            "another class (images without an XML count as negative with scripts/03_make_labels.py --without-xml negative)"
+        )
 
 
 def truth_of_any(labels: pd.DataFrame, names: list[str]) -> np.ndarray:

@@ -13,7 +13,7 @@ from torchvision.ops import sigmoid_focal_loss
 from hemoct.base import label_meaning, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
-from hemoct.data import images
+from hemoct.data import images, slices
 from hemoct.data.slices import ANY, Fold
 from hemoct.evaluation import metrics
 from hemoct.multilabel import networks
@@ -38,6 +38,7 @@ def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks)
     if len(rows["train"]) < 2 or not len(rows["val"]):
         raise UserError(f"{run.folder.name}: too few images to train or validate with; use more patients")
     spec = _spec(fold, options, data)
+    slices.stop_at_one_class(run.folder.name, spec.classes, data.targets[rows["train"]])
     weights.stop_if_trained_elsewhere(options.initial, spec)
     torch.manual_seed(training.seed)
     model = device.place(networks.build(spec, options.initial), source.device, spec.image_size)
