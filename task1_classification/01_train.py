@@ -9,12 +9,13 @@ On a laptop without a GPU: --backbone tf_efficientnet_lite0 (its ImageNet weight
 """
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
+import torch
 
-from hemoct.base import cli, experiments, options as base_options, runs
+from hemoct.base import cli, experiments, options as base_options
 from hemoct.base.workspace import Workspace
 from hemoct.classification import options, train
 from hemoct.data import slices
-from hemoct.training import device, weights
+from hemoct.training import step, weights
 from hemoct.training.batches import Store
 
 
@@ -23,31 +24,24 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if args.units and not args.join:
         parser.error("--units goes with --join")
-    chosen = base_options.read(args, options.Options)
-    work = Workspace.of(args)
+    chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone)
     folders = [experiment / "refit"] if args.refit else chosen.selection.folders(experiment)
     inputs = [work.work / name for name in ("labels.csv", "dataset.json", "splits.csv")] + weights.inputs(chosen.initial)
     inputs += [fold / "history.csv" for fold in experiments.folds(experiment, "history.csv")] if args.refit else []
-    due = runs.due(__file__, args, dict.fromkeys(folders, inputs))
-    if not due:
-        return
-    where = device.pick(args.device, args.threads)
-    data = slices.load(work, args.image_size, args.label, args.limit_patients, known_only=False)
-    store = Store(data.pixels, where)
-    for run in due:
-        print(f"{work.show(run.folder)}: {args.backbone}, {', '.join(data.classes)}, {args.protocol} protocol")
-        with run:
-            run.note(device=str(where))
-            run.wrote(*train.train_fold(run, chosen, data, store))
+
+    def prepare(where: torch.device) -> tuple:
+        data = slices.load(work, args.image_size, args.label, args.limit_patients, known_only=False)
+        store = Store(data.pixels, where)
+        return f"{args.backbone}, {', '.join(data.classes)}", lambda run: train.train_fold(run, chosen, data, store)
+
+    step.train(__file__, args, dict.fromkeys(folders, inputs), prepare)
     cli.say_next(work, experiments.evaluate_step(1))
 
 
 def make_parser() -> cli.Parser:
-    parser = cli.parser(__doc__)
-    group = cli.add_experiment_flags(parser)
-    group.add_argument("--refit", action="store_true", help="one model from all patients, for the mean best epoch of the folds")
-    base_options.add_all(parser, options.Options)
+    parser = step.parser(__doc__, options.Options)
+    parser.add_argument("--refit", action="store_true", help="one model from all patients, for the mean best epoch of the folds")
     return parser
 
 

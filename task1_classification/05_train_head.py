@@ -13,47 +13,32 @@ Next    python task1_classification/02_evaluate.py
     python task1_classification/05_train_head.py --features tf_efficientnet_lite0-5ep --head gru
 """
 
-import environment  # noqa: F401 (first: without the environment it says how to activate it)
+from pathlib import Path
 
-from hemoct.base import cli, experiments, options as base_options, runs
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+import numpy as np
+
+from hemoct.base import cli
 from hemoct.base.workspace import Workspace
 from hemoct.classification import networks
 from hemoct.data import slices
-from hemoct.training import device
-from hemoct.training.batches import Store
-from hemoct.volumes import features, options, train
-
-TABLES = ("labels.csv", "dataset.json", "splits.csv")
+from hemoct.volumes import step
+from hemoct.volumes.options import Options
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = make_parser()
-    args = cli.parse(parser, argv, __file__)
-    chosen = base_options.read(args, options.Options)
-    work = Workspace.of(args)
-    experiment = work.task(1) / cli.experiment_name(parser, args, chosen.base)
-    tables = [work.work / name for name in TABLES]
-    made_from = {folder: features.inputs(work, 1, chosen, folder) for folder in chosen.selection.folders(experiment)}
-    due = runs.due(__file__, args, {folder: [*tables, *paths] for folder, paths in made_from.items()})
-    if not due:
-        return
-    where = device.pick(args.device, args.threads)
-    for run in due:
-        print(f"{work.show(run.folder)}: {args.head}, {args.protocol} protocol")
-        maker = features.maker(made_from[run.folder], chosen, 1, networks.load, where)
-        data = slices.load(work, maker.about["image_size"], maker.about["label"], args.limit_patients, known_only=False)
-        with run:
-            run.note(device=str(where))
-            found = features.kept(work, data.table, maker, Store(data.pixels, where), args.precision)
-            run.wrote(*train.train_fold(run, chosen, data, found, maker, task=1))
-    cli.say_next(work, experiments.evaluate_step(1))
+    tables = ("labels.csv", "dataset.json", "splits.csv")
+    step.run(__file__, __doc__, argv, step.Kind(1, tables, networks.load, read))
 
 
-def make_parser() -> cli.Parser:
-    parser = cli.parser(__doc__)
-    cli.add_experiment_flags(parser)
-    base_options.add_all(parser, options.Options)
-    return parser
+def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[slices.SliceData, np.ndarray]:
+    """The slices, and the one plane of each, as the `models` see them, or --backbone; see volumes.step.Kind."""
+    size, label = chosen.features.image_size, None
+    if models:
+        spec = networks.ClassifierSpec.read_all(models, ("image_size", "label"))[0]
+        size, label = spec.image_size, spec.label
+    data = slices.load(work, size, label, chosen.selection.limit_patients, known_only=False)
+    return data, np.arange(len(data.table))[:, None]
 
 
 if __name__ == "__main__":

@@ -18,10 +18,7 @@ from hemoct.classification import ensemble
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = cli.parser(__doc__)
-    ensemble.add_flags(parser)
-    args = cli.parse(parser, argv, __file__)
-    ensemble.run(__file__, args, task=1)
+    ensemble.run(__file__, __doc__, argv, task=1)
 
 
 if __name__ == "__main__":

@@ -12,40 +12,29 @@ On a laptop without a GPU or network: --weights none --image-size 256 --epochs 3
 """
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
+import torch
 
-from hemoct.base import cli, options as base_options, runs
+from hemoct.base import cli, options as base_options
 from hemoct.base.workspace import Workspace
 from hemoct.detection import data as detection_data, networks, options
-from hemoct.training import device, weights
+from hemoct.training import step, weights
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = make_parser()
+    parser = step.parser(__doc__, options.Options)
     args = cli.parse(parser, argv, __file__)
-    chosen = base_options.read(args, options.Options)
-    work = Workspace.of(args)
+    chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(2) / cli.experiment_name(parser, args, args.model)
     inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]
     inputs += weights.inputs(chosen.initial)
-    due = runs.due(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs))
-    if not due:
-        return
-    networks.stop_if_unfit(chosen)
-    where = device.pick(args.device, args.threads)
-    data = detection_data.load(work, args.limit_patients)
-    for run in due:
-        print(f"{work.show(run.folder)}: {args.model}, {', '.join(data.classes)}, {args.protocol} protocol")
-        with run:
-            run.note(device=str(where))
-            run.wrote(*networks.train_fold(run, chosen, work, data, where))
+
+    def prepare(where: torch.device) -> tuple:
+        networks.stop_if_unfit(chosen)
+        data = detection_data.load(work, args.limit_patients)
+        return f"{args.model}, {', '.join(data.classes)}", lambda run: networks.train_fold(run, chosen, work, data, where)
+
+    step.train(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs), prepare)
     cli.say_next(work, "task2_detection/03_training_curves.py")
-
-
-def make_parser() -> cli.Parser:
-    parser = cli.parser(__doc__)
-    cli.add_experiment_flags(parser)
-    base_options.add_all(parser, options.Options)
-    return parser
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Next    python scripts/90_make_report.py
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli
-from hemoct.base.workspace import Workspace
 from hemoct.detection import evaluate
 from hemoct.evaluation import comparison_step
 
@@ -27,9 +26,7 @@ KIND = comparison_step.Kind(2, evaluate.read, ("metrics.json", "predictions.csv"
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = cli.parse(comparison_step.parser(__doc__), argv, __file__)
-    comparison_step.run(__file__, args, KIND)
-    cli.say_next(Workspace.of(args), "scripts/90_make_report.py")
+    comparison_step.run(__file__, cli.parse(comparison_step.parser(__doc__), argv, __file__), KIND)
 
 
 if __name__ == "__main__":

@@ -21,25 +21,23 @@ repository), --precision bf16 where the CPU has it; some 20 minutes a fold.
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
+import torch
 
-from hemoct.base import cli, experiments, options as base_options, runs, tables
+from hemoct.base import cli, experiments, options as base_options, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.detection import predictions
-from hemoct.segmentation import data as segmentation_data, options, train
+from hemoct.segmentation import data as segmentation_data, train
 from hemoct.segmentation.options import Options
-from hemoct.training import device, weights
+from hemoct.training import step, weights
 
 TABLES = ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = cli.parser(__doc__)
-    cli.add_experiment_flags(parser)
-    options.add(parser)
+    parser = step.parser(__doc__, Options)
     args = cli.parse(parser, argv, __file__)
-    chosen = base_options.read(args, Options)
-    work = Workspace.of(args)
+    chosen, work = base_options.read(args, Options), Workspace.of(args)
     experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-{args.encoder}")
     detectors = detectors_of(work, chosen)
     inputs = [work.raw, *(work.work / name for name in TABLES), *weights.inputs(chosen.initial)]  # raw: a mended mask counts
@@ -47,15 +45,14 @@ def main(argv: list[str] | None = None) -> None:
         folder: [*inputs, *(detectors[folder.name] / name for name in predictions.NEEDED if detectors)]
         for folder in chosen.selection.folders(experiment)
     }
-    due = runs.due(__file__, args, of_fold)
-    if due:
-        where = device.pick(args.device, args.threads)
+
+    def prepare(where: torch.device) -> tuple:
         data = segmentation_data.load(work, args.mask_value, args.limit_patients)
-    for run in due:
-        print(f"{work.show(run.folder)}: {args.model}, {args.encoder}, {args.region}, {args.protocol} protocol")
-        with run:
-            run.note(device=str(where))
-            run.wrote(*train.train_fold(run, chosen, work, data, detectors.get(run.folder.name), where))
+        return f"{args.model}, {args.encoder}, {args.region}", lambda run: train.train_fold(
+            run, chosen, work, data, detectors.get(run.folder.name), where
+        )
+
+    step.train(__file__, args, of_fold, prepare)
     cli.say_next(work, experiments.evaluate_step(3))
 
 

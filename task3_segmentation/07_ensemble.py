@@ -13,13 +13,13 @@ Next    python task3_segmentation/03_evaluate.py --experiment EXPERIMENT
     python task3_segmentation/07_ensemble.py unet-resnet34 unet-resnet34-seed1 --experiment both
 """
 
-import shutil
-
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, runs
+from hemoct.base import cli
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.classification import ensemble
+from hemoct.classification.ensemble import Ensemble
 from hemoct.segmentation import data as segmentation_data, predictions
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
@@ -33,27 +33,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--experiment", required=True, help="name of the folder; NAME/truth-boxes for upper bounds")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
     args = cli.parse(parser, argv, __file__)
-    members = list(dict.fromkeys(args.members))  # named twice it would count twice
-    work = Workspace.of(args)
-    experiment = work.task(3) / args.experiment
-    trained = experiments.folds(experiment, "best.pt")
-    if trained:
-        raise UserError(f"{work.show(trained[0])} holds a trained model; give the ensemble another --experiment")
-    folds = predictions.member_folds(work, members)
-    inputs = [folder / name for folders in folds.values() for folder in folders for name in predictions.NEEDED]
+    work, members = Workspace.of(args), list(dict.fromkeys(args.members))
+    for name in members:
+        if own := predictions.members(work.task(3) / name):
+            raise UserError(f"{name} is an ensemble itself; name its members: {' '.join(own)}")
+    by_fold = ensemble.folds(work, 3, members, predictions.SHARED)
+    inputs = [folder / name for folders in by_fold.values() for folder in folders for name in predictions.NEEDED]
     inputs += [work.work / name for name in TABLES]
-    for run in runs.due(__file__, args, {experiment: inputs}):
+
+    def prepare() -> ensemble.Write:
         data = segmentation_data.load(work)
         for member in members:
             predictions.read(work, member, data)  # stops when they are stale, incomplete or of other patients
-        with run:
-            for old in experiments.folds(experiment, "model.json"):
-                if old.name not in folds:  # of earlier members, which had more folds
-                    shutil.rmtree(old)
-            for name, folders in folds.items():
-                run.wrote(*predictions.write_mean(work, experiment / name, folders, members, data))
-        print(f"{work.show(experiment)}: the mean of {', '.join(members)}; {len(folds)} fold(s)")
-    cli.say_next(work, experiments.evaluate_step(3), "--experiment", args.experiment)
+        return lambda folder, folders: predictions.write_mean(work, folder, folders, members, data)
+
+    ensemble.make(__file__, args, Ensemble(3, args.experiment, by_fold), inputs, prepare)
 
 
 if __name__ == "__main__":

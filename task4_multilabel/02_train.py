@@ -17,45 +17,33 @@ On a laptop without a GPU or network: --weights none --image-size 128 --lr 1e-3
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 import torch
 
-from hemoct.base import cli, experiments, options as base_options, runs
+from hemoct.base import cli, experiments, options as base_options
 from hemoct.base.workspace import Workspace
 from hemoct.multilabel import data as multilabel_data, options, train, working_set
-from hemoct.training import device, weights
+from hemoct.training import step, weights
 from hemoct.training.batches import Stacks, Store
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = make_parser()
+    parser = step.parser(__doc__, options.Options)
     args = cli.parse(parser, argv, __file__)
     if args.pos_weight != "auto" and args.loss != "weighted-bce":
         parser.error("--pos-weight goes with --loss weighted-bce")
-    chosen = base_options.read(args, options.Options)
-    work = Workspace.of(args)
+    chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(4) / cli.experiment_name(parser, args, args.backbone)
     inputs = [working_set.folder(work) / "working_set.csv", *(work.work / name for name in TABLES)]
     inputs += weights.inputs(chosen.initial)
-    due = runs.due(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs))
-    if not due:
-        return
-    where = device.pick(args.device, args.threads)
-    data = multilabel_data.load(work, chosen.network, chosen.view, args.limit_patients)
-    chosen.stop_if_unfit(data.classes)
-    source = Stacks(Store(data.pixels, where), torch.as_tensor(data.planes))
-    for run in due:
-        print(f"{work.show(run.folder)}: {args.backbone}, {', '.join(data.classes)}, {args.protocol} protocol")
-        with run:
-            run.note(device=str(where))
-            run.wrote(*train.train_fold(run, chosen, data, source))
+
+    def prepare(where: torch.device) -> tuple:
+        data = multilabel_data.load(work, chosen.network, chosen.view, args.limit_patients)
+        chosen.stop_if_unfit(data.classes)
+        source = Stacks(Store(data.pixels, where), torch.as_tensor(data.planes))
+        return f"{args.backbone}, {', '.join(data.classes)}", lambda run: train.train_fold(run, chosen, data, source)
+
+    step.train(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs), prepare)
     cli.say_next(work, experiments.evaluate_step(4))
-
-
-def make_parser() -> cli.Parser:
-    parser = cli.parser(__doc__)
-    cli.add_experiment_flags(parser)
-    options.add(parser)
-    return parser
 
 
 if __name__ == "__main__":

@@ -132,8 +132,7 @@ def drawn(subject: Subject, evaluation: MultiLabel, content: dict) -> dict:
     heading, histories = protocol.headline(content)[0], subject.histories()
     return {
         "confusion_matrices": multilabel_figures.confusion_matrices(evaluation, heading),
-        "roc": multilabel_figures.roc(evaluation, content, heading),
-        "pr": multilabel_figures.precision_recall(evaluation, content, heading),
+        **multilabel_figures.curves(evaluation, content, heading),
         "by_epoch": multilabel_figures.by_epoch(histories, evaluation.labels, heading),
         "loss_curves": classification_figures.losses(histories, heading),
         "cooccurrence": multilabel_figures.cooccurrence(*evaluation.together(), evaluation.labels, heading),

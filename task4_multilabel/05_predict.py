@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     work = Workspace.of(args)
     cascade.stop_if_cascade(work.task(4) / args.experiment)
     folders = named_images.models(work, 4, args.experiment, args.fold)
-    specs = predict.read_specs(folders)
+    specs = MultiLabelSpec.read_all(folders, predict.ALIKE)
     if args.on:
         predict_other(work, external.other(work, args.on), folders, specs[0], args)
     else:
@@ -88,7 +88,7 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
         pixels = np.concatenate([each.planes for each in slices])
         probability = predict.mean_probabilities(pixels, planes, folders, args.batch_size, where)
         predicted = PredictedLabels(shown, classes, probability, limits, predict.truth(work, shown, classes))
-        drawn = predict.choose(predicted, args.figures)
+        drawn = np.sort(np.argsort(-probability.max(axis=1), kind="stable")[: args.figures])
         with files.replacing_folder(out / "figures") as figures:
             footer = f"Mean of {len(folders)} model(s) of {args.experiment}."
             predict.draw(figures, predicted, drawn, named_slices.again(how), how.window, footer)

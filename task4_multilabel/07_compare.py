@@ -15,7 +15,6 @@ Next    python scripts/90_make_report.py
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli
-from hemoct.base.workspace import Workspace
 from hemoct.evaluation import comparison_step
 from hemoct.multilabel import compare
 
@@ -25,7 +24,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--labels", type=cli.names, metavar="A,B", help="compare by these labels alone; default: all")
     args = cli.parse(parser, argv, __file__)
     comparison_step.run(__file__, args, compare.kind(args.labels, args.seed))
-    cli.say_next(Workspace.of(args), "scripts/90_make_report.py")
 
 
 if __name__ == "__main__":

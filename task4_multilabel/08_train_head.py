@@ -17,56 +17,29 @@ Next    python task4_multilabel/03_evaluate.py
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import torch
+import numpy as np
 
-from hemoct.base import cli, experiments, options as base_options, runs
+from hemoct.base import cli
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import data as multilabel_data, networks, working_set
+from hemoct.multilabel import data as multilabel_data, networks
 from hemoct.multilabel.options import Network, View
-from hemoct.training import device
-from hemoct.training.batches import Stacks, Store
-from hemoct.volumes import features, options, train
-
-TABLES = ("labels.csv", "dataset.json", "splits.csv")
+from hemoct.volumes import step
+from hemoct.volumes.options import Options
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = make_parser()
-    args = cli.parse(parser, argv, __file__)
-    chosen = base_options.read(args, options.Options)
-    work = Workspace.of(args)
-    experiment = work.task(4) / cli.experiment_name(parser, args, chosen.base)
-    tables = [working_set.folder(work) / "working_set.csv", *(work.work / name for name in TABLES)]
-    made_from = {folder: features.inputs(work, 4, chosen, folder) for folder in chosen.selection.folders(experiment)}
-    due = runs.due(__file__, args, {folder: [*tables, *paths] for folder, paths in made_from.items()})
-    if not due:
-        return
-    where = device.pick(args.device, args.threads)
-    for run in due:
-        print(f"{work.show(run.folder)}: {args.head}, {args.protocol} protocol")
-        network, view = seen(made_from[run.folder], chosen)
-        data = multilabel_data.load(work, network, view, args.limit_patients)
-        maker = features.maker(made_from[run.folder], chosen, data.planes.shape[1], networks.load, where)
-        with run:
-            run.note(device=str(where))
-            source = Stacks(Store(data.pixels, where), torch.as_tensor(data.planes))
-            found = features.kept(work, data.table, maker, source, args.precision)
-            run.wrote(*train.train_fold(run, chosen, data, found, maker, task=4))
-    cli.say_next(work, experiments.evaluate_step(4))
+    tables = ("task4/working_set.csv", "labels.csv", "dataset.json", "splits.csv")
+    step.run(__file__, __doc__, argv, step.Kind(4, tables, networks.load, read))
 
 
-def seen(made_from: list[Path], chosen: options.Options) -> tuple[Network, View]:
-    """What the network that makes features sees of an image, and which labels are learned: those that it was trained on."""
-    if chosen.features.features:
-        return networks.seen_by(networks.MultiLabelSpec.read(made_from[0].parent))
-    return Network(backbone=chosen.features.backbone, image_size=chosen.features.image_size), View()
-
-
-def make_parser() -> cli.Parser:
-    parser = cli.parser(__doc__)
-    cli.add_experiment_flags(parser)
-    base_options.add_all(parser, options.Options)
-    return parser
+def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[multilabel_data.LabelledSlices, np.ndarray]:
+    """The slices with the labels that the `models` learned, and what they see of each, or --backbone; see volumes.step.Kind."""
+    network, view = Network(backbone=chosen.features.backbone, image_size=chosen.features.image_size), View()
+    if models:
+        alike = ("classes", "heads", "image_size", "channels", "context")
+        network, view = networks.seen_by(networks.MultiLabelSpec.read_all(models, alike)[0])
+    data = multilabel_data.load(work, network, view, chosen.selection.limit_patients)
+    return data, data.planes
 
 
 if __name__ == "__main__":

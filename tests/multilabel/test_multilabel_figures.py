@@ -45,10 +45,10 @@ def test_every_label_has_its_confusion_matrix():
     assert counts == [["40", "0", "0", "40"], ["0", "40", "0", "40"], ["80", "0", "0", "0"]]
 
 
-@pytest.mark.parametrize(("draw", "value"), [("roc", "AUROC"), ("precision_recall", "AP")])
+@pytest.mark.parametrize(("draw", "value"), [("roc", "AUROC"), ("pr", "AP")])
 def test_curves_of_each_label_and_fold_or_the_reason_why_there_are_none(draw, value):
     evaluation, content = predicted()
-    ivh, sah, edh = getattr(multilabel_figures, draw)(evaluation, content, "a heading").axes
+    ivh, sah, edh = multilabel_figures.curves(evaluation, content, "a heading")[draw].axes
     assert f"mean of 2 folds, {value} 1.000 (1.000-1.000)" in texts(ivh) and "threshold: max F1 on val" in texts(ivh)
     assert f"{value} {content['metrics'][f'{value.lower()}_SAH']['value']:.3f}" in texts(sah)
     assert sum(line.get_linewidth() < 1 for line in ivh.lines) == 2, "a thin line for each fold"
@@ -61,13 +61,12 @@ def test_curves_of_each_label_and_fold_or_the_reason_why_there_are_none(draw, va
 def test_no_curve_at_all_is_no_figure():
     evaluation, content = predicted()
     only = evaluation.only(["EDH"])
-    assert multilabel_figures.roc(only, content, "a heading") is None
-    assert multilabel_figures.precision_recall(only, content, "a heading") is None
+    assert multilabel_figures.curves(only, content, "a heading") == {"roc": None, "pr": None}
 
 
 def test_a_label_known_nowhere_has_empty_panels():
     evaluation, content = predicted(edh=np.nan)
-    assert "0 positive, 0 negative" in texts(multilabel_figures.roc(evaluation, content, "a heading").axes[2])
+    assert "0 positive, 0 negative" in texts(multilabel_figures.curves(evaluation, content, "a heading")["roc"].axes[2])
     assert multilabel_figures.confusion_matrices(evaluation, "a heading").axes[2].get_title() == "EDH"
 
 
@@ -125,7 +124,7 @@ def test_folds_whose_thresholds_follow_other_rules_are_told_apart():
         for fold in (0, 1) for part in ("val", "test")
     ]))  # fmt: skip
     content = evaluate.report(ruled_out, {}, 20, 42)
-    axis = multilabel_figures.roc(ruled_out, content, "a heading").axes[0]
+    axis = multilabel_figures.curves(ruled_out, content, "a heading")["roc"].axes[0]
     assert "max F1 on val (1 fold)\n0.5: validation has no positive (1 fold)" in texts(axis)
 
 
@@ -133,7 +132,7 @@ def test_folds_whose_thresholds_follow_other_rules_are_told_apart():
 def test_the_legend_of_precision_lies_where_the_curves_are_not(ap, place):
     evaluation, content = predicted()
     content["metrics"]["ap_SAH"]["value"] = ap
-    legend = multilabel_figures.precision_recall(evaluation, content, "a heading").axes[1].get_legend()
+    legend = multilabel_figures.curves(evaluation, content, "a heading")["pr"].axes[1].get_legend()
     assert legend._loc == legend.codes[place]
 
 

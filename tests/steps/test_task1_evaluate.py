@@ -174,10 +174,9 @@ def test_stale_or_missing_predictions_stop(work, frame, plain):
     """An older predictions.csv than best.pt or labels.csv would score another model or other labels."""
     simulated.predict(work, frame, folds=(0,))
     folder = work.task(1) / "e" / "fold0"
-    assert predictions.is_current(work, folder)
+    predictions.current(work, 1, folder)
     (folder / "best.pt").touch()
-    assert not predictions.is_current(work, folder)
-    stopped(plain(EVALUATE), "older than the model", "--resume")
+    stopped(plain(EVALUATE), "older than best.pt or labels.csv", "--resume")
     (folder / "predictions.csv").unlink()
     stopped(plain(EVALUATE), "predictions.csv is missing", "--resume", "only predicts")
 

@@ -221,7 +221,7 @@ def test_predictions_that_lack_slices(work, step):
     path = work.task(2) / "d" / "fold0" / "train_predictions.csv"
     frame = tables.read_csv(path, COLUMNS)
     tables.write_csv(path, frame[frame["image_id"] != frame["image_id"].iloc[0]])
-    assert refused(step(), "lack 1 of 40 slices", frame["image_id"].iloc[0], "--limit-patients")
+    assert refused(step(), "lacks 1 of 40 slices", frame["image_id"].iloc[0], "--limit-patients")
 
 
 def test_a_detector_that_is_not_there(work, step):

@@ -97,7 +97,7 @@ def test_it_is_made_again_only_when_a_member_changed(work, join):
 def test_members_that_do_not_fit_together_stop(work, join, told, words):
     for folder in (work.task(3) / "b").glob("fold*"):
         files.write_json(folder / "model.json", files.read_json(folder / "model.json") | told)
-    assert refused(join(), "b/fold0", *words)
+    assert refused(join(), "a, b", "fold0", *words)
     assert not (work.task(3) / "both").exists()
 
 
@@ -106,7 +106,7 @@ def test_wrong_members_stop_with_one_line(work, join):
     assert refused(join("a", "a"), "two experiments or more")
     assert refused(join("a", "c"), "task3/c", "no trained fold", "a, b")
     simulated_masks.predict(work, "c", folds=(0, 1))
-    assert refused(join("a", "c"), "same folds", "c has fold0, fold1")
+    assert refused(join("a", "c"), "c has fold0, fold1", "train the missing folds")
     assert join().code == 0
     assert refused(join("a", "both"), "both is an ensemble itself", "a b")
     next((work.task(3) / "b" / "fold0" / "probability").iterdir()).unlink()
@@ -132,4 +132,4 @@ def test_folds_that_the_members_no_longer_have_go(work, join):
 def test_a_trained_experiment_is_not_written_over(work, join):
     simulated_masks.predict(work, "both")
     (work.task(3) / "both" / "fold0" / "best.pt").write_bytes(b"weights")
-    assert refused(join(), "both/fold0", "trained model")
+    assert refused(join(), "task3/both", "trained model")

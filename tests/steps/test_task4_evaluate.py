@@ -155,7 +155,7 @@ def test_a_new_working_set_makes_predictions_old(work, frame, plain):
     os.utime(folder / "best.pt", (0, 0))
     assert plain().code == 0
     os.utime(work.work / "task4" / "working_set.csv", (2e9, 2e9))
-    assert refused(plain(), "predictions.csv is missing, or older than best.pt or task4/working_set.csv", "--resume")
+    assert refused(plain(), "predictions.csv is missing or older than best.pt or task4/working_set.csv", "--resume")
 
 
 def test_wrong_predictions_stop(work, frame, plain):

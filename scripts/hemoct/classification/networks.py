@@ -99,4 +99,4 @@ def read_shared(folders: list[Path]) -> ClassifierSpec:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, ClassifierSpec]:
     """Rebuild the classifier of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = ClassifierSpec.read(folder)
-    return load_trained(build(spec), folder, spec.backbone).to(device).eval(), spec
+    return load_trained(build(spec), folder).to(device).eval(), spec

@@ -5,29 +5,19 @@ from pathlib import Path
 import pandas as pd
 
 from hemoct.base import tables
-from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import slices
 from hemoct.evaluation import predictions
 from hemoct.evaluation.subjects import Subject
 
 
 def read(work: Workspace, experiment: str, limit_patients: int | None = None) -> tuple[pd.DataFrame, str]:
     """Validation and test predictions of all folds of an experiment, and its protocol: a key of PROTOCOLS."""
-    frame, protocol = predictions.joined(work, 1, experiment, lambda folder: _of_fold(work, folder))
-    if limit_patients is not None:
-        frame = frame[frame["patient"].isin(slices.first_patients(tables.read_splits(work), limit_patients))]
-    return frame, protocol
 
+    def of_fold(folder: Path) -> pd.DataFrame:
+        path = predictions.current(work, 1, folder, ("labels.csv",))
+        return predictions.check(tables.read_predictions(folder), path)
 
-def _of_fold(work: Workspace, folder: Path) -> pd.DataFrame:
-    """Checked predictions of a fold; stops when they are missing, or older than what they are made of."""
-    path = folder / "predictions.csv"
-    predictions.stop_if_stages_changed(work, folder)
-    if not predictions.is_current(work, folder):
-        problem = "older than the model or labels.csv" if path.exists() else "missing"
-        raise UserError(f"{work.show(path)} is {problem}; {predictions.AGAIN[1]}: a trained model only predicts")
-    return predictions.check(tables.read_predictions(folder), path)
+    return predictions.joined(work, 1, experiment, of_fold, limit_patients)
 
 
 def read_external(subject: Subject) -> pd.DataFrame:

@@ -9,9 +9,11 @@ from sklearn.metrics import classification_report
 
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import baselines, bootstrap, metrics, protocol
+from hemoct.evaluation import baselines, bootstrap, protocol, scores
 from hemoct.evaluation.decisions import Evaluation
 
+RATES = {"sensitivity": "recall", "specificity": "specificity", "precision": "precision", "f1": "f1"}
+"""columns of operating_points.csv and their metrics"""
 CALLS = np.array([["TN", "FP"], ["FN", "TP"]])
 
 
@@ -51,19 +53,13 @@ def largest_run(numbers: np.ndarray | pd.Series) -> int | None:
 def operating_points(evaluation: Evaluation, resamples: int, seed: int) -> pd.DataFrame:
     """operating_points.csv: for each rule the thresholds that validation gave, and what they achieve on test, pooled."""
     table = evaluation.test.table
-    ones = metrics.ones(len(table))
     weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), resamples, seed)
     rows = []
     for point in evaluation.rules[0].points:
         called = evaluation.test.p >= evaluation.thresholds(point)
-        matrix = metrics.confusion(evaluation.test.y, called, ones)
-        value, drawn = metrics.of_confusion(matrix), metrics.of_confusion(metrics.confusion(evaluation.test.y, called, weights))
-        row: dict[str, Any] = {"rule_on_validation": point}
-        for shown, name in (("sensitivity", "recall"), ("specificity", "specificity"), ("precision", "precision"), ("f1", "f1")):
-            low, high, _ = bootstrap.interval(drawn[name])
-            row |= {shown: value[name][0], f"{shown}_low": low, f"{shown}_high": high}
-        row |= dict(zip(("tn", "fp", "fn", "tp"), matrix.astype(int).ravel(), strict=True))
-        rows.append(row | {f"threshold_fold{rule.fold}": rule.points[point] for rule in evaluation.rules})
+        counts, rates = scores.rates(evaluation.test.y, called, weights, RATES)
+        thresholds = {f"threshold_fold{rule.fold}": rule.points[point] for rule in evaluation.rules}
+        rows.append({"rule_on_validation": point, **rates, **counts, **thresholds})
     return pd.DataFrame(rows)
 
 

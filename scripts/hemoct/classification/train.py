@@ -56,7 +56,6 @@ def train_fold(run: Run, options: Options, data: SliceData, store: Store, region
         if len(rows["val"]):
             numbers |= validate(fitting, labelled, rows["val"])
         fitting.log(epoch, **numbers)
-    print(f"  best epoch {fitting.best_epoch}")
     written = [run.folder / name for name in checkpoints.MODEL]
     return written if fold.number is None else [*written, predict(fold, data, store, 4 * training.batch_size)]
 

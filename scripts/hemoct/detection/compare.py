@@ -174,13 +174,10 @@ def regions(work: Workspace, data: SliceData, compared: Compared, squares: pd.Da
             within = overlays.picture(gate.crop(grey, square), NOTHING, truth - np.tile(square[:2], 2), overlays.TILE)
             rows[1].append((within, f"gate {case.p:.3f}: {'positive' if case.called else 'negative'}"))
         tiles += [tile for row in rows for tile in (*row, *[EMPTY_TILE] * (count - len(row)))]
-    return overlays.sheet(tiles, _heading(compared, data.layout), count) if tiles else None
-
-
-def _heading(compared: Compared, layout: str) -> list[str]:
-    means, content = f" ({label_meaning.BOX[layout]})" if layout in label_meaning.BOX else "", compared.content
-    return [
+    means, content = f" ({label_meaning.BOX[data.layout]})" if data.layout in label_meaning.BOX else "", compared.content
+    heading = [
         f"{content['experiment']} on {content['dataset']}, {content['folds_done']}, test slices from the least to the most "
         "probable, below each the region that the gate saw",
         f"green: annotated box{means}, red: region, with the confidence of the detector",
     ]
+    return overlays.sheet(tiles, heading, count) if tiles else None

@@ -14,7 +14,7 @@ from hemoct.data import boxes, images
 from hemoct.detection import lesions, metrics
 from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.detection.predictions import CORNERS
-from hemoct.evaluation import bootstrap, metrics as evaluation_metrics
+from hemoct.evaluation import bootstrap, scores
 
 AIR, SATURATED = 10, 250  # grey values; tissue lies between
 RING = 0.25  # width of the ring around a box, as a share of its longer side
@@ -216,15 +216,6 @@ def by_quarter(evaluation: BoxEvaluation, true: pd.DataFrame, seed: int) -> pd.D
             part = true[quarter == number]
             row = {"by": column, "quarter": number, "low": part[column].min(), "high": part[column].max(), "boxes": len(part)}
             row |= {"found": int(part["found"].sum()), "missed": int((~part["found"]).sum())}
-            rows.append(row | _recall(part, weights))
+            of_boxes = weights[:, part["image"]]  # all boxes are true: only recall is defined
+            rows.append(row | scores.rates(np.ones(len(part)), part["found"].to_numpy(), of_boxes, {"recall": "recall"})[1])
     return pd.DataFrame(rows)
-
-
-def _recall(part: pd.DataFrame, weights: np.ndarray) -> dict[str, float]:
-    """Share of the boxes that were found, with its interval over patients; NaN without a box."""
-    values = []
-    for of_images in (evaluation_metrics.ones(weights.shape[1]), weights):
-        confusion = evaluation_metrics.confusion(np.ones(len(part)), part["found"].to_numpy(), of_images[:, part["image"]])
-        values.append(evaluation_metrics.of_confusion(confusion)["recall"])
-    low, high, _ = bootstrap.interval(values[1])
-    return {"recall": values[0][0], "recall_low": low, "recall_high": high}

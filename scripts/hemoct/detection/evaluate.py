@@ -11,8 +11,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from hemoct.base import experiments, files, tables
-from hemoct.base.errors import UserError
+from hemoct.base import tables
 from hemoct.base.workspace import Workspace
 from hemoct.detection import data as detection_data, lesions, metrics, predictions
 from hemoct.detection.data import BoxData
@@ -20,6 +19,7 @@ from hemoct.detection.metrics import FROC_LEVELS, LOCALISATION_IOUS, Matched
 from hemoct.detection.predictions import Scene
 from hemoct.evaluation import (
     bootstrap,
+    comparison,
     decisions,
     metrics as evaluation_metrics,
     predictions as evaluation_predictions,
@@ -154,15 +154,17 @@ def report(evaluation: BoxEvaluation, about: dict[str, Any], per_patient: pd.Dat
     weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), bootstrap.RESAMPLES, seed)
     values, levels = measure(evaluation, evaluation_metrics.ones(len(table)))
     drawn, drawn_levels = measure(evaluation, weights)
-    block, dropped = scores.with_intervals(values, drawn)
-    content["metrics"] |= block
-    content["bootstrap"]["dropped"] |= dropped
+    for name, value in values.items():
+        entry = scores.entry(value[0], drawn[name], scores.reason(name))
+        content["metrics"][name], content["bootstrap"]["dropped"][name] = entry
 
     def cells(name: str) -> list[dict[str, Any]]:
         columns = zip(levels[name][0], drawn_levels[name].T, strict=True)
         return [scores.entry(value, resampled, "no true box")[0] for value, resampled in columns]
 
-    content |= {"boxes": _counts(evaluation), "lesions": _lesion_counts(evaluation.per_lesion)}
+    per_lesion, found = len(evaluation.per_lesion), int(evaluation.per_lesion["found"].sum())
+    content["boxes"] = _counts(evaluation)
+    content["lesions"] = {"true": per_lesion, "found": found, "missed": per_lesion - found}
     lost = sorted(evaluation.rows_of_folds.keys() - evaluation.folds_with_truth.keys())
     content["notes"] += [f"fold {fold}: no true box, so it is left out of mean mAP and FROC" for fold in lost]
     steps = zip(FROC_LEVELS.tolist(), cells("froc"), strict=True)
@@ -181,11 +183,6 @@ def _counts(evaluation: BoxEvaluation) -> dict[str, int]:
     kept = evaluation.above_threshold
     true, predicted, hits = len(evaluation.matched.true_image), int(kept.sum()), int(evaluation.matched.hit()[kept].sum())
     return {"true": true, "predicted": predicted, "hits": hits, "missed": true - hits, "false_alarms": predicted - hits}
-
-
-def _lesion_counts(per_lesion: pd.DataFrame) -> dict[str, int]:
-    hits = int(per_lesion["found"].sum())
-    return {"true": len(per_lesion), "found": hits, "missed": len(per_lesion) - hits}
 
 
 # ---- an evaluated experiment, read again
@@ -216,12 +213,12 @@ class EvaluatedBoxes(Evaluated):
 
 def read(work: Workspace, experiment: str) -> EvaluatedBoxes:
     """Read metrics.json and the predicted boxes of an experiment, evaluated as they were."""
-    made_by = f"{experiments.evaluate_step(2)} --experiment {experiment}"
-    content = files.read_json(work.need(work.task(2) / experiment / "metrics.json", made_by))
+    folder = work.task(2) / experiment
+    content, mismatch = comparison.evaluated(work, 2, folder, "predictions.csv")
     data = detection_data.load(work, content.get("limit_patients"))
     subject = Subject(2, experiment, work, work, evaluation_predictions.fold_folders(work, 2, experiment), None)
     frame = predictions.read_folds(subject, data)[0].sort_values("image_id", kind="stable")
     evaluation = evaluate(frame, data, tables.read_boxes(work))
     if len(evaluation.scene) != content["n"]:
-        raise UserError(f"{work.show(work.task(2) / experiment)}: the boxes do not belong to metrics.json; run: python {made_by}")
+        raise mismatch
     return EvaluatedBoxes(experiment, content, evaluation)

@@ -3,13 +3,11 @@
 The gate of fold K classifies the regions of the detector of fold K (see detection.predictions for what that means).
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -17,7 +15,6 @@ import torch
 from PIL import Image
 
 from hemoct.base import experiments, options, tables
-from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import train
@@ -27,6 +24,7 @@ from hemoct.data.slices import SliceData
 from hemoct.detection import networks, predictions
 from hemoct.detection.options import Region
 from hemoct.detection.predictions import CORNERS
+from hemoct.evaluation import predictions as evaluation_predictions
 from hemoct.training import weights
 from hemoct.training.batches import Store
 
@@ -43,12 +41,9 @@ def read(work: Workspace, folder: Path, data: SliceData) -> tuple[SliceData, pd.
     boxes, spec = predictions.read(work, folder, data)
     predicted = data.table["image_id"].isin(boxes["image_id"]).to_numpy()
     dataset = tables.read_dataset(work)
-    missing = data.table.loc[~predicted & data.table[dataset.labels].notna().all(axis=1).to_numpy(), "image_id"]
-    if len(missing):
-        raise UserError(
-            f"{work.show(folder)}: its predictions lack {len(missing)} of {len(predicted)} slices (first: {missing.iloc[0]}); "
-            f"{predictions.AGAIN}, or give the --limit-patients that the detector was trained with"
-        )
+    known = data.table["image_id"][data.table[dataset.labels].notna().all(axis=1)]
+    again = f"{predictions.AGAIN}, or give the --limit-patients that the detector was trained with"
+    evaluation_predictions.stop_if_missing(work.show(folder / "predictions.csv"), known, boxes, again)
     kept = replace(data, table=data.table[predicted].reset_index(drop=True), targets=data.targets[predicted])
     counted = boxes[boxes["class"].isin(set(data.classes) & set(spec.classes) or spec.classes)]
     best = counted.sort_values("confidence", ascending=False, kind="stable").drop_duplicates("image_id").set_index("image_id")
@@ -115,7 +110,7 @@ class Gate:
     region: Region
 
     @classmethod
-    def of(cls, args: argparse.Namespace, work: Workspace, fold: Path, layout: str) -> Gate:
+    def of(cls, args: argparse.Namespace, work: Workspace, fold: Path, layout: str) -> Self:
         """That of a call of 06_gate_classifier.py. `fold`: a fold's folder of the detector; `layout`: that of the data."""
         spec, chosen = networks.DetectorSpec.read(fold), options.read(args, Options)
         selection = replace(chosen.selection, protocol=spec.protocol, split=spec.split)

@@ -12,11 +12,10 @@ whatever is counted per image without an image. True boxes without any predicted
 Average precision and FROC compare confidences, so give them the images of one fold (`Matched.of`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -62,7 +61,7 @@ class Matched:
         """Whether each predicted box matches a true one: bool (D,), or (D, levels) for several levels of IOUS."""
         return self.partner[:, _columns(iou)] >= 0
 
-    def of(self, rows: np.ndarray) -> Matched:
+    def of(self, rows: np.ndarray) -> Self:
         """The images of a boolean mask (n,) alone, numbered anew: equal to matching `scene.of(rows)`."""
         number, true_kept = np.cumsum(rows) - 1, rows[self.true_image]
         kept, true_number = rows[self.image], np.append(np.cumsum(true_kept) - 1, -1)
@@ -250,7 +249,7 @@ def _counts(
     def summed(image: np.ndarray, counted: np.ndarray) -> np.ndarray:
         of_images = np.zeros((matched.images, counted.shape[1]))
         np.add.at(of_images, image, counted)
-        return np.concatenate([chunk @ of_images for chunk in evaluation_metrics.chunks(weights, matched.images)])
+        return evaluation_metrics.weighted_sum(weights, of_images)
 
     return summed(matched.image[kept], hit[kept]), summed(matched.image[kept], ~hit[kept]), summed(matched.true_image, true)
 

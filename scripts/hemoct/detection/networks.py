@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from hemoct.base import tables
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
@@ -76,9 +76,8 @@ def stop_if_unfit(options: Options) -> None:
 
 def not_fetched(model: str, error: Exception) -> UserError:
     """The error for COCO weights that could not be downloaded."""
-    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
     return UserError(
-        f"--weights coco: the weights of {model} could not be fetched ({reason}); connect to the internet, "
+        f"--weights coco: the weights of {model} could not be fetched ({one_line(error)}); connect to the internet, "
         "name a local file (--weights FILE), or train from scratch (--weights none)"
     )
 
@@ -86,7 +85,7 @@ def not_fetched(model: str, error: Exception) -> UserError:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, DetectorSpec]:
     """Rebuild the detector of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = DetectorSpec.read(folder)
-    return load_trained(family(spec.model).build(spec), folder, spec.model).to(device).eval(), spec
+    return load_trained(family(spec.model).build(spec), folder).to(device).eval(), spec
 
 
 def train_fold(run: Run, options: Options, work: Workspace, data: BoxData, device: torch.device) -> list[Path]:

@@ -28,7 +28,6 @@ COLUMNS = [*tables.PREDICTION_COLUMNS, "class", *GEOMETRY]
 NEEDED = ("model.json", "predictions.csv", "train_predictions.csv")
 """what is read of a detector's fold"""
 AGAIN = evaluation_predictions.AGAIN[2]
-AGAIN_OR_FEWER = f"{AGAIN}, or evaluate only the patients that it was trained with: --limit-patients N"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,14 +118,11 @@ def read_folds(subject: Subject, data: BoxData) -> tuple[pd.DataFrame, str]:
     """
     work, experiment = subject.work, subject.experiment
     labels = tables.read_labels(work, tables.read_dataset(work))
-    frame, protocol = evaluation_predictions.joined(
-        work, 2, experiment, lambda folder: check(_current(work, folder, "predictions.csv"), labels, data.classes)
-    )
-    frame = frame[frame["image_id"].isin(data.table["image_id"])]
-    for fold, of_fold in frame.groupby("fold") if protocol != "unknown" else []:
-        part = data.part_of(fold, protocol, "given" if protocol == "given" else "folds")
-        path = work.task(2) / experiment / f"fold{fold}" / "predictions.csv"
-        _stop_if_missing(work.show(path), data.table["image_id"][part != "train"], of_fold, AGAIN_OR_FEWER)
+
+    def read_fold(folder: Path) -> pd.DataFrame:
+        return check(evaluation_predictions.current(work, 2, folder), labels, data.classes)
+
+    frame, protocol = evaluation_predictions.of_slices(work, 2, experiment, data, read_fold)
     if frame.empty:
         raise UserError(f"{work.show(work.task(2) / experiment)}: no slice with a known label is predicted; {AGAIN}")
     return frame, protocol
@@ -138,21 +134,8 @@ def read_external(subject: Subject, data: BoxData) -> pd.DataFrame:
     labels = tables.read_labels(subject.data, tables.read_dataset(subject.data))
     frame = check(path, labels, data.classes, again)
     frame = frame[frame["image_id"].isin(data.table["image_id"])]
-    _stop_if_missing(subject.work.show(path), data.table["image_id"], frame, again)
+    evaluation_predictions.stop_if_missing(subject.work.show(path), data.table["image_id"], frame, again)
     return frame.assign(fold="mean", part="test")
-
-
-def _current(work: Workspace, folder: Path, name: str) -> Path:
-    """A file of predictions in a fold's folder; stops where it is missing, or older than the model."""
-    if not evaluation_predictions.is_current(work, folder, made_with=(), name=name):
-        raise UserError(f"{work.show(folder / name)} is missing or older than best.pt; {AGAIN}")
-    return folder / name
-
-
-def _stop_if_missing(path: str, wanted: pd.Series, frame: pd.DataFrame, again: str) -> None:
-    missing = wanted[~wanted.isin(frame["image_id"])]
-    if len(missing):
-        raise UserError(f"{path} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {again}")
 
 
 def check(
@@ -166,13 +149,9 @@ def check(
     frame = tables.read_csv(path, COLUMNS)
     numbers = frame[GEOMETRY].apply(pd.to_numeric, errors="coerce").astype(float)
     empty = (frame["class"] == "") & frame[GEOMETRY].isna().all(axis=1)
-    patient_of = labels.set_index("image_id")["patient"]
     several = frame.duplicated(["image_id", "fold"], keep=False)
     parts_of_image = frame.groupby(["image_id", "fold"])["part"].transform("nunique")
     wrong = {
-        f"part must be {' or '.join(parts)}": ~frame["part"].isin(parts),
-        "image of no row of labels.csv": ~frame["image_id"].isin(patient_of.index),
-        "other patient than in labels.csv": frame["patient"].ne(frame["image_id"].map(patient_of)),
         f"class that is not one of {', '.join(classes)}": ~frame["class"].isin(classes) & ~empty,
         "confidence or corner that is no number": ~np.isfinite(numbers).all(axis=1) & ~empty,
         "confidence that is not from 0 to 1": ~numbers["confidence"].between(0, 1) & ~empty,
@@ -180,10 +159,7 @@ def check(
         "image in two parts": parts_of_image > 1,
         "empty row of an image that has other rows": empty & several,
     }
-    for problem, rows in wrong.items():
-        if rows.any():
-            first = frame.loc[rows, "image_id"].iloc[0]
-            raise UserError(f"{path}: {rows.sum()} row(s) with {problem} (first: {first}); correct the file, or {again}")
+    evaluation_predictions.stop_if_wrong(frame, labels, parts, wrong, path, again)
     return frame[[*tables.PREDICTION_COLUMNS, "class"]].join(numbers)
 
 
@@ -202,7 +178,11 @@ def folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], st
     chosen = [path for path in of_experiment if fold == "all" or path.name == f"fold{fold}"]
     if not chosen:
         wanted = folder / ("fold*" if fold == "all" else f"fold{fold}")
-        raise UserError(f"{work.show(wanted)} holds no predictions.csv; {_there(work)}")
+        above = [each for place in (work.task(2), work.reference / "task2") for each in sorted(place.glob("*"))]
+        names = ", ".join(dict.fromkeys(each.name for each in above if experiments.folds(each, *NEEDED[1:])))
+        train = f"train a detector: python {experiments.train_step(2)} --dataset {work.dataset}"
+        there = f"experiments of task 2: {names}" if names else train
+        raise UserError(f"{work.show(wanted)} holds no predictions.csv; {there}")
     for path in (of_fold / name for of_fold in chosen for name in NEEDED):
         if not path.exists():
             raise UserError(f"{work.show(path)} is missing; {AGAIN}")
@@ -213,22 +193,14 @@ def folders(work: Workspace, experiment: str, fold: str) -> tuple[list[Path], st
     return chosen, evaluation_predictions.setting(work, 2, chosen)
 
 
-def _there(work: Workspace) -> str:
-    """Which detectors there are, here and among the reference results, or how to get one."""
-    places = [folder for above in (work.task(2), work.reference / "task2") for folder in sorted(above.glob("*"))]
-    names = list(dict.fromkeys(folder.name for folder in places if experiments.folds(folder, *NEEDED[1:])))
-    if names:
-        return f"experiments of task 2: {', '.join(names)}"
-    return f"train a detector: python {experiments.train_step(2)} --dataset {work.dataset}"
-
-
 def read(work: Workspace, folder: Path, slices: Slices) -> tuple[pd.DataFrame, DetectorSpec]:
     """Checked boxes of all three parts of a fold, for those of `slices` that the detector predicted, and its spec.
 
     Columns: COLUMNS. Stops when predictions are wrong, or not of the parts that the slices have in this fold.
     """
     spec, fold = DetectorSpec.read(folder), experiments.fold_of(folder)
-    labels, paths = tables.read_labels(work, tables.read_dataset(work)), [_current(work, folder, name) for name in NEEDED[1:]]
+    labels = tables.read_labels(work, tables.read_dataset(work))
+    paths = [evaluation_predictions.current(work, 2, folder, name=name) for name in NEEDED[1:]]
     frame = pd.concat([check(path, labels, spec.classes, parts=tables.PARTS) for path in paths], ignore_index=True)
     part = pd.Series(slices.part_of(fold, spec.protocol, spec.split), index=slices.table["image_id"])
     of_slices = frame[frame["image_id"].isin(part.index)]

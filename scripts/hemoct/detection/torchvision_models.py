@@ -153,7 +153,6 @@ def train(fold: FoldTraining, work: Workspace, device: torch.device) -> None:
         if all(map(math.isfinite, numbers.values())):  # else `log` stops; boxes that are not finite would crash first
             numbers |= validate(fitting, lesions)
         fitting.log(epoch, **numbers)
-    print(f"  best epoch {fitting.best_epoch}")
 
 
 class Lesions:

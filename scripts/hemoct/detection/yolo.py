@@ -191,7 +191,8 @@ def train(fold: FoldTraining, work: Workspace, device: torch.device) -> None:
     """
     folder, spec, training = fold.run.folder, fold.spec, fold.options.training
     export = export_folder(work, "yolo", spec, spec.fold or 0)
-    work.need(export / "data.yaml", f"task2_detection/01_make_yolo_dataset.py {_export_flags(spec)}".rstrip())
+    flags = "--split given" if spec.split == "given" else "--protocol slice" if spec.protocol == "slice" else ""
+    work.need(export / "data.yaml", f"task2_detection/01_make_yolo_dataset.py {flags}".rstrip())
     listed = {name: check_export(work, export, fold.data, rows, name) for name, rows in fold.rows.items()}
     place = folder / "ultralytics"
     started, last = place / "started.json", place / "weights" / "last.pt"
@@ -201,16 +202,11 @@ def train(fold: FoldTraining, work: Workspace, device: torch.device) -> None:
         for name in (place, *(folder / name for name in checkpoints.RESULTS)):
             shutil.rmtree(name, ignore_errors=True) if name.is_dir() else name.unlink(missing_ok=True)
         files.write_json(started, {"arguments": fold.run.arguments, "inputs": fold.run.record["inputs"]})
-    if not resume or not _is_trained(last, training.epochs):
+    epoch = load_checkpoint(last)[1]["epoch"] if resume else 0
+    if (epoch != -1 and epoch + 1 < training.epochs) or not resume:  # Ultralytics sets -1 at the end of a training
         _fit(fold, _write_lists(place, spec, listed), device, last if resume else None)
     model = load_checkpoint(place / "weights" / "best.pt")[0]
     checkpoints.save(folder / "best.pt", checkpoints.portable(model.float().state_dict()))
-
-
-def _is_trained(last: Path, epochs: int) -> bool:
-    """Whether a checkpoint is that of a finished training: Ultralytics then sets the epoch to -1."""
-    epoch = load_checkpoint(last)[1]["epoch"]
-    return epoch == -1 or epoch + 1 >= epochs
 
 
 def _fit(fold: FoldTraining, lists: Path, device: torch.device, last: Path | None) -> None:
@@ -230,10 +226,6 @@ def _fit(fold: FoldTraining, lists: Path, device: torch.device, last: Path | Non
 def _keep_threads() -> None:
     """Keep the number of threads that the user or torch chose: at each start on a CPU Ultralytics sets that of this constant."""
     torch_utils.NUM_THREADS = torch.get_num_threads()
-
-
-def _export_flags(spec: DetectorSpec) -> str:
-    return "--split given" if spec.split == "given" else "--protocol slice" if spec.protocol == "slice" else ""
 
 
 def _overrides(fold: FoldTraining, data: Path, device: torch.device) -> dict[str, Any]:

@@ -7,7 +7,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 
 
-def within_folds(patients: np.ndarray, folds: np.ndarray) -> bool:
+def within_folds(patients: np.ndarray | pd.Series, folds: np.ndarray | pd.Series) -> bool:
     """Whether patients can be drawn within each fold: each lies in one fold, and no fold has a single patient."""
     frame = pd.DataFrame({"patient": patients, "fold": folds}).drop_duplicates()
     return not frame["patient"].duplicated().any() and bool((frame["fold"].value_counts() > 1).all())

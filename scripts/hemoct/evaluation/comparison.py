@@ -1,17 +1,15 @@
 """Experiments side by side, and their differences paired by image with the same resampled patients for both."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from hemoct.base import files, tables
+from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import bootstrap, decisions, metrics, predictions, protocol, scores, text
@@ -51,7 +49,7 @@ class Evaluated:
         """(n,), what must be equal where two experiments tested the same image."""
         return self.evaluation.test.y
 
-    def asks_like(self, other: Evaluated) -> bool:
+    def asks_like(self, other: Self) -> bool:
         return self.evaluation.question == other.evaluation.question
 
     @property
@@ -59,7 +57,7 @@ class Evaluated:
         """What is tested, in words."""
         return "images"
 
-    def of(self, rows: np.ndarray) -> Evaluated:
+    def of(self, rows: np.ndarray) -> Self:
         """The same on some of its images, by their places in the table."""
         return replace(self, evaluation=replace(self.evaluation, test=self.evaluation.test.of(rows)))
 
@@ -71,9 +69,9 @@ class Evaluated:
         """The `metrics` of metrics.json: each with the interval of resampled patients."""
         patients, folds = (self.table[name].to_numpy() for name in ("patient", "fold"))
         weights = bootstrap.weights(patients, folds, resamples, seed)
-        return scores.with_intervals(self.measure(metrics.ones(len(folds))), self.measure(weights))[0]
+        return scores.blocks(self.measure, self.table, weights, seed)[0]
 
-    def at(self, common: np.ndarray) -> Evaluated:
+    def at(self, common: np.ndarray) -> Self:
         """The same on the images `common` (image_ids, each of them tested), in their order."""
         return self.of(pd.Index(self.table["image_id"]).get_indexer(common))
 
@@ -85,9 +83,7 @@ class Evaluated:
 def read(work: Workspace, experiment: str, folder: Path | None = None) -> Evaluated:
     """Read metrics.json and the out-of-fold predictions of an experiment; `folder`: where they are kept, if elsewhere."""
     folder = folder or work.task(1) / experiment
-    made_by = f"task1_classification/02_evaluate.py --experiment {experiment}"
-    content = files.read_json(work.need(folder / "metrics.json", made_by))
-    work.need(folder / "predictions.csv", made_by)
+    content, mismatch = evaluated(work, 1, folder, "predictions.csv")
     frame = predictions.check(tables.read_predictions(folder), folder / "predictions.csv")
     rules = [
         Rule(fold["fold"], {MAX_F1: fold["threshold"]}, fold["threshold_rule"], fold["temperature"], fold["temperature_rule"])
@@ -95,8 +91,16 @@ def read(work: Workspace, experiment: str, folder: Path | None = None) -> Evalua
     ]
     evaluation = decisions.applied(frame, rules)
     if len(evaluation.test.y) != content["n"]:
-        raise UserError(f"{work.show(folder)}: predictions.csv does not belong to metrics.json; run: python {made_by}")
+        raise mismatch
     return Evaluated(experiment, content, evaluation)
+
+
+def evaluated(work: Workspace, task: int, folder: Path, name: str) -> tuple[dict[str, Any], UserError]:
+    """metrics.json of an experiment's folder, and the error for a file `name` beside it that was not written together with it."""
+    made_by = f"{experiments.evaluate_step(task)} --experiment {folder.name}"
+    content = files.read_json(work.need(folder / "metrics.json", made_by))
+    work.need(folder / name, made_by)
+    return content, UserError(f"{work.show(folder)}: {name} does not belong to metrics.json; run: python {made_by}")
 
 
 def table(experiments: list[Evaluated], resamples: int, seed: int) -> pd.DataFrame:
@@ -143,7 +147,10 @@ def differences(
     for metric in (name for name in values[0] if name in values[1]):  # a score that is no probability has no calibration
         low, high, _ = bootstrap.interval(drawn[1][metric] - drawn[0][metric])
         paired[metric] = (float(values[1][metric][0] - values[0][metric][0]), low, high)
-    return paired, facts | {"note": _note(first, other, facts["left_out"])}
+    protocols = [one.content["protocol"] for one in (first, other)]
+    notes = [f"{protocols[0]} vs {protocols[1]} protocol"] * (protocols[0] != protocols[1])
+    notes += [f"{facts['left_out']} images not in common left out"] * bool(facts["left_out"])
+    return paired, facts | {"note": "; ".join(notes)}
 
 
 def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) -> Evaluated:
@@ -151,13 +158,6 @@ def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) ->
     one = one.at(common)
     now = {"n": len(common), "patients": one.table["patient"].nunique(), "metrics": one.block(resamples, seed)}
     return replace(one, content=one.content | now)
-
-
-def _note(first: Evaluated, other: Evaluated, left_out: int) -> str:
-    protocols = [one.content["protocol"] for one in (first, other)]
-    notes = [f"{protocols[0]} vs {protocols[1]} protocol"] if protocols[0] != protocols[1] else []
-    notes += [f"{left_out} images not in common left out"] if left_out else []
-    return "; ".join(notes)
 
 
 METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "balanced_accuracy", "mcc", "auroc", "ap", "brier",

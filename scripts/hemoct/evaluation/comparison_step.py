@@ -48,33 +48,25 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 def run(step: str, args: argparse.Namespace, kind: Kind) -> None:
     """Compare the experiments that `args` names; writes comparison.csv, .md and .png to outputs/NAME/taskN/comparison."""
     work = Workspace.of(args)
-    names, remarks = (list(dict.fromkeys(args.experiments)), ()) if args.experiments else by_default(work, kind)
+    names, remarks = list(dict.fromkeys(args.experiments)), []
+    if not names:
+        why = {name: kind.apart(work, name) for name in experiments.evaluated(work, kind.task)}
+        names = [name for name in why if not why[name]] or list(why)
+        remarks = [f"{name} is left out: {why[name]}" for name in why if name not in names]
     folder = work.task(kind.task) / "comparison"
     record = Run(step, args, folder, [work.task(kind.task) / name / file for name in names for file in kind.needed])
     if record.up_to_date():
         return
     evaluated = [kind.read(work, name) for name in names]
-    remarks = [*remarks, *_beside(evaluated)]
+    said = [(one.name, baselines.sentence(one.content.get("baselines", {}), key)) for one in evaluated for key in HEADLINES]
+    remarks += [f"{name} {words}" for name, words in said if words]
     for name in names:
         remarks += [f"{name} started from {words}" for words in protocol.initial_weights(work.task(kind.task) / name)]
     with record:
         record.wrote(*write(folder, evaluated, kind, work.dataset, args.seed, remarks=tuple(remarks)))
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"{work.show(folder)}: {len(names)} experiment(s)")
-
-
-def _beside(evaluated: list[Evaluated]) -> list[str]:
-    """A line for each experiment that says whether it beats a baseline that sees no pixel."""
-    lines = [(one.name, baselines.sentence(one.content.get("baselines", {}), key)) for one in evaluated for key in HEADLINES]
-    return [f"{name} {words}" for name, words in lines if words]
-
-
-def by_default(work: Workspace, kind: Kind) -> tuple[list[str], tuple[str, ...]]:
-    """The experiments that are compared where none is named, and a line for each that is left out."""
-    names = experiments.evaluated(work, kind.task)
-    why = {name: kind.apart(work, name) for name in names}
-    kept = [name for name in names if not why[name]]
-    return kept or names, tuple(f"{name} is left out: {why[name]}" for name in names if kept and why[name])
+    cli.say_next(work, "scripts/90_make_report.py")
 
 
 def write(

@@ -3,9 +3,8 @@
 All that is chosen (thresholds, temperature) is chosen on a fold's validation images; test is only read.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -54,7 +53,7 @@ class Scored:
     p: np.ndarray
     """probability of the positive class (n,), or of each class (n, classes)"""
 
-    def of(self, rows: np.ndarray) -> Scored:
+    def of(self, rows: np.ndarray) -> Self:
         return Scored(self.table.iloc[rows].reset_index(drop=True), self.y[rows], self.p[rows])
 
 
@@ -89,7 +88,7 @@ class Evaluation:
             scaled[rows] = metrics.scaled(scaled[rows], rule.temperature)
         return scaled
 
-    def of_fold(self, fold: int | str) -> Evaluation:
+    def of_fold(self, fold: int | str) -> Self:
         rows = (self.test.table["fold"] == fold).to_numpy()
         return replace(self, test=self.test.of(rows), rules=[rule for rule in self.rules if rule.fold == fold])
 

@@ -31,6 +31,11 @@ def chunks(weights: np.ndarray, width: int) -> Iterator[np.ndarray]:
     return (weights[start : start + rows].astype(float) for start in range(0, max(1, len(weights)), rows))
 
 
+def weighted_sum(weights: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sums (R, k) of columns (n, k) for weights (R, n)."""
+    return np.concatenate([chunk @ columns for chunk in chunks(weights, len(columns))])
+
+
 def _in_chunks(measure: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     """Feed a metric a few resamples at a time."""
 

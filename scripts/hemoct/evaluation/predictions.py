@@ -1,6 +1,6 @@
 """Predictions of the folds of an experiment of any task: found, and checked against errors and leaks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,17 @@ from tqdm import tqdm
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import splits
-from hemoct.evaluation.protocol import validation_of
+from hemoct.data import slices, splits
+from hemoct.data.slices import Slices
+from hemoct.evaluation.protocol import made_of, validation_of
 
 AGAIN = {
     task: f"make it again with the command of the training and --resume ({experiments.train_step(task)} ... --resume)"
     for task in experiments.STEPS
 }
 """how wrong predictions are made again, by task"""
-CASCADE = "task4_multilabel/04_cascade.py"
-"""makes folds with `stages`; other folds that are made of others say what they are `made_by`"""
+MADE_BY = {True: "task4_multilabel/04_cascade.py", False: "task3_segmentation/07_ensemble.py"}
+"""makes folds with `stages`, or `members`; other folds that are made of others say what they are `made_by`"""
 
 
 def fold_folders(work: Workspace, task: int, experiment: str) -> list[Path]:
@@ -54,7 +55,9 @@ def setting(work: Workspace, task: int, folders: list[Path]) -> str:
     return "given" if first.get("split") == "given" else first.get("protocol", "unknown")
 
 
-def joined(work: Workspace, task: int, experiment: str, read_fold: Callable[[Path], pd.DataFrame]) -> tuple[pd.DataFrame, str]:
+def joined(
+    work: Workspace, task: int, experiment: str, read_fold: Callable[[Path], pd.DataFrame], limit_patients: int | None = None
+) -> tuple[pd.DataFrame, str]:
     """What `read_fold` reads from each fold folder, checked against splits.csv, and the protocol: a key of PROTOCOLS."""
     folders = fold_folders(work, task, experiment)
     protocol = setting(work, task, folders)
@@ -66,7 +69,10 @@ def joined(work: Workspace, task: int, experiment: str, read_fold: Callable[[Pat
         protocols.add(_placed(work, task, folder, frame, protocol))
     if len({tuple(frame.columns) for frame in frames}) > 1:
         raise UserError(f"{work.show(folders[0].parent)}: the folds have other columns in predictions.csv; make them alike")
-    return pd.concat(frames, ignore_index=True), protocols.pop() if len(protocols) == 1 else "unknown"
+    frame = pd.concat(frames, ignore_index=True)
+    if limit_patients is not None:
+        frame = frame[frame["patient"].isin(slices.first_patients(tables.read_splits(work), limit_patients))]
+    return frame, protocols.pop() if len(protocols) == 1 else "unknown"
 
 
 def check(frame: pd.DataFrame, path: Path, several: bool = False, again: str | None = None) -> pd.DataFrame:
@@ -108,10 +114,10 @@ def stage(task: int, folder: Path) -> dict[str, Any]:
 def stop_if_stages_changed(work: Workspace, folder: Path) -> None:
     """Stop when a fold was made of other predictions than those that its stages have now; most folds have no stages."""
     content = experiments.description(folder)
-    for of in (*content.get("stages", []), *content.get("made_of", [])):
+    for of in made_of(folder):
         path = work.task(of["task"]) / of["experiment"] / folder.name / "predictions.csv"
         if files.fingerprint(path) != of["sha256"]:
-            step = content.get("made_by", CASCADE)
+            step = content.get("made_by", MADE_BY["stages" in content])
             raise UserError(f"{work.show(path)} has changed since {folder.parent.name} was made of it; run {step} again")
 
 
@@ -119,16 +125,60 @@ def label_columns(frame: pd.DataFrame) -> list[str]:
     return [column.removeprefix("p_") for column in frame.columns if column.startswith("p_")]
 
 
-def is_current(work: Workspace, folder: Path, made_with: Iterable[str] = ("labels.csv",), name: str = "predictions.csv") -> bool:
-    """Whether predictions.csv (or another file) is there and newer than the model and the tables.
+def current(work: Workspace, task: int, folder: Path, made_with: tuple[str, ...] = (), name: str = "predictions.csv") -> Path:
+    """A file of predictions in a fold's folder; without a model it is all there is.
 
-    Without a model it is all there is.
+    Stops where it is missing, older than the model or the tables `made_with`, or made of other predictions than its stages have.
     """
-    if not (folder / "best.pt").exists():
-        return True
-    made_from = [path for path in (folder / "best.pt", *(work.work / name for name in made_with)) if path.exists()]
-    predicted = folder / name
-    return predicted.exists() and all(predicted.stat().st_mtime > path.stat().st_mtime for path in made_from)
+    stop_if_stages_changed(work, folder)
+    path, model = folder / name, folder / "best.pt"
+    made_from = [each for each in (model, *(work.work / name for name in made_with)) if each.exists()]
+    newest = max((each.stat().st_mtime for each in made_from), default=0)
+    if model.exists() and not (path.exists() and path.stat().st_mtime > newest):
+        older = " or ".join(["best.pt", *made_with])
+        raise UserError(f"{work.show(path)} is missing or older than {older}; {AGAIN[task]}: a trained model only predicts")
+    return path
+
+
+def stop_if_wrong(
+    frame: pd.DataFrame, labels: pd.DataFrame, parts: tuple[str, ...], more: dict[str, pd.Series], shown: str | Path, again: str
+) -> None:
+    """Stop at rows of predictions that are of other images or patients than labels.csv has, of other parts, or wrong otherwise.
+
+    `more`: further problems in words, and which rows have them. `shown`: the file in the message, `again`: the remedy.
+    """
+    patient_of = labels.set_index("image_id")["patient"]
+    wrong = {
+        f"part must be {' or '.join(parts)}": ~frame["part"].isin(parts),
+        "image of no row of labels.csv": ~frame["image_id"].isin(patient_of.index),
+        "other patient than in labels.csv": frame["patient"].ne(frame["image_id"].map(patient_of)),
+        **more,
+    }
+    for problem, rows in wrong.items():
+        if rows.any():
+            first = frame.loc[rows, "image_id"].iloc[0]
+            raise UserError(f"{shown}: {rows.sum()} row(s) with {problem} (first: {first}); correct the file, or {again}")
+
+
+def stop_if_missing(shown: str, wanted: pd.Series, frame: pd.DataFrame, again: str) -> None:
+    """Stop where predictions lack some of the `wanted` images."""
+    missing = wanted[~wanted.isin(frame["image_id"])]
+    if len(missing):
+        raise UserError(f"{shown} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {again}")
+
+
+def of_slices(
+    work: Workspace, task: int, experiment: str, data: Slices, read_fold: Callable[[Path], pd.DataFrame]
+) -> tuple[pd.DataFrame, str]:
+    """As `joined`, of the slices of `data` alone. Stops where a fold lacks one of those that it validates or tests."""
+    frame, protocol = joined(work, task, experiment, read_fold)
+    frame = frame[frame["image_id"].isin(data.table["image_id"])]
+    again = f"{AGAIN[task]}, or evaluate only the patients that it was trained with: --limit-patients N"
+    for fold, of_fold in frame.groupby("fold") if protocol != "unknown" else []:
+        folder = work.task(task) / experiment / f"fold{fold}"
+        part = data.part_of(fold, protocol, "given" if protocol == "given" else "folds", validation_of(folder))
+        stop_if_missing(work.show(folder / "predictions.csv"), data.table["image_id"][part != "train"], of_fold, again)
+    return frame, protocol
 
 
 def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, stated: str) -> str:

@@ -1,5 +1,6 @@
 """What belongs to every number: on what it was measured, by which protocol, from which folds, and what its labels mean."""
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,14 @@ def describe(
     """What metrics.json says first: what was evaluated, on which data, from which folds, and what its labels mean."""
     about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": evaluated_on.dataset, "protocol": protocol}
     about["protocol_text"] = PROTOCOLS[protocol]
-    about |= _folds([experiments.fold_of(folder) for folder in folders], protocol == "given" or _is_given(folders))
+    given = any(experiments.description(folder).get("split") == "given" for folder in folders)  # on other data, too
+    about |= _folds([experiments.fold_of(folder) for folder in folders], given or protocol == "given")
     about |= _limited(folders)
     few = f", trained with {about['limit_patients']} patients alone" if about["limit_patients"] else ""
     about["folds_done"] = folds_text(about) + few
-    about["training_unfinished"] = [folder.name for folder in folders if _is_unfinished(task, folder)]
+    record = f"{Path(experiments.STEPS[task][0]).stem}.run.json"
+    stopped = [place for place in folders if (place / record).exists() and files.read_json(place / record).get("status") != "ok"]
+    about["training_unfinished"] = [folder.name for folder in stopped]
     return about | {"labels_mean": label_meaning.TARGET.get(tables.read_dataset(evaluated_on).layout)}
 
 
@@ -55,11 +59,6 @@ def read(path: Path) -> dict[str, Any]:
 def _folds(numbers: list[int], given: bool) -> dict[str, Any]:
     expected = 1 if given else splits.FOLDS
     return {"fold_numbers": numbers, "folds_expected": expected, "complete": len(numbers) == expected if numbers else None}
-
-
-def _is_given(folders: list[Path]) -> bool:
-    """Whether the models were trained on a split that came with their data: on other data the protocol says `external`."""
-    return any(experiments.description(folder).get("split") == "given" for folder in folders)
 
 
 def _limited(folders: list[Path]) -> dict[str, Any]:
@@ -94,11 +93,19 @@ def trained_in(folder: Path) -> list[Path]:
     for place in (folder, folder.parents[1] / folder.name):  # an upper bound lies below the experiment that was trained
         if any(place.glob(TRAINED)):
             return [place]
-    spec, task, name = experiments.description(folder), folder.parents[1], folder.name
-    members = [task / member / name for member in spec.get("members") or []]
-    stages = (*spec.get("stages", []), *spec.get("made_of", []))
-    members += [task.parent / f"task{stage['task']}" / stage["experiment"] / name for stage in stages]
+    members = [folder.parents[2] / f"task{of['task']}" / of["experiment"] / folder.name for of in made_of(folder)]
     return [place for member in members for place in trained_in(member)]
+
+
+def made_of(folder: Path) -> list[dict[str, Any]]:
+    """The experiments that a fold is made of: task, experiment, sha256 of its predictions.csv; empty where it was trained.
+
+    In model.json a cascade calls them `stages`, and an ensemble of masks names its `members`.
+    """
+    spec = experiments.description(folder)
+    masks = zip_longest(spec.get("members") or [], spec.get("members_sha256", []))
+    members = [{"task": 3, "experiment": name, "sha256": digest} for name, digest in masks]
+    return [*members, *spec.get("stages", []), *spec.get("made_of", [])]
 
 
 def initial_weights(folder: Path) -> list[str]:
@@ -132,9 +139,3 @@ def headline(content: dict[str, Any]) -> list[str]:
 def validation_of(folder: Path) -> int:
     """Which fold, counted on from the test fold, a fold's model was validated on: `validation` of model.json, or 1."""
     return experiments.description(folder).get("validation", 1)
-
-
-def _is_unfinished(task: int, folder: Path) -> bool:
-    """Whether the training of a fold was stopped before its end, so that best.pt is what it had reached."""
-    record = folder / f"{Path(experiments.STEPS[task][0]).stem}.run.json"
-    return record.exists() and files.read_json(record).get("status") != "ok"

@@ -1,5 +1,7 @@
 """From decisions to metrics.json: every metric of the test images, with its interval, or the reason why it is undefined."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,12 +73,26 @@ def _ranking(y: np.ndarray, p: np.ndarray, folds: np.ndarray, weights: np.ndarra
     return values
 
 
-def with_intervals(values: dict[str, np.ndarray], resampled: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, int]]:
-    """The `metrics` block of metrics.json, and per metric the number of resamples in which it was undefined."""
+def reason(name: str) -> str:
+    """Why a metric can be undefined."""
+    return next((why for key, why in REASONS.items() if name == key or name.startswith(f"{key}_")), "no case")
+
+
+def blocks(
+    measured: Callable[[np.ndarray], dict[str, np.ndarray]], table: pd.DataFrame, weights: np.ndarray, seed: int,
+    why: Callable[[str], str] = reason,
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """What metrics.json says under `metrics` and under `bootstrap`. `measured`: every metric for weights of the cases of `table`.
+
+    `weights` (R, n): those that bootstrap.weights drew with the `seed`. `why`: the reason why a metric is undefined, by its name.
+    """
+    values, drawn = measured(metrics.ones(len(table))), measured(weights)
     block, dropped = {}, {}
     for name, value in values.items():
-        block[name], dropped[name] = entry(value[0], resampled[name], reason(name))
-    return block, dropped
+        block[name], dropped[name] = entry(value[0], drawn[name], why(name))
+    within = bootstrap.within_folds(table["patient"], table["fold"])
+    words = "patients within folds" if within else "patients over all folds at once"
+    return block, {"resamples": len(weights), "seed": seed, "drawn": words, "dropped": dropped}
 
 
 def entry(value: float, resampled: np.ndarray, why: str) -> tuple[dict[str, Any], int]:
@@ -87,9 +103,23 @@ def entry(value: float, resampled: np.ndarray, why: str) -> tuple[dict[str, Any]
     return {"value": float(value), "ci95": None if np.isnan(low) else [low, high], "reason": None}, dropped
 
 
-def reason(name: str) -> str:
-    """Why a metric can be undefined."""
-    return next((why for key, why in REASONS.items() if name == key or name.startswith(f"{key}_")), "no case")
+def rates(y: np.ndarray, called: np.ndarray, weights: np.ndarray, named: dict[str, str]) -> tuple[dict, dict]:
+    """Columns of a table of decisions: the counts tn, fp, fn, tp; and NAME, NAME_low, NAME_high of metrics of the confusion.
+
+    `y` and `called` (n,): truth and decision, 0 or 1; `named`: the metrics by the NAME of their column.
+    """
+    matrix = metrics.confusion(y, called, metrics.ones(len(y)))
+    value, drawn = metrics.of_confusion(matrix), metrics.of_confusion(metrics.confusion(y, called, weights))
+    columns = {}
+    for shown, name in named.items():
+        low, high, _ = bootstrap.interval(drawn[name])
+        columns |= {shown: value[name][0], f"{shown}_low": low, f"{shown}_high": high}
+    return dict(zip(("tn", "fp", "fn", "tp"), matrix.astype(int).ravel(), strict=True)), columns
+
+
+def few_patients(patients: int) -> list[str]:
+    """A note for numbers from fewer than ten patients."""
+    return [f"{patients} patient(s): the intervals are too narrow, a bootstrap needs more"] * (patients < 10)
 
 
 def report(evaluation: Evaluation, about: dict[str, Any], per_patient: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
@@ -97,7 +127,7 @@ def report(evaluation: Evaluation, about: dict[str, Any], per_patient: pd.DataFr
     table = evaluation.test.table
     patients, folds = table["patient"].to_numpy(), table["fold"].to_numpy()
     weights = bootstrap.weights(patients, folds, resamples, seed)
-    block, dropped = with_intervals(measure(evaluation, metrics.ones(len(table))), measure(evaluation, weights))
+    block, drawn = blocks(partial(measure, evaluation), table, weights, seed)
     content = {
         **about,
         "labels": evaluation.question.labels,
@@ -112,10 +142,7 @@ def report(evaluation: Evaluation, about: dict[str, Any], per_patient: pd.DataFr
     }
     if evaluation.question.positive is not None:
         content["patient_level"] = patient_level(per_patient, weights[:, np.unique(patients, return_index=True)[1]])
-    drawn = "patients within folds" if bootstrap.within_folds(patients, folds) else "patients over all folds at once"
-    content["bootstrap"] = {"resamples": len(weights), "seed": seed, "drawn": drawn, "dropped": dropped}
-    content["notes"] = _notes(evaluation)
-    return content
+    return content | {"bootstrap": drawn, "notes": _notes(evaluation)}
 
 
 def _rule_record(rule: Rule, n: int) -> dict[str, Any]:
@@ -136,21 +163,14 @@ def _notes(evaluation: Evaluation) -> list[str]:
         y = evaluation.test.y[(evaluation.test.table["fold"] == rule.fold).to_numpy()]
         if len(np.unique(y)) < len(evaluation.question.names):
             notes.append(f"fold {rule.fold}: a class has no test case, so it is left out of that class's mean AUROC and AP")
-    patients = evaluation.test.table["patient"].nunique()
-    if patients < 10:
-        notes.append(f"{patients} patient(s): the intervals are too narrow, a bootstrap needs more")
-    return notes
+    return notes + few_patients(evaluation.test.table["patient"].nunique())
 
 
 def patient_level(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, Any]:
     """Patients called positive by any of their slices. `frame`: per_patient.csv; `weights` (R, patients) in its order."""
     bleeding = (frame["positive_slices"] > 0).to_numpy()
     called = ((frame["found"] > 0) | (frame["false_alarms"] > 0)).to_numpy()
-    ones = metrics.ones(len(frame))
-    of = {
-        name: metrics.of_confusion(metrics.confusion(bleeding, called, drawn))
-        for name, drawn in (("value", ones), ("ci", weights))
-    }
+    value, drawn = (metrics.of_confusion(metrics.confusion(bleeding, called, of)) for of in (metrics.ones(len(frame)), weights))
     runs = frame["largest_run_missed"]
     longest = None if runs.isna().all() else int(runs.max())
     return {
@@ -159,8 +179,8 @@ def patient_level(frame: pd.DataFrame, weights: np.ndarray) -> dict[str, Any]:
         "patients_found": int((frame["found"] > 0).sum()),
         "patients_negative": int((~bleeding).sum()),
         "patients_all_slices_found": int((bleeding & (frame["missed"] == 0)).sum()),
-        "sensitivity": entry(of["value"]["recall"][0], of["ci"]["recall"], "no patient has a positive slice")[0],
-        "specificity": entry(of["value"]["specificity"][0], of["ci"]["specificity"], "every patient has a positive slice")[0],
+        "sensitivity": entry(value["recall"][0], drawn["recall"], "no patient has a positive slice")[0],
+        "specificity": entry(value["specificity"][0], drawn["specificity"], "every patient has a positive slice")[0],
         "largest_run_missed": {
             "value": longest,
             "patient": str(frame["patient"][runs.fillna(0).idxmax()]) if longest else None,

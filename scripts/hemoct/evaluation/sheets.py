@@ -68,21 +68,14 @@ def write(overlays: Path, sheets: Path, shown: ImageFiles, drawing: Drawing) -> 
             tiles = []
             for row in rows[start : start + PAGE]:
                 pixels, seen = next(decoded), shown.seen[row]
+                side = max(pixels.shape[-2:])
+                large = drawing.picture(row, pixels, drawing.zoom * side * -(-OVERLAY // side))  # a whole multiple of the image
                 lines = [f"{shown.title(row)}: {drawing.caption(row)}", drawing.legend([row]), *([SEEN] if seen else [])]
-                _save(
-                    overlay(drawing.picture(row, pixels, drawing.zoom * _side(pixels)), lines),
-                    overlays / f"{shown.places[row]}.png",
-                )
+                _save(overlay(large, lines), overlays / f"{shown.places[row]}.png")
                 caption = f"{shown.title(row)}{' *' if seen else ''}\n{drawing.short(row)}"
                 tiles.append((drawing.picture(row, pixels, TILE), caption))
             name = group if page == 1 else f"{group}.page{page}"
             _save(sheet(tiles, heading), sheets / f"{name}.png")
-
-
-def _side(pixels: np.ndarray) -> int:
-    """The long side of an overlay: a whole multiple of that of the image."""
-    longest = max(pixels.shape[-2:])
-    return longest * -(-OVERLAY // longest)
 
 
 def _save(drawn: Image.Image, path: Path) -> None:

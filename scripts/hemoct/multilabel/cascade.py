@@ -20,7 +20,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.classification import predictions as classification_predictions
 from hemoct.data import slices
 from hemoct.data.slices import ANY
-from hemoct.evaluation import bootstrap, decisions, metrics, predictions as evaluation_predictions
+from hemoct.evaluation import bootstrap, decisions, predictions as evaluation_predictions, scores
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.predictions import label_columns
 from hemoct.evaluation.thresholds import Rule
@@ -228,11 +228,7 @@ def stage_one(cascade: Cascade, resamples: int, seed: int) -> pd.DataFrame:
         row = {"fold": fold, "threshold": cascade.thresholds.get(fold, np.nan), "rule": rules.get(fold, "")}
         row |= {"images": len(test), "unknown": len(test) - len(first.test.y)}
         weights = bootstrap.weights(*(first.test.table[name].to_numpy() for name in ("patient", "fold")), resamples, seed)
-        value, drawn = (metrics.of_confusion(metrics.confusion(first.test.y, first.decision, each))
-                        for each in (metrics.ones(len(first.test.y)), weights))  # fmt: skip
-        for name, key in STAGE_ONE.items():
-            low, high, _ = bootstrap.interval(drawn[key])
-            row |= {name: value[key][0], f"{name}_low": low, f"{name}_high": high}
+        row |= scores.rates(first.test.y, first.decision, weights, STAGE_ONE)[1]
         stopped = test[~test["passed"]]
         rows.append(row | {"passed": test["passed"].mean()} | {
             f"stopped_{name}": int((stopped[f"y_{name}"] == 1).sum()) for name in predictions.types(frame)
@@ -261,11 +257,11 @@ def write_folds(work: Workspace, experiment: Path, cascade: Cascade) -> list[Pat
 def _model(work: Workspace, cascade: Cascade, rule: Rule) -> dict[str, Any]:
     """model.json of one fold: no network, but what the fold was made of. `rule`: of stage 1 there."""
     stages, given = cascade.stages, cascade.protocol == "given"
-    paths = {member: work.task(member[0]) / member[1] / f"fold{rule.fold}" / "predictions.csv" for member in stages.members}
+    folders = [(task, work.task(task) / name / f"fold{rule.fold}") for task, name in stages.members]
     return {
         "task": 4,
         "model": "cascade",
-        "stages": [{"task": task, "experiment": name, "sha256": files.sha256(path)} for (task, name), path in paths.items()],
+        "stages": [evaluation_predictions.stage(*folder) for folder in folders],
         "types": stages.types,
         "binary": stages.binary,
         "views": stages.view,

@@ -1,11 +1,9 @@
 """Experiments of task 4 side by side, for hemoct.evaluation.comparison: as 03_evaluate.py left them; two stages against one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices as data_slices
 from hemoct.data.slices import ANY
-from hemoct.evaluation import baselines, bootstrap, comparison_step, protocol, text
+from hemoct.evaluation import baselines, bootstrap, comparison, comparison_step, protocol, text
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.predictions import check, label_columns
 from hemoct.evaluation.subjects import Subject
@@ -56,7 +54,7 @@ class EvaluatedMultiLabel(Evaluated):
     def asks_like(self, other: Evaluated) -> bool:
         return self.evaluation.labels == other.evaluation.labels
 
-    def of(self, rows: np.ndarray) -> EvaluatedMultiLabel:
+    def of(self, rows: np.ndarray) -> Self:
         return replace(self, evaluation=self.evaluation.of(rows))
 
     def measure(self, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -86,14 +84,13 @@ def read(work: Workspace, experiment: str, labels: list[str] | None = None, seed
     With `labels` as if it had these alone: other values over all labels, with new intervals. Stops when the two files do not
     belong together, or a label is not among its own.
     """
-    folder, made_by = work.task(4) / experiment, f"task4_multilabel/03_evaluate.py --experiment {experiment}"
-    content = files.read_json(work.need(folder / "metrics.json", made_by))
-    path = work.need(folder / "predictions.csv", made_by)
-    frame, own = check(tables.read_predictions(folder), path, several=True), content["labels"]
+    folder = work.task(4) / experiment
+    content, mismatch = comparison.evaluated(work, 4, folder, "predictions.csv")
+    frame, own = check(tables.read_predictions(folder), folder / "predictions.csv", several=True), content["labels"]
     missing = set(frame["fold"]) - {fold["fold"] for fold in content["folds"]}
     same = (len(frame), label_columns(frame)) == (content["n"], own)
     if not same or missing or not frame["part"].eq("test").all():
-        raise UserError(f"{work.show(folder)}: predictions.csv does not belong to metrics.json; run: python {made_by}")
+        raise mismatch
     rules = {name: [Rule(fold["fold"], {MAX_F1: fold["thresholds"][name]}, fold["threshold_rules"][name],
                          fold["temperatures"][name], "") for fold in content["folds"]] for name in own}  # fmt: skip
     evaluation = evaluate.applied(frame, rules)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,9 +38,7 @@ def load(work: Workspace, network: Network, view: View | None = None, limit_pati
     """
     labels = _by_place(work)
     truth = truth_of(work, labels, ANY in HEADS[network.heads], view or View())
-    wanted = truth.notna().any(axis=1).to_numpy()
-    slices, kept = data_slices.choose(work, labels, wanted, limit_patients, why="not chosen, or not in the working set")
-    return _with_pixels(work, labels, slices, truth[kept], network)
+    return _with_pixels(work, labels, truth, network, limit_patients=limit_patients, why="not chosen, or not in the working set")
 
 
 def truth_of(work: Workspace, labels: pd.DataFrame, has_any: bool, view: View) -> pd.DataFrame:
@@ -61,9 +60,7 @@ def load_other(work: Workspace, wanted: list[str], network: Network) -> Labelled
     Needs neither working set nor folds. `network`: options, or the description of a trained one. See `truth_of_other`.
     """
     labels, truth = truth_of_other(work, wanted)
-    known = truth.notna().any(axis=1).to_numpy()
-    slices, kept = data_slices.choose(work, labels, known, split=False, why="no label of the models is known")
-    return _with_pixels(work, labels, slices, truth[kept], network)
+    return _with_pixels(work, labels, truth, network, split=False, why="no label of the models is known")
 
 
 def truth_of_other(work: Workspace, wanted: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -92,10 +89,10 @@ def _by_place(work: Workspace) -> pd.DataFrame:
     return labels.sort_values(["patient", "slice", "image_id"], ignore_index=True)
 
 
-def _with_pixels(
-    work: Workspace, labels: pd.DataFrame, slices: data_slices.Slices, truth: pd.DataFrame, network: Network
-) -> LabelledSlices:
-    """Slices with their `truth`, row by row, and what `network` sees of them. `labels`: labels.csv, with their neighbours."""
+def _with_pixels(work: Workspace, labels: pd.DataFrame, truth: pd.DataFrame, network: Network, **how: Any) -> LabelledSlices:
+    """The images of labels.csv with any known `truth`, row by row, and what `network` sees of them. `how`: see slices.choose."""
+    slices, kept = data_slices.choose(work, labels, truth.notna().any(axis=1).to_numpy(), **how)
+    truth = truth[kept]
     around = replace(slices, table=labels).neighbours(network.context)[labels["image_id"].isin(truth.index)]
     if network.context:
         _stop_if_alone(work, around)

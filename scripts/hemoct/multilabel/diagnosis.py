@@ -98,7 +98,8 @@ def diagnose(
     unmeasured = {it["label"]: "no positive test image" if it["images"] else "it is known on no test image"
                   for it in labels if not it["positives"]}  # fmt: skip
     measured = [it for it in labels if it["positives"]]
-    weakest, *others = sorted(measured, key=lambda it: (_value(it, "f1"), _value(it, "ap") or 0.0)) or [None]
+    ranked = sorted(measured, key=lambda it: [it["metrics"][metric]["value"] or 0.0 for metric in ("f1", "ap")])
+    weakest, *others = ranked or [None]
     return {
         "experiment": content.get("experiment"),
         "labels": labels,
@@ -115,10 +116,6 @@ def diagnose(
         },
         "notes": content["notes"],
     }
-
-
-def _value(it: dict[str, Any], metric: str) -> float | None:
-    return it["metrics"][metric]["value"]
 
 
 def _overlap(lower: dict[str, Any], higher: dict[str, Any]) -> bool:
@@ -145,7 +142,7 @@ def _label(
         "positives": int(positive.sum()),
         "patients": int(patients[positive].nunique()),
         # positive training images, mean of the folds
-        "train_positives": training if training is None else float(_count(training, name).mean()),
+        "train_positives": None if training is None else float(training.groupby("fold")[f"y_{name}"].sum().mean()),
         "metrics": {key: content["metrics"][f"{key}_{name}"] for key in METRICS},
         "mean_p": float(p_known.mean()) if len(p_known) else None,
         "thresholds": {str(fold["fold"]): fold["thresholds"][name] for fold in content["folds"]},
@@ -160,10 +157,6 @@ def _label(
         # labels but `any` that images with a false alarm show, called or not; `none`: none that is known
         "truly": _most_first(pd.concat([shown.sum(), pd.Series({tables.NONE: (~shown.any(axis=1)).sum()})])),
     }
-
-
-def _count(training: pd.DataFrame, name: str) -> pd.Series:
-    return (training[f"y_{name}"] == 1).groupby(training["fold"]).sum()
 
 
 def _most_first(counts: pd.Series) -> dict[str, int]:

@@ -4,11 +4,9 @@ Each label is a question of its own (evaluation.decisions), asked of the images 
 fold's validation images, or from the probabilities of its training images; test is only read.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -71,15 +69,15 @@ class MultiLabel:
         whole = self.known.all(axis=1)
         return working_set.cooccurrence(self.truth[whole]), working_set.cooccurrence(self.called[whole])
 
-    def of(self, rows: np.ndarray) -> MultiLabel:
+    def of(self, rows: np.ndarray) -> Self:
         """The same on some of its images: a boolean mask or row numbers."""
         return MultiLabel(self.table.iloc[rows].reset_index(drop=True), self.truth[rows], self.p[rows], self.rules)
 
-    def of_fold(self, fold: int) -> MultiLabel:
+    def of_fold(self, fold: int) -> Self:
         rules = {name: [rule for rule in rules if rule.fold == fold] for name, rules in self.rules.items()}
         return replace(self.of((self.table["fold"] == fold).to_numpy()), rules=rules)
 
-    def only(self, labels: list[str]) -> MultiLabel:
+    def only(self, labels: list[str]) -> Self:
         """The same as if it had these of its labels alone, in this order."""
         places = [self.labels.index(name) for name in labels]
         return MultiLabel(self.table, self.truth[:, places], self.p[:, places], {name: self.rules[name] for name in labels})
@@ -166,7 +164,7 @@ def measure(evaluation: MultiLabel, weights: np.ndarray) -> dict[str, np.ndarray
     return {
         "f1_macro": np.mean(f1, axis=0),
         "f1_micro": metrics.of_confusion(pooled)["f1"],
-        "exact_match": metrics.ratio(*_totals(weights, np.column_stack([right, whole])).T),
+        "exact_match": metrics.ratio(*metrics.weighted_sum(weights, np.column_stack([right, whole])).T),
         "hamming": metrics.ratio(pooled[:, 0, 1] + pooled[:, 1, 0], pooled.sum(axis=(1, 2))),
         "rsna_logloss": rsna_logloss(evaluation, weights),
         **of_labels,
@@ -181,20 +179,15 @@ def rsna_logloss(evaluation: MultiLabel, weights: np.ndarray) -> np.ndarray:
     p = np.clip(evaluation.p, metrics.SMALLEST, 1 - metrics.SMALLEST)
     loss = np.where(evaluation.known, -np.log(np.where(evaluation.truth == 1, p, 1 - p)), 0.0)
     counts = np.array([ANY_COUNTS if name == ANY else 1 for name in evaluation.labels])
-    return metrics.ratio(_totals(weights, loss), _totals(weights, evaluation.known)) @ counts / counts.sum()
-
-
-def _totals(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The sums of `values` (n, k) over the images of each resample: (R, k)."""
-    return np.concatenate([chunk @ values for chunk in metrics.chunks(weights, len(values))])
+    total, known = (metrics.weighted_sum(weights, values) for values in (loss, evaluation.known))
+    return metrics.ratio(total, known) @ counts / counts.sum()
 
 
 def report(evaluation: MultiLabel, about: dict[str, Any], resamples: int, seed: int, cases: str = "images") -> dict[str, Any]:
     """metrics.json of an evaluation. `about` comes first in it: data set, experiment, protocol ...; `cases`: what is counted."""
     patients, folds = (evaluation.table[name].to_numpy() for name in ("patient", "fold"))
     weights = bootstrap.weights(patients, folds, resamples, seed)
-    block, dropped = scores.with_intervals(measure(evaluation, metrics.ones(len(folds))), measure(evaluation, weights))
-    drawn = "patients within folds" if bootstrap.within_folds(patients, folds) else "patients over all folds at once"
+    block, drawn = scores.blocks(partial(measure, evaluation), evaluation.table, weights, seed)
     rules = [rule for rules in evaluation.rules.values() for rule in rules]
     positive = {name: label.test.table["patient"][label.test.y == 1] for name, label in evaluation.by_label.items()}
     return {
@@ -211,7 +204,7 @@ def report(evaluation: MultiLabel, about: dict[str, Any], resamples: int, seed: 
         "threshold_rule": "; ".join(dict.fromkeys(rule.threshold_rule for rule in rules)),
         "folds": [_fold_record(evaluation, fold) for fold in dict.fromkeys(rule.fold for rule in rules)],
         "metrics": block,
-        "bootstrap": {"resamples": len(weights), "seed": seed, "drawn": drawn, "dropped": dropped},
+        "bootstrap": drawn,
         "notes": _notes(evaluation, positive),
     }
 
@@ -241,9 +234,7 @@ def _notes(evaluation: MultiLabel, positive: dict[str, pd.Series]) -> list[str]:
             notes.append(f"{name}: a single class {where}, left out of its mean AUROC and AP")
         if label.unknown:
             notes.append(f"{name}: unknown on {label.unknown} images, which are left out of its numbers")
-    narrow = "the intervals are too narrow"
     if images.iloc[0] > len(evaluation.table) / 3:
-        notes.append(f"patient {images.index[0]} has {images.iloc[0]} of {len(evaluation.table)} images: {narrow}")
-    if len(images) < 10:
-        notes.append(f"{len(images)} patient(s): {narrow}, a bootstrap needs more")
-    return notes
+        many = f"{images.iloc[0]} of {len(evaluation.table)} images"
+        notes.append(f"patient {images.index[0]} has {many}: the intervals are too narrow")
+    return notes + scores.few_patients(len(images))

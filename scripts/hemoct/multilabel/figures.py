@@ -104,14 +104,9 @@ def confusion_matrices(evaluation: MultiLabel, heading: str) -> Figure:
     return figure
 
 
-def roc(evaluation: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:
-    """ROC curves of each label: thin for each fold, thick for their mean, a dot where the thresholds of the folds lead."""
-    return _curves(classification_figures.roc_panel, evaluation, content, heading)
-
-
-def precision_recall(evaluation: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:
-    """Precision over recall of each label: thin for each fold, thick for their mean, a dot where the thresholds lead."""
-    return _curves(classification_figures.precision_recall_panel, evaluation, content, heading)
+def curves(evaluation: MultiLabel, content: dict[str, Any], heading: str) -> dict[str, Figure | None]:
+    """`roc` and `pr` of each label: thin for each fold, thick for their mean, a dot where the thresholds of the folds lead."""
+    return {name: _curves(panel, evaluation, content, heading) for name, panel in classification_figures.PANELS.items()}
 
 
 def _curves(draw: Callable[..., bool], evaluation: MultiLabel, content: dict[str, Any], heading: str) -> Figure | None:

@@ -9,7 +9,7 @@ import torch
 from timm.models import register_model
 from torch import nn
 
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.data.slices import ANY
 from hemoct.multilabel.options import HEADS, SIMPLE, Network, View
 from hemoct.training import checkpoints, networks
@@ -145,7 +145,7 @@ def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, spec.planes, spec.image_size, spec.image_size))
     except (RuntimeError, AttributeError) as error:
-        reason = checkpoints.first_line(error)
+        reason = one_line(error)
         raise UserError(f"--backbone {spec.backbone} has no feature maps for --attention ({reason}); take another") from None
     return model
 
@@ -153,4 +153,4 @@ def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, MultiLabelSpec]:
     """Rebuild the network of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = MultiLabelSpec.read(folder)
-    return checkpoints.load_trained(build(spec), folder, spec.backbone).to(device).eval(), spec
+    return checkpoints.load_trained(build(spec), folder).to(device).eval(), spec

@@ -1,18 +1,16 @@
 """The options of task 4: of a training, of thresholds, of a cascade. Imports no torch."""
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hemoct.base import cli, options
+from hemoct.base import cli
 from hemoct.base.errors import UserError
 from hemoct.base.options import flag, part
 from hemoct.data.slices import ANY, Selection
 from hemoct.training import options as training_options
-from hemoct.training.options import Hardware, Initial, Training, known_strength
+from hemoct.training.options import STRENGTHS, Hardware, Initial, Training, known_strength
 
 SIMPLE = "simplecnn"
 TYPES = "types"
@@ -83,6 +81,7 @@ class Balance:
 class Augmentation(training_options.Augmentation):
     """How training slices are changed; those of some labels otherwise."""
 
+    augment: str = flag("none", "augmentation of training slices", choices=tuple(STRENGTHS), named="augment-{}")
     augment_label: dict[str, str] = flag(
         {}, "another augmentation for the slices of a label; of several labels the last one counts",
         type=by_label(known_strength, "STRENGTH"), metavar="LABEL=STRENGTH,...", named="augment-{}",
@@ -111,12 +110,6 @@ class Options:
         weights = self.balance.pos_weight
         if weights != "auto" and len(weights) != len(classes):
             raise UserError(f"--pos-weight has {len(weights)} number(s) where {', '.join(classes)} need one each; correct it")
-
-
-def add(parser: cli.Parser) -> None:
-    """Add the flags."""
-    options.add_all(parser, Options)
-    parser.named["augment"] = "augment-{}"
 
 
 # ---- thresholds and cascades

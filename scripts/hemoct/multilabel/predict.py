@@ -16,7 +16,6 @@ from matplotlib.patches import Patch
 from tqdm import tqdm
 
 from hemoct.base import figure as base_figure, tables
-from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import named_slices, slices as data_slices
 from hemoct.data.named_images import ImageFiles, look_up
@@ -97,18 +96,6 @@ class PredictedLabels:
         return frame.assign(seen=self.shown.seen.astype(int))
 
 
-def read_specs(folders: list[Path]) -> list[MultiLabelSpec]:
-    """model.json of each folder; stops when their probabilities cannot be averaged."""
-    specs = [MultiLabelSpec.read(folder) for folder in folders]
-    for folder, spec in zip(folders, specs, strict=True):
-        other = [name for name in ALIKE if getattr(spec, name) != getattr(specs[0], name)]
-        if other:
-            raise UserError(
-                f"{folder} differs from {folders[0]} in {', '.join(other)} (model.json); train the folds again, all alike"
-            )
-    return specs
-
-
 def known(work: Workspace, slices: list[Slice], specs: list[MultiLabelSpec]) -> tuple[ImageFiles, list[Slice], dict[Path, str]]:
     """What the tables know of slices, the slices in the same order, and the problem of each that was passed over as a copy."""
     places, left = named_slices.arrange(slices)
@@ -149,12 +136,6 @@ def mean_probabilities(
 
 
 # ---- figures: beside the slice a bar for each label
-
-
-def choose(predicted: PredictedLabels, most: int) -> np.ndarray:
-    """The rows that are drawn, in the order of the table: those with the highest probability of any label first."""
-    highest = np.argsort(-predicted.probability.max(axis=1), kind="stable")
-    return np.sort(highest[:most])
 
 
 def draw(

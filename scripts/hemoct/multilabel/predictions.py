@@ -7,7 +7,6 @@ import pandas as pd
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import slices
 from hemoct.data.slices import ANY
 from hemoct.evaluation import external, predictions as evaluation_predictions
 from hemoct.evaluation.subjects import Subject
@@ -28,19 +27,18 @@ def read(
     work: Workspace, experiment: str, limit_patients: int | None = None, made_with: tuple[str, ...] = MADE_WITH
 ) -> tuple[pd.DataFrame, str]:
     """Validation and test predictions of all folds of an experiment; and its protocol."""
-    frame, protocol = evaluation_predictions.joined(work, 4, experiment, lambda folder: read_fold(work, folder, made_with))
+
+    def of_fold(folder: Path) -> pd.DataFrame:
+        return read_fold(work, folder, made_with)
+
+    frame, protocol = evaluation_predictions.joined(work, 4, experiment, of_fold, limit_patients)
     _stop_if_relabelled(work, experiment, frame)
-    if limit_patients is not None:
-        frame = frame[frame["patient"].isin(slices.first_patients(tables.read_splits(work), limit_patients))]
     return frame, protocol
 
 
 def read_fold(work: Workspace, folder: Path, made_with: tuple[str, ...] = MADE_WITH) -> pd.DataFrame:
     """Predictions of a fold; stops when they are older than the model or the tables `made_with`, or than a cascade's stages."""
-    path = folder / "predictions.csv"
-    evaluation_predictions.stop_if_stages_changed(work, folder)
-    if not evaluation_predictions.is_current(work, folder, made_with):
-        raise UserError(f"{work.show(path)} is missing, or older than {' or '.join(['best.pt', *made_with])}; {AGAIN}")
+    path = evaluation_predictions.current(work, 4, folder, made_with)
     return evaluation_predictions.check(tables.read_predictions(folder), path, several=True)
 
 

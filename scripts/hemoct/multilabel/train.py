@@ -57,9 +57,8 @@ def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks)
         of_training = label_scores("train", spec.classes, logits, targets[shown], draws.weights(shown))
         numbers, of_validation = validate(fitting, labelled, rows["val"])
         fitting.log(epoch, of_training | of_validation, train_loss=mean, **numbers)
-    print(f"  best epoch {fitting.best_epoch}")
 
-    checkpoints.load_trained(model, run.folder, spec.backbone)
+    checkpoints.load_trained(model, run.folder)
     about = data.about(fold, np.arange(len(data.table)))
     frame = inference.predict_slices(model, spec, source, about, data.targets, 4 * training.batch_size)
     return [*(run.folder / name for name in checkpoints.MODEL), *tables.write_parts(run.folder, frame)]

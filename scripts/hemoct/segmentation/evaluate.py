@@ -4,11 +4,10 @@ Slices are read one after the other and only their counts are kept. A slice with
 mask is. The metrics `slice_*` ask of a predicted mask what task 1 asks of an image: has the slice the label?
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -66,7 +65,7 @@ class Segmentation:
     question: Question | None
     """what `y` says; None where there is no label that is positive or not"""
 
-    def of_fold(self, fold: int) -> Segmentation:
+    def of_fold(self, fold: int) -> Self:
         rows = (self.table["fold"] == fold).to_numpy()
         return replace(
             self,
@@ -118,7 +117,7 @@ class Scored:
     """what `y` says; see Segmentation"""
 
     @classmethod
-    def of(cls, work: Workspace, data: MaskData) -> Scored:
+    def of(cls, work: Workspace, data: MaskData) -> Self:
         factor, unit = volumes.per_slice(data.table, work.show(work.work / "labels.csv"))
         dataset = tables.read_dataset(work)
         label = decisions.question_of(dataset.labels).positive if dataset.exclusive else None
@@ -266,7 +265,7 @@ def measure(evaluation: Segmentation, weights: np.ndarray) -> dict[str, np.ndarr
     when any pixel is predicted; the truth is its label.
     """
     of_patients = weights[:, np.unique(evaluation.patients, return_index=True)[1]]
-    values = metrics.of_counts(metrics.weighted_sum(weights, evaluation.counts))
+    values = metrics.of_counts(evaluation_metrics.weighted_sum(weights, evaluation.counts))
     for name, cases in per_case(evaluation).items():
         mean = metrics.weighted_median if name.endswith("_median") else metrics.weighted_mean
         values[name] = mean(weights if name.endswith("_slice") else of_patients, cases)

@@ -36,11 +36,10 @@ def confusion(content: dict[str, Any], heading: str) -> Figure:
     shown = {"pixels": ([[of["tn"], of["fp"]], [of["fn"], of["tp"]]], "in the true mask", "in the predicted mask")}
     if content["slice_label"] is not None:
         shown["slices"] = (content["slice_confusion"], f"label {content['slice_label']}", "any predicted pixel")
-    figure, axes = base_figure.figure(1, len(shown), width=4.2, height=4, squeeze=False)
+    figure, axes = base_figure.figure(1, len(shown), width=4.2, height=4, squeeze=False, heading=heading)
     for axis, (name, (matrix, truth, called)) in zip(axes[0], shown.items(), strict=True):
         base_figure.confusion(axis, np.array(matrix), ("no", "yes"))
         axis.set(title=name, ylabel=truth, xlabel=called)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -50,7 +49,7 @@ def dice_and_size(evaluation: Segmentation, heading: str) -> Figure | None:
     if not drawn.any():
         return None
     area, dice = evaluation.true[drawn], metrics.dice(evaluation.counts)[drawn]
-    figure, axis = base_figure.figure(width=6, height=4.2)
+    figure, axis = base_figure.figure(width=6, height=4.2, heading=heading)
     axis.scatter(area, dice, s=12, alpha=0.5, linewidth=0, label=f"slice with a true mask (n = {len(area)})")
     edges = np.quantile(area, [0, 0.25, 0.5, 0.75, 1])
     quarter = np.clip(np.searchsorted(edges, area, side="right") - 1, 0, 3)
@@ -60,14 +59,13 @@ def dice_and_size(evaluation: Segmentation, heading: str) -> Figure | None:
                   label="median of each quarter" if number == quarter.min() else None)  # fmt: skip
     axis.set(xscale="log", ylim=(-0.03, 1.03), xlabel="area of the true mask (px)", ylabel="Dice of the slice")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    base_figure.title(figure, heading)
     return figure
 
 
 def volumes(evaluation: Segmentation, heading: str) -> Figure:
     """Predicted over true volume of each patient, and their difference over their mean (Bland-Altman); a row for each unit."""
     patients, agreement = per_patient(evaluation), tables.agreement(evaluation)
-    figure, axes = base_figure.figure(len(agreement), 2, width=4.6, height=4, squeeze=False)
+    figure, axes = base_figure.figure(len(agreement), 2, width=4.6, height=4, squeeze=False, heading=heading)
     for (left, right), row in zip(axes, agreement.itertuples(), strict=True):
         of_unit = patients[patients["unit"] == row.unit]
         true, predicted = (of_unit[name].to_numpy() for name in ("true_volume", "predicted_volume"))
@@ -88,7 +86,6 @@ def volumes(evaluation: Segmentation, heading: str) -> Figure:
             right.axhline(low, color="C1", linestyle="--", label=f"limits {low:.4g} to {high:.4g}")
             right.axhline(high, color="C1", linestyle="--")
             right.legend(fontsize=8)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -105,7 +102,7 @@ def threshold(evaluation: Segmentation, heading: str) -> Figure | None:
     rules = [rule for rule in evaluation.rules if not np.isnan(rule.curve).all()]
     if not rules:
         return None
-    figure, axis = base_figure.figure(width=6, height=4)
+    figure, axis = base_figure.figure(width=6, height=4, heading=heading)
     for number, rule in enumerate(rules):
         chosen, dice = metrics.as_probability(rule.threshold), rule.curve[rule.threshold]
         probabilities = metrics.as_probability(np.arange(1, len(rule.curve)))
@@ -113,7 +110,6 @@ def threshold(evaluation: Segmentation, heading: str) -> Figure | None:
         axis.plot(chosen, dice, "o", color=f"C{number}", markeredgecolor="black")
     axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold (probability)", ylabel="mean Dice by patient, validation")
     axis.legend(title="chosen threshold (Dice)", fontsize=8)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -121,7 +117,7 @@ def training(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
     """Losses, and Dice by patient on validation, by epoch; a colour for each fold, a ring at the epoch of best.pt."""
     if not histories:
         return None
-    figure, (left, right) = base_figure.figure(1, 2, width=4.8, height=3.8)
+    figure, (left, right) = base_figure.figure(1, 2, width=4.8, height=3.8, heading=heading)
     for number, (fold, history) in enumerate(histories.items()):
         for column, (_, style) in LOSSES.items():
             if column in history:
@@ -138,7 +134,6 @@ def training(histories: dict[str, pd.DataFrame], heading: str) -> Figure | None:
         axis.set(xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.legend(fontsize=8)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -149,7 +144,7 @@ def examples(cases: Sequence[tuple[Any, tuple[np.ndarray, ...]]], heading: str) 
     """
     if not cases:
         return None
-    figure, axes = base_figure.figure(len(cases), 4, width=2.3, height=2.6, squeeze=False)
+    figure, axes = base_figure.figure(len(cases), 4, width=2.3, height=2.6, squeeze=False, heading=heading)
     for line, (case, (grey, probability, mask)) in zip(axes, cases, strict=True):
         predicted = probability >= case.threshold
         area = around(mask | predicted)
@@ -166,7 +161,6 @@ def examples(cases: Sequence[tuple[Any, tuple[np.ndarray, ...]]], heading: str) 
         axis.axis("off")
     colours = [Patch(color=np.array(colour) / 255, label=name) for name, colour in MEANING.items()]
     figure.legend(handles=colours, title="both:", loc="outside lower center", ncols=3, frameon=False)
-    base_figure.title(figure, heading)
     return figure
 
 
@@ -197,7 +191,8 @@ def core_and_abc2(table: pd.DataFrame, heading: str) -> Figure | None:
     units = [unit for unit in UNITS if (table["unit"] == unit).any()]
     if not units:
         return None
-    figure, axes = base_figure.figure(1, len(units), width=5.2, height=5, squeeze=False)
+    heading = f"{heading}; {NOTE}s of the bleeding, no label of it exists; boxes enclose edema and a margin, too"
+    figure, axes = base_figure.figure(1, len(units), width=5.2, height=5, squeeze=False, heading=heading)
     for axis, unit in zip(axes[0], units, strict=True):
         of_unit = table.loc[table["unit"] == unit, ["abc2_volume", "core_volume"]]
         seen = of_unit.dropna().to_numpy()
@@ -208,7 +203,6 @@ def core_and_abc2(table: pd.DataFrame, heading: str) -> Figure | None:
                  ylabel=f"bright core ({UNITS[unit]})")  # fmt: skip
         axis.set_title(f"lesions: {len(seen)} with a core, {len(of_unit) - len(seen)} without")
         axis.legend(loc="upper left", frameon=False)
-    base_figure.title(figure, f"{heading}; {NOTE}s of the bleeding, no label of it exists; boxes enclose edema and a margin, too")
     return figure
 
 
@@ -217,7 +211,7 @@ def core_and_edema(cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray
     if not cases:
         return None
     rows = -(-len(cases) // PAIRS)
-    figure, axes = base_figure.figure(rows, 2 * PAIRS, width=2.6, height=2.8, squeeze=False)
+    figure, axes = base_figure.figure(rows, 2 * PAIRS, width=2.6, height=2.8, squeeze=False, heading=f"{heading}; core: {NOTE}")
     for axis in axes.flat:
         axis.axis("off")
     for (caption, grey, core, edema), (left, right) in zip(cases, axes.reshape(-1, 2), strict=False):
@@ -231,5 +225,4 @@ def core_and_edema(cases: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray
     names = (("hematoma, estimated core", CORE), ("edema, predicted", EDEMA))
     lines = [Line2D([], [], color=colour, linestyle=line, label=name) for name, (colour, line) in names]
     figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False)
-    base_figure.title(figure, f"{heading}; core: {NOTE}")
     return figure

@@ -82,7 +82,9 @@ def _core(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """The core in one box, `inside`, of a cut-out with the ring around it. Bool, same shape."""
     nothing = np.zeros(grey.shape, dtype=bool)
     smooth = ndimage.median_filter(grey, 3)
-    tissue = (smooth > AIR) & ~_bone(grey >= SATURATED, inside)
+    saturated = grey >= SATURATED
+    skull = ndimage.binary_propagation(saturated & ~inside, mask=saturated)  # what continues beyond the box
+    tissue = (smooth > AIR) & ~ndimage.binary_dilation(skull, iterations=BONE_EDGE)
     within, around = smooth[tissue & inside], smooth[tissue & ~inside]
     if min(within.size, around.size) < LEAST_PIXELS:
         return nothing
@@ -92,12 +94,6 @@ def _core(grey: np.ndarray, inside: np.ndarray) -> np.ndarray:
     if not kept.any() or smooth[kept].mean() - level < LEAST_CONTRAST:
         return nothing
     return ndimage.binary_fill_holes(kept)
-
-
-def _bone(saturated: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Bone and its bright edge: parts of the saturated pixels that continue beyond the box. Bool, same shape."""
-    skull = ndimage.binary_propagation(saturated & ~inside, mask=saturated)
-    return ndimage.binary_dilation(skull, iterations=BONE_EDGE)
 
 
 def _parts(bright: np.ndarray, contrast: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -4,16 +4,14 @@ From these counts come all pixel metrics, the best threshold, and resampled pati
 between outlines are MONAI's.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from hemoct.evaluation import metrics as evaluation_metrics
-from hemoct.evaluation.metrics import ratio
+from hemoct.evaluation.metrics import ratio, weighted_sum
 
 LEVELS = 256  # of an 8-bit probability; a pixel is predicted at threshold t when its level is at least t
 COUNTS = ("tp", "fp", "fn", "tn")
@@ -35,13 +33,13 @@ class Histograms:
     outside: np.ndarray
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Histograms:
+    def of(cls, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Self:
         """Count (probability uint8, true mask bool), both (height, width), slice by slice."""
         rows = [count(probability, mask) for probability, mask in pairs]
         both = np.stack(rows) if rows else np.zeros((0, 2, LEVELS), dtype=np.int64)
         return cls(both[:, 0], both[:, 1])
 
-    def __getitem__(self, rows: np.ndarray | slice) -> Histograms:
+    def __getitem__(self, rows: np.ndarray | slice) -> Self:
         return Histograms(self.inside[rows], self.outside[rows])
 
     def at(self, threshold: int) -> np.ndarray:
@@ -117,11 +115,6 @@ def best_threshold(histograms: Histograms, patients: np.ndarray) -> tuple[int, f
 
 
 # ---- means of resampled patients
-
-
-def weighted_sum(weights: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Sums (R, k) of columns (n, k) for weights (R, n)."""
-    return np.concatenate([chunk @ columns for chunk in evaluation_metrics.chunks(weights, weights.shape[1])])
 
 
 def weighted_mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -8,14 +8,13 @@ from pathlib import Path
 import huggingface_hub
 import monai.losses
 import segmentation_models_pytorch as smp
-import timm
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch import losses
 from torch import nn
 
-from hemoct.base.errors import UserError
-from hemoct.training import checkpoints, weights
+from hemoct.base.errors import UserError, one_line
+from hemoct.training import checkpoints, networks, weights
 from hemoct.training.fit import Criterion
 from hemoct.training.options import SCRATCH, Initial
 from hemoct.training.specs import Spec
@@ -79,11 +78,11 @@ def build(spec: SegmenterSpec, initial: Initial = SCRATCH) -> nn.Module:
         ) from None
     except (OSError, RuntimeError, ValueError, NotImplementedError) as error:
         if fetched:
-            raise weights.missing(name, checkpoints.first_line(error)) from None
-        reason = checkpoints.first_line(error)
+            raise weights.missing(name, one_line(error)) from None
+        reason = one_line(error)
         raise UserError(f"--model {spec.model} --encoder {spec.encoder} cannot be built: {reason}") from None
     if local is not None:
-        _load_encoder(model.encoder, local[1], spec.encoder)
+        networks.load_part(model.encoder, local[1], model.encoder.state_dict(), "imagenet")
     for path in weights.inputs(initial):
         checkpoints.load_fitting(model, checkpoints.read_state(path), path)
     _stop_if_size_does_not_fit(model, spec)
@@ -95,22 +94,6 @@ def timm_name(encoder: str) -> str:
     return encoder.removeprefix("tu-").removeprefix("timm-")
 
 
-def _load_encoder(encoder: nn.Module, state: dict[str, torch.Tensor], name: str) -> None:
-    """Load an encoder from the whole network's tensors, under timm's names; the first layer is summed over RGB, or repeated.
-
-    Raises UserError where a tensor of the encoder is missing or has another shape.
-    """
-    own = encoder.state_dict()
-    loaded = {key: state.get(key.removeprefix("model.")) for key in own}
-    for key, value in loaded.items():  # the first layer alone may see another number of channels
-        if value is not None and value.dim() == 4 and value.shape[1] == 3 != own[key].shape[1]:
-            loaded[key] = timm.models.adapt_input_conv(own[key].shape[1], value)
-    unfit = [key for key, value in loaded.items() if value is None or value.shape != own[key].shape]
-    if unfit:
-        raise UserError(f"--weights imagenet: {unfit[0]} of --encoder {name} is not in the weights; name a file (--weights FILE)")
-    encoder.load_state_dict(loaded)
-
-
 def _stop_if_size_does_not_fit(model: nn.Module, spec: SegmenterSpec) -> None:
     """Two black images tell whether an architecture can work at an image size."""
     size = spec.image_size
@@ -119,7 +102,7 @@ def _stop_if_size_does_not_fit(model: nn.Module, spec: SegmenterSpec) -> None:
             shape = model.eval()(torch.zeros(2, 2 * spec.context + 1, size, size)).shape
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UserError(
-            f"--model {spec.model} --encoder {spec.encoder} cannot take {size} px ({checkpoints.first_line(error)}); "
+            f"--model {spec.model} --encoder {spec.encoder} cannot take {size} px ({one_line(error)}); "
             "choose a multiple of 32 as --image-size"
         ) from None
     if shape != (2, 1, size, size):
@@ -129,7 +112,7 @@ def _stop_if_size_does_not_fit(model: nn.Module, spec: SegmenterSpec) -> None:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, SegmenterSpec]:
     """Rebuild the network of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = SegmenterSpec.read(folder)
-    model = checkpoints.load_trained(build(spec), folder, spec.model)
+    model = checkpoints.load_trained(build(spec), folder)
     return model.to(device).eval(), spec
 
 

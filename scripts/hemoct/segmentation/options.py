@@ -1,12 +1,10 @@
 """The options of a segmentation network's training. Imports no torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from hemoct.base import cli, options
+from hemoct.base import cli
 from hemoct.base.errors import UserError
-from hemoct.base.options import flag
+from hemoct.base.options import flag, part
 from hemoct.data import slices, splits
 from hemoct.training.options import Augmentation, Hardware, Initial, Strength, Training
 
@@ -87,26 +85,15 @@ class Selection(slices.Selection):
 class Options:
     """All options of a training."""
 
-    region: Region
-    initial: Initial
-    network: Network
-    training: Training
-    augmentation: Augmentation
-    selection: Selection
-    hardware: Hardware
+    region: Region = part("where the network looks")
+    initial: Initial = part("network", weights={"help": "of the encoder: imagenet, none, or a file with a state_dict"})
+    network: Network = part("network")
+    training: Training = part("training", epochs=40, batch_size={"default": 16, "type": cli.above_one}, lr=1e-3)
+    augmentation: Augmentation = part("augmentation", augment={"default": "affine", "choices": tuple(STRENGTHS)})
+    selection: Selection = part("data")
+    hardware: Hardware = part("device")
 
     @property
     def image_size(self) -> int:
         """Side of what the network sees, in pixels."""
         return self.network.image_size or SIDES[self.region.region]
-
-
-def add(parser: cli.Parser) -> None:
-    """Add the flags."""
-    options.add(parser, Region, "where the network looks")
-    options.add(parser, Initial, "network", weights={"help": "of the encoder: imagenet, none, or a file with a state_dict"})
-    options.add(parser, Network, "network")
-    options.add(parser, Training, "training", epochs=40, batch_size={"default": 16, "type": cli.above_one}, lr=1e-3)
-    options.add(parser, Augmentation, "augmentation", augment={"default": "affine", "choices": tuple(STRENGTHS)})
-    options.add(parser, Selection, "data")
-    options.add(parser, Hardware, "device")

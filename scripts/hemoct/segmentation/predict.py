@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import dataclass, fields
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from hemoct.detection.predictions import CORNERS
 from hemoct.segmentation import hematoma, networks, predictions, train, windows
 from hemoct.segmentation.networks import SegmenterSpec
 from hemoct.segmentation.windows import Boxes, Windows
-from hemoct.training.batches import Store
+from hemoct.training.batches import Stacks, Store
 
 OUTPUTS = ("masks", "overlays", "patients", "predicted.csv", "volumes.csv")
 OF_FOLD = {"fold", "mean", "std", "least_confidence"}  # what may differ between the models of an experiment
@@ -53,16 +53,10 @@ def find_models(work: Workspace, experiment: str, fold: int | None, own_boxes: b
 
 def read_specs(folders: list[Path]) -> list[SegmenterSpec]:
     """model.json of each folder; stops when the models of an experiment are not of one kind, or those of an ensemble too far."""
-    specs = [SegmenterSpec.read(folder) for folder in folders]
-    for folder, spec in zip(folders, specs, strict=True):
-        own = next(place for place, first in enumerate(folders) if first.parent == folder.parent)  # of its experiment
-        for place, names in ((own, asdict(spec).keys() - OF_FOLD), (0, predictions.SHARED)):
-            other = sorted(name for name in names if getattr(spec, name) != getattr(specs[place], name))
-            if other:
-                raise UserError(
-                    f"{folder} differs from {folders[place]} in {', '.join(other)} (model.json); train the folds again, all alike"
-                )
-    return specs
+    of_kind = [one.name for one in fields(SegmenterSpec) if one.name not in OF_FOLD]
+    for _, of_experiment in groupby(folders, key=lambda folder: folder.parent):
+        SegmenterSpec.read_all(list(of_experiment), of_kind)
+    return SegmenterSpec.read_all(folders, predictions.SHARED)
 
 
 # ---- where to look: boxes
@@ -211,8 +205,8 @@ class Squares(train.Slices):
     """Images in memory, without masks: uint8 (n, source_size, source_size), and the rows of their neighbours."""
 
     def __init__(self, pixels: np.ndarray, around: np.ndarray, spec: SegmenterSpec, device: torch.device) -> None:
-        self.spec, self.neighbours = spec, torch.as_tensor(around)
-        self.grey, self.mask = (Store(square, device) for square in (pixels, np.zeros_like(pixels)))
+        self.spec, self.grey = spec, Stacks(Store(pixels, device), torch.as_tensor(around))
+        self.mask = Store(np.zeros_like(pixels), device)
 
 
 def _around_boxes(spec: SegmenterSpec, wanted: dict[int, tuple[np.ndarray, tuple[int, int]]]) -> Windows:

@@ -1,10 +1,8 @@
 """Probability maps of a segmentation experiment: read beside the true masks, checked against errors and leaks, averaged."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -31,33 +29,22 @@ SHARED = ("protocol", "split", "splits_sha256", "region", "boxes", "context", "s
 def shared_spec(work: Workspace, folders: list[Path]) -> dict[str, Any]:
     """What model.json says in all folds: the keys of ALIKE; empty without any. Stops when the folds differ."""
     specs = {folder: files.read_json(folder / "model.json") for folder in folders if (folder / "model.json").exists()}
-    specs = {folder: {"normalise": "dataset"} | spec for folder, spec in specs.items()}  # older ones do not name it
-    _stop_unless_alike(work, specs, ALIKE, "train the folds again, all alike")
-    return {key: next(iter(specs.values())).get(key) for key in ALIKE} if specs else {}
-
-
-def _stop_unless_alike(work: Workspace, specs: dict[Path, dict[str, Any]], keys: Iterable[str], remedy: str) -> None:
-    """Stop when model.json of one folder says something else of a key than that of the first."""
-    for folder, spec in specs.items():
-        first, of_first = next(iter(specs.items()))
-        for key in keys:
-            if spec.get(key) != of_first.get(key):
-                raise UserError(
-                    f"{work.show(folder)} and {work.show(first)} differ in {key} (model.json): {spec.get(key)} and "
-                    f"{of_first.get(key)}; {remedy}"
-                )
-
-
-def around_true_boxes(spec: dict[str, Any]) -> bool:
-    """Whether a network was shown where the lesions are. `spec`: see `shared_spec`."""
-    return spec.get("region") == "box" and spec.get("boxes") in (None, "truth")
+    shared = [{"normalise": "dataset"} | spec for spec in specs.values()]  # older ones do not name it
+    for folder, spec in zip(specs, shared, strict=True):
+        other = [key for key in ALIKE if spec.get(key) != shared[0].get(key)]
+        if other:
+            first = work.show(next(iter(specs)))
+            raise UserError(
+                f"{work.show(folder)} and {first} differ in {', '.join(other)} (model.json); train them again, all alike"
+            )
+    return {key: shared[0].get(key) for key in ALIKE} if shared else {}
 
 
 class Subject(subjects.Subject):
     """An evaluated experiment of task 3. It may be an ensemble: then its models are those of its members."""
 
     @classmethod
-    def of(cls, subject: subjects.Subject) -> Subject:
+    def of(cls, subject: subjects.Subject) -> Self:
         return cls(**vars(subject))
 
     @property
@@ -86,13 +73,12 @@ def read(work: Workspace, experiment: str, data: MaskData) -> tuple[pd.DataFrame
     Stops when they are wrong, older than their model, lack a probability map, or do not hold all slices that belong to a fold.
     """
     labels = tables.read_labels(work, tables.read_dataset(work))
-    frame, setting = evaluation_predictions.joined(work, 3, experiment, lambda folder: _read_fold(work, folder, labels))
-    frame = frame[frame["image_id"].isin(data.table["image_id"])]
-    for fold, of_fold in frame.groupby("fold") if setting != "unknown" else []:
-        folder = work.task(3) / experiment / f"fold{fold}"
-        part = data.part_of(fold, setting, "given" if setting == "given" else "folds", protocol.validation_of(folder))
-        again = f"{AGAIN}, or evaluate the patients that it was trained with alone: --limit-patients N"
-        _stop_if_missing(work.show(folder / "predictions.csv"), data.table["image_id"][part != "train"], of_fold, again)
+
+    def read_fold(folder: Path) -> pd.DataFrame:
+        path = evaluation_predictions.current(work, 3, folder)
+        return _checked(path, work.show(path), labels, AGAIN)
+
+    frame, setting = evaluation_predictions.of_slices(work, 3, experiment, data, read_fold)
     test = frame.loc[frame["part"] == "test", "image_id"]
     place = work.show(work.task(3) / experiment)
     if test.duplicated().any():
@@ -110,40 +96,19 @@ def read_external(subject: Subject, data: MaskData) -> pd.DataFrame:
     path, shown, name = subject.other_predictions(), subject.work.show(subject.other_predictions()), subject.data.dataset
     again = external.again(subject.work, 3, subject.experiment, name)
     frame = _checked(path, shown, tables.read_labels(subject.data, tables.read_dataset(subject.data)), again)
-    _stop_if_missing(shown, data.table["image_id"], frame, f"{name} has grown; {again}")
+    evaluation_predictions.stop_if_missing(shown, data.table["image_id"], frame, f"{name} has grown; {again}")
     return frame[frame["image_id"].isin(data.table["image_id"])].assign(fold="mean")
-
-
-def _stop_if_missing(shown: str, wanted: pd.Series, frame: pd.DataFrame, remedy: str) -> None:
-    missing = wanted[~wanted.isin(frame["image_id"])]
-    if len(missing):
-        raise UserError(f"{shown} lacks {len(missing)} of {len(wanted)} slices (first: {missing.iloc[0]}); {remedy}")
-
-
-def _read_fold(work: Workspace, folder: Path, labels: pd.DataFrame) -> pd.DataFrame:
-    path = folder / "predictions.csv"
-    stop_if_members_changed(work, folder)
-    if not evaluation_predictions.is_current(work, folder, made_with=()):
-        raise UserError(f"{work.show(path)} is missing or older than best.pt; {AGAIN}")
-    return _checked(path, work.show(path), labels, AGAIN)
 
 
 def _checked(path: Path, shown: str, labels: pd.DataFrame, again: str) -> pd.DataFrame:
     """predictions.csv, checked against labels.csv and the maps beside it. `shown`: its name in messages; `again`: the remedy."""
     frame = tables.read_predictions(path.parent)[tables.PREDICTION_COLUMNS]
-    patient_of = labels.set_index("image_id")["patient"]
     there = {file.stem for file in (path.parent / "probability").glob("*.png")}
     wrong = {
-        "part must be val or test": ~frame["part"].isin(["val", "test"]),
-        "image of no row of labels.csv": ~frame["image_id"].isin(patient_of.index),
-        "other patient than in labels.csv": frame["patient"].ne(frame["image_id"].map(patient_of)),
         "image that is there twice": frame["image_id"].duplicated(),
         "no probability/IMAGE_ID.png": ~frame["image_id"].isin(there),
     }
-    for problem, rows in wrong.items():
-        if rows.any():
-            first = frame.loc[rows, "image_id"].iloc[0]
-            raise UserError(f"{shown}: {rows.sum()} row(s) with {problem} (first: {first}); {again}")
+    evaluation_predictions.stop_if_wrong(frame, labels, ("val", "test"), wrong, shown, again)
     return frame
 
 
@@ -206,43 +171,9 @@ def members(experiment: Path) -> list[str]:
 def model_folders(work: Workspace, experiment: str, fold: int | None) -> list[Path]:
     """The fold folders with a model of an experiment, or of all members of an ensemble; of `fold` alone where it is given."""
     for folder in experiments.folds(work.task(3) / experiment, "model.json"):
-        stop_if_members_changed(work, folder)
+        evaluation_predictions.stop_if_stages_changed(work, folder)
     names = members(work.task(3) / experiment) or [experiment]
     return [folder for name in names for folder in named_images.models(work, 3, name, fold)]
-
-
-def stop_if_members_changed(work: Workspace, folder: Path) -> None:
-    """Stop when the fold of an ensemble was made of other predictions than its members hold now."""
-    content = files.read_json(folder / "model.json") if (folder / "model.json").exists() else {}
-    for member, digest in zip(content.get("members", []), content.get("members_sha256", []), strict=True):
-        path = work.task(3) / member / folder.name / "predictions.csv"
-        if files.fingerprint(path) != digest:
-            raise UserError(
-                f"{work.show(path)} is gone or another one than {folder.parent.name} was made of; "
-                "run task3_segmentation/07_ensemble.py again"
-            )
-
-
-def member_folds(work: Workspace, names: list[str]) -> dict[str, list[Path]]:
-    """The folders of a fold, one of each member, by its name. Stops unless all members have the same folds and fit together."""
-    if len(set(names)) < 2:
-        raise UserError("an ensemble needs two experiments or more; name others of outputs/NAME/task3")
-    of_member = {name: experiments.folds(work.task(3) / name, *NEEDED) for name in names}
-    first = names[0]
-    for name, folders in of_member.items():
-        if not folders:
-            there = ", ".join(experiments.trained(work, 3))
-            raise UserError(f"{work.show(work.task(3) / name)} holds no trained fold; there are: {there}")
-        if members(work.task(3) / name):
-            raise UserError(f"{name} is an ensemble itself; name its members: {' '.join(members(work.task(3) / name))}")
-        if [folder.name for folder in folders] != [folder.name for folder in of_member[first]]:
-            have = "; ".join(f"{each} has {', '.join(folder.name for folder in of_member[each])}" for each in (first, name))
-            raise UserError(f"the members must have the same folds, but {have}; train what is missing")
-    by_fold = {folders[0].name: list(folders) for folders in zip(*of_member.values(), strict=True)}
-    for folders in by_fold.values():
-        specs = {folder: files.read_json(folder / "model.json") for folder in folders}
-        _stop_unless_alike(work, specs, SHARED, "name members that are alike in it")
-    return by_fold
 
 
 def write_mean(work: Workspace, folder: Path, of_members: list[Path], names: list[str], data: MaskData) -> list[Path]:

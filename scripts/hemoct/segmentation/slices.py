@@ -14,7 +14,7 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices
-from hemoct.evaluation import bootstrap, decisions, metrics, predictions
+from hemoct.evaluation import bootstrap, decisions, predictions, scores
 from hemoct.evaluation.decisions import Evaluation, Question
 from hemoct.evaluation.thresholds import MAX_F1, Rule
 
@@ -64,14 +64,8 @@ def comparison(evaluation: Evaluation, ceiling: Evaluation, resamples: int, seed
     called = {name: evaluation.test.p >= evaluation.thresholds(point) for name, point in points.items()}
     rows = []
     for name, value in (called | {CEILING: ceiling.decision}).items():
-        matrix = metrics.confusion(evaluation.test.y, value, metrics.ones(len(table)))
-        drawn = metrics.of_confusion(metrics.confusion(evaluation.test.y, value, weights))
-        row = {"rule": name, "n": len(table)} | dict(zip(("tn", "fp", "fn", "tp"), matrix.astype(int).ravel(), strict=True))
-        for key, of_metric in metrics.of_confusion(matrix).items():
-            if key in COMPARED:
-                low, high, _ = bootstrap.interval(drawn[key])
-                row |= {key: of_metric[0], f"{key}_low": low, f"{key}_high": high}
-        rows.append(row)
+        counts, rates = scores.rates(evaluation.test.y, value, weights, dict(zip(COMPARED, COMPARED, strict=True)))
+        rows.append({"rule": name, "n": len(table), **counts, **rates})
     return pd.DataFrame(rows)
 
 

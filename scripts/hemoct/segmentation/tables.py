@@ -1,19 +1,17 @@
 """Tables of evaluated masks, and metrics.json with its reasons, ceiling, volumes, notes; both read again to be compared."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from hemoct.base import experiments, files, label_meaning, tables
-from hemoct.base.errors import UserError
+from hemoct.base import label_meaning, tables
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, metrics as evaluation_metrics, scores
+from hemoct.evaluation import bootstrap, comparison, metrics as evaluation_metrics, scores
 from hemoct.evaluation.comparison import Evaluated
-from hemoct.segmentation import evaluate, metrics, predictions
+from hemoct.segmentation import evaluate, metrics
 from hemoct.segmentation.evaluate import OF_PIXELS, OF_SLICES, Rule, Segmentation
 from hemoct.segmentation.metrics import COUNTS
 
@@ -104,12 +102,8 @@ def report(evaluation: Segmentation, about: dict[str, Any], resamples: int, seed
     """metrics.json of an evaluation. `about` comes first in it: data set, experiment, protocol ..."""
     folds = evaluation.table["fold"].to_numpy()
     weights = bootstrap.weights(evaluation.patients, folds, resamples, seed)
-    values = evaluate.measure(evaluation, evaluation_metrics.ones(len(folds)))
-    resampled = evaluate.measure(evaluation, weights)
-    block, dropped = {}, {}
-    for name, value in values.items():
-        block[name], dropped[name] = scores.entry(value[0], resampled[name], _reason(evaluation, name))
-    within = bootstrap.within_folds(evaluation.patients, folds)
+    why = partial(_reason, evaluation)
+    block, drawn = scores.blocks(partial(evaluate.measure, evaluation), evaluation.table, weights, seed, why)
     known, y = evaluation.labels
     confusion = evaluation_metrics.confusion(y, evaluation.predicted[known] > 0, evaluation_metrics.ones(len(y)))[0]
     return {
@@ -129,19 +123,14 @@ def report(evaluation: Segmentation, about: dict[str, Any], resamples: int, seed
         "slice_confusion": confusion.astype(int).tolist(),
         "ceiling": _ceiling(evaluation),
         "volumes": agreement(evaluation).replace({np.nan: None}).to_dict("records"),
-        "bootstrap": {
-            "resamples": len(weights),
-            "seed": seed,
-            "drawn": "patients within folds" if within else "patients over all folds at once",
-            "dropped": dropped,
-        },
+        "bootstrap": drawn,
         "notes": _notes(evaluation, about),
     }
 
 
 def describe(about: dict[str, Any], spec: dict[str, Any], layout: str) -> dict[str, Any]:
     """What metrics.json says first (evaluation.protocol.describe), with what masks mean; `spec`: predictions.shared_spec."""
-    upper = predictions.around_true_boxes(spec)
+    upper = spec.get("region") == "box" and spec.get("boxes") in (None, "truth")  # the network was shown where lesions are
     done = f"{about['folds_done']}; {UPPER_BOUND}" if upper else about["folds_done"]  # stands in every headline
     about = about | {"folds_done": done, "labels_mean": label_meaning.CAPTION.get(layout), "upper_bound": upper}
     return about | {"caveats": _of_validation(spec)}
@@ -212,10 +201,7 @@ def _notes(evaluation: Segmentation, about: dict[str, Any]) -> list[str]:
             f"ceiling of slice recall: {drawn} of {y.sum()} slices with the label {label} have a true mask "
             f"with a pixel ({drawn / y.sum():.1%})"
         )
-    patients = len(np.unique(evaluation.patients))
-    if patients < 10:
-        notes.append(f"{patients} patient(s): the intervals are too narrow, a bootstrap needs more")
-    return notes
+    return notes + scores.few_patients(len(np.unique(evaluation.patients)))
 
 
 # ---- an evaluated experiment, read again
@@ -237,7 +223,7 @@ class Segmented(Evaluated):
     def asks_like(self, other: Evaluated) -> bool:
         return True
 
-    def of(self, rows: np.ndarray) -> Segmented:
+    def of(self, rows: np.ndarray) -> Self:
         table, counts = self.table.iloc[rows].reset_index(drop=True), self.evaluation.counts[rows]
         return replace(self, evaluation=replace(self.evaluation, table=table, counts=counts))
 
@@ -248,12 +234,11 @@ class Segmented(Evaluated):
 
 def read_evaluated(work: Workspace, experiment: str) -> Segmented:
     """Read metrics.json and per_slice.csv of an experiment. Stops when they do not belong together."""
-    folder, made_by = work.task(3) / experiment, f"{experiments.evaluate_step(3)} --experiment {experiment}"
-    content = files.read_json(work.need(folder / "metrics.json", made_by))
-    work.need(folder / "per_slice.csv", made_by)
+    folder = work.task(3) / experiment
+    content, mismatch = comparison.evaluated(work, 3, folder, "per_slice.csv")
     frame = tables.read_csv(folder / "per_slice.csv", COLUMNS)
     if len(frame) != content["n"]:
-        raise UserError(f"{work.show(folder)}: per_slice.csv does not belong to metrics.json; run: python {made_by}")
+        raise mismatch
     table = frame[["image_id", "patient", "fold", "part", "hd95", "nsd", "distance_unit"]]
     table = table.assign(y=np.nan, factor=1.0, unit="px")  # relative errors of volumes are those of pixels
     counts = frame[list(COUNTS)].to_numpy(dtype=np.int64)

@@ -1,13 +1,11 @@
 """Training of a segmentation network: one fold, windows and masks in batches on the device, validation, probability maps."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, compress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -28,7 +26,7 @@ from hemoct.segmentation.networks import SegmenterSpec
 from hemoct.segmentation.options import STRENGTHS, TRUTH, Options
 from hemoct.segmentation.windows import LEAST_CONFIDENCES, Windows, compose, cut, paste, placement
 from hemoct.training import augment, checkpoints, device, weights
-from hemoct.training.batches import Store
+from hemoct.training.batches import Stacks, Store
 from hemoct.training.fit import Criterion, Fit
 from hemoct.training.options import Initial, Strength
 
@@ -74,9 +72,8 @@ def train_fold(
         drawn = plan.training.draw(np.random.default_rng([training.seed, epoch]))
         loss = one_epoch(fit, masked, drawn)
         fit.log(epoch, train_loss=loss, **validate(fit, masked, validation, validated))
-    print(f"  best epoch {fit.best_epoch}")
 
-    checkpoints.load_trained(model, run.folder, spec.model)
+    checkpoints.load_trained(model, run.folder)
     honest = spec.validation == 1  # else the detector has learned from these slices: it is surer there than on test
     looked_at = plan.prediction if honest or not detector else plan.prediction.least(UNCHOSEN)
     predicted = patches(model, slices, looked_at, batch_size)
@@ -124,9 +121,9 @@ class Slices:
 
     def __init__(self, work: Workspace, data: MaskData, spec: SegmenterSpec, device: torch.device) -> None:
         self.work, self.data, self.spec = work, data, spec
-        self.grey = Store(images.cached(work, data.table, spec.source_size), device)
+        grey = Store(images.cached(work, data.table, spec.source_size), device)
+        self.grey = Stacks(grey, torch.as_tensor(data.neighbours(spec.context)))
         self.mask = Store(segmentation_data.cached(work, data, spec.source_size), device)
-        self.neighbours = torch.as_tensor(data.neighbours(spec.context))
 
     def batches(
         self, windows: Windows, size: int, moves: torch.Tensor | None = None
@@ -140,11 +137,8 @@ class Slices:
         rows, device = torch.as_tensor(windows.rows), self.grey.device
         placed = placement(torch.as_tensor(windows.places, dtype=torch.float32, device=device), self.spec.source_size)
         placed = placed if moves is None else compose(placed, moves)
-        channels = self.neighbours.shape[1]
-        grey = self.grey.batches(self.neighbours[rows].reshape(-1), size * channels)
-        for (_, of_grey), (position, of_mask) in zip(grey, self.mask.batches(rows, size), strict=True):
-            stack = of_grey.reshape(len(position), channels, *of_grey.shape[2:])
-            both = cut(torch.cat([stack, of_mask], dim=1), placed[position], self.spec.image_size)
+        for (position, grey), (_, mask) in zip(self.grey.batches(rows, size), self.mask.batches(rows, size), strict=True):
+            both = cut(torch.cat([grey, mask], dim=1), placed[position], self.spec.image_size)
             yield both[:, :-1], (both[:, -1:] >= 0.5).float()
 
     def truth(self, row: int) -> np.ndarray:
@@ -191,7 +185,7 @@ class Validation:
     empty: Histograms
 
     @classmethod
-    def of(cls, slices: Slices, rows: np.ndarray, patients: np.ndarray) -> Validation:
+    def of(cls, slices: Slices, rows: np.ndarray, patients: np.ndarray) -> Self:
         nothing = np.zeros((slices.spec.source_size,) * 2, dtype=np.uint8)
         return cls(slices, rows, patients, Histograms.of((nothing, slices.truth(row)) for row in rows))
 

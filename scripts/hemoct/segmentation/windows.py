@@ -154,7 +154,9 @@ class AroundBoxes:
         self.true = true.of(rows)
         self.empty = np.setdiff1d(rows, true.rows)
         predicted = predicted.of(rows)
-        self.alarms = predicted[(predicted.confidence >= FALSE_ALARM) & ~_touching(predicted, self.true)]
+        same_slice = predicted.rows[:, None] == self.true.rows
+        touching = (same_slice & (data_boxes.iou(predicted.places, self.true.places) >= APART)).any(axis=1)
+        self.alarms = predicted[(predicted.confidence >= FALSE_ALARM) & ~touching]
         wanted = round(negatives * len(self.true.rows))
         self.at_alarms = min(wanted // 2, len(self.alarms.rows))
         self.at_other_places = wanted - self.at_alarms if len(self.empty) else 0
@@ -171,12 +173,6 @@ class AroundBoxes:
         places = jitter(around(corners, self.spec.margin, self.spec.least_side), **JITTER, random=random)
         order = random.permutation(len(places))
         return Windows(rows[order], places[order], np.ones(len(places)))
-
-
-def _touching(boxes: Boxes, true: Boxes) -> np.ndarray:
-    """Whether a box overlaps a true one of its slice: bool (k,)."""
-    same_slice = boxes.rows[:, None] == true.rows
-    return (same_slice & (data_boxes.iou(boxes.places, true.places) >= APART)).any(axis=1)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Checkpoints of a fold folder: best.pt (the weights that are kept) and last.pt (all that resuming needs), read and written."""
 
 import pickle
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from hemoct.base import experiments, files
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.base.runs import Run
 
 MODEL = ("best.pt", "model.json", "last.pt", "history.csv")
@@ -42,18 +41,18 @@ def read_state(path: Path) -> dict:
             raise ValueError(f"it holds a {type(state).__name__}")
         return state
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is not a torch checkpoint of plain tensors ({first_line(error)})") from None
+        raise UserError(f"{path} is not a torch checkpoint of plain tensors ({one_line(error)})") from None
 
 
-def load_trained(model: nn.Module, folder: Path, name: str) -> nn.Module:
-    """Load best.pt of a fold folder into the model that model.json describes under `name`."""
+def load_trained(model: nn.Module, folder: Path) -> nn.Module:
+    """Load best.pt of a fold folder into the model that model.json describes."""
     path = folder / "best.pt"
     if not path.exists():
         raise UserError(f"{path} is missing; train with {experiments.train_step(files.read_json(folder / 'model.json')['task'])}")
     try:
         model.load_state_dict(read_state(path))
     except RuntimeError:
-        raise UserError(f"{path} is a checkpoint of another model than {name} in model.json; train again") from None
+        raise UserError(f"{path} is a checkpoint of another model than model.json describes; train again") from None
     return model
 
 
@@ -96,8 +95,3 @@ def mended(state: dict[str, Any], run: Run) -> dict[str, Any]:
     known = {name: value for name, value in settings.items() if name in now and name not in left_open}
     later = {"validation": 1} if "validation" in now else {}  # a flag that came within that version, and what was done before
     return state | {"arguments": now | later | known}
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, shortened, or its kind where it has none."""
-    return textwrap.shorten((str(error).strip().splitlines() or [type(error).__name__])[0], 140, placeholder=" ...")

@@ -71,13 +71,14 @@ class Fit:
         for epoch in range(len(self.history) + 1, self.options.epochs + 1):
             if epoch - self.best_epoch > self.options.patience and self.history:
                 print(f"  no better {self.monitor} for {self.options.patience} epochs: stopped")
-                return
+                break
             for generator in (self.generator, self.device_generator):
                 generator.manual_seed(self.options.seed * 100_003 + epoch)
             torch.manual_seed(self.options.seed * 100_003 + epoch)  # dropout
             self._epoch_start = time.monotonic()
             networks.train_mode(self.model)
             yield epoch
+        print(f"  best epoch {self.best_epoch}")
 
     def step(self, loss: torch.Tensor) -> None:
         """One optimiser step on a loss."""

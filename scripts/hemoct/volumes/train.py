@@ -12,7 +12,6 @@ from hemoct.base.runs import Run
 from hemoct.data.slices import Slices
 from hemoct.training import checkpoints, inference
 from hemoct.training.fit import Fit
-from hemoct.volumes import scans
 from hemoct.volumes.features import Maker
 from hemoct.volumes.networks import HeadSpec, SeriesHead
 from hemoct.volumes.options import Options
@@ -39,18 +38,17 @@ class Scans:
         return torch.nonzero((torch.as_tensor(here)[self.rows.clamp(min=0)] & inside).any(dim=1))[:, 0]
 
 
-def train_fold(run: Run, options: Options, data: Slices, features: np.ndarray, made_by: Maker, task: int) -> list[Path]:
+def train_fold(run: Run, options: Options, data: Slices, found: Scans, made_by: Maker, task: int) -> list[Path]:
     """Train the head of the run's folder and predict the slices of its fold; returns what was written.
 
-    `data`: with classes and `targets` (n, classes), whose slices have these `features` (n, width). All slices of a scan
-    are seen, only those of the part are learned from or scored.
+    `data`: with `classes` and `targets` (n, classes); `found`: its slices as scans. All slices of a scan are seen, only those of
+    the part are learned from or scored.
     """
     fold, training = data.fold(run.folder, options.selection), options.training
-    found = Scans(features, data.targets, scans.scans(data.table, ordered=options.head.head != "linear"), made_by.device)
     spec = HeadSpec(
         **made_by.about, task=task, made_by=run.record["step"], protocol=options.selection.protocol,
         split=options.selection.split, fold=fold.number, splits_sha256=data.splits_sha256, classes=data.classes,
-        exclusive=getattr(data, "exclusive", False), width=features.shape[1], **vars(options.head),
+        exclusive=getattr(data, "exclusive", False), width=found.features.shape[1], **vars(options.head),
     )  # fmt: skip
     known = ~torch.isnan(found.targets).all(dim=1).cpu().numpy()
     part = {name: known & (fold.part == name) for name in ("train", "val")}
@@ -75,8 +73,7 @@ def train_fold(run: Run, options: Options, data: Slices, features: np.ndarray, m
         logits = logits_of(fitting.averaged, found, found.holding(part["val"]))
         validated = loss(logits[part["val"]], found.targets[part["val"]], spec.exclusive)
         fitting.log(epoch, train_loss=float(torch.stack(losses).mean()), val_loss=float(validated))
-    print(f"  best epoch {fitting.best_epoch}")
-    checkpoints.load_trained(head, run.folder, spec.head)
+    checkpoints.load_trained(head, run.folder)
     predicted = inference.probabilities(logits_of(head, found, torch.arange(len(found.rows))), spec.exclusive)
     about = data.about(fold, np.arange(len(data.table)))
     frame = inference.with_columns(about, spec.classes, data.targets, predicted)
