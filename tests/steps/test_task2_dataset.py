@@ -24,7 +24,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, splits
 from hemoct.detection import data as detection_data
-from hemoct.ingest import annotations as ingest_annotations
+from hemoct.ingest import annotations as ingest_annotations, yolo_reader
 
 MAKE = "task2_detection/01_make_yolo_dataset.py"
 
@@ -67,7 +67,7 @@ def test_from_voc_to_yolo_and_back_boxes_are_exact(work, make, seed):
     count = 0
     for label in (export(work, 2) / "labels").rglob("*.txt"):
         image = next((export(work, 2) / "images" / label.parent.name).glob(f"{label.stem}.*"))
-        found = ingest_annotations.read_yolo(label, ["disk"], *Image.open(image).size)
+        found = yolo_reader.read_labels(label, {0: "disk"}, *Image.open(image).size).boxes
         corners = np.array([[getattr(box, name) for name in ingest_annotations.CORNERS] for box in found]).reshape(-1, 4)
         wanted = truth.get_group(label.stem)[list(ingest_annotations.CORNERS)] if label.stem in truth.groups else np.zeros((0, 4))
         np.testing.assert_allclose(corners, wanted, atol=0.001)
@@ -136,6 +136,31 @@ def test_derived_data_on_another_disk(tmp_path, run_step):
     work.work.symlink_to(tmp_path / "a" / "b" / "derived")
     assert run_step(MAKE, "--root", work.root, "--dataset", "toy", "--fold", "0").code == 0
     assert all(path.is_file() for path in (export(work) / "images").rglob("*.png"))
+
+
+@pytest.mark.parametrize("form", ["yolo", "coco"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".jfif"])
+def test_images_that_others_would_read_otherwise_are_written_turned(work, make, form, suffix):
+    labels = toy.make(work, boxes=True, size=(48, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for row in labels.itertuples():
+        with Image.open(work.raw / row.image) as image:
+            about = {} if suffix == ".gif" else {"exif": exif}
+            turned = image.copy() if suffix == ".gif" else image.rotate(90, expand=True)  # a viewer turns it back
+        (work.raw / row.image).unlink()
+        turned.save(work.raw / f"{row.image_id}{suffix}", "JPEG" if suffix == ".jfif" else None, **about)
+    tables.write_labels(work, labels.assign(image=labels["image_id"] + suffix), tables.read_dataset(work))
+    assert make("--format", form).code == 0
+    written = sorted(export(work, form=form).glob("images/*/*"))
+    assert len(written) == len(labels) and {path.suffix for path in written} == {".png"}
+    for path in written:
+        with Image.open(path) as image:
+            assert image.size == (48, 32) and not image.getexif()
+            assert (np.asarray(image) == images.read_grey(work.raw / f"{path.stem}{suffix}")).all()
+    if form == "yolo":
+        data = detection_data.load(work)
+        assert len(detection_data.check_export(work, export(work), data, np.flatnonzero(data.part_of(0, "patient", "folds") == "test"), "test"))
 
 
 def test_coco_files_load_in_pycocotools(work, make):

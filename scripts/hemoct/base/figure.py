@@ -32,7 +32,7 @@ def figure(
     rows: int = 1, columns: int = 1, width: float = 4.5, height: float = 3.6, heading: str = "", **options: Any
 ) -> tuple[Figure, Any]:
     """A figure and its axes in the house style; `width` and `height` in inches are those of one panel. `heading`: see `title`."""
-    sns.set_theme(style="ticks", palette="colorblind", rc=STYLE | {"font.family": _fonts()[0]})
+    sns.set_theme(style="ticks", palette="colorblind", rc=STYLE | {"font.family": list(_fonts())})
     made, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
     if heading:
         title(made, heading)
@@ -40,16 +40,21 @@ def figure(
 
 
 @functools.cache
-def _fonts() -> tuple[list[str], frozenset[int]]:
-    """Those of FONTS that this machine has, and the letters that any of them has."""
-    paths = {font.name: font.fname for font in reversed(font_manager.fontManager.ttflist)}
-    there = [name for name in FONTS if name in paths]
-    return there, frozenset().union(*(font_manager.get_font(paths[name]).get_charmap() for name in there))
+def _fonts() -> tuple[str, ...]:
+    """Those of FONTS that this machine has."""
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    return tuple(name for name in FONTS if name in there)
 
 
-def drawable(text: str) -> str:
-    """A text without the letters that no font of this machine has (they would be drawn as empty boxes): U+51FA for them."""
-    known = _fonts()[1]
+@functools.cache
+def _letters(fonts: tuple[str, ...]) -> frozenset[int]:
+    """The letters that any of these fonts has."""
+    return frozenset().union(*(font_manager.get_font(font_manager.findfont(name)).get_charmap() for name in fonts))
+
+
+def drawable(text: str, fonts: tuple[str, ...] = ()) -> str:
+    """A text without the letters that none of `fonts` (all of this machine) has, which would be empty boxes: U+51FA for them."""
+    known = _letters(fonts or _fonts())
     return "".join(letter if letter.isspace() or ord(letter) in known else f"U+{ord(letter):04X} " for letter in text).rstrip()
 
 

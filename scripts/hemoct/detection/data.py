@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from PIL import Image
 from tqdm import tqdm
 
-from hemoct.base import files, tables
+from hemoct.base import files, pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
@@ -19,6 +20,7 @@ from hemoct.data import boxes as data_boxes, images, slices as data_slices
 from hemoct.data.slices import Selection
 from hemoct.training.specs import Spec
 
+LINKED = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # what Ultralytics and nnU-Net's reader know
 SLACK = 1.0  # px by which a box may leave its image, as rounding does; it is cut at the edge
 
 
@@ -150,9 +152,28 @@ def _placed(temporary: Path, target: Path, work: Workspace, data: BoxData, part:
     for name in PARTS:
         (temporary / "images" / name).mkdir(parents=True)
     for row, (image_id, image) in enumerate(tqdm(data.table[["image_id", "image"]].to_numpy(), desc="images", disable=None)):
-        place = Path("images", part[row], f"{image_id}{Path(image).suffix}")
-        link(work.raw / image, temporary / place, target / place)
+        place = Path("images", part[row], exported(work.raw / image, image_id))
+        place_image(work.raw / image, temporary / place, target / place)
         yield row, place.name
+
+
+def _is_plain(image: Path) -> bool:
+    """Whether other programs read an image file as we do: they know its suffix, and need not turn it."""
+    return image.suffix.lower() in LINKED and not pixels.is_turned(image)
+
+
+def exported(image: Path, image_id: str) -> str:
+    """What an image is called in an export."""
+    return f"{image_id}{image.suffix if _is_plain(image) else '.png'}"
+
+
+def place_image(source: Path, place: Path, final: Path) -> None:
+    """Link an image into an export; one that is not plain is decoded and written as PNG."""
+    if _is_plain(source):
+        link(source, place, final)
+    else:
+        mode = images.MODES.get(pixels.header(source)[2], "RGB")
+        Image.fromarray(pixels.read(source, mode)).save(place)
 
 
 def link(source: Path, place: Path, final: Path) -> None:
@@ -183,7 +204,7 @@ def check_export(work: Workspace, export: Path, data: BoxData, rows: np.ndarray,
     paths, problems = [], []
     for row in rows:
         name = data.table["image_id"][row]
-        image = export / "images" / part / f"{name}{Path(data.table['image'][row]).suffix}"
+        image = export / "images" / part / exported(work.raw / data.table["image"][row], name)
         label = export / "labels" / part / f"{name}.txt"
         paths.append(image)
         missing = [path for path in (image, label) if not path.is_file()]

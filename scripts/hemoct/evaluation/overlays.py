@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hemoct.base import label_meaning
+from hemoct.base import figure as base_figure, label_meaning
 
 GREEN, RED, PAPER, INK = (0, 200, 130), (255, 80, 40), (255, 255, 255), (20, 20, 20)
 TILE = 224  # px of a slice on a sheet
@@ -24,6 +24,11 @@ NO_CLASS, NO_BOXES = np.zeros(0, dtype=int), np.zeros((0, 6))
 @lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+
+
+def _drawable(text: str) -> str:
+    """A text without the letters that the font does not have."""
+    return base_figure.drawable(text, ("DejaVu Sans",))
 
 
 def legend(layout: str | None, truth: bool) -> str:
@@ -83,7 +88,8 @@ def _write_notes(
 ) -> None:
     """Write each note at its box: at the first place that is free and inside, else where it hides an earlier one."""
     taken: list[tuple[int, int, int, int]] = []
-    for (left, top, right, bottom), text, colour in notes:
+    for (left, top, right, bottom), name, colour in notes:
+        text = _drawable(name)
         width, height = int(font.getlength(text)) + 4, font.size + 3
         wanted = [(x, y) for y in (top - height - 2, bottom + 3, top + 3) for x in (left, right - width)]
         inside = [(min(max(x, 0), max(size[0] - width, 0)), min(max(y, 0), max(size[1] - height, 0))) for x, y in wanted]
@@ -132,11 +138,12 @@ def sheet(tiles: Sequence[tuple[Image.Image, str]], heading: Sequence[str], colu
 def _wrapped(lines: Sequence[str], font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Lines broken to a width in pixels."""
     letters = max(8, int(width / font.getlength("no average letter") * len("no average letter")))
-    return [part for line in lines for part in textwrap.wrap(line, letters)]
+    return [part for line in lines for part in textwrap.wrap(_drawable(line), letters)]
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """The end of a text that is too wide: names of slices differ there."""
+    text = _drawable(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"...{text}") > width:

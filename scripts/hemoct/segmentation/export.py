@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from hemoct.base import files, label_meaning, tables
+from hemoct.base import files, label_meaning, pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.data.slices import Selection
-from hemoct.detection.data import link
+from hemoct.detection.data import exported, link, place_image
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
 
@@ -63,8 +63,9 @@ def look(work: Workspace, data: MaskData) -> Masks:
     rows = np.flatnonzero(data.known)
     for row, mask in zip(rows, segmentation_data.truth(work, data, rows, size), strict=True):
         positive[row] = mask.any()
-        with Image.open(work.raw / data.table["mask"][row]) as image:
-            grey_png = image.format == "PNG" and image.mode == "L"
+        path = work.raw / data.table["mask"][row]
+        with Image.open(path) as image:
+            grey_png = image.format == "PNG" and image.mode == "L" and not pixels.is_turned(path)
             ready[row] = grey_png and np.array_equal(np.asarray(image), mask * np.uint8(255))
     if not positive.any():
         value = "" if data.mask_value is None else f" of the value {data.mask_value} (--mask-value)"
@@ -105,8 +106,8 @@ def write_png(target: Path, work: Workspace, data: MaskData, parts: dict[int, np
                 (temporary / kind / name).mkdir(parents=True)
         for row in tqdm(np.flatnonzero(data.known), desc="images", disable=None):
             source = work.raw / data.table["image"][row]
-            place = Path("images", part[row], f"{names[row]}{source.suffix}")
-            link(source, temporary / place, target / place)
+            place = Path("images", part[row], exported(source, names[row]))
+            place_image(source, temporary / place, target / place)
         for row in np.flatnonzero(masks.ready):
             place = Path("masks", part[row], f"{names[row]}.png")
             link(work.raw / data.table["mask"][row], temporary / place, target / place)
@@ -170,7 +171,7 @@ def stop_if_names_clash(data: MaskData) -> None:
 def _place_grey(source: Path, temporary: Path, target: Path, places: list[Path]) -> None:
     """Put an image at some places as a grey PNG: linked if it is one, else decoded and written."""
     with Image.open(source) as image:
-        fits = image.format == "PNG" and image.mode == "L"
+        fits = image.format == "PNG" and image.mode == "L" and not pixels.is_turned(source)
     grey = None if fits else Image.fromarray(images.read_grey(source))
     for place in places:
         if grey is None:
