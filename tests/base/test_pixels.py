@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hemoct.base import pixels
 from hemoct.base.errors import UserError
@@ -108,3 +109,16 @@ def test_a_class_beside_255_is_not_taken_for_a_blurred_edge(tmp_path, values):
     path = saved(tmp_path / "m.png", Image.fromarray(levels.astype(np.uint8)))
     assert pixels.read_mask(path).lesion is None
     assert (pixels.read_mask(path, value=values[1]).lesion == LESION).all()
+
+
+def test_a_mask_that_says_so_is_lesion_above_0(tmp_path):
+    levels = np.array([[0, 1, 1], [3, 5, 0]], dtype=np.uint8)
+    text = PngInfo()
+    for key, value in pixels.MARK.items():
+        text.add_text(key, value)
+    for name, info in (("marked", text), ("plain", None)):
+        Image.fromarray(levels).save(tmp_path / f"{name}.png", pnginfo=info)
+    marked = pixels.read_mask(tmp_path / "marked.png")
+    assert (marked.lesion == (levels > 0)).all() and marked.value == 255
+    assert pixels.read_mask(tmp_path / "plain.png").lesion is None
+    assert (pixels.read_mask(tmp_path / "marked.png", value=3).lesion == (levels == 3)).all()

@@ -16,6 +16,8 @@ LOSSY = {"JPEG", "MPO", "WEBP"}
 MOST_CLASSES, HIGHEST_CLASS = 4, 20  # so few and low values beside 255 are numbers of classes, no blurred edge
 VOC_BORDER = (224, 224, 192)
 """colour of the value 255 in masks of PASCAL VOC: the border of an object, which nobody labelled"""
+MARK = {"lesion": "above 0"}
+"""text in a PNG whose every value above 0 is lesion, of one kind or another: masks that a conversion of scans wrote"""
 ALPHA = "the mask lies in the alpha channel: its colours are all one"
 BLACK_PALETTE = "all colours of the palette are one: the mask was read by its indices"
 BORDER = "255 is the border of objects in VOC masks: it was read as no lesion"
@@ -104,12 +106,14 @@ class Mask:
     """bool (height, width); None where more than two values do not tell which is the lesion"""
     note: str = ""
     """how an unusual mask was read: ALPHA, BLACK_PALETTE, BORDER"""
+    marked: bool = False
+    """the file says that every value above 0 is lesion, see MARK"""
 
     @property
     def value(self) -> int:
-        """The value of the lesion: 1, 2 ... in masks of class numbers; 255 for white, also where it is 16 bit or blurred."""
+        """The value of the lesion: 1, 2 ... in masks of class numbers; 255 for white, also 16 bit or blurred, or marked."""
         high = int(self.levels.max())
-        return 255 if 255 - SOFT_EDGE <= high <= 255 or high == 65535 else high
+        return 255 if self.marked or 255 - SOFT_EDGE <= high <= 255 or high == 65535 else high
 
     @property
     def values(self) -> str:
@@ -121,14 +125,16 @@ class Mask:
 def read_mask(path: Path, value: int | None = None) -> Mask:
     """Decode a mask, turned as `read` does.
 
-    Without `value`: the higher one of two values, nothing in an all-black mask, or pixels of at least 128 where black and white
-    are blurred a little as by JPEG. With `value`: the pixels of that very value (of a palette image: that index).
+    Without `value`: all above 0 where the file says so (MARK), else the higher one of two values, nothing in an all-black mask,
+    or pixels of at least 128 where black and white are blurred a little as by JPEG. With `value`: the pixels of that very value
+    (of a palette image: that index).
     """
     with _opened(path, "replace the mask, or take it out of the data set") as image:
         lossy = image.format in LOSSY
+        marked = value is None and MARK.items() <= image.info.items()
         levels, note = _levels(_turned(image), indexed=value is not None)
-    lesion = _lesion(levels, lossy) if value is None else levels == value
-    return Mask(levels, lesion, note)
+    lesion = levels > 0 if marked else _lesion(levels, lossy) if value is None else levels == value
+    return Mask(levels, lesion, note, marked)
 
 
 def _levels(image: Image.Image, indexed: bool) -> tuple[np.ndarray, str]:

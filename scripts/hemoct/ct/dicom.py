@@ -101,7 +101,11 @@ def read(path: Path, intercept: float | None = None, any_modality: bool = False)
     header = _read_dataset(path)
     _refuse_other_than_slices(path, Tags(header), any_modality)
     stored = _decode(path, header)
-    for number, frame in enumerate(_frames(header)):
+    try:
+        frames = list(_frames(header, len(stored) if stored.ndim == 3 else 1))
+    except Exception as error:  # sequences can be broken in as many ways as headers
+        _refuse(path, f"has functional groups that cannot be read ({one_line(error)})")
+    for number, frame in enumerate(frames):
         tags = Tags(frame)
         hu, source = _hu(path, tags, stored[number] if stored.ndim == 3 else stored, intercept)
         facts = _facts(tags, rescale=source, hu=hu)
@@ -126,9 +130,8 @@ def _hu(path: Path, tags: Tags, stored: np.ndarray, intercept: float | None) -> 
     return hu, source
 
 
-def _frames(header: Dataset) -> Iterator[Dataset]:
+def _frames(header: Dataset, count: int) -> Iterator[Dataset]:
     """The header of each frame, with what the functional groups say in the place where files of one frame have it."""
-    count = int(header.get("NumberOfFrames") or 1)
     own = header.get(OWN_GROUPS) or []
     if count == 1 and not own:
         yield header
@@ -208,10 +211,10 @@ def _decode(path: Path, header: Dataset) -> np.ndarray:
     if syntax is None:  # a file without a preamble has none: implicit little endian is the default of DICOM
         header.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     defaults = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
-    for name, default in {**defaults, "BitsStored": header.BitsAllocated}.items():
-        if header.get(name) is None:
-            setattr(header, name, default)
     try:
+        for name, default in {**defaults, "BitsStored": header.BitsAllocated}.items():
+            if header.get(name) is None:
+                setattr(header, name, default)
         stored = np.array(header.pixel_array)
         return stored[None] if stored.ndim == 2 and OWN_GROUPS in header else stored
     except Exception as error:  # each decoder has its own ways to fail

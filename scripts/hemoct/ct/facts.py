@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,3 +84,37 @@ def describe_place(normal: np.ndarray, corner: list[float] | np.ndarray) -> tupl
     axis = int(np.abs(normal).argmax())
     upwards = normal * math.copysign(1, normal[axis])
     return round(float(upwards @ np.asarray(corner)), 4), PLANES[axis], round(math.degrees(math.acos(min(1.0, upwards[axis]))), 2)
+
+
+def _remarked(word: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda row: word in row["remarks"].split()
+
+
+def _is_stretched(row: dict[str, Any]) -> bool:
+    return (row["scale_row"], row["scale_col"]) != (1, 1)
+
+
+def _is_oblong(row: dict[str, Any]) -> bool:
+    sides = row["spacing_row"], row["spacing_col"]
+    return None not in sides and not 0.1 < sides[0] / sides[1] < 10
+
+
+NOTES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "slices without a PatientID: their study counts as the patient": lambda row: row["sop"] and row["patient"] == row["study"],
+    "slices without rescale tags: slope 1 and intercept 0 were used": lambda row: row["rescale"] == "missing",
+    "slices whose negative HU had wrapped around were corrected": lambda row: row["rescale"] == "unwrapped",
+    "slices without any air: look at them; if their intercept got lost, convert again with --intercept -1024": (
+        lambda row: not row["air"]
+    ),
+    "slices that are not axial (column plane of conversion/headers.csv)": lambda row: row["plane"] not in ("", "axial"),
+    "slices of a tilted gantry: neighbours are shifted against each other": lambda row: (row["tilt"] or 0) > 1,
+    "slices with tags that cannot be read (column unreadable of conversion/headers.csv): unknown": lambda row: row["unreadable"],
+    "slices without pixel spacing: volumes will be counts of pixels": lambda row: row["spacing_row"] is None,
+    "slices had pixels longer one way than the other and were stretched to square ones": _is_stretched,
+    "slices have pixels over ten times longer one way than the other: left as they are; is their spacing right?": _is_oblong,
+    "slices are frames without a position of a file of several: they keep its order": _remarked(FRAMES),
+    "slices of volumes whose voxel size is not in mm: it was converted": _remarked(UNITS),
+    "slices of volumes that do not say where right and left are: look at them, they may be mirrored": _remarked(UNORIENTED),
+    "slices of volumes with two orientations that differ: the sform was taken": _remarked(TWO_ORIENTATIONS),
+}
+"""what a user should know of slices, in words after their number; and whether it is so, from facts as a dictionary"""

@@ -9,6 +9,7 @@ A mask is turned by its own affine in the same way, and must then lie on the sam
 header's unit; where these make no head, those of the unit that does.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from hemoct.base.errors import UserError, few, one_line
 from hemoct.ct.facts import TWO_ORIENTATIONS, UNITS, UNORIENTED, Facts, about_pixels, describe_place
 from hemoct.ct.hounsfield import AIR_HU
 
+nib.imageglobals.logger.setLevel(logging.CRITICAL)  # its remarks on headers name no file
 SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".hdr")
 PAIRED = {".hdr": ".img", ".hdr.gz": ".img.gz"}
 """a header and the file beside it that holds its voxels"""
@@ -136,6 +138,10 @@ def _load(path: Path) -> tuple[nib.Nifti1Image, np.ndarray, np.ndarray, str]:
     try:
         image = nib.load(path)
         stored = np.asanyarray(image.dataobj.get_unscaled())
+        affine, remarks = _in_mm(image, stored.shape)
+        if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3] / np.abs(affine[:3, :3]).max()) < 3:
+            raise ValueError("its affine is singular")
+        turn = nib.io_orientation(affine)
     except Exception as error:  # cut off, no NIfTI at all, broken header: the library fails in many ways
         raise UserError(f"{path} cannot be read as NIfTI ({one_line(error)}); replace the file or leave it out") from None
     if stored.ndim > 3:
@@ -143,10 +149,6 @@ def _load(path: Path) -> tuple[nib.Nifti1Image, np.ndarray, np.ndarray, str]:
     if stored.ndim != 3 or stored.dtype.kind not in "iufb" or not stored.size:
         shape = " x ".join(map(str, stored.shape))
         raise UserError(f"{path} is no grey volume ({shape}, {stored.dtype}); leave it out, or split it into volumes")
-    affine, remarks = _in_mm(image, stored.shape)
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3] / np.abs(affine[:3, :3]).max()) < 3:
-        raise UserError(f"{path} cannot be read as NIfTI (its affine is singular); replace the file or leave it out")
-    turn = nib.io_orientation(image.affine)
     return image, nib.apply_orientation(stored, turn), affine @ nib.orientations.inv_ornt_aff(turn, stored.shape), remarks
 
 
@@ -155,7 +157,7 @@ def _in_mm(image: nib.Nifti1Image, shape: tuple[int, ...]) -> tuple[np.ndarray, 
     remarks = []
     header = image.header
     unit = header.get_xyzt_units()[0] if hasattr(header, "get_xyzt_units") else "unknown"
-    longest = (np.linalg.norm(image.affine[:3, :3], axis=0) * shape).max()
+    longest = (np.linalg.norm(image.affine[:3, :3], axis=0) * (*shape, 1, 1, 1)[:3]).max()
     factors = [MM.get(unit, 1.0), *MM.values()]
     factor = next((each for each in factors if HEAD_MM[0] <= longest * each <= HEAD_MM[1]), factors[0])
     if factor != 1:

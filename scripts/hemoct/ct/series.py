@@ -118,9 +118,9 @@ def _ordered(rows: list[Row]) -> tuple[list[list[Row]], str]:
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
-    """A key that sorts names as people do: `2.dcm` before `10.dcm`."""
+    """A key that sorts names as people do: `2.dcm` before `10.dcm`, in whatever case they are written."""
     parts = ((digits, "".join(letters)) for digits, letters in groupby(name, key=lambda letter: letter in "0123456789"))
-    return [(not digits, int(part) if digits else 0, part) for digits, part in parts]
+    return [(not digits, int(part) if digits else 0, part.lower()) for digits, part in parts] + [(True, 0, name)]
 
 
 def spacings(positions: list[float]) -> list[float | None]:

@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 from tqdm import tqdm
 
-from hemoct.base import files
+from hemoct.base import files, pixels
 from hemoct.base.errors import UserError
 from hemoct.ct import dicom, hounsfield, nifti
 from hemoct.ct.facts import Facts
@@ -38,6 +39,7 @@ CHUNK = 8  # files a worker takes at once; a kill loses at most two chunks a wor
 PNG_LEVEL = 1  # of zlib: higher levels take twice the time and save a tenth of the size
 NO_SOURCE = {*files.IMAGE_SUFFIXES, ".csv", ".xml", ".txt", ".json", ".html", ".pdf", ".xlsx", ".zip", ".gz"}
 EVEN = 0.01  # sides of a pixel that differ by less are equal
+MOST_STRETCH = 10  # sides that differ more are a broken tag
 
 
 @dataclass(frozen=True)
@@ -204,18 +206,20 @@ def _reason(error: UserError, path: Path) -> str:
     return str(error).removeprefix(str(path)).strip()
 
 
-def _save(path: Path, pixels: np.ndarray, target: Path) -> str:
+def _save(path: Path, grey: np.ndarray, target: Path, text: PngInfo | None = None) -> str:
     """Write a PNG whole or not at all; returns its path below `target`."""
     with files.replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, format="PNG", compress_level=PNG_LEVEL)
+        Image.fromarray(grey).save(temporary, format="PNG", compress_level=PNG_LEVEL, pnginfo=text)
     return path.relative_to(target).as_posix()
 
 
 def _written(target: Path, image: str, mask: np.ndarray | None, facts: Facts) -> Written:
     if mask is None:
         return Written(image, facts)
-    path = target / MASKS / Path(image).relative_to(IMAGES)
-    return Written(image, facts, _save(path, np.ascontiguousarray(mask), target), tuple(parts(mask)))
+    path, text = target / MASKS / Path(image).relative_to(IMAGES), PngInfo()
+    for key, value in pixels.MARK.items():
+        text.add_text(key, value)
+    return Written(image, facts, _save(path, np.ascontiguousarray(mask), target, text), tuple(parts(mask)))
 
 
 def parts(mask: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
@@ -228,9 +232,11 @@ def parts(mask: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
 
 def square(hu: np.ndarray, facts: Facts) -> tuple[np.ndarray, Facts]:
     """A slice whose pixels are square: stretched along their longer side if they were not."""
-    if not facts.spacing_row or not facts.spacing_col or abs(facts.spacing_row / facts.spacing_col - 1) < EVEN:
+    if not facts.spacing_row or not facts.spacing_col:
         return hu, facts
     sides = np.array([facts.spacing_row, facts.spacing_col])
+    if not EVEN < sides.max() / sides.min() - 1 < MOST_STRETCH:
+        return hu, facts
     before = np.array(hu.shape)
     after = (before * sides / sides.min()).round()
     scale, spacing = (after / before).tolist(), (sides * before / after).tolist()
@@ -238,11 +244,11 @@ def square(hu: np.ndarray, facts: Facts) -> tuple[np.ndarray, Facts]:
     return stretch(hu, facts, order=1), facts
 
 
-def stretch(pixels: np.ndarray, facts: Facts, order: int) -> np.ndarray:
+def stretch(plane: np.ndarray, facts: Facts, order: int) -> np.ndarray:
     """Pixels of a file (rows, columns) as `square` stretched that slice; order 0 keeps the values of a mask."""
     if facts.scale_row == facts.scale_col == 1:
-        return pixels
-    return ndimage.zoom(pixels, (facts.scale_row, facts.scale_col), order=order, mode="nearest", grid_mode=True)
+        return plane
+    return ndimage.zoom(plane, (facts.scale_row, facts.scale_col), order=order, mode="nearest", grid_mode=True)
 
 
 def _identified(facts: Facts, source: Source) -> Facts:

@@ -17,7 +17,7 @@ import csv
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, field, fields
 from itertools import groupby
@@ -26,8 +26,8 @@ from typing import Any
 
 from hemoct.base import files
 from hemoct.base.errors import UserError
-from hemoct.ct import facts as about, series as ct_series
-from hemoct.ct.facts import Facts
+from hemoct.ct import series as ct_series
+from hemoct.ct.facts import NOTES, Facts
 from hemoct.ct.series import BY_NAME, BY_NUMBER, Row
 
 IMAGES, MASKS, FOLDER = "images", "masks", "conversion"
@@ -57,31 +57,6 @@ CREATE TABLE IF NOT EXISTS slices (image TEXT PRIMARY KEY, path TEXT, mask TEXT,
 CREATE INDEX IF NOT EXISTS slices_of ON slices (path);
 """
 PAGE = 1000
-
-
-def _remarked(word: str) -> Callable[[Row], bool]:
-    return lambda row: word in row["remarks"].split()
-
-
-NOTES = {
-    "slices without a PatientID: their study counts as the patient": lambda row: row["sop"] and row["patient"] == row["study"],
-    "slices without rescale tags: slope 1 and intercept 0 were used": lambda row: row["rescale"] == "missing",
-    "slices whose negative HU had wrapped around were corrected": lambda row: row["rescale"] == "unwrapped",
-    "slices without any air: look at them; if their intercept got lost, convert again with --intercept -1024": (
-        lambda row: not row["air"]
-    ),
-    "slices that are not axial (column plane of conversion/headers.csv)": lambda row: row["plane"] not in ("", "axial"),
-    "slices of a tilted gantry: neighbours are shifted against each other": lambda row: (row["tilt"] or 0) > 1,
-    "slices with tags that cannot be read (column unreadable of conversion/headers.csv): unknown": lambda row: row["unreadable"],
-    "slices without pixel spacing: volumes will be counts of pixels": lambda row: row["spacing_row"] is None,
-    "slices had pixels longer one way than the other and were stretched to square ones": (
-        lambda row: (row["scale_row"], row["scale_col"]) != (1, 1)
-    ),
-    "slices are frames without a position of a file of several: they keep its order": _remarked(about.FRAMES),
-    "slices of volumes whose voxel size is not in mm: it was converted": _remarked(about.UNITS),
-    "slices of volumes that do not say where right and left are: look at them, they may be mirrored": _remarked(about.UNORIENTED),
-    "slices of volumes with two orientations that differ: the sform was taken": _remarked(about.TWO_ORIENTATIONS),
-}
 ORDERED_BY = {
     BY_NUMBER: "series without positions: ordered by instance number",
     BY_NAME: "series without positions and instance numbers: ordered by the numbers in the file names; look at their order",

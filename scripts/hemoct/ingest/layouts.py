@@ -73,7 +73,8 @@ def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | N
     if any(_mentions_annotation(folder / path) for path in xml):
         return Recognised("voc", f"VOC folder: {len(images)} images, {len(xml)} annotations")
     named = [path for path in tables if _names_images(folder / path)]
-    table = Recognised("csv", f"table of labels: {few(named or tables)}; {len(images)} images")
+    shown = sum(path.parts[0].lower() != "masks" for path in images)
+    table = Recognised("csv", f"table of labels: {few(named or tables)}; {shown} images")
     classes = _class_names(images)
     if named or (tables and are_numbered(classes)):  # folders of patients: the table has their labels
         return table

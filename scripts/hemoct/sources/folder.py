@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hemoct.base import files
-from hemoct.base.errors import few
+from hemoct.base.errors import UserError, few
 from hemoct.ct import nifti
 from hemoct.ingest import conversion, image_names, layouts, table_text
 
@@ -30,7 +30,7 @@ TEXTS = {
     ".log",
 }
 TEXTS |= {".py", ".sh", ".m", ".ipynb", ".yaml", ".yml", ".bib", ".ini"}
-OWN_EVIDENCE = {"phe-sich", "yolo", "voc"}
+OWN_EVIDENCE = {"phe-sich", "yolo", "voc", "masks"}
 """layouts that more than the names of pictures speak for: such a folder is no series with a few previews"""
 
 
@@ -76,7 +76,10 @@ class Contents:
     def _names_pictures(self, table: Path) -> bool:
         """Whether a table has more names of pictures than of scans."""
         stems = [{key for path in paths for key in image_names.name_keys(path.name)} for paths in (self.pictures, self.scans)]
-        cells = table_text.read(self.folder / table).stack().unique() if table_text.has_rows(self.folder / table) else []
+        try:
+            cells = table_text.read(self.folder / table).stack().unique()
+        except UserError:  # step 03 says what is wrong with it
+            return False
         named = [sum(bool(keys & image_names.name_keys(cell)) for cell in cells if cell) for keys in stems]
         return named[0] > named[1]
 

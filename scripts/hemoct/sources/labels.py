@@ -82,7 +82,8 @@ def _from_masks(made: Slices, source: Known | None) -> None:
     masks = int((made.table["mask"] != "").sum())
     made.told.append(f"{masks} slices have a mask, {int((made.labels.iloc[:, -1] == 1).sum())} of them with a lesion")
     if not values and len(found) > 1:
-        made.told.append(f"  the masks have the values {few(found)}: each counts as {lesion}; one alone: --mask-value of task 3")
+        values_found = f"the masks have the values {few(found)}"
+        made.told.append(f"  {values_found}: each counts as {lesion}; of one value alone: --mask-value of task 3")
     if strange:
         made.told.append(f"  the masks have the values {few(strange)}, which have no name")
 
