@@ -39,7 +39,8 @@ CHECKS = {
     "unreadable_mask": Check(True, "the mask cannot be decoded whole"),
     "mask_size": Check(True, "mask and image differ in size"),
     "mask_inverted": Check(
-        True, "the lesion reaches all corners: a white background? invert the mask, or name the lesion: --mask-value 0 in task 3"
+        True,
+        "the lesion reaches all corners: a white background? invert it, or name the lesion, here and in task 3: --mask-value 0",
     ),
     "mask_classes": Check(
         True,
@@ -226,8 +227,6 @@ def _check_slices(data: Audited) -> Iterator[Problems]:
 
 
 def _check_annotations(data: Audited) -> Iterator[Problems]:
-    if data.repairs is None:
-        return
     for check, sign in (("dropped_annotation", ingest_annotations.DROPPED), ("box_other_size", ingest_annotations.DOUBTFUL)):
         found = data.repairs[data.repairs["repair"].str.startswith(sign)]
         rows = pd.DataFrame({"image_id": found["file"].map(lambda name: Path(name).stem)})

@@ -138,7 +138,7 @@ def class_names(raw: Path, listing: list[Path]) -> dict[int, str]:
     differing = [str(path) for path, names in found.items() if names != found[chosen]]
     names = found[chosen]
     if differing or {*names} != {*range(len(names))}:
-        print(f"classes from {chosen}: {_ids(names)}" + (f"; {few(differing)} name others" if differing else ""))
+        print(f"classes from {chosen}: {_ids(names)}" + (f"; others in {few(differing)}" if differing else ""))
     return names
 
 
