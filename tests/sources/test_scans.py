@@ -153,3 +153,34 @@ def test_oblong_pixels_of_dicom_too(run_step, tmp_path):
     assert get(run_step, tmp_path / "dicom", tmp_path).code == 0
     slices, _ = tables(tmp_path)
     assert Image.open(tmp_path / "data/raw/x" / slices["image"][0]).size == (64, 128) and set(slices["spacing_row"]) == {0.5}
+
+
+def test_a_table_of_scans_is_told_apart_from_one_of_slices(run_step, tmp_path):
+    """Beside masks it is not needed: the labels are those of the masks."""
+    for number in range(2):
+        save(tmp_path / f"in/{number:03d}.nii.gz", scan(number))
+    (tmp_path / "in/labels.csv").write_text("image,any\n000.nii.gz,1\n001.nii.gz,0\n")
+    done = get(run_step, tmp_path / "in", tmp_path / "a")
+    assert done.code == 0 and "labels.csv has a row for each scan: to train, write one for each slice" in done.out
+    assert run_step("scripts/03_make_labels.py", "--root", tmp_path / "a", "--dataset", "x").code == 2
+    for number in range(2):
+        save(tmp_path / f"in/{number:03d}_seg.nii.gz", BLOOD)
+    (tmp_path / "in/labels.csv").write_text("id,age\n000,71\n001,54\n")
+    assert get(run_step, tmp_path / "in", tmp_path / "b").code == 0
+    made = run_step("scripts/03_make_labels.py", "--root", tmp_path / "b", "--dataset", "x")
+    assert made.code == 0 and "slices.csv is the only table that names images; not used: labels.csv" in made.out, made.err
+    labels = pd.read_csv(tmp_path / "b/data/work/x/labels.csv")
+    assert labels["lesion"].tolist() == [1, 0, 1, 0] * 2 and len(pd.read_csv(tmp_path / "b/data/work/x/boxes.csv")) == 4
+
+
+def test_masks_beside_dicom_are_named_with_what_to_do(run_step, tmp_path):
+    patients(tmp_path / "in", 2)
+    for number in range(2):
+        save(tmp_path / f"in/P{number}/mask.nii.gz", BLOOD)
+    done = get(run_step, tmp_path / "in", tmp_path)
+    slices, bad = tables(tmp_path)
+    assert done.code == 0 and len(slices) == 4 and sorted(bad) == ["P0/mask.nii.gz", "P1/mask.nii.gz"]
+    assert all(
+        "is a mask beside DICOM files" in problem and "convert their series to NIfTI" in problem for problem in bad.values()
+    )
+    assert "volumes are scans of" not in done.out

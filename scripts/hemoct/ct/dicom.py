@@ -123,7 +123,7 @@ def _hu(path: Path, tags: Tags, stored: np.ndarray, intercept: float | None) -> 
     if wrapped is not None:
         stored, source = wrapped, "unwrapped"
     hu = stored.astype(np.float32) * np.float32(slope) + np.float32(offset)
-    if header.get("PhotometricInterpretation") == "MONOCHROME1" and slope > 0 and not hounsfield.is_framed_by_air(hu):
+    if tags.text("PhotometricInterpretation") == "MONOCHROME1" and slope > 0 and not hounsfield.is_framed_by_air(hu):
         ends = 2 * hounsfield.lowest(header) + (1 << header.BitsStored) - 1  # lowest and highest value that can be stored, added
         hu = ends * np.float32(slope) + np.float32(2 * offset) - hu
     hu[padding] = AIR_HU
@@ -192,7 +192,7 @@ def _refuse_other_than_slices(path: Path, tags: Tags, any_modality: bool) -> Non
     missing = [name for name in ("Rows", "Columns", "BitsAllocated") if not tags.number(name)]
     if missing:
         _refuse(path, f"lacks {' and '.join(missing)}")
-    colours = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    colours = tags.text("PhotometricInterpretation") or "MONOCHROME2"
     if (tags.number("SamplesPerPixel") or 1) != 1 or not colours.startswith("MONOCHROME"):
         _refuse(path, f"is in colour ({colours}), no CT slice", "leave it out")
     described = _place(tags)[1] != "axial" and SCOUT.search(tags.text("SeriesDescription"))

@@ -73,14 +73,18 @@ def _boxes_of_conversion(table: LabelTable, frame: pd.DataFrame) -> pd.DataFrame
 def _choose_table(raw: Path, listing: list[Path], named: str | None) -> Path:
     """The table that was named, else the only one with names of images that are here; slices.csv where there is no other."""
     there = [path for path in layouts.top_tables(listing) if path.name != conversion_tables.TABLE]
-    there = there or layouts.top_tables(listing)
-    if named is None and len(there) > 1:
+    slices = [Path(conversion_tables.TABLE)] if (raw / conversion_tables.TABLE).is_file() else []
+    labelled = bool(slices and label_columns.may_be_labels(table_text.header(raw / slices[0])))
+    if named is None and there and len(there) + labelled > 1:
         images = layouts.only_images(listing)
         fitting = [path for path in there if _names_files(table_text.read(raw / path), images).any()]
+        fitting = fitting or (slices if labelled else [])
         if len(fitting) == 1:
             others = [path for path in there if path not in fitting]
-            print(f"{fitting[0]} is the only table that names images; not used: {few(others)}")
+            if others:
+                print(f"{fitting[0]} is the only table that names images; not used: {few(others)}")
             there = fitting
+    there = there or slices
     if named is None and len(there) != 1:
         what = f"several CSV files ({few(there)})" if there else "no CSV file"
         raise UserError(f"{raw} has {what}; name one with --csv FILE")

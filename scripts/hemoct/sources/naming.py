@@ -130,10 +130,7 @@ def _pairs_of(folder: Path, table: Path, names: list[str]) -> list[tuple[str, st
         rows = table_text.read(folder / table)
     except UserError:  # another kind of table; what reads it says so
         return []
-    by_name: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        for key in {name, PurePosixPath(name).name, nifti.stem(Path(name)).as_posix(), nifti.stem(Path(name)).name}:
-            by_name[key].append(name)
+    by_name = _by_name(names)
     found = {column: rows[column].map(lambda cell: _file(cell, table.parent, by_name)) for column in rows}
     columns = [column for column, files in found.items() if (files != "").mean() > 0.5]
     masks = [column for column in columns if MASK_WORDS & {*_words(column)}]
@@ -141,6 +138,25 @@ def _pairs_of(folder: Path, table: Path, names: list[str]) -> list[tuple[str, st
         return []
     both = pd.DataFrame({"volume": found[next(name for name in columns if name not in masks)], "mask": found[masks[0]]})
     return list(both[(both != "").all(axis=1)].itertuples(index=False, name=None))
+
+
+def names_scans(folder: Path, table: Path, names: Iterable[str]) -> bool:
+    """Whether a table has one row for each scan: a column of NIfTI files."""
+    try:
+        rows = table_text.read(folder / table)
+    except UserError:
+        return False
+    by_name = _by_name(list(names))
+    return any((rows[column].map(lambda cell: _file(cell, table.parent, by_name)) != "").mean() > 0.5 for column in rows)
+
+
+def _by_name(names: list[str]) -> dict[str, list[str]]:
+    """The files by all that a table may call them: path or name, with and without suffix."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        for key in {name, PurePosixPath(name).name, nifti.stem(Path(name)).as_posix(), nifti.stem(Path(name)).name}:
+            by_name[key].append(name)
+    return by_name
 
 
 def _file(cell: str, folder: Path, by_name: dict[str, list[str]]) -> str:

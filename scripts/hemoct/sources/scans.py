@@ -12,6 +12,8 @@ from hemoct.sources import known, labels, naming
 from hemoct.sources.folder import Contents
 from hemoct.sources.known import Known
 
+OF_SCANS = "a row for each scan: to train, write one for each slice (column image of slices.csv), not all of which bleed"
+
 
 @dataclass
 class Made:
@@ -32,10 +34,9 @@ def convert(contents: Contents, target: Path, windows: tuple[Window | None, ...]
     """Convert all scans of a folder into `target`, with the masks of volumes, and add the labels and boxes that are known."""
     source = known.recognise(contents)
     pairs = naming.pair(contents.folder, contents.volumes, contents.tables)
-    patients, told_by = naming.patients([name for name in contents.volumes if name not in {*pairs.masks.values(), *pairs.more}])
-    settings = conversion.Settings(
-        contents.folder, target, windows, intercept, pairs.masks, patients, left_out=contents.left_out() | pairs.more
-    )
+    left_out = contents.left_out() | pairs.more | _masks_of_dicom(contents, pairs)
+    patients, told_by = naming.patients([name for name in contents.volumes if name not in {*pairs.masks.values(), *left_out}])
+    settings = conversion.Settings(contents.folder, target, windows, intercept, pairs.masks, patients, left_out)
     summary = conversion.convert(settings, workers)
     made = Made(summary, source)
     if patients:
@@ -48,9 +49,21 @@ def convert(contents: Contents, target: Path, windows: tuple[Window | None, ...]
     made.told += added.told
     read = {*added.used, *pairs.tables}
     if not read & {*contents.tables}:
-        read |= _copy_tables(contents, target)
+        copied = _copy_tables(contents, target)
+        read |= copied
+        of_scans = [path for path in sorted(copied) if naming.names_scans(contents.folder, path, contents.volumes)]
+        made.told += [f"{path} has {OF_SCANS}" for path in of_scans]
     made.told += contents.texts(read)
     return made
+
+
+def _masks_of_dicom(contents: Contents, pairs: naming.Pairs) -> dict[str, str]:
+    """NIfTI masks that belong to no NIfTI volume where there are DICOM files, and why they are not read."""
+    if len(contents.volumes) == len(contents.scans):
+        return {}
+    reason = "is a mask beside DICOM files, which is not read; convert their series to NIfTI and name it like them"
+    alone = [name for name in contents.volumes if naming.is_mask(name) and name not in {*pairs.masks.values(), *pairs.more}]
+    return dict.fromkeys(alone, reason)
 
 
 def _copy_tables(contents: Contents, target: Path) -> set[Path]:
