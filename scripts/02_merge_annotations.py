@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         layout = layouts.choose(raw, listing, args.layout)
         if layout in layouts.WITH_XML:
             repairs = merge(work, ingest_annotations.annotated(raw, listing, layout, args.image_set))
-            table = pd.DataFrame(map(asdict, repairs), columns=["file", "problem", "repair"])
+            table = pd.DataFrame(map(asdict, repairs), columns=tables.REPAIR_COLUMNS)
             run.wrote(work.work / "merged_annotation", tables.write_csv(work.work / "repairs.csv", table))
             run.note(annotations=ingest_annotations.fingerprint(raw, listing))
             report(work, repairs)

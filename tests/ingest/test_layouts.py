@@ -36,6 +36,8 @@ def test_each_layout_is_recognised(tmp_path: Path):
         **{"phe": "phe-sich", "voc": "voc", "yolo": "yolo", "folders": "folders", "table": "csv"},
         "rsna": "rsna",
     }
+    assert layouts.recognise(touch(tmp_path / "renamed", "a/ID_1.png")) is None
+    assert layouts.recognise(touch(tmp_path / "renamed", "train (1).csv", text="ID,Label\nID_1_any,0\n")).layout == "rsna"
     assert "RSNA 2019 labels: stage_2_train.csv; 2 images" in layouts.recognise(rsna).summary
     assert "1 slices of 1 patients, 1 masks, 1 annotations" in layouts.recognise(phe).summary
     assert "2 classes (SICK, WELL); train, val" in layouts.recognise(folders).summary

@@ -58,11 +58,11 @@ def test_end_to_end_the_gate_finds_the_disks(work, drawn, run_step):
     result = drawn("--classifier", "e", "--epochs", "12")
     assert result.code == 0, result.err
     place = work.task(2) / "d" / "gate"
-    assert {path.name for path in place.iterdir()} == {
+    assert {path.name for path in place.glob("[!.]*")} == {
         "fold0", "fold1", "predictions.csv", "metrics.json", "gate_comparison.csv", "gate_comparison.md", "gate_comparison.png",
         "gate_regions.png", "06_gate_classifier.run.json",
     }  # fmt: skip
-    assert {path.name for path in (place / "fold0").iterdir()} == {
+    assert {path.name for path in (place / "fold0").glob("[!.]*")} == {
         "best.pt", "last.pt", "model.json", "history.csv", "predictions.csv", "06_gate_classifier.run.json"
     }  # fmt: skip
     content = files.read_json(place / "metrics.json")

@@ -17,6 +17,7 @@ from hemoct.base.workspace import Workspace
 IMAGE_COLUMNS = ["image_id", "patient", "slice", "image", "mask", "annotation"]
 OPTIONAL_COLUMNS = ["spacing_row", "spacing_col", "spacing_z", "position", "group", "given_split"]
 BOX_COLUMNS = ["image_id", "class", "xmin", "ymin", "xmax", "ymax"]
+REPAIR_COLUMNS = ["file", "problem", "repair"]
 SPLIT_COLUMNS = ["image_id", "patient", "fold", "slice_fold"]
 PREDICTION_COLUMNS = ["image_id", "patient", "fold", "part"]
 TEXT_COLUMNS = {"image_id", "patient", "image", "mask", "annotation", "group", "given_split", "class", "part", "file"}
@@ -48,8 +49,8 @@ class Dataset:
     """the public data set that this is, by its name in hemoct.sources.known; "" = none that is known"""
 
 
-def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
-    """Read a CSV with identifiers as text; stop with one line when it is empty, broken or lacks a column.
+def read_csv(path: Path, required: Iterable[str], rows: bool = True) -> pd.DataFrame:
+    """Read a CSV with identifiers as text; stop with one line when it is broken, lacks a column, or has no `rows` where it must.
 
     In text columns a patient or class may be called `NA` or `None`: nothing there is missing but the empty cell, as "".
     """
@@ -65,7 +66,7 @@ def read_csv(path: Path, required: Iterable[str]) -> pd.DataFrame:
     missing = [column for column in required if column not in frame.columns]
     if missing:
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; it has {few(frame.columns)}")
-    if frame.empty:
+    if frame.empty and rows:
         raise UserError(f"{path} has no rows; check its source and make it again")
     frame[list(text)] = frame[list(text)].fillna("")  # a row that ends early
     return frame
@@ -150,9 +151,13 @@ def write_boxes(work: Workspace, frame: pd.DataFrame) -> Path:
 def read_boxes(work: Workspace) -> pd.DataFrame:
     """boxes.csv, zero-based pixels, width = xmax - xmin. A data set without boxes has the header alone."""
     path = work.need(work.work / "boxes.csv", "scripts/03_make_labels.py")
-    if path.read_text(encoding="utf-8").count("\n") <= 1:
-        return pd.DataFrame({column: [] for column in BOX_COLUMNS})
-    return read_csv(path, BOX_COLUMNS)
+    return read_csv(path, BOX_COLUMNS, rows=False)
+
+
+def read_repairs(work: Workspace) -> pd.DataFrame:
+    """repairs.csv of step 02; without rows where there is none."""
+    path = work.work / "repairs.csv"
+    return read_csv(path, REPAIR_COLUMNS, rows=False) if path.exists() else pd.DataFrame(columns=REPAIR_COLUMNS, dtype=str)
 
 
 def read_patients(work: Workspace) -> pd.DataFrame | None:

@@ -23,7 +23,7 @@ def summarise(data: Audited, problems: pd.DataFrame) -> dict[str, Any]:
         "patients": labels["patient"].nunique() if data.has_patients else None,
         "positives": {name: int((labels[name] == 1).sum()) for name in dataset.labels},
         "unknown": {name: int(labels[name].isna().sum()) for name in dataset.labels},
-        "repairs": {} if data.repairs is None else data.repairs["problem"].str.split(":").str[0].value_counts().to_dict(),
+        "repairs": data.repairs["problem"].str.split(":").str[0].value_counts().to_dict(),
         "fatal": int(problems["fatal"].sum()),
         "checks": {name: _check_summary(name, problems[problems["check"] == name]) for name in CHECKS},
         "ceiling": ceiling(data),

@@ -38,7 +38,7 @@ class Audited:
     mask_value, mask_values (text, '' unless more than two), mask_note, mask_corners (whether all four are lesion)"""
     boxes: pd.DataFrame
     patients: pd.DataFrame | None
-    repairs: pd.DataFrame | None
+    repairs: pd.DataFrame
     count: np.ndarray
     """(labels, 2): images known to be negative and positive"""
     total: np.ndarray
@@ -76,9 +76,7 @@ def read(work: Workspace, mask_value: int | None = None) -> Audited:
     labels, boxes = tables.read_labels(work, dataset), tables.read_boxes(work)
     corners = tables.BOX_COLUMNS[2:]
     boxes[corners] = boxes[corners].apply(pd.to_numeric, errors="coerce").astype(float)
-    path = work.work / "repairs.csv"
-    has_repairs = path.exists() and path.read_text(encoding="utf-8").count("\n") > 1
-    repairs = tables.read_csv(path, ["file", "problem", "repair"]) if has_repairs else None
+    repairs = tables.read_repairs(work)
 
     total, squares = np.zeros((2, len(dataset.labels), 2, SIZE, SIZE), dtype=np.int64)
     mask_cover = np.zeros((SIZE, SIZE), dtype=np.int64)

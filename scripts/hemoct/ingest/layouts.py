@@ -233,9 +233,15 @@ def split_folder(path: Path) -> str:
 
 
 def rsna_tables(folder: Path, listing: list[Path]) -> list[Path]:
-    """The tables of RSNA 2019 in a data set's folder: stage_2_train.csv, or that of stage 1."""
-    named = [path for path in top_tables(listing) if re.fullmatch(r"stage_\d_train.*\.csv", path.name)]
-    return [path for path in named if {"ID", "Label"} <= set(table_text.header(folder / path))]
+    """The tables of RSNA 2019 in a data set's folder: ID and Label, IDs that end in a type; rather those of the usual name."""
+    tables = [path for path in top_tables(listing) if {"ID", "Label"} <= {*table_text.header(folder / path)}]
+    fitting = [path for path in tables if _has_types(folder / path) and "submission" not in path.name]
+    return [path for path in fitting if re.fullmatch(r"stage_\d_train.*\.csv", path.name)] or fitting
+
+
+def _has_types(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        return bool(re.search(r"_(any|epidural|intraparenchymal|intraventricular|subarachnoid|subdural)\b", stream.read(4096)))
 
 
 def top_tables(listing: list[Path]) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from hemoct.base import files, pixels, tables
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import annotations as ingest_annotations, beside, csv_reader, layouts, phe_sich, rsna_reader, yolo_reader
 from hemoct.ingest.annotations import AnnotationError
@@ -103,6 +103,7 @@ def read_voc(work: Workspace, listing: list[Path], options: Options) -> Tables:
     """Any folder of VOC XML: one label column per object name."""
     frame, source = image_rows(layouts.voc_images(listing), options.patient_regex)
     boxes = _merged(work, frame, listing)
+    boxes["class"] = _in_one_case(boxes["class"])
     names = _classes(boxes)
     if not names:
         raise UserError(f"{work.raw}: no annotation has an object, so there is no label; draw boxes or choose another --layout")
@@ -117,10 +118,18 @@ def read_voc(work: Workspace, listing: list[Path], options: Options) -> Tables:
     return Tables(frame, boxes, tables.Dataset(work.dataset, "voc", names, classes=names, patient_source=source))
 
 
+def _in_one_case(names: pd.Series) -> pd.Series:
+    """Names that differ in upper and lower case or blanks alone are one class, called as most of them are."""
+    form = names.str.lower().str.split().str.join(" ")
+    usual = names.groupby(form).agg(lambda group: group.value_counts().index[0])
+    if len(usual) < names.nunique():
+        print(f"names of classes that differ in case or blanks alone are one: {few(sorted(names.unique()))} are {few([*usual])}")
+    return form.map(usual)
+
+
 def _dropped(work: Workspace) -> set[str]:
     """The names of XML that step 02 could not use: what their images show is not known."""
-    path = work.work / "repairs.csv"
-    repairs = tables.read_csv(path, ["file", "problem", "repair"]) if path.exists() else pd.DataFrame(columns=["file", "repair"])
+    repairs = tables.read_repairs(work)
     dropped = repairs["repair"].fillna("").str.startswith(ingest_annotations.DROPPED)
     return {Path(name).stem for name in repairs.loc[dropped, "file"]}
 
