@@ -286,9 +286,24 @@ def test_boxes_of_no_known_size_or_another_depth_are_no_finding(work: Workspace,
     assert result.code == 0 and "DOUBTFUL" not in result.out
 
 
+def test_classes_that_differ_in_case_or_blanks_are_one(work: Workspace, run_step):
+    voc(work, "a", "b", "c")
+    for name in "abc":
+        label(work, f"Annotations/{name}.xml", 30)
+    path = work.raw / "Annotations" / "b.xml"
+    path.write_text(path.read_text().replace("<name>a<", "<name>A <"))
+    where = ("--root", work.root, "--dataset", work.dataset)
+    assert merge(run_step, work).code == 0
+    result = run_step("scripts/03_make_labels.py", *where)
+    assert result.code == 0 and "A, a are a" in result.out
+    assert pd.read_csv(work.work / "labels.csv")["a"].tolist() == [1, 1, 1]
+
+
 def test_the_same_object_twice_is_one(work: Workspace, run_step):
     voc(work, "a")
     label(work, "Annotations/a.xml", 30, 30, 20, 30)
+    path = work.raw / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("</name>", "</name><difficult>1</difficult>", 1))  # the same box nevertheless
     assert merge(run_step, work).code == 0
     assert corners(work, "a") == [30, 20]
     assert ("same object twice: 2 of 4", "each object is kept once") in repairs(work)["a.xml"]

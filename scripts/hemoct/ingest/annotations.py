@@ -169,7 +169,10 @@ def repaired(annotation: Annotation, image: str, size: Size, source: str) -> tup
     `image`: the file name of the image; `source`: the file the annotation was read from. Boxes are never changed: nobody knows
     to which of two sizes they belong; one object written twice is one.
     """
-    boxes = list(dict.fromkeys(annotation.boxes))
+    once: dict[tuple, Box] = {}
+    for box in annotation.boxes:
+        once.setdefault((box.name, *(getattr(box, corner) for corner in CORNERS)), box)
+    boxes = list(once.values())
     content = {
         "filename": (annotation.filename, image),
         "size": tuple(" x ".join(map(str, one or ())) for one in (annotation.size, size)),
