@@ -139,9 +139,10 @@ def cq500(folder: Path) -> dict[int, dict[str, list[str]]]:
 
 
 def bhx(folder: Path) -> None:
-    """Boxes on the plain series of study 1: two types on its second slice; one box is broken, one of a slice that is not here."""
+    """Boxes on the plain series of study 1: two types on its second slice; one stands twice, one is broken, one elsewhere."""
     sops = cq500(folder)[1]["CT PLAIN THIN"]
     rows = [
+        (sops[1], "{'x': 3.5, 'y': 4, 'width': 5, 'height': 2}", "Intraparenchymal"),
         (sops[1], "{'x': 3.5, 'y': 4, 'width': 5, 'height': 2}", "Intraparenchymal"),
         (sops[1], "{'x': 9, 'y': 9, 'width': 2, 'height': 3}", "Chronic"),
         (sops[2], "{'x': 1, 'y': 1, 'width': 4, 'height': 4}", "Subdural"),
@@ -164,3 +165,27 @@ FAKES: dict[str, Callable[[Path], object]] = {
     "cq500": cq500,
     "bhx": bhx,
 }
+
+
+def rsna(folder: Path, wide: bool = False) -> None:
+    """Two patients of two slices; the table also has a slice that is not there."""
+    (folder / "stage_2_train").mkdir(parents=True)
+    names = []
+    for patient in range(2):
+
+        def edit(header: pydicom.Dataset, index: int, patient: int = patient) -> None:
+            header.PatientID, header.SOPInstanceUID = f"ID_{patient:08x}", f"ID_{patient:x}{index:08x}"
+            header.SeriesInstanceUID = header.StudyInstanceUID = f"1.8.{patient}"
+
+        for index, path in enumerate(write_series(folder / "stage_2_train", scan(patient, 2), edit=edit)):
+            names.append(f"ID_{patient:x}{index:08x}")
+            path.rename(folder / "stage_2_train" / f"{names[-1]}.dcm")
+        (folder / "stage_2_train/dicom").rmdir()
+    types = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
+    truth = {name: ["1" if of == "any" or of == types[place] else "0" for of in types] for place, name in enumerate(names)}
+    truth["ID_99999999f"] = ["0"] * 6
+    if wide:
+        lines = [",".join(("Image", *types)), *(",".join((name, *row)) for name, row in truth.items())]
+    else:
+        lines = ["ID,Label", *(f"{name}_{of},{cell}" for name, row in truth.items() for of, cell in zip(types, row, strict=True))]
+    (folder / "stage_2_train.csv").write_text("\n".join(lines) + "\n")

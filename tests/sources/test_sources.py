@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers.fake_sources import BLOOD, FAKES, TYPES, scan
+from helpers.fake_sources import BLOOD, FAKES, TYPES, rsna, scan
 from hemoct.ct import hounsfield
 from hemoct.sources import known
 from hemoct.sources.folder import Contents
@@ -141,7 +141,11 @@ def test_bhx_finds_its_slices_by_their_identifier(run_step, tmp_path):
     assert [made.of(place.format(n), *names) for n in range(3)] == [["", "", "", "0"], [*"1110"], [*"1001"]]
     assert set(made.labels.loc[made.labels["patient"] == "CQ500-CT-2", [*names]].to_numpy().ravel()) == {"0"}, "a negative study"
     assert "3 boxes of 2_Extrapolation_to_All_Series.csv on 2 slices" in made.told
-    assert "1 boxes cannot be read" in made.told and "1 boxes are of slices that are not here" in made.told
+    assert (
+        "1 boxes cannot be read" in made.told
+        and "1 boxes stand there twice" in made.told
+        and "1 boxes are of slices that are not here" in made.told
+    )
 
 
 def head_ct(folder: Path) -> None:
@@ -170,3 +174,18 @@ def test_who_shares_people_with_whom():
 def test_the_table_of_sources_in_the_documentation_is_that_of_the_code():
     readme = Path(__file__).resolve().parents[2] / "data/README.md"
     assert known.table() in readme.read_text(encoding="utf-8"), "print(hemoct.sources.known.table()) into data/README.md"
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["a row a type", "a column a type"])
+def test_rsna_2019_in_part_and_in_both_shapes_of_its_table(run_step, tmp_path, wide):
+    rsna(tmp_path / "in", wide)
+    words = ("--root", tmp_path, "--dataset", "x")
+    got = run_step("scripts/01_get_data.py", "--from", tmp_path / "in", *words)
+    assert got.code == 0 and "this is RSNA 2019" in got.out, got.err
+    made = run_step("scripts/03_make_labels.py", *words, "--skip-missing")
+    assert made.code == 0, made.err
+    labels = pd.read_csv(tmp_path / "data/work/x/labels.csv").set_index("image_id")
+    assert labels["patient"].value_counts().to_dict() == {"ID_00000000": 2, "ID_00000001": 2}
+    for place, name in enumerate(("ID_000000000", "ID_000000001", "ID_100000000", "ID_100000001")):
+        assert labels.loc[name, [*TYPE_NAMES, "any"]].tolist() == [int(each == TYPE_NAMES[place]) for each in TYPE_NAMES] + [1]
+    assert json.loads((tmp_path / "data/work/x/dataset.json").read_text())["source"] == "rsna-2019"

@@ -134,7 +134,9 @@ def _is_head_ct(contents: Contents) -> bool:
 
 def _is_rsna(contents: Contents) -> bool:
     there = [*contents.scans, *contents.pictures]
-    return bool(layouts.rsna_tables(contents.folder, contents.tables)) and _any(there, r"(^|/)ID_[0-9a-f]{6,}\.(dcm|png|jpe?g)")
+    wide = with_columns(contents, r".*\.csv", *rsna_reader.TYPES)
+    tables = wide or layouts.rsna_tables(contents.folder, contents.tables)
+    return bool(tables) and _any(there, r"(^|/)ID_[0-9a-f]{6,}\.(dcm|png|jpe?g)$")
 
 
 def _is_phe_sich(contents: Contents) -> bool:
@@ -150,7 +152,7 @@ SOURCES = (
         name="rsna-2019",
         title="RSNA 2019 brain CT hemorrhage challenge",
         licence="non-commercial research, terms of the challenge",
-        people="17 thousand of four sites in three countries; PatientID in the DICOM files",
+        people="about 19 thousand in the training set; PatientID in the DICOM files",
         namespace=OF_RSNA,
         layout="`stage_2_train/ID_*.dcm`, `stage_2_train.csv` (`ID,Label`), or a table with one column a type",
         labels="five types and `any`, of each slice",
@@ -161,7 +163,7 @@ SOURCES = (
     Known(
         name="bhx",
         title="BHX, boxes for CQ500",
-        licence="CC BY 4.0, PhysioNet; its images under that of CQ500",
+        licence="open access on PhysioNet; its images under that of CQ500",
         people="those of CQ500",
         namespace=OF_CQ500,
         layout="`1_Initial_Manual_Labeling.csv`, `2_Extrapolation_to_All_Series.csv`, `3_...` beside the DICOM",
@@ -174,7 +176,7 @@ SOURCES = (
         name="cq500",
         title="CQ500",
         licence="CC BY-NC-SA 4.0",
-        people="491 of six centres in New Delhi",
+        people="491 of New Delhi",
         namespace=OF_CQ500,
         layout="`CQ500CT<N> CQ500CT<N>/Unknown Study/<series>/*.dcm`, `reads.csv` (`name`, `R1:ICH` ... `R3:SAH`)",
         labels="of the study, by three readers: two of three count",
@@ -185,7 +187,7 @@ SOURCES = (
     Known(
         name="seg-cq500",
         title="Seg-CQ500",
-        licence="CC BY-NC-SA 4.0, that of CQ500",
+        licence="see its page; its images under that of CQ500",
         people="51 of CQ500",
         namespace=OF_CQ500,
         layout="`volumes/info.csv` (`CT_fn`, `mask_fn`) and its NIfTI files",
@@ -209,7 +211,7 @@ SOURCES = (
     Known(
         name="mbh-seg",
         title="MBH-Seg 2024 and 2025",
-        licence="that of RSNA 2019; see the challenge",
+        licence="see the challenge; its images under that of RSNA 2019",
         people="of RSNA 2019: ID_x of ID_x_ID_y",
         namespace=OF_RSNA,
         layout="`<case>/image.nii.gz`, `label_annot_<k>.nii.gz`, `case-wise_annotation.csv`",
@@ -222,7 +224,7 @@ SOURCES = (
     Known(
         name="bhsd",
         title="BHSD",
-        licence="MIT by its page, its images under that of RSNA 2019",
+        licence="its pages differ (MIT, non-commercial); its images under that of RSNA 2019",
         people="192 of RSNA 2019: ID_x of ID_x_ID_y",
         namespace=OF_RSNA,
         layout="`label_192/images/ID_*_ID_*.nii.gz`, `label_192/ground truths/`",
@@ -247,8 +249,8 @@ SOURCES = (
     Known(
         name="instance22",
         title="INSTANCE 2022",
-        licence="CC BY-NC-ND, after registration",
-        people="130 of Peking University Shougang Hospital, 100 with masks",
+        licence="signed agreement with its organisers",
+        people="of one hospital in Beijing, 100 with masks",
         namespace="instance22",
         layout="`train_2/data/NNN.nii.gz`, `train_2/label/NNN.nii.gz`",
         labels="mask of any bleeding, 0 and 1",
@@ -260,7 +262,7 @@ SOURCES = (
         name="phe-sich-nifti",
         title="PHE-SICH-CT-IDS, set A",
         licence="CC BY 4.0",
-        people="120 with spontaneous intracerebral hemorrhage, Yongchuan, China",
+        people="120 with spontaneous intracerebral hemorrhage",
         namespace="phe-sich",
         layout="`SubdatasetA*/` with NIfTI volumes and their masks",
         labels="mask of the perihematomal edema",
@@ -273,7 +275,7 @@ SOURCES = (
         name="phe-sich",
         title="PHE-SICH-CT-IDS, sets B and C",
         licence="CC BY 4.0",
-        people="120 with spontaneous intracerebral hemorrhage, Yongchuan, China",
+        people="120 with spontaneous intracerebral hemorrhage",
         namespace="phe-sich",
         layout="`set/imageN`, `label/labelN`, `annotation/annotationN`",
         labels="boxes of bleeding and edema, masks of the edema",
@@ -285,7 +287,7 @@ SOURCES = (
     Known(
         name="head-ct-hemorrhage",
         title="Head CT - hemorrhage (F. Kitamura)",
-        licence="CC0",
+        licence="see its page on Kaggle",
         people="nobody says: 200 slices, perhaps of 200 people",
         namespace="head-ct-hemorrhage",
         layout="`head_ct/head_ct/NNN.png`, `labels.csv` (`id, hemorrhage`)",

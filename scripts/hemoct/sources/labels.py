@@ -205,8 +205,10 @@ def _bhx(made: Slices, contents: Contents) -> None:
     labels = made.labels.reindex(made.table.index, columns=[*present]).astype("Int64")
     labels.loc[labels[ANY] == 0] = labels.loc[labels[ANY] == 0].fillna(0)
     made.labels = labels.where(~boxed, present)
-    made.boxes = boxes
-    made.told.append(f"{len(boxes)} boxes of {path.name} on {int(boxed.sum())} slices")
+    made.boxes = boxes.drop_duplicates()
+    if (twice := len(boxes) - len(made.boxes)) > 0:
+        made.told.append(f"  {twice} boxes stand there twice: left out")
+    made.told.append(f"{len(made.boxes)} boxes of {path.name} on {int(boxed.sum())} slices")
     for count, what in (
         (int(broken.sum()), "cannot be read"),
         (int((elsewhere & ~broken).sum()), "are of slices that are not here"),
