@@ -115,7 +115,8 @@ def test_a_few_small_whole_numbers_are_a_mask_of_whatever_type(tmp_path, values)
 
 def test_windowed_and_unsigned_volumes_are_no_masks(tmp_path):
     for name, hu in (("uint8", np.clip((HU + 20) * 2, 0, 255).astype(np.uint8)), ("uint16", (HU + 1024).astype(np.uint16))):
-        assert (read(volume(tmp_path / f"{name}.nii", hu=hu))[0] == hu).all()
+        found, facts = read(volume(tmp_path / f"{name}.nii", hu=hu))
+        assert (found == hu).all() and facts[0].remarks == ("grey" if name == "uint8" else "")
 
 
 LABELS = mask(*[{1: (2, 2, 6, 5), 200: (8, 8, 12, 12)}] * 4)

@@ -13,7 +13,7 @@ from hemoct.ct.hounsfield import Window
 PLANES = ("sagittal", "coronal", "axial")
 AIR_BELOW = -200
 """a head CT without any value below this (HU) has no air, not even fat: its intercept is doubtful"""
-FRAMES, UNITS, UNORIENTED, TWO_ORIENTATIONS = "frames", "units", "unoriented", "two-orientations"
+FRAMES, UNITS, UNORIENTED, TWO_ORIENTATIONS, GREY = "frames", "units", "unoriented", "two-orientations", "grey"
 """remarks, see Facts.remarks"""
 
 
@@ -65,7 +65,8 @@ class Facts:
     scale_col: float = 1.0
     remarks: str = ""
     """words with a blank between: FRAMES (in a file of several, without a position), UNITS (the volume's voxels were not in mm),
-    UNORIENTED (the volume does not say where right and head are), TWO_ORIENTATIONS (it says so twice, and not the same)"""
+    UNORIENTED (the volume does not say where right and head are), TWO_ORIENTATIONS (it says so twice, and not the same), GREY (it
+    holds whole numbers from 0 to 255)"""
 
     @property
     def window(self) -> Window | None:
@@ -104,7 +105,7 @@ NOTES: dict[str, Callable[[dict[str, Any]], object]] = {
     "slices without rescale tags: slope 1 and intercept 0 were used": lambda row: row["rescale"] == "missing",
     "slices whose negative HU had wrapped around were corrected": lambda row: row["rescale"] == "unwrapped",
     "slices without any air: look at them; if their intercept got lost, convert again with --intercept -1024": (
-        lambda row: not row["air"]
+        lambda row: not row["air"] and not _remarked(GREY)(row)
     ),
     "slices that are not axial (column plane of conversion/headers.csv)": lambda row: row["plane"] not in ("", "axial"),
     "slices of a tilted gantry: neighbours are shifted against each other": lambda row: (row["tilt"] or 0) > 1,
@@ -114,6 +115,9 @@ NOTES: dict[str, Callable[[dict[str, Any]], object]] = {
     "slices have pixels over ten times longer one way than the other: left as they are; is their spacing right?": _is_oblong,
     "slices are frames without a position of a file of several: they keep its order": _remarked(FRAMES),
     "slices of volumes whose voxel size is not in mm: it was converted": _remarked(UNITS),
+    "slices of volumes of grey values from 0 to 255, no HU: to keep these, convert again with --window 127.5/255": _remarked(
+        GREY
+    ),
     "slices of volumes that do not say where right and left are: look at them, they may be mirrored": _remarked(UNORIENTED),
     "slices of volumes with two orientations that differ: the sform was taken": _remarked(TWO_ORIENTATIONS),
 }

@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 
 from hemoct.base.errors import UserError, few, one_line
-from hemoct.ct.facts import TWO_ORIENTATIONS, UNITS, UNORIENTED, Facts, about_pixels, describe_place
+from hemoct.ct.facts import GREY, TWO_ORIENTATIONS, UNITS, UNORIENTED, Facts, about_pixels, describe_place
 from hemoct.ct.hounsfield import AIR_HU
 
 nib.imageglobals.logger.setLevel(logging.CRITICAL)  # its remarks on headers name no file
@@ -77,6 +77,8 @@ class Volume:
         cut = CUTS[axis if lengths[axis] > THIN * lengths[2] else 2]
         backwards = any(direction < 0 for axis, direction in nib.io_orientation(image.affine) if axis == cut[2])
         slope, intercept = np.float32(image.dataobj.slope), np.float32(image.dataobj.inter)
+        if stored.dtype.kind in "iu" and slope == 1 and stored.min() + intercept >= 0 and stored.max() + intercept <= 255:
+            remarks = f"{remarks} {GREY}".strip()
         return cls(*_cut(stored, affine, cut), cut, slope, intercept, backwards, remarks)
 
     def mask(self, path: Path) -> np.ndarray:

@@ -44,7 +44,9 @@ def read(source: Path, rows: pd.DataFrame, wanted: list[str] | None, other: set[
     """
     candidates = wanted or [name for name in may_be_labels(rows.columns) if name not in other]
     if not candidates:
-        raise UserError(f"{source} has no label column; it has {few(rows.columns)}; name them with --labels A,B")
+        raise UserError(
+            f"{source} has no label column; it has {few(rows.columns)}; add a column of 1 and 0, or name it with --labels A,B"
+        )
     are_labels = {name: _share(rows[name]) > 0.5 for name in candidates}
     if wanted is None and any(are_labels.values()):
         candidates = [name for name in candidates if are_labels[name]]
