@@ -134,7 +134,7 @@ def again(how: Reading) -> Callable[[Path], Slice]:
     def one(path: Path) -> Slice:
         if path not in held:
             held.clear()
-            held.update((each.path, each) for each in read(path.parent if _is_of_volume(path) else path, how))
+            held.update((each.path, each) for each in read(path.parent if path.parent.is_file() else path, how))
         return held[path]
 
     return one
@@ -188,9 +188,11 @@ def converted(work: Workspace) -> dict[str, str]:
     if source is None or not table.is_file():
         return {}
     made = {}
-    for image, name in tables.read_csv(table, ["image", "file"])[["image", "file"]].itertuples(index=False):
+    rows = tables.read_csv(table, ["image", "file"])
+    several = rows["file"].duplicated(keep=False)  # of a volume, or frames of one DICOM file
+    for image, name, is_one_of in zip(rows["image"], rows["file"], several, strict=True):
         path = os.path.realpath(Path(source) / name)
-        if conversion.is_volume(Path(name)):
+        if is_one_of or conversion.is_volume(Path(name)):
             path += f"/{Path(image).stem.rpartition('_')[2]}"
         made[path] = os.path.realpath(work.raw / image)
     return made

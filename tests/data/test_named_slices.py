@@ -1,0 +1,34 @@
+"""Slices of files that a user names: frames of one DICOM file are slices like those of a series."""
+
+import numpy as np
+import pydicom
+
+from helpers.dicom_files import head, write_series
+from hemoct.base.workspace import Workspace
+from hemoct.data import named_slices
+
+
+def test_frames_of_one_file_have_their_places_and_are_known_when_converted(run_step, tmp_path):
+    hu = head(3)
+    (path,) = write_series(tmp_path / "in", hu[:1])
+    header = pydicom.dcmread(path)
+    header.NumberOfFrames, header.PixelData = 3, (hu + 1024).astype("<u2").tobytes()
+    groups = [pydicom.Dataset() for _ in range(3)]
+    for group, place in zip(groups, (10.0, 5.0, 0.0), strict=True):  # from vertex to base
+        position = pydicom.Dataset()
+        position.ImagePositionPatient = [0, 0, place]
+        group.PlanePositionSequence = [position]
+    header.PerFrameFunctionalGroupsSequence = groups
+    header.save_as(path)
+    how = named_slices.Reading(1, "brain", None)
+    slices = list(named_slices.read(path, how))
+    assert [each.path for each in slices] == [path / f"{number:03d}" for number in range(3)]
+    places, left = named_slices.arrange(slices)
+    assert [places[each.path].number for each in slices] == [2, 1, 0] and left == {}
+    one = named_slices.again(how)
+    np.testing.assert_array_equal(one(path / "002").planes, slices[2].planes)
+    words = ("--from", tmp_path / "in", "--root", tmp_path, "--dataset", "x", "--workers", 1)
+    assert run_step("scripts/01_get_data.py", *words).code == 0
+    made = named_slices.converted(Workspace(tmp_path, "x"))
+    assert sorted(made) == sorted(f"{path.resolve()}/{number:03d}" for number in range(3))
+    assert made[f"{path.resolve()}/002"].endswith("_002.png")
