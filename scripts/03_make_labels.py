@@ -34,7 +34,7 @@ from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import layouts, patient_rules, readers
-from hemoct.ingest.reader_tables import AUTO, NO_PATIENTS, Options, Tables
+from hemoct.ingest.reader_tables import AUTO, Options, Tables
 from hemoct.sources import known
 
 
@@ -102,7 +102,7 @@ def report(made: Tables) -> None:
     """Print what the tables hold, and what a user must know before trusting them."""
     print(few([f"{count} {name}" for name, count in made.dataset.counts.items()], most=12))
     print(f"patients from {made.dataset.patient_source}")
-    if made.dataset.patient_source == NO_PATIENTS:
+    if not made.dataset.knows_patients:
         print("  two images of one person may fall into two folds; --patient-regex or --patient-column prevents that")
         proposal = patient_rules.propose([*map(Path, made.labels["image"])], made.dataset.labels)
         if proposal:

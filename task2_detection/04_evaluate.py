@@ -101,6 +101,8 @@ def write_tables(run: Run, folder: Path, evaluation: BoxEvaluation, about: dict,
         "froc": detection_tables.froc(content),
         "localisation": detection_tables.localisation(content),
     }
+    if not about["patients_known"]:
+        del written["per_patient"]
     run.wrote(
         files.write_json(folder / "metrics.json", content),
         files.write_text(folder / "classification_report.txt", classification_tables.text_report(evaluation.slices, text)),

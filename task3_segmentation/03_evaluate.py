@@ -82,6 +82,8 @@ def write_tables(folder: Path, evaluation: Segmentation, content: dict) -> list[
         "volume_agreement": segmentation_tables.agreement(evaluation),
         "slice_pixels": evaluation.pixels.sort_values(["image_id", "fold"]),
     }
+    if not content["patients_known"]:
+        del by_name["per_patient"]
     written = [tables.write_csv(folder / f"{name}.csv", table) for name, table in by_name.items()]
     return [files.write_json(folder / "metrics.json", content), *written]
 

@@ -82,7 +82,7 @@ def write_tables(folder: Path, evaluation: Evaluation, content: dict, per_patien
         files.write_text(folder / "classification_report.txt", text),
         tables.write_csv(folder / "classification_summary.csv", classification_tables.calls(evaluation)),
         tables.write_csv(folder / "operating_points.csv", points),
-        tables.write_csv(folder / "per_patient.csv", per_patient),
+        *([tables.write_csv(folder / "per_patient.csv", per_patient)] if content.get("patients_known", True) else []),
     ]
 
 

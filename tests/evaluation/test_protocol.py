@@ -1,13 +1,16 @@
 """What belongs to every number: the folds and patients that it comes from, as fields; metrics.json of older versions too."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers import evaluated, toy
-from hemoct.base import files
+from hemoct.base import files, tables
+from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import protocol
+from hemoct.evaluation import external, protocol
 
 REFERENCE = Path(__file__).resolve().parents[2] / "outputs" / "reference"
 NEW = ("fold_numbers", "folds_expected", "complete", "limit_patients")
@@ -78,3 +81,60 @@ def test_published_results_of_every_version_are_read(path: Path) -> None:
     assert content["complete"] == (len(content["folds"]) == content["folds_expected"])
     assert content["upper_bound"] == (path.parent.name == "truth-boxes")
     assert protocol.headline(content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unknown", "named", "words"),
+    [
+        ("patient", ["toy"], "image", "one person may be on both sides"),
+        ("given", ["toy"], "given", "no patient of toy is known: one person may be on both sides"),
+        ("external", ["other"], "external", "no patient of other is known: one person may be on both sides"),
+        ("external", ["toy", "other"], "external", "no patient of toy and other is known"),
+        ("slice", ["toy"], "slice", "flatters"),
+        ("external", [], "external", "thresholds frozen"),
+    ],
+)
+def test_without_patient_identifiers_nothing_is_called_patient(work: Workspace, kind, unknown, named, words) -> None:
+    other = replace(work, dataset="other")
+    for data in (work, other):
+        toy.make(data)
+        dataset = tables.read_dataset(data)
+        source = tables.NO_PATIENTS if data.dataset in unknown else "column patient"
+        tables.write_dataset(data, replace(dataset, patient_source=source))
+    about = protocol.describe(work, 1, "e", other if kind == "external" else work, kind, [fold(work, 1, "e", 0)])
+    assert about["protocol"] == named and words in about["protocol_text"]
+    assert about["patients_known"] == (not unknown)
+    metrics = {key: {"value": 0.5, "ci95": None, "reason": None} for key in ("f1", "dice_patient")}
+    measured = {"metrics": metrics, "n": 40, "patients": 10, "patient_level": {"a": 1}}
+    content = protocol.as_known(evaluated.metrics_json(work, "e", {}) | about | measured)
+    assert (content["patients"], content["patient_level"]) == ((None, None) if unknown else (10, {"a": 1}))
+    assert content["metrics"]["f1"]["value"] == 0.5
+    assert content["metrics"]["dice_patient"]["value"] == (None if unknown else 0.5)
+    assert ("40 images, no patient identifiers" if unknown else "40 images of 10 patients") in protocol.headline(content)[0]
+    assert ("patient protocol" in " ".join(protocol.headline(content))) == (named == "patient")
+
+
+@pytest.mark.parametrize(
+    ("sources", "unknown", "shared", "reason"),
+    [
+        (("rsna-2019", "bhsd"), False, True, "10 of its patients are among those of toy (first: 0001)"),
+        (("cq500", "seg-cq500"), True, False, "nothing tells which"),
+        (("rsna-2019", "bhsd"), False, False, None),
+        (("rsna-2019", "ct-ich"), False, True, None),
+        (("", ""), True, True, None),
+    ],
+)
+def test_data_of_the_same_people_are_no_external_test(work: Workspace, capsys, sources, unknown, shared, reason) -> None:
+    other = replace(work, dataset="other")
+    for data, source in zip((work, other), sources, strict=True):
+        labels = toy.make(data, seed=len(data.dataset))
+        dataset = replace(tables.read_dataset(data), source=source, patient_source=tables.NO_PATIENTS if unknown else "column")
+        tables.write_dataset(data, dataset)
+        if data == other and not shared:
+            tables.write_labels(data, labels.assign(patient="x" + labels["patient"]), dataset)
+    if reason:
+        with pytest.raises(UserError, match=re.escape(reason)):
+            external.other(work, "other")
+    else:
+        assert external.other(work, "other") == other
+        assert ("no patient has the same name in both" in capsys.readouterr().out) == (sources[1] == "bhsd")

@@ -181,6 +181,19 @@ def test_stale_or_missing_predictions_stop(work, frame, plain):
     stopped(plain(EVALUATE), "predictions.csv is missing", "--resume", "only predicts")
 
 
+def test_without_patient_identifiers_no_number_is_that_of_patients(work, frame, plain):
+    tables.write_dataset(work, replace(tables.read_dataset(work), patient_source=tables.NO_PATIENTS))
+    simulated.predict(work, frame)
+    result = plain(EVALUATE)
+    assert result.code == 0 and "patient protocol" not in result.out and "one person may be on both sides" in result.out
+    folder = work.task(1) / "e"
+    content = files.read_json(folder / "metrics.json")
+    assert content["protocol"] == "image" and content["patients"] is None and content["patient_level"] is None
+    assert not (folder / "per_patient.csv").exists() and content["metrics"]["f1"]["value"] > 0
+    assert plain("scripts/90_make_report.py").code == 0
+    assert "one person may be on both sides" in (work.outputs / "report.md").read_text()
+
+
 def test_frozen_thresholds_meet_other_data(work, frame, plain):
     for fold in (0, 1):
         tables.write_csv(work.task(1) / "e" / f"fold{fold}" / "best.pt", pd.DataFrame({"weights": [1]}))

@@ -25,6 +25,8 @@ RESERVED = {*IMAGE_COLUMNS, *OPTIONAL_COLUMNS, *SPLIT_COLUMNS, *PREDICTION_COLUM
 """names that no label may have: labels are columns beside these"""
 NO_NUMBER = ["", "NA", "N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "none", "None", "null", "NULL"]
 PARTS = ("train", "val", "test")
+NO_PATIENTS = "none: each image is its own group"
+"""`patient_source` of data in which nothing names the patient"""
 
 
 @dataclass
@@ -47,6 +49,11 @@ class Dataset:
     """where `patient` comes from: "folder", "regex ...", "column ...", "none: each image is its own group"; "" = not told"""
     source: str = ""
     """the public data set that this is, by its name in hemoct.sources.known; "" = none that is known"""
+
+    @property
+    def knows_patients(self) -> bool:
+        """Whether it is known which images are of one person. (Older tables do not tell: they are believed.)"""
+        return self.patient_source != NO_PATIENTS
 
 
 def read_csv(path: Path, required: Iterable[str], rows: bool = True) -> pd.DataFrame:

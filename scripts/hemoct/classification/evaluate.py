@@ -37,7 +37,7 @@ def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], numbe
     content = scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed)
     content["baselines"] = _baselines(subject, evaluation, about["protocol"], seed)
     written = [
-        tables.write_csv(folder / "per_patient.csv", per_patient),
+        *([tables.write_csv(folder / "per_patient.csv", per_patient)] if about["patients_known"] else []),
         files.write_json(folder / "metrics.json", content),
         files.write_text(
             folder / "classification_report.txt", classification_tables.text_report(evaluation, protocol.headline(content))

@@ -128,7 +128,7 @@ def write(folder: Path, frame: pd.DataFrame, command: str) -> list[Path]:
     columns = ["condition", *METRICS, "n", "folds"]
     cells = [
         [row["condition"], *(text.interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in METRICS),
-         "" if pd.isna(row["n"]) else f"{row['n']} images of {row['patients']} patients", row["folds"]]
+         "" if pd.isna(row["n"]) else protocol.size(row), row["folds"]]
         for row in frame.to_dict("records")
     ]  # fmt: skip
     about = [

@@ -19,7 +19,6 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
 from hemoct.ingest import layouts
-from hemoct.ingest.reader_tables import NO_PATIENTS
 
 SIZE = 128  # side of the images of sums, px
 MEASURED = ("width", "height", "bright", "mask_width", "mask_height", "mask_pixels", "mask_value")
@@ -53,8 +52,8 @@ class Audited:
     @property
     def has_patients(self) -> bool:
         """False when each image is its own group because nothing names the patient."""
-        source = self.dataset.patient_source
-        return source != NO_PATIENTS if source else bool((self.images["patient"] != self.images["image_id"]).any())
+        told = self.dataset.patient_source
+        return self.dataset.knows_patients if told else bool((self.images["patient"] != self.images["image_id"]).any())
 
     @property
     def merged(self) -> bool:

@@ -10,6 +10,7 @@ from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import layouts
+from hemoct.sources import known
 
 
 def folder(work: Workspace, task: int, experiment: str, other: str) -> Path:
@@ -52,6 +53,7 @@ def other(work: Workspace, name: str) -> Workspace:
             f"--on {name}: its images show the window {window}, the models of {work.dataset} learned from {own}; convert it "
             f"again: python scripts/01_get_data.py --from DIR --window {own} --dataset {name}"
         )
+    _stop_at_shared_people(work, data)
     theirs = _images(data)
     shared = copies(theirs, _images(work))
     words = f"{len(shared)} of {len(theirs)} images of {name} are also in {work.dataset}, on which the models were trained"
@@ -60,6 +62,25 @@ def other(work: Workspace, name: str) -> Workspace:
     if shared:
         print(f"mind: {words} (first: {data.show(shared[0])})")
     return data
+
+
+def _stop_at_shared_people(work: Workspace, data: Workspace) -> None:
+    """Stop when another data set holds people of this one, as public sets do that were made from one another."""
+    own, other = tables.read_dataset(work), tables.read_dataset(data)
+    people = known.shared_people(own.source, other.source)
+    if not people:
+        return
+    patients = [set(tables.read_labels(one, dataset)["patient"]) for one, dataset in ((work, own), (data, other))]
+    both = patients[0] & patients[1]
+    if both or not (own.knows_patients and other.knows_patients):
+        which = (
+            f"{len(both)} of its patients are among those of {work.dataset} (first: {min(both)})" if both else "which is not told"
+        )
+        raise UserError(
+            f"--on {data.dataset}: {own.source} and {other.source} are scans of the same people ({people}); {which}; name other "
+            "data, or take these patients out of its table of labels"
+        )
+    print(f"mind: {own.source} and {other.source} are both of {people}; no patient has the same name in both")
 
 
 def _images(work: Workspace) -> list[Path]:

@@ -4,24 +4,29 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from hemoct.base import experiments, files, label_meaning, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import splits
 
 PROTOCOLS = {
     "patient": "patient protocol: no patient is both in training and in test",
+    "image": "image protocol: no patient is known, so that one person may be on both sides, in training and in test",
     "slice": "slice protocol: slices of one patient are both in training and in test, which flatters",
     "given": "given split: the one that came with the data",
     "external": "external data: no image of theirs was used for training, thresholds frozen",
     "unknown": "unknown protocol: predictions without model.json that follow no fold of splits.csv",
 }
+NOT_KNOWN = {"value": None, "ci95": None, "reason": "no patient is known"}
+"""in the place of a metric of patients"""
 TRAINED = "*_train*.run.json"
 """the run record of a training"""
 SHORT = {"given": "given split", "external": "external data"}
 
 ABOUT = (
     *("dataset", "experiment", "evaluated_on", "protocol", "protocol_text", "fold_numbers", "folds_expected", "complete"),
-    *("limit_patients", "folds_done", "training_unfinished", "labels_mean"),
+    *("patients_known", "limit_patients", "folds_done", "training_unfinished", "labels_mean"),
 )
 """what `describe` says; `folds_done` is for people, the fields before it for code"""
 
@@ -30,8 +35,8 @@ def describe(
     work: Workspace, task: int, experiment: str, evaluated_on: Workspace, protocol: str, folders: list[Path]
 ) -> dict[str, Any]:
     """What metrics.json says first: what was evaluated, on which data, from which folds, and what its labels mean."""
-    about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": evaluated_on.dataset, "protocol": protocol}
-    about["protocol_text"] = PROTOCOLS[protocol]
+    about = {"dataset": work.dataset, "experiment": experiment, "evaluated_on": evaluated_on.dataset}
+    about |= _protocol(protocol, [tables.read_dataset(one) for one in dict.fromkeys((work, evaluated_on))])
     given = any(experiments.description(folder).get("split") == "given" for folder in folders)  # on other data, too
     about |= _folds([experiments.fold_of(folder) for folder in folders], given or protocol == "given")
     about |= _limited(folders)
@@ -41,6 +46,27 @@ def describe(
     stopped = [place for place in folders if (place / record).exists() and files.read_json(place / record).get("status") != "ok"]
     about["training_unfinished"] = [folder.name for folder in stopped]
     return about | {"labels_mean": label_meaning.TARGET.get(tables.read_dataset(evaluated_on).layout)}
+
+
+def _protocol(protocol: str, datasets: list[tables.Dataset]) -> dict[str, Any]:
+    """The protocol as it may be called: where no patient is known, nothing keeps one person's images on one side."""
+    unknown = [dataset.name for dataset in datasets if not dataset.knows_patients]
+    protocol = "image" if unknown and protocol == "patient" else protocol
+    words = PROTOCOLS[protocol]
+    if unknown and protocol in ("given", "external"):
+        words += f"; no patient of {' and '.join(unknown)} is known: one person may be on both sides"
+    return {"protocol": protocol, "protocol_text": words, "patients_known": not unknown}
+
+
+def as_known(content: dict[str, Any]) -> dict[str, Any]:
+    """A metrics.json without numbers of patients where `patients_known` is False: each image would count as one."""
+    if content.get("patients_known", True):
+        return content
+    metrics = {name: NOT_KNOWN if "_patient" in name else entry for name, entry in content["metrics"].items()}
+    counts: dict[str, Any] = {name: None for name in ("patients", "patient_level") if name in content}
+    if "positive_patients_by_label" in content:
+        counts["positive_patients_by_label"] = dict.fromkeys(content["positive_patients_by_label"])
+    return content | counts | {"metrics": metrics}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -125,11 +151,21 @@ def short_protocol(content: dict[str, Any]) -> str:
     return SHORT.get(content["protocol"], f"{content['protocol']} protocol")
 
 
+def patients(content: dict[str, Any]) -> str:
+    """Of how many patients a metrics.json speaks."""
+    return "no patient identifiers" if pd.isna(content["patients"]) else f"{content['patients']} patients"
+
+
+def size(content: dict[str, Any]) -> str:
+    """How much a metrics.json was measured on: `n images of m patients`."""
+    return f"{content['n']} images{',' if pd.isna(content['patients']) else ' of'} {patients(content)}"
+
+
 def headline(content: dict[str, Any]) -> list[str]:
     """Lines that belong to any number of a metrics.json: what, on what, how many; protocol; threshold; labels; notes."""
     positives = "" if content["positives"] is None else f", {content['positives']} positive ({content['positive']})"
-    size = f"n = {content['n']} images of {content['patients']} patients{positives}, {content['folds_done']}"
-    lines = [f"{content['experiment']} on {content['evaluated_on']}, {short_protocol(content)}, {size}"]
+    what = f"n = {size(content)}{positives}, {content['folds_done']}"
+    lines = [f"{content['experiment']} on {content['evaluated_on']}, {short_protocol(content)}, {what}"]
     lines += [content["protocol_text"], f"threshold: {content['threshold_rule']}", content["labels_mean"], *content["notes"]]
     if content["training_unfinished"]:
         lines.append(f"training is not finished: {', '.join(content['training_unfinished'])}")

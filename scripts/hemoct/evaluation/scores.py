@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.evaluation import bootstrap, metrics
+from hemoct.evaluation import bootstrap, metrics, protocol
 from hemoct.evaluation.decisions import Evaluation, Rule
 
 REASONS = {
@@ -142,7 +142,7 @@ def report(evaluation: Evaluation, about: dict[str, Any], per_patient: pd.DataFr
     }
     if evaluation.question.positive is not None:
         content["patient_level"] = patient_level(per_patient, weights[:, np.unique(patients, return_index=True)[1]])
-    return content | {"bootstrap": drawn, "notes": _notes(evaluation)}
+    return protocol.as_known(content | {"bootstrap": drawn, "notes": _notes(evaluation)})
 
 
 def _rule_record(rule: Rule, n: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import conversion_tables, image_names, label_columns, layouts, reader_tables, table_text
 from hemoct.ingest.label_columns import PATIENT_FACTS
-from hemoct.ingest.reader_tables import NO_PATIENTS, LabelTable, Options, Tables
+from hemoct.ingest.reader_tables import LabelTable, Options, Tables
 
 NUMBER_COLUMNS = ("slice", "spacing_row", "spacing_col", "spacing_z", "position")
 OWN_COLUMNS = ("_name", "_path")  # added here, not in the file
@@ -33,7 +33,7 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     options = replace(options, exclusive=options.exclusive or found.exclusive)
     result = rows_to_tables(work.dataset, LabelTable(work.raw, source, rows, list(found.values), images, "csv"), options)
     if source.name != conversion_tables.TABLE:
-        _print_unused(other_columns, options, known=result.dataset.patient_source != NO_PATIENTS)
+        _print_unused(other_columns, options, known=result.dataset.knows_patients)
     return result
 
 
@@ -243,7 +243,7 @@ def _copy_columns(source: Path, rows: pd.DataFrame, frame: pd.DataFrame) -> None
 def _patient_facts(rows: pd.DataFrame, frame: pd.DataFrame, patient_source: str) -> pd.DataFrame | None:
     """Age, sex and side of each patient, the first that is given; None if there is no such column or no patient is known."""
     facts = [name for name in rows.columns if name.lower() in PATIENT_FACTS]
-    if not facts or patient_source == NO_PATIENTS:
+    if not facts or patient_source == tables.NO_PATIENTS:
         return None
     known = rows[facts].where(rows[facts] != "", None).rename(columns=lambda name: name.lower().replace("gender", "sex"))
     return known.groupby(frame["patient"].to_numpy()).first().rename_axis("patient").reset_index()

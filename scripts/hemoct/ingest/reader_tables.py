@@ -14,7 +14,6 @@ from hemoct.base.options import flag
 from hemoct.ingest import annotations as ingest_annotations, conversion_tables, image_names, layouts, patient_rules, table_text
 from hemoct.ingest.annotations import AnnotationError, Box
 
-NO_PATIENTS = "none: each image is its own group"
 AUTO = "auto"
 PROBLEM_COLUMNS = ["name", "problem"]
 
@@ -91,7 +90,7 @@ def image_rows(images: list[Path], regex: str | None) -> tuple[pd.DataFrame, str
     frame["mask"] = frame["annotation"] = ""
     if regex is None:
         frame["patient"], frame["slice"] = frame["image_id"], pd.NA
-        return frame, NO_PATIENTS
+        return frame, tables.NO_PATIENTS
     if regex == AUTO:
         proposal = patient_rules.propose(images)
         if proposal is None:

@@ -14,7 +14,7 @@ import pandas as pd
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.data.slices import ANY
-from hemoct.evaluation import bootstrap, decisions, metrics, scores
+from hemoct.evaluation import bootstrap, decisions, metrics, protocol, scores
 from hemoct.evaluation.decisions import Evaluation, Question, Scored
 from hemoct.evaluation.predictions import label_columns
 from hemoct.evaluation.subjects import Subject
@@ -190,7 +190,7 @@ def report(evaluation: MultiLabel, about: dict[str, Any], resamples: int, seed: 
     block, drawn = scores.blocks(partial(measure, evaluation), evaluation.table, weights, seed)
     rules = [rule for rules in evaluation.rules.values() for rule in rules]
     positive = {name: label.test.table["patient"][label.test.y == 1] for name, label in evaluation.by_label.items()}
-    return {
+    content = {
         **about,
         "labels": evaluation.labels,
         "positive": None,
@@ -207,6 +207,7 @@ def report(evaluation: MultiLabel, about: dict[str, Any], resamples: int, seed: 
         "bootstrap": drawn,
         "notes": _notes(evaluation, positive),
     }
+    return protocol.as_known(content)
 
 
 def _fold_record(evaluation: MultiLabel, fold: int | str) -> dict[str, Any]:

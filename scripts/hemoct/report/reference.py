@@ -83,7 +83,7 @@ def best(reference: Path, of: list[str]) -> text.Table:
         first = found[0]
         metric = next(iter(results.GROUPS[task][0].metrics.values()))
         link = f"[{_title(first, reference / place, titles(reference))}](outputs/reference/README.md#task-{task}-{dataset})"
-        data = f"{dataset}, {first.content['patients']} patients"
+        data = f"{dataset}, {protocol.patients(first.content)}"
         how = f"{first.content['protocol']}, {protocol.folds_text(first.content)}"
         rows.append([name, data, how, f"{metric} {text.metric(first.headline)}", link, first.trained_on])
     return text.Table(["task", "data", "protocol", "result (95 % interval)", "model", "trained on"], rows)

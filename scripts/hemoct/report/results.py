@@ -106,7 +106,7 @@ class Experiment:
         words = [protocol.folds_text(content), protocol.short_protocol(content)]
         words += ["upper bound: true boxes"] * bool(content["upper_bound"])
         words += ["training not finished"] * bool(content.get("training_unfinished"))
-        return f"{content['n']} images of {content['patients']} patients; {', '.join(words)}"
+        return f"{protocol.size(content)}; {', '.join(words)}"
 
     def validated(self, metric: str) -> list[str]:
         """The metric on validation, mean of the evaluated folds, and the median seconds of an epoch; empty where nothing tells.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hemoct.base import label_meaning, tables
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import bootstrap, comparison, metrics as evaluation_metrics, scores
+from hemoct.evaluation import bootstrap, comparison, metrics as evaluation_metrics, protocol, scores
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.segmentation import evaluate, metrics
 from hemoct.segmentation.evaluate import OF_PIXELS, OF_SLICES, Rule, Segmentation
@@ -106,7 +106,7 @@ def report(evaluation: Segmentation, about: dict[str, Any], resamples: int, seed
     block, drawn = scores.blocks(partial(evaluate.measure, evaluation), evaluation.table, weights, seed, why)
     known, y = evaluation.labels
     confusion = evaluation_metrics.confusion(y, evaluation.predicted[known] > 0, evaluation_metrics.ones(len(y)))[0]
-    return {
+    content = {
         **about,
         "positive": None,
         "positives": None,
@@ -126,6 +126,7 @@ def report(evaluation: Segmentation, about: dict[str, Any], resamples: int, seed
         "bootstrap": drawn,
         "notes": _notes(evaluation, about),
     }
+    return protocol.as_known(content)
 
 
 def describe(about: dict[str, Any], spec: dict[str, Any], layout: str) -> dict[str, Any]:
