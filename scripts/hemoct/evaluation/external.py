@@ -74,7 +74,7 @@ def _stop_at_shared_people(work: Workspace, data: Workspace) -> None:
     both = patients[0] & patients[1]
     if both or not (own.knows_patients and other.knows_patients):
         which = (
-            f"{len(both)} of its patients are among those of {work.dataset} (first: {min(both)})" if both else "which is not told"
+            f"{len(both)} of its patients are among those of {work.dataset} (first: {min(both)})" if both else "nothing tells which"
         )
         raise UserError(
             f"--on {data.dataset}: {own.source} and {other.source} are scans of the same people ({people}); {which}; name other "
