@@ -194,6 +194,20 @@ def test_without_patient_identifiers_no_number_is_that_of_patients(work, frame, 
     assert "one person may be on both sides" in (work.outputs / "report.md").read_text()
 
 
+def test_the_report_marks_results_of_labels_that_have_changed(work, frame, plain):
+    simulated.predict(work, frame)
+    labels = work.work / "labels.csv"
+    record = {"status": "ok", "command": "c", "step": "s", "inputs": {"data/work/toy/labels.csv": files.fingerprint(labels)}}
+    files.write_json(work.task(1) / "e" / "fold0" / "01_train.run.json", record)
+    assert plain(EVALUATE).code == 0 and plain("scripts/90_make_report.py").code == 0
+    assert "OUT OF DATE" not in (work.outputs / "report.md").read_text()
+    labels.write_text(labels.read_text().replace(",1\n", ",0\n", 1))
+    assert plain("scripts/90_make_report.py").code == 0
+    report = (work.outputs / "report.md").read_text()
+    assert report.count("OUT OF DATE: data/work/toy/labels.csv changed since") == 1
+    assert report.count("OUT OF DATE: labels.csv changed since") == 1, "in the table, too"
+
+
 def test_frozen_thresholds_meet_other_data(work, frame, plain):
     for fold in (0, 1):
         tables.write_csv(work.task(1) / "e" / f"fold{fold}" / "best.pt", pd.DataFrame({"weights": [1]}))

@@ -73,9 +73,8 @@ def _stop_at_shared_people(work: Workspace, data: Workspace) -> None:
     patients = [set(tables.read_labels(one, dataset)["patient"]) for one, dataset in ((work, own), (data, other))]
     both = patients[0] & patients[1]
     if both or not (own.knows_patients and other.knows_patients):
-        which = (
-            f"{len(both)} of its patients are among those of {work.dataset} (first: {min(both)})" if both else "nothing tells which"
-        )
+        among = f"{len(both)} of its patients are among those of {work.dataset} (first: {min(both, default='')})"
+        which = among if both else "nothing tells which"
         raise UserError(
             f"--on {data.dataset}: {own.source} and {other.source} are scans of the same people ({people}); {which}; name other "
             "data, or take these patients out of its table of labels"

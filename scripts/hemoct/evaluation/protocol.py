@@ -20,6 +20,8 @@ PROTOCOLS = {
 }
 NOT_KNOWN = {"value": None, "ci95": None, "reason": "no patient is known"}
 """in the place of a metric of patients"""
+TABLES = ("labels.csv", "boxes.csv", "splits.csv")
+"""of a data set, from which everything is trained and evaluated"""
 TRAINED = "*_train*.run.json"
 """the run record of a training"""
 SHORT = {"given": "given split", "external": "external data"}
@@ -112,6 +114,15 @@ def trained_folds(folder: Path) -> list[Path]:
 def trainings(folder: Path) -> list[dict[str, Any]]:
     """Run records of the trainings that a fold comes from."""
     return [files.read_json(path) for place in trained_in(folder) for path in sorted(place.glob(TRAINED))]
+
+
+def changed_since(work: Workspace, folder: Path) -> list[str]:
+    """The tables of a data set that are no longer those from which an experiment was trained or evaluated, by their names."""
+    records = [record for fold in trained_folds(folder) for record in trainings(fold)]
+    records += [files.read_json(path) for path in sorted(folder.glob("*.run.json"))]
+    paths = [path for name in TABLES if (path := work.work / name).is_file()]
+    now = {path.relative_to(work.root).as_posix(): files.fingerprint(path) for path in paths}
+    return [name for name in now if any(record.get("inputs", {}).get(name, now[name]) != now[name] for record in records)]
 
 
 def trained_in(folder: Path) -> list[Path]:

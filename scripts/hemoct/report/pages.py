@@ -47,7 +47,7 @@ def collect(work: Workspace, sections: Iterable[Section] = SECTIONS) -> list[Par
         for folder in sorted(work.root.glob(pattern)):
             if pattern.endswith("*") and folder.name == "comparison":  # of experiments, but none itself
                 continue
-            part = _part(section, folder, section.title.format(folder=folder.relative_to(above)), named)
+            part = _part(work, section, folder, section.title.format(folder=folder.relative_to(above)), named)
             if part.tables or part.figures:
                 parts.append(part)
     if not parts:
@@ -58,7 +58,7 @@ def collect(work: Workspace, sections: Iterable[Section] = SECTIONS) -> list[Par
     return parts
 
 
-def _part(section: Section, folder: Path, title: str, named: set[Path]) -> Part:
+def _part(work: Workspace, section: Section, folder: Path, title: str, named: set[Path]) -> Part:
     """What a folder holds of a section; figures that are `named` already are left out, those that are shown are added."""
     tables, figures, sources = [], [], []
     for file, reader, caption in section.tables:
@@ -74,6 +74,9 @@ def _part(section: Section, folder: Path, title: str, named: set[Path]) -> Part:
     records = [path for pattern in section.records for path in sorted(folder.glob(pattern))]
     metrics = folder / "metrics.json"
     about = protocol.headline(protocol.read(metrics)) if metrics.is_file() else []
+    changed = protocol.changed_since(work, folder) if metrics.is_file() else []
+    if changed:
+        about.append(f"OUT OF DATE: {', '.join(changed)} changed since this was trained or evaluated; run its commands again")
     sources += [*(path for _, path in figures), *records]
     return Part(title, about, commands(map(files.read_json, records)), tables, figures, sources)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import tables
+from hemoct.base.workspace import Workspace
 from hemoct.evaluation import baselines, protocol, text
 
 MEASURED = "95 % intervals from resampled patients; each fold at the threshold that validation chose."
@@ -101,10 +102,17 @@ class Experiment:
         return ", ".join([f"{limit}{content.get('dataset', '')}".strip(), *words])
 
     @property
+    def changed(self) -> list[str]:
+        """Tables of its data set that are no longer those that it was made from; published experiments have none beside them."""
+        outputs = next(above.parent for above in self.folder.parents if above.name == f"task{self.task}")
+        return protocol.changed_since(Workspace(outputs.parents[1], outputs.name), self.folder)
+
+    @property
     def tested_on(self) -> str:
         content = self.content
         words = [protocol.folds_text(content), protocol.short_protocol(content)]
         words += ["upper bound: true boxes"] * bool(content["upper_bound"])
+        words += [f"OUT OF DATE: {Path(name).name} changed since" for name in self.changed]
         words += ["training not finished"] * bool(content.get("training_unfinished"))
         return f"{protocol.size(content)}; {', '.join(words)}"
 
