@@ -139,8 +139,11 @@ def is_there(work: Workspace, origin: dict[str, Any]) -> bool:
     if "registered" in origin:
         same = work.raw.resolve() == Path(origin["registered"])
     else:
-        recorded = work.raw / layouts.ORIGIN
-        same = recorded.is_file() and files.read_json(recorded).items() >= origin.items()
+        path = work.raw / layouts.ORIGIN
+        recorded = files.read_json(path) if path.is_file() else {}
+        same = recorded.items() >= {name: value for name, value in origin.items() if name != "version"}.items()
+        if same and "converted" in origin and recorded["version"] != origin["version"]:
+            print(f"{work.show(work.raw)} was converted by another version of this step and is kept; to convert it anew, move it")
     if not same:
         raise UserError(f"{work.raw} is there already and holds something else; move it away or choose another --dataset NAME")
     return True

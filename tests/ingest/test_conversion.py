@@ -20,6 +20,7 @@ from PIL import Image
 
 from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
+from hemoct.base import files
 from hemoct.ct import hounsfield, series
 from hemoct.ingest import conversion
 from hemoct.sources import phantom_dataset
@@ -361,3 +362,39 @@ def test_real_series(run_step, tmp_path, real_data):
     np.testing.assert_allclose(table["spacing_z"].iloc[:13], 4, atol=0.01)
     np.testing.assert_allclose(table["spacing_z"].iloc[15:], 7, atol=0.01)
     assert 0.05 < (pixels(tmp_path, "images/18.png") > 60).mean() < 0.6, "a head on black"
+
+
+def test_what_an_older_version_converted_is_kept_with_a_word(run_step, tmp_path):
+    write_series(tmp_path / "in", head(3, size=16))
+    assert convert(run_step, tmp_path / "in", tmp_path / "root").code == 0
+    origin = next((tmp_path / "root").rglob("hemoct_origin.json"))
+    files.write_json(origin, files.read_json(origin) | {"version": conversion.VERSION - 1})
+    result = convert(run_step, tmp_path / "in", tmp_path / "root")
+    assert result.code == 0 and "converted by another version of this step and is kept" in result.out, result.err
+    result = convert(run_step, tmp_path / "in", tmp_path / "root", "--window", "bone")
+    assert result.code == 2 and "holds something else" in result.err
+
+
+def write_pages(path: Path, pages: list[np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = map(Image.fromarray, pages)
+    first.save(path, save_all=True, append_images=others)
+
+
+def test_pages_of_a_tiff_are_slices(run_step, tmp_path):
+    grey = [np.full((8, 8), 10 * number, np.uint8) for number in range(12)]
+    hu = [np.full((8, 8), -1000 + 20 * number, np.int32) for number in range(100)]
+    write_pages(tmp_path / "in" / "grey.tif", grey)
+    write_pages(tmp_path / "in" / "hu.TIFF", hu)
+    write_pages(tmp_path / "in" / "raw.tif", [np.full((8, 8), 900, np.int32)] * 2)
+    write_pages(tmp_path / "in" / "colour.tif", [np.zeros((8, 8, 3), np.uint8)] * 2)
+    write_pages(tmp_path / "in" / "masks" / "grey.tif", grey[:2])
+    result = convert(run_step, tmp_path / "in", tmp_path / "root")
+    assert result.code == 0, result.err
+    found = slices_of(tmp_path / "root").set_index("image")
+    assert found["patient"].value_counts().to_dict() == {"grey": 12, "hu": 100}
+    assert found.loc["images/grey_003.png", "slice"] == 3 and (pixels(tmp_path / "root", "images/grey_003.png") == 30).all()
+    assert (pixels(tmp_path / "root", "images/hu_052.png") == 128).all(), "40 HU is the middle of the brain window"
+    bad = pd.read_csv(next((tmp_path / "root").rglob("bad_files.csv"))).set_index("file")["problem"]
+    assert "neither 8-bit grey nor HU" in bad["raw.tif"] and "in colour" in bad["colour.tif"]
+    assert "a mask in several pages" in bad["masks/grey.tif"] and len(bad) == 3

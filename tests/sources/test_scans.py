@@ -161,8 +161,10 @@ def test_a_table_of_scans_is_told_apart_from_one_of_slices(run_step, tmp_path):
         save(tmp_path / f"in/{number:03d}.nii.gz", scan(number))
     (tmp_path / "in/labels.csv").write_text("image,any\n000.nii.gz,1\n001.nii.gz,0\n")
     done = get(run_step, tmp_path / "in", tmp_path / "a")
-    assert done.code == 0 and "labels.csv has a row for each scan: to train, write one for each slice" in done.out
-    assert run_step("scripts/03_make_labels.py", "--root", tmp_path / "a", "--dataset", "x").code == 2
+    assert done.code == 0 and "labels.csv has a row for each scan: slices of a scan with a label" in done.out
+    made = run_step("scripts/03_make_labels.py", "--root", tmp_path / "a", "--dataset", "x")
+    assert made.code == 0 and "2 row(s) are of whole scans" in made.out, made.err
+    assert pd.read_csv(tmp_path / "a/data/work/x/labels.csv")["any"].fillna(9).tolist() == [9] * 4 + [0] * 4
     for number in range(2):
         save(tmp_path / f"in/{number:03d}_seg.nii.gz", BLOOD)
     (tmp_path / "in/labels.csv").write_text("id,age\n000,71\n001,54\n")

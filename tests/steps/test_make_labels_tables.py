@@ -264,3 +264,19 @@ def test_a_rule_for_patients_is_proposed_and_taken_only_on_demand(work: Workspac
     refused(make("image,any\nx.png,1\n", "--patient-regex", "auto", images=["x.png"]), "no usual rule groups the file names")
     labels, _ = read("image,any\np1/x.png,1\np2/x.png,0\n", "--patient-regex", "^(p.)/", images=["p1/x.png", "p2/x.png"])
     assert labels["patient"].tolist() == ["p1", "p2"]
+
+
+@pytest.mark.parametrize(
+    "names", [("p0.nii.gz", "p1.nii.gz"), ("p0", "p1"), ("scans/p0.nii.gz", "P1.NII.GZ"), ("/x/p0.nii", "p1.nii")]
+)
+def test_labels_of_scans_say_what_they_can_of_slices(work: Workspace, read, names):
+    slices = [f"images/scans/p{scan}_{number}.png" for scan in (0, 1) for number in (0, 1)]
+    draw(work, *slices)
+    table = pd.DataFrame(
+        {"image": slices, "patient": ["p0", "p0", "p1", "p1"], "file": [f"scans/p{n // 2}.nii.gz" for n in range(4)]}
+    )
+    table.to_csv(work.raw / "slices.csv", index=False)
+    labels, out = read(f"image,bleeding,normal\n{names[0]},0,1\n{names[1]},1,0\n", images=())
+    assert "2 row(s) are of whole scans" in out
+    assert labels["bleeding"].fillna(9).tolist() == [0, 0, 9, 9] and labels["normal"].fillna(9).tolist() == [1, 1, 9, 9]
+    assert labels["patient"].tolist() == ["p0", "p0", "p1", "p1"]

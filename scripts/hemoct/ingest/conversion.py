@@ -28,10 +28,10 @@ from tqdm import tqdm
 
 from hemoct.base import files, pixels
 from hemoct.base.errors import UserError
-from hemoct.ct import dicom, hounsfield, nifti
+from hemoct.ct import dicom, hounsfield, nifti, stack
 from hemoct.ct.facts import Facts
 from hemoct.ct.hounsfield import Window
-from hemoct.ingest import conversion_tables
+from hemoct.ingest import conversion_tables, image_names
 from hemoct.ingest.conversion_tables import IMAGES, MASKS, Converted, Journal, Source, Written
 
 VERSION = 2
@@ -73,8 +73,8 @@ def find(folder: Path) -> Iterator[Path]:
 
 
 def is_source(path: Path) -> bool:
-    """Whether a file is a DICOM file or a NIfTI volume."""
-    return is_volume(path) or is_dicom(path)
+    """Whether a file is a DICOM file, a NIfTI volume or a TIFF of several pages, which is no mask."""
+    return is_volume(path) or is_dicom(path) or (stack.is_stack(path) and not image_names.is_beside(path))
 
 
 def is_dicom(path: Path) -> bool:
@@ -97,7 +97,7 @@ def name_of(path: Path) -> str:
     In `1.2.840.77` the last number is no suffix, though it looks like one.
     """
     plain = path.with_suffix("") if path.suffix.lower() == dicom.GZ and not is_volume(path) else path
-    plain = plain.with_suffix("") if plain.suffix.lower() in dicom.SUFFIXES else nifti.stem(plain)
+    plain = plain.with_suffix("") if plain.suffix.lower() in dicom.SUFFIXES | stack.SUFFIXES else nifti.stem(plain)
     return f"{IMAGES}/{plain.as_posix()}"
 
 
@@ -180,8 +180,7 @@ def convert_one(source: Source, settings: Settings) -> Converted:
         volume = nifti.Volume.read(path) if is_volume(path) else None
         if source.mask:
             mask, problem = _mask_of(volume, settings.source / source.mask)
-        # With the file's own window the values need not be HU.
-        found = volume.slices() if volume else dicom.read(path, settings.intercept, any_modality=None in settings.windows)
+        found = volume.slices() if volume else _slices(path, settings)
         for number, (hu, facts) in enumerate(found):
             name = source.name if facts.stored is None else f"{source.name}_{number:03d}"
             hu, facts = square(hu, facts)
@@ -192,6 +191,13 @@ def convert_one(source: Source, settings: Settings) -> Converted:
         left = "belongs to a volume that is skipped" if source.mask else ""
         return Converted(source.path, problem=_reason(error, path), mask_problem=left)
     return Converted(source.path, tuple(written), mask_problem=problem)
+
+
+def _slices(path: Path, settings: Settings) -> Iterator[tuple[np.ndarray, Facts]]:
+    if path.suffix.lower() in stack.SUFFIXES:
+        return stack.slices(path)
+    # With the file's own window the values need not be HU.
+    return dicom.read(path, settings.intercept, any_modality=None in settings.windows)
 
 
 def _mask_of(volume: nifti.Volume, path: Path) -> tuple[np.ndarray | None, str]:
@@ -259,7 +265,9 @@ def _identified(facts: Facts, source: Source) -> Facts:
 
 
 def to_grey(path: Path, hu: np.ndarray, facts: Facts, windows: tuple[Window | None, ...]) -> np.ndarray:
-    """HU as uint8 grey, see hounsfield.to_grey. None is the file's own window; a file that names none stops."""
+    """HU as uint8 grey, see hounsfield.to_grey; uint8 is so already. None is the file's own window; a file without one stops."""
+    if hu.dtype == np.uint8:
+        return hu
     windows = tuple(facts.window if window is None else window for window in windows)
     if None in windows:
         raise UserError(f"{path} names no window of its own; choose another --window")

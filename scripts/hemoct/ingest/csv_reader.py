@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct.base import tables
+from hemoct.base import label_meaning, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import conversion_tables, image_names, label_columns, layouts, reader_tables, table_text
@@ -27,14 +27,35 @@ def read(work: Workspace, listing: list[Path], options: Options) -> Tables:
     image_column = _image_column(source, rows, images, options.image_column)
     found = label_columns.read(source, rows, _as_written(rows, options.labels), {image_column, options.patient_column})
     other_columns = [name for name in rows if name not in (image_column, *found.columns)]
-    names = rows[image_column]
     rows = rows.drop(columns=found.columns).join(found.values)
+    rows = _slices_of_scans(work.raw, rows, image_column, list(found.values))
+    names = rows[image_column]
     rows["_path"], rows["_name"] = image_names.find_images(work.raw, images, names), names
     options = replace(options, exclusive=options.exclusive or found.exclusive)
     result = rows_to_tables(work.dataset, LabelTable(work.raw, source, rows, list(found.values), images, "csv"), options)
     if source.name != conversion_tables.TABLE:
         _print_unused(other_columns, options, known=result.dataset.knows_patients)
     return result
+
+
+def _slices_of_scans(raw: Path, rows: pd.DataFrame, image_column: str, labels: list[str]) -> pd.DataFrame:
+    """A row that names a scan, that is a file which was converted to several slices, becomes a row for each of them.
+
+    What is 0 of a scan is 0 of its slices. What is 1 is unknown: not every slice of a bleeding head shows the bleeding. Of
+    `normal` it is the other way round.
+    """
+    scans = image_names.slices_of_files(raw)
+    keys = rows[image_column].map(image_names.scan_key)
+    keys = keys.where(keys.isin(scans.keys()), keys.str.rsplit("/", n=1).str[-1])
+    of_scan = keys.isin(scans.keys())
+    if not of_scan.any():
+        return rows
+    wide = rows.assign(**{image_column: [scans.get(key, [name]) for key, name in zip(keys, rows[image_column], strict=True)]})
+    for label in labels:
+        some = 0 if label_meaning.NORMAL.fullmatch(label) else 1
+        wide[label] = wide[label].mask(of_scan & wide[label].eq(some).fillna(False), pd.NA)
+    print(f"{of_scan.sum()} row(s) are of whole scans: the slices of one without a label are 0, those of one with it unknown")
+    return wide.explode(image_column)
 
 
 def rows_to_tables(name: str, table: LabelTable, options: Options) -> Tables:

@@ -162,6 +162,22 @@ def _number(name: str) -> str:
     return str(int(stem)) if stem.isascii() and stem.isdigit() else ""
 
 
+def slices_of_files(raw: Path) -> dict[str, list[str]]:
+    """The slices of each file that was converted to several, by its path and its name (`scan_key`), where that is one file's."""
+    table = raw / conversion_tables.TABLE
+    if not table.is_file():
+        return {}
+    facts = tables.read_csv(table, [], rows=False).reindex(columns=["image", "file"]).dropna()
+    several = {file: list(images) for file, images in facts.groupby("file", sort=False)["image"] if len(images) > 1}
+    ends = Counter(end for file in several for end in _ends(scan_key(file)))
+    return {end: images for file, images in several.items() for end in _ends(scan_key(file)) if ends[end] == 1}
+
+
+def scan_key(file: str) -> str:
+    """`plain` of a scan's file: .nii.gz has two suffixes."""
+    return plain(file).removesuffix(".gz").removesuffix(".nii")
+
+
 def _converted(raw: Path) -> Lookup:
     """The slice that was converted from a DICOM file of this path or this name, or from one with this SOP instance UID."""
     table, headers = raw / conversion_tables.TABLE, raw / conversion_tables.HEADERS

@@ -7,29 +7,15 @@ from pathlib import Path
 
 from hemoct.base import files
 from hemoct.base.errors import UserError, few
-from hemoct.ct import nifti
+from hemoct.ct import nifti, stack
 from hemoct.ingest import conversion, image_names, layouts, table_text
 
 ARCHIVES = {".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz"}
 OTHER_VOLUMES = {".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".img", ".v", ".raw"}
 TEXTS = {
-    ".csv",
-    ".tsv",
-    ".xlsx",
-    ".xls",
-    ".xml",
-    ".txt",
-    ".md",
-    ".json",
-    ".html",
-    ".htm",
-    ".pdf",
-    ".doc",
-    ".docx",
-    ".rtf",
-    ".log",
+    *(".csv", ".tsv", ".xlsx", ".xls", ".xml", ".txt", ".md", ".json", ".html", ".htm", ".pdf", ".doc", ".docx", ".rtf", ".log"),
+    *(".py", ".sh", ".m", ".ipynb", ".yaml", ".yml", ".bib", ".ini"),
 }
-TEXTS |= {".py", ".sh", ".m", ".ipynb", ".yaml", ".yml", ".bib", ".ini"}
 OWN_EVIDENCE = {"phe-sich", "yolo", "voc", "masks"}
 """layouts that more than the names of pictures speak for: such a folder is no series with a few previews"""
 
@@ -67,7 +53,8 @@ class Contents:
 
     def is_to_convert(self, recognised: layouts.Recognised | None) -> bool:
         """Whether these are scans, perhaps with a few pictures, rather than the data set of pictures that was recognised."""
-        if not self.scans or recognised is None:
+        single = [path for path in self.pictures if not stack.is_stack(self.folder / path)]
+        if not self.scans or not single or recognised is None:
             return bool(self.scans)
         if recognised.layout in OWN_EVIDENCE or len(self.scans) <= len(self.pictures):
             return False
@@ -89,6 +76,8 @@ class Contents:
 
     def _reason(self, path: Path) -> str:
         suffix = path.suffix.lower()
+        if stack.is_stack(self.folder / path):
+            return "is a mask in several pages, which is not read; write one picture for each page"
         if path in self.pictures:
             return "is a picture, no DICOM file and no NIfTI volume: it is not converted"
         if suffix in ARCHIVES:

@@ -12,7 +12,7 @@ from hemoct.sources import known, labels, naming
 from hemoct.sources.folder import Contents
 from hemoct.sources.known import Known
 
-OF_SCANS = "a row for each scan: to train, write one for each slice (column image of slices.csv), not all of which bleed"
+OF_SCANS = "a row for each scan: slices of a scan with a label are unknown; to train, write a row for each slice of slices.csv"
 
 
 @dataclass

@@ -1,0 +1,43 @@
+"""Slices of CT from a TIFF of several pages: one page a slice, in their order. 8-bit pages are grey values already, others HU."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+from hemoct.base.errors import UserError, one_line
+from hemoct.ct.facts import AIR_BELOW, Facts
+
+SUFFIXES = {".tif", ".tiff"}
+
+
+def is_stack(path: Path) -> bool:
+    """Whether this is a TIFF of more than one page."""
+    if path.suffix.lower() not in SUFFIXES:
+        return False
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except (OSError, SyntaxError, ValueError):  # a broken file is reported as the picture that it should be
+        return False
+
+
+def slices(path: Path) -> Iterator[tuple[np.ndarray, Facts]]:
+    """Grey values, uint8, or HU, float32 (rows, columns), and facts of each page. Stops at colours and other values."""
+    try:
+        with Image.open(path) as image:
+            pages = [np.asarray(page) for page in ImageSequence.Iterator(image)]
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be decoded ({one_line(error)}); replace the file or leave it out") from None
+    if any(page.ndim != 2 for page in pages):
+        raise UserError(f"{path} has pages in colour, no CT slices; leave it out")
+    lowest, highest = min(page.min() for page in pages), max(page.max() for page in pages)
+    is_grey = lowest >= 0 and highest <= np.iinfo(np.uint8).max
+    if not is_grey and lowest >= AIR_BELOW:
+        raise UserError(
+            f"{path} has values from {lowest:g} to {highest:g}: neither 8-bit grey nor HU, which begin near -1000 (air); write "
+            "its pages as 8-bit grey in the brain window"
+        )
+    for number, page in enumerate(pages):
+        yield page.astype(np.uint8 if is_grey else np.float32), Facts(instance=number, stored=number)
