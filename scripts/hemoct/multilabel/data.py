@@ -78,7 +78,7 @@ def truth_of_other(work: Workspace, wanted: list[str]) -> tuple[pd.DataFrame, pd
     if truth.empty:
         raise UserError(
             f"{work.show(work.work / 'labels.csv')} knows none of the labels {', '.join(wanted)}; it has "
-            f"{', '.join(dataset.labels)}: name its labels alike"
+            f"{', '.join(dataset.labels)}; call them alike: scripts/03_make_labels.py --dataset {work.dataset} --map THEIRS=OURS"
         )
     return labels, truth
 
