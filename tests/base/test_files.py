@@ -1,10 +1,12 @@
 """Folders that are replaced whole, and fingerprints that change with the data and with nothing else."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from hemoct.base import files
+from hemoct.base import files, tables
+from hemoct.base.errors import UserError
 
 
 @pytest.fixture
@@ -63,3 +65,39 @@ def test_a_folder_lost_between_two_renames_comes_back(tmp_path: Path) -> None:
     put(other, "second")
     assert (other / "a.txt").read_text() == "second"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "not-made"], "what was replaced is gone"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "null", '{"a": 1', "\0\0", '{"a": NaN, ', "[" * 100_000, b"\xff\xfe\x00"])
+def test_a_damaged_json_file_is_named(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "dataset.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"dataset.json is damaged \(.+\); restore it, or make it again"):
+        files.read_json(path)
+
+
+WHOLE = {"name": "toy", "layout": "csv", "labels": ["any"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, None),
+        ({"image_size": None}, None),
+        ({"counts": {"images": 1}}, None),
+        ({"name": None}, "name is None"),
+        ({"labels": "any"}, "labels is 'any'"),
+        ({"labels": ["any", 1]}, "labels is"),
+        ({"exclusive": 1}, "exclusive is 1"),
+        ({"counts": []}, "counts is []"),
+        ({"more": 1}, "has more, which is not known"),
+        ({"layout": "-"}, "lacks layout"),
+    ],
+)
+def test_a_json_file_that_lacks_something_is_named(tmp_path: Path, change: dict, why: str | None) -> None:
+    content = {name: value for name, value in {**WHOLE, **change}.items() if value != "-"}
+    path = tmp_path / "dataset.json"
+    if why is None:
+        assert files.read_into(tables.Dataset, content, path) == tables.Dataset(**content)
+    else:
+        with pytest.raises(UserError, match=rf"dataset.json is damaged \({re.escape(why)}"):
+            files.read_into(tables.Dataset, content, path)

@@ -5,11 +5,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hemoct.base.errors import UserError, one_line
+
+Kind = TypeVar("Kind")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"}
 """what an image file may end with, in lower case"""
 
@@ -76,8 +81,43 @@ def write_json(path: Path, content: Any) -> Path:
     return write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of ours; a damaged file stops with its name."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, one_line(error)) from None
+    if not isinstance(content, dict):
+        raise _damaged(path, "it holds no object")
+    return content
+
+
+def read_into(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
+    """What `read_json` has read from `path` as a dataclass. Stops where a field is missing, unknown or of another type."""
+    hints, known = get_type_hints(kind), {one.name: one for one in fields(kind)}
+    required = {name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING}
+    wrong = [f"lacks {name}" for name in sorted(required - content.keys())]
+    wrong += [f"has {name}, which is not known" for name in sorted(content.keys() - known.keys())]
+    wrong += [f"{name} is {value!r:.40}" for name, value in content.items() if name in hints and not _fits(value, hints[name])]
+    if wrong:
+        raise _damaged(path, wrong[0])
+    return kind(**content)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of JSON can be of a type; what lists and dictionaries hold is not looked at but for texts."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    kind = get_origin(hint) or hint
+    if hint == list[str]:
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return kind is Any or isinstance(value, {float: (int, float), tuple: (list, tuple)}.get(kind, kind))
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"{path} is damaged ({why}); restore it, or make it again with the step that wrote it")
 
 
 def sha256(path: Path) -> str:
@@ -85,14 +125,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def walk(folder: Path, onerror: Callable[[OSError], Any] | None = None) -> Iterator[Path]:
+def _unreadable(error: OSError) -> None:
+    if isinstance(error, NotADirectoryError):  # a file has nothing below it
+        return
+    raise UserError(f"{error.filename} cannot be listed ({error.strerror}); check the folder and its permissions")
+
+
+def walk(folder: Path) -> Iterator[Path]:
     """Every file below `folder`, relative to it, in the same order each time: a folder's files, then its folders.
 
     Links are followed, each folder once; hidden files and what archives of macOS add are left out. A link to nothing is
-    named like a file. `onerror` is called for a folder that cannot be listed, which is passed over otherwise.
+    named like a file. A folder that cannot be listed stops: its files would be missing without a word.
     """
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=onerror):
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
         real = os.path.realpath(place)
         if real in seen:  # a link back to a folder above would never end
             folders.clear()

@@ -92,7 +92,7 @@ def write_dataset(work: Workspace, dataset: Dataset) -> Path:
 
 def read_dataset(work: Workspace) -> Dataset:
     path = work.need(work.work / "dataset.json", "scripts/03_make_labels.py")
-    return Dataset(**files.read_json(path))
+    return files.read_into(Dataset, files.read_json(path), path)
 
 
 def write_labels(work: Workspace, frame: pd.DataFrame, dataset: Dataset) -> Path:

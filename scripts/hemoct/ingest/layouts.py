@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from hemoct.base import files
 from hemoct.base.errors import UserError, few
@@ -124,15 +123,11 @@ def list_files(folder: Path) -> list[Path]:
 
     A folder that cannot be read or a broken link stops: otherwise images would be missing without a message.
     """
-    listing = sorted(files.walk(folder, _unreadable))
+    listing = sorted(files.walk(folder))
     broken = [path for path in listing if not os.path.exists(folder / path)]
     if broken:
         raise UserError(f"{len(broken)} link(s) in {folder} lead nowhere (first: {broken[0]}); repair or remove them")
     return listing
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise UserError(f"{error.filename} cannot be listed ({error.strerror}); check the folder and its permissions")
 
 
 def only_images(listing: Iterable[Path]) -> list[Path]:

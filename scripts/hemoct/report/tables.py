@@ -46,7 +46,8 @@ def audit_checks(path: Path) -> text.Table:
 
 def fold_sizes(path: Path) -> text.Table:
     """splits.csv counted: images, patients and positives in each fold."""
-    dataset = tables.Dataset(**files.read_json(path.parent / "dataset.json"))
+    about = path.parent / "dataset.json"
+    dataset = files.read_into(tables.Dataset, files.read_json(about), about)
     labels = tables.read_csv(path.parent / "labels.csv", ["image_id", *dataset.labels])
     frame = tables.read_csv(path, tables.SPLIT_COLUMNS).merge(labels[["image_id", *dataset.labels]], on="image_id")
     counts = {"images": ("image_id", "size"), "patients": ("patient", "nunique")}

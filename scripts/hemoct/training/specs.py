@@ -57,4 +57,4 @@ class Spec:
                 f"{path} describes no single network (it was made by {made_by}: {min(unknown)}); name an experiment that was "
                 f"trained with {experiments.train_step(cls.TASK)}"
             )
-        return cls(**content)
+        return files.read_into(cls, content, path)
