@@ -1,6 +1,7 @@
 """Step 03: the same tables from every layout (RSNA: test_rsna_reader); what is not known is empty, mistakes stop in one line."""
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -602,3 +603,32 @@ def test_real_class_folders_and_yolo(work: Workspace, made, real_data: Path):
     labels, _, dataset = made("--layout", "yolo", "--patient-regex", r"^(\d+)_")
     assert (len(labels), dataset.labels) == (355, ["EDH", "IPH", "IVH", "SAH", "SDH"])
     assert labels[dataset.labels].notna().all(axis=None)
+
+
+def test_class_folders_in_two_spellings_are_one_class(work: Workspace, made):
+    draw(work.raw, "train/NORMAL/1.png", "train/Normal /2.png", "train/normal/3.png", "test/ICH/4.png")
+    labels, _, dataset = made("--layout", "folders")
+    assert len(dataset.labels) == 2 and labels["ICH"].tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("corner", "reason"),
+    [("1e308", "is '1e308', not a number"), ("1_0", "'1_0'"), ("-inf", "'-inf'"), ("5,5", None), (" 7 ", None)],
+)
+def test_corners_that_are_no_pixels_drop_the_annotation(work: Workspace, run_step, corner: str, reason: str | None):
+    draw(work.raw, "1.png", "2.png")
+    write(work.raw, "1.xml", f"<annotation>{BOX.format('a', corner)}</annotation>")
+    write(work.raw, "2.xml", f"<annotation>{BOX.format('a', 5)}</annotation>")
+    result = run_step(MERGE, "--root", work.root, "--dataset", work.dataset)
+    assert result.code == 0 and ("1 dropped" in result.out) == (reason is not None) and (reason or "") in result.out
+
+
+def test_names_that_no_file_or_table_can_have_stop(work: Workspace, make):
+    table(work, f"image,{'L' * 300}\na_1,1\n")
+    stops(make(), "has 300 letters, too many for a file")
+    write(work.raw, "truth.csv", "image,IVH\na_1,1\n")
+    odd = os.fsencode(work.raw) + b"/\xe4.png"
+    os.rename(os.fsencode(work.raw / "images" / "b_1.png"), odd)
+    stops(make(), "is not in UTF-8; rename it")
+    os.unlink(odd)
+    assert make().code == 0

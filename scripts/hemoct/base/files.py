@@ -125,6 +125,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _readable(name: str, place: str) -> str:
+    """The name of a file, which has to be text: tables hold it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(name).decode("utf-8", errors="replace")
+        raise UserError(f"{place}: the name of the file {shown} is not in UTF-8; rename it (convmv does so for many)") from None
+    return name
+
+
 def _unreadable(error: OSError) -> None:
     if isinstance(error, NotADirectoryError):  # a file has nothing below it
         return
@@ -146,7 +156,9 @@ def walk(folder: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         here = Path(place).relative_to(folder)
-        yield from (here / name for name in sorted(names) if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield here / _readable(name, place)
 
 
 def fingerprint(path: Path) -> str | None:

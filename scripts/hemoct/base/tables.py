@@ -3,6 +3,7 @@
 Identifiers are text everywhere: patient `0013` must not become 13.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -77,6 +78,14 @@ def read_csv(path: Path, required: Iterable[str], rows: bool = True) -> pd.DataF
         raise UserError(f"{path} has no rows; check its source and make it again")
     frame[list(text)] = frame[list(text)].fillna("")  # a row that ends early
     return frame
+
+
+def number(text: str) -> float:
+    """A number as people write it, a comma for the point too; NaN for anything else. Python alone takes 1_0 for 10."""
+    try:
+        return math.nan if "_" in text else float(text.replace(",", "."))
+    except ValueError:
+        return math.nan
 
 
 def write_csv(path: Path, frame: pd.DataFrame, **options: Any) -> Path:

@@ -5,7 +5,6 @@ together with its edema.
 """
 
 import hashlib
-import math
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,12 +15,13 @@ from lxml import etree
 from lxml.builder import E
 from PIL import Image
 
-from hemoct.base import files, pixels
+from hemoct.base import files, pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.ingest import layouts, phe_sich
 
 DROPPED = "dropped"
 DOUBTFUL = "kept"
+FARTHEST = 1e6  # pixels: no image is so wide
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 Size = tuple[int, int, int]
 
@@ -134,11 +134,8 @@ def _box(number: int, element: etree._Element) -> Box:
 
 def _pixel(number: int, corner: str, text: str | None) -> float:
     """A whole number stays an int, so that it is written back unchanged."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = tables.number(text or "")
+    if not abs(value) < FARTHEST:
         raise AnnotationError(f"object {number}: <{corner}> is {text!r}, not a number")
     return int(value) if value.is_integer() else value
 

@@ -92,10 +92,7 @@ def _value(cell: str) -> object:
         return pd.NA
     if word in WORDS:
         return WORDS[word]
-    try:
-        return {1.0: 1, 0.0: 0, -1.0: pd.NA}.get(float(word.replace(",", ".")))
-    except ValueError:
-        return None
+    return {1.0: 1, 0.0: 0, -1.0: pd.NA}.get(tables.number(word))
 
 
 def _share(cells: pd.Series) -> float:

@@ -15,6 +15,7 @@ from hemoct.ingest import annotations as ingest_annotations, conversion_tables, 
 from hemoct.ingest.annotations import AnnotationError, Box
 
 AUTO = "auto"
+LONGEST_NAME = 150  # bytes: figures are called by it
 PROBLEM_COLUMNS = ["name", "problem"]
 
 
@@ -143,6 +144,11 @@ def describe(frame: pd.DataFrame, boxes: pd.DataFrame, dataset: tables.Dataset, 
     taken = sorted(set(dataset.labels) & tables.RESERVED)
     if taken:
         raise UserError(f"{folder}: the label or class {taken[0]!r} has the name of a column that the tables need; rename it")
+    long = [name for name in dataset.labels if len(name.encode()) > LONGEST_NAME]
+    if long:
+        raise UserError(f"{folder}: the label {long[0][:30]!r} ... has {len(long[0])} letters, too many for a file; rename it")
+    if twice := [name for name in dataset.labels if dataset.labels.count(name) > 1]:
+        raise UserError(f"{folder}: two labels are called {twice[0]!r}; rename one of them")
     dataset.image_size = _common_size(folder, frame["image"])
     labels = frame[dataset.labels].astype("Int64")
     dataset.counts = {

@@ -205,11 +205,12 @@ def read_folders(work: Workspace, listing: list[Path], options: Options) -> Tabl
     if outside or not images:
         what = f"{len(outside)} image(s) lie in no class folder (first: {outside[0]})" if outside else "no image"
         raise UserError(f"{work.raw}: {what}; expected CLASS/image.png or train/CLASS/image.png")
-    classes = sorted({name for name, _ in folders.values()})
+    called = _in_one_case(pd.Series([folders[path][0] for path in images]))
+    classes = sorted({*called})
     _stop_at_copies(work.raw, folders, classes)
     frame, source = image_rows(images, options.patient_regex)
     _add_masks(frame, images, masks)
-    labels = pd.DataFrame({name: [int(folders[path][0] == name) for path in images] for name in classes})
+    labels = pd.DataFrame({name: called.eq(name).astype(int) for name in classes})
     frame = pd.concat([frame, labels], axis=1).assign(given_split=[folders[path][1] for path in images])
     dataset = tables.Dataset(work.dataset, "folders", classes, exclusive=True, patient_source=source)
     return Tables(frame, boxes_frame({}), dataset)

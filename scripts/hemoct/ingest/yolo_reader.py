@@ -80,7 +80,7 @@ def read_labels(path: Path, names: dict[int, str], width: int, height: int) -> L
             continue
         where = f"{path} line {number}"
         try:
-            index, *values = map(float, line.split())
+            index, *values = map(float, line.replace("_", "?").split())
         except ValueError:
             index, values = 0.5, []
         if not index.is_integer() or len(values) < 4 or len(values) % 2:
