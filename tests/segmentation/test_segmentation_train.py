@@ -67,7 +67,7 @@ def test_boxes_that_only_bring_false_alarms_are_not_looked_into(slices):
 @pytest.mark.parametrize(("mirror", "also"), [("horizontal", (0, -1)), ("vertical", (0, 1)), (None, (0, 1))])
 def test_the_mean_over_the_mirrored_image_is_along_its_axis(slices, mirror, also):
     """A network that draws one pixel to the right of what it sees: mirrored along x, one pixel to the left."""
-    grey = torch.as_tensor(np.array(slices.grey.pixels[0])) / 255
+    grey = torch.as_tensor(np.array(slices.grey.store.pixels[0])) / 255
     slices.spec = replace(slices.spec, mirror=mirror, mean=float(grey.mean()), std=0.01)
 
     class Shift(nn.Module):

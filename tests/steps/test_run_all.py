@@ -315,7 +315,8 @@ def test_the_demonstration_has_types_of_bleeding_as_data_of_their_own(copy: Copy
 def test_the_value_of_masks_goes_to_the_steps_that_read_them(copy: Copy) -> None:
     done = copy.bash("run_all.sh", "--dataset", "mine", "--mask-value", "3", "--list")
     told = [line.split()[2] for line in done.stdout.splitlines() if "--mask-value 3" in line]
-    assert told == [f"task3_segmentation/{name}.py" for name in ("01_make_seg_dataset", "02_train")]
+    of_task = [f"task3_segmentation/{name}.py" for name in ("01_make_seg_dataset", "02_train")]
+    assert told == ["scripts/04_check_data.py", *of_task]
     (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
     failed = copy.bash("run_all.sh", "--dataset", "mine", "--mask-value", "3", fail_at="05_make_splits")
     assert failed.stderr.splitlines()[-1].endswith("--from-step 5 --mask-value 3")

@@ -38,7 +38,6 @@ def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks)
     if len(rows["train"]) < 2 or not len(rows["val"]):
         raise UserError(f"{run.folder.name}: too few images to train or validate with; use more patients")
     spec = _spec(fold, options, data)
-    slices.stop_at_one_class(run.folder.name, spec.classes, data.targets[rows["train"]])
     weights.stop_if_trained_elsewhere(options.initial, spec)
     torch.manual_seed(training.seed)
     model = device.place(networks.build(spec, options.initial), source.device, spec.image_size)
