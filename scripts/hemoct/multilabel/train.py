@@ -13,7 +13,7 @@ from torchvision.ops import sigmoid_focal_loss
 from hemoct.base import label_meaning, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
-from hemoct.data import images, slices
+from hemoct.data import images
 from hemoct.data.slices import ANY, Fold
 from hemoct.evaluation import metrics
 from hemoct.multilabel import networks
