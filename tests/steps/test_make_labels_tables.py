@@ -280,3 +280,8 @@ def test_labels_of_scans_say_what_they_can_of_slices(work: Workspace, read, name
     assert "2 row(s) are of whole scans" in out
     assert labels["bleeding"].fillna(9).tolist() == [0, 0, 9, 9] and labels["normal"].fillna(9).tolist() == [1, 1, 9, 9]
     assert labels["patient"].tolist() == ["p0", "p0", "p1", "p1"]
+
+
+@pytest.mark.parametrize("text", ["a.png,p1,1\nb.png,p2,0\n", "a,p1,1\nb,p2,0\n", "images/a.png,1\nb.PNG,0\n"])
+def test_a_table_without_names_of_columns_stops(make, text: str):
+    refused(make(text, "--layout", "csv"), "its first row names an image; put a row with the names")

@@ -127,6 +127,8 @@ def _image_column(source: Path, rows: pd.DataFrame, images: list[Path], named: s
     if not there or there[0] not in rows:
         wanted, remedy = (named, "correct") if named else (" / ".join(table_text.IMAGE_COLUMNS), "use")
         raise UserError(f"{source} has no column {wanted}; it has {few(rows.columns)}; {remedy} --image-column")
+    if _names_files(pd.DataFrame({there[0]: [there[0]]}), images).any():
+        raise UserError(f"{source}: its first row names an image; put a row with the names of the columns above it")
     return there[0]
 
 
