@@ -32,6 +32,9 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
     experiment = work.task(3) / args.experiment
+    if not tables.read_dataset(work).knows_patients:
+        print(f"no patient of {work.dataset} is known, so nothing is added up (scripts/03_make_labels.py --patient-regex)")
+        return
     edema = [
         work.need(experiment / name, "task3_segmentation/03_evaluate.py") for name in ("per_patient.csv", "slice_pixels.csv")
     ]

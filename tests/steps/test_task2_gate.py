@@ -1,5 +1,7 @@
 """06_gate_classifier.py on detectors that never were: regions to the pixel, fold rules, training, comparison, mistakes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -160,6 +162,17 @@ def test_other_folds_of_the_classifier_are_said(work, step, run_step):
     simulated_boxes.predict_exactly(work)
     result = step("--classifier", "e")
     assert result.code == 0 and "other folds: 8 slices" in result.out.replace("\n", " "), result.err
+
+
+def test_without_known_patients_the_classifier_stands_beside_the_gate_as_before(work, step, run_step):
+    frame = toy.make(work, boxes=True)
+    tables.write_dataset(work, replace(tables.read_dataset(work), patient_source=tables.NO_PATIENTS))
+    classify(work, frame, run_step)
+    simulated_boxes.predict_exactly(work)
+    result = step("--classifier", "e")
+    assert result.code == 0 and "patient protocol" not in (work.task(2) / "d" / "gate" / "gate_comparison.md").read_text(), (
+        result.err
+    )
 
 
 def test_several_classes_have_no_row_for_the_detector(work, step):

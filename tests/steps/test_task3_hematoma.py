@@ -1,5 +1,7 @@
 """06_estimate_hematoma.py on bright disks: cores of their size in predicted boxes, patients add up, wrong input in one line."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,6 +60,13 @@ def test_a_map_that_is_gone_stops_in_one_line(work, estimate):
         path.unlink()
     result = estimate()
     assert result.code == 2 and result.err.count("\n") == 1 and "02_train.py" in result.err, result.err
+
+
+def test_without_known_patients_nothing_is_added_up(work, estimate):
+    tables.write_dataset(work, replace(tables.read_dataset(work), patient_source=tables.NO_PATIENTS))
+    result = estimate()
+    assert result.code == 0 and "no patient of toy is known" in result.out, result.err
+    assert not (work.task(3) / "e" / "hematoma").exists()
 
 
 def test_what_is_missing_stops_in_one_line(work, estimate):

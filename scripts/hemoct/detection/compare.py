@@ -16,7 +16,15 @@ from hemoct.data import images
 from hemoct.data.slices import SliceData
 from hemoct.detection import gate
 from hemoct.detection.predictions import CORNERS
-from hemoct.evaluation import bootstrap, comparison, decisions, overlays, predictions as evaluation_predictions, scores
+from hemoct.evaluation import (
+    bootstrap,
+    comparison,
+    decisions,
+    overlays,
+    predictions as evaluation_predictions,
+    protocol as evaluation_protocol,
+    scores,
+)
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
 
@@ -50,7 +58,7 @@ def whole_slices(work: Workspace, experiment: str, protocol: str, classes: list[
     name: each model was trained without the patients that it is tested on, but not with the same ones.
     """
     whole = comparison.read(work, experiment, classifier_folder(work, experiment))
-    if whole.content["protocol"] != protocol:
+    if evaluation_protocol.split_of(whole.content["protocol"]) != protocol:
         raise UserError(
             f"--classifier {experiment} has the protocol {whole.content['protocol']}, the detector {protocol}; "
             "name a classifier with the same one"

@@ -157,7 +157,7 @@ def restricted(one: Evaluated, common: np.ndarray, resamples: int, seed: int) ->
     """The same on the images `common` (image_ids, each of them tested) alone: new values and intervals, the old thresholds."""
     one = one.at(common)
     now = {"n": len(common), "patients": one.table["patient"].nunique(), "metrics": one.block(resamples, seed)}
-    return replace(one, content=one.content | now)
+    return replace(one, content=protocol.as_known(one.content | now))
 
 
 METRICS = ("accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "balanced_accuracy", "mcc", "auroc", "ap", "brier",

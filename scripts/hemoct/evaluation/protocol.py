@@ -60,6 +60,11 @@ def _protocol(protocol: str, datasets: list[tables.Dataset]) -> dict[str, Any]:
     return {"protocol": protocol, "protocol_text": words, "patients_known": not unknown}
 
 
+def split_of(protocol: str) -> str:
+    """The split that a protocol of `describe` stands for: where no patient is known it is that of patients, one an image."""
+    return "patient" if protocol == "image" else protocol
+
+
 def as_known(content: dict[str, Any]) -> dict[str, Any]:
     """A metrics.json without numbers of patients where `patients_known` is False: each image would count as one."""
     if content.get("patients_known", True):
@@ -130,7 +135,10 @@ def trained_in(folder: Path) -> list[Path]:
     for place in (folder, folder.parents[1] / folder.name):  # an upper bound lies below the experiment that was trained
         if any(place.glob(TRAINED)):
             return [place]
-    members = [folder.parents[2] / f"task{of['task']}" / of["experiment"] / folder.name for of in made_of(folder)]
+    parts = [(of["task"], of["experiment"]) for of in made_of(folder)]
+    if linked := experiments.description(folder).get("linked"):  # boxes of one detector, linked through slices
+        parts.append((2, linked["experiment"]))
+    members = [folder.parents[2] / f"task{task}" / experiment / folder.name for task, experiment in parts]
     return [place for member in members for place in trained_in(member)]
 
 

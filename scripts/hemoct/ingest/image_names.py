@@ -12,10 +12,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pandas as pd
 
 from hemoct.base import files, tables
-from hemoct.ingest import conversion_tables, layouts
+from hemoct.ingest import beside, conversion_tables
 
-SUFFIXES = {*files.IMAGE_SUFFIXES, ".dcm", ".dicom", ".jfif", ".jpe", ".gif", ".webp"}
-NO_IMAGE_FOLDERS = layouts.ROLE_FOLDERS - layouts.IMAGE_FOLDERS
+SUFFIXES = {*files.IMAGE_SUFFIXES, ".dcm", ".dicom"}
 Lookup = Callable[[str], str | None]
 """the file of a name; "" if there is none, None if there are several"""
 Rule = Callable[[list[str]], Lookup]
@@ -60,7 +59,7 @@ def name_keys(name: str) -> set[str]:
 
 def is_beside(path: Path) -> bool:
     """Whether a file lies in a folder of masks or labels, not of images."""
-    return bool(NO_IMAGE_FOLDERS & {part.lower() for part in path.parts[:-1]})
+    return beside.lies_in(path, beside.MASK_FOLDERS | {"xml"})
 
 
 def posix(name: str) -> str:

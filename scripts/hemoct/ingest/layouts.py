@@ -236,7 +236,7 @@ def rsna_tables(folder: Path, listing: list[Path]) -> list[Path]:
 
 def _has_types(path: Path) -> bool:
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        return bool(re.search(r"_(any|epidural|intraparenchymal|intraventricular|subarachnoid|subdural)\b", stream.read(4096)))
+        return bool(re.search(r'(?m)^"?ID_\w+_[a-z]+\b', stream.read(4096)))
 
 
 def top_tables(listing: list[Path]) -> list[Path]:
