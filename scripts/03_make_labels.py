@@ -16,6 +16,7 @@ rule that groups the file names is proposed (--patient-regex auto takes it).
 Reads   data/raw/NAME                           scripts/01_get_data.py
         data/work/NAME/merged_annotation/       scripts/02_merge_annotations.py (phe-sich, voc)
 Writes  data/work/NAME/{labels,boxes}.csv       image_id, patient, slice, image, mask, annotation, labels ...; boxes in pixels
+        data/work/NAME/images.csv               the SHA-256 of each image and mask: other pixels are other data
         data/work/NAME/dataset.json             layout, labels, classes, counts
         data/work/NAME/patients.csv             age, sex, side ... of each patient, if any of it is known
         data/work/NAME/label_problems.csv       rows without a file, files without a row, repeated rows ..., if there are any
@@ -33,6 +34,7 @@ from hemoct.base import cli, options as base_options, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
+from hemoct.data import contents
 from hemoct.ingest import layouts, patient_rules, readers
 from hemoct.ingest.reader_tables import AUTO, Options, Tables
 from hemoct.sources import known
@@ -42,8 +44,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
-    listing = layouts.list_files(raw)
-
     table = [raw / args.csv] if args.csv else []  # it may lie outside data/raw/NAME
     run = Run(__file__, args, work.work, [raw, work.work / "merged_annotation", *table])
     if run.up_to_date():
@@ -51,10 +51,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.skip_if_done:  # called by run_all.sh: a rule for patients that a user gave before must not get lost
         run.stop_if_other("repeat them: bash scripts/run_all.sh ... -- FLAGS; to change them run this step by itself")
     with run:
+        listing = layouts.list_files(raw)
         layout = layouts.choose(raw, listing, args.layout)
         made = readers.READERS[layout].read(work, listing, options_for(layout, args))
         run.wrote(tables.write_labels(work, made.labels, made.dataset))
-        run.wrote(tables.write_boxes(work, made.boxes))
+        run.wrote(contents.write(work, made.labels), tables.write_boxes(work, made.boxes))
         patients = tables.write_patients(work, made.patients)
         if patients:
             run.wrote(patients)

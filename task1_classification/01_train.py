@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone)
     folders = [experiment / "refit"] if args.refit else chosen.selection.folders(experiment)
-    inputs = [work.work / name for name in ("labels.csv", "dataset.json", "splits.csv")] + weights.inputs(chosen.initial)
+    inputs = [work.work / name for name in ("labels.csv", "images.csv", "dataset.json", "splits.csv")] + weights.inputs(chosen.initial)
     inputs += [fold / "history.csv" for fold in experiments.folds(experiment, "history.csv")] if args.refit else []
 
     def prepare(where: torch.device) -> tuple:

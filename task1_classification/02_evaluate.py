@@ -32,7 +32,7 @@ from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.subjects import Subject
 from hemoct.evaluation.thresholds import DECIDING
 
-TABLES = ("labels.csv", "boxes.csv", "dataset.json")
+TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 WORST = 12  # mistakes of each kind on the contact sheet
 
 

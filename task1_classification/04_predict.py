@@ -66,7 +66,7 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
         __file__,
         args,
         out,
-        [*experiments.model_files(folders), other.raw, *(other.work / name for name in ("labels.csv", "dataset.json"))],
+        [*experiments.model_files(folders), *(other.work / name for name in ("labels.csv", "images.csv", "dataset.json"))],
     )
     if run.up_to_date():
         return

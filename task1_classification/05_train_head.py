@@ -27,7 +27,7 @@ from hemoct.volumes.options import Options
 
 
 def main(argv: list[str] | None = None) -> None:
-    tables = ("labels.csv", "dataset.json", "splits.csv")
+    tables = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
     step.run(__file__, __doc__, argv, step.Kind(1, tables, networks.load, read))
 
 

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--format", default="yolo", choices=tuple(WRITERS), help="form of the label files")
     args = cli.parse(parser, argv, __file__)
     selection, work = options.read(args, Selection), Workspace.of(args)
-    inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]
+    inputs = [work.work / name for name in ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")]
     folders = [detection_data.export_folder(work, args.format, selection, number) for number in selection.folds]
     due = [run for run in (Run(__file__, args, folder, inputs) for folder in folders) if not run.up_to_date()]
     if not due:

@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(2) / cli.experiment_name(parser, args, args.model)
-    inputs = [work.work / name for name in ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")]
+    inputs = [work.work / name for name in ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")]
     inputs += weights.inputs(chosen.initial)
 
     def prepare(where: torch.device) -> tuple:

@@ -41,7 +41,7 @@ from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.evaluation import bootstrap, protocol, subjects
 from hemoct.evaluation.subjects import Subject
 
-TABLES = ("labels.csv", "boxes.csv", "dataset.json")
+TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 HARDEST = 12  # cases of each kind on the contact sheet
 
 

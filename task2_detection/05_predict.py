@@ -25,7 +25,7 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 from hemoct.base import cli, experiments, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import images, named_images
+from hemoct.data import contents, images, named_images
 from hemoct.detection import networks, predict
 from hemoct.detection.predict import BoxDrawing
 from hemoct.detection.predictions import DetectorSpec
@@ -33,7 +33,7 @@ from hemoct.evaluation import external, sheets, thresholds
 from hemoct.training import device
 from hemoct.training.options import Hardware
 
-TABLES = ("labels.csv", "boxes.csv", "dataset.json")
+TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 
 
 def make_parser() -> cli.Parser:
@@ -104,7 +104,7 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
 def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
     """Every box on the labelled images of another data set, in the form of predictions.csv, for 04_evaluate.py --on."""
     out = external.folder(work, 2, args.experiment, other.dataset)
-    run = Run(__file__, args, out, [*experiments.model_files(folders), other.raw, *(other.work / name for name in TABLES)])
+    run = Run(__file__, args, out, [*experiments.model_files(folders), *(other.work / name for name in TABLES)])
     if run.up_to_date():
         return
     with run:
@@ -112,6 +112,7 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
         data = predict.labelled_slices(other, specs[0].classes)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
+        contents.checked(other, data.table["image"])
         paths = [other.raw / name for name in data.table["image"]]
         predicted = predict.fused(predict.detect(paths, folders, args.batch_size, where), paths)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")

@@ -28,7 +28,7 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.segmentation import data as segmentation_data, export, options
 
-TABLES = ("labels.csv", "dataset.json", "splits.csv")
+TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         targets = {export.nnunet_folder(work, protocol, args.dataset_id): selection.folds}
     else:
         targets = {export.folder(work, protocol, fold): [fold] for fold in selection.folds}
-    inputs = [*(work.work / name for name in TABLES), work.raw]
+    inputs = [work.work / name for name in TABLES]
     runs = [run for run in (Run(__file__, args, target, inputs) for target in targets) if not run.up_to_date()]
     if runs:
         data = segmentation_data.load(work, selection.mask_value, selection.limit_patients)

@@ -31,7 +31,7 @@ from hemoct.segmentation import data as segmentation_data, train
 from hemoct.segmentation.options import Options
 from hemoct.training import step, weights
 
-TABLES = ("labels.csv", "boxes.csv", "dataset.json", "splits.csv")
+TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, Options), Workspace.of(args)
     experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-{args.encoder}")
     detectors = detectors_of(work, chosen)
-    inputs = [work.raw, *(work.work / name for name in TABLES), *weights.inputs(chosen.initial)]  # raw: a mended mask counts
+    inputs = [*(work.work / name for name in TABLES), *weights.inputs(chosen.initial)]
     of_fold = {
         folder: [*inputs, *(detectors[folder.name] / name for name in predictions.NEEDED if detectors)]
         for folder in chosen.selection.folders(experiment)

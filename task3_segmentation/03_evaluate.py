@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
-    run = Run(__file__, args, subject.folder, subject.inputs(("labels.csv", "dataset.json")))
+    run = Run(__file__, args, subject.folder, subject.inputs(("labels.csv", "images.csv", "dataset.json")))
     if run.up_to_date():
         return
     with run:

@@ -43,7 +43,7 @@ def classify(work: Workspace, experiment: str, args: argparse.Namespace) -> None
     inputs = [
         source / "slice_pixels.csv",
         source / "metrics.json",
-        *(work.work / name for name in ("labels.csv", "dataset.json")),
+        *(work.work / name for name in ("labels.csv", "images.csv", "dataset.json")),
     ]
     run = Run(__file__, args, folder, inputs)
     if run.up_to_date():

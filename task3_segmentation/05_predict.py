@@ -43,7 +43,7 @@ from hemoct.segmentation.predict import Models, Places
 from hemoct.training import device
 from hemoct.training.options import Hardware
 
-TABLES = ("labels.csv", "dataset.json", "splits.csv")
+TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -102,7 +102,7 @@ def predict_images(work: Workspace, models: Models, args: argparse.Namespace) ->
 def predict_other(work: Workspace, other: Workspace, models: Models, args: argparse.Namespace) -> None:
     """Probability maps of all slices of another data set, in the form of a fold's, for 03_evaluate.py --on."""
     out = external.folder(work, 3, args.experiment, other.dataset)
-    run = Run(__file__, args, out, [*models.files, other.raw, *(other.work / name for name in TABLES[:2])])
+    run = Run(__file__, args, out, [*models.files, *(other.work / name for name in TABLES[:3])])
     if run.up_to_date():
         return
     with run:

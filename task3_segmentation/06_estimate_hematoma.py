@@ -21,7 +21,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.detection import predictions
 from hemoct.segmentation import data as segmentation_data, figures, hematoma
 
-TABLES = ("labels.csv", "splits.csv", "dataset.json")
+TABLES = ("labels.csv", "images.csv", "splits.csv", "dataset.json")
 SHOWN = 8  # patients in the figure
 
 

@@ -23,7 +23,7 @@ from hemoct.multilabel import data as multilabel_data, options, train, working_s
 from hemoct.training import step, weights
 from hemoct.training.batches import Stacks, Store
 
-TABLES = ("labels.csv", "dataset.json", "splits.csv")
+TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -41,7 +41,7 @@ from hemoct.multilabel import (
 )
 from hemoct.multilabel.evaluate import MultiLabel
 
-TABLES = ("labels.csv", "dataset.json")
+TABLES = ("labels.csv", "images.csv", "dataset.json")
 
 
 def main(argv: list[str] | None = None) -> None:

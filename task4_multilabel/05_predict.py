@@ -43,7 +43,7 @@ from hemoct.multilabel.predict import PredictedLabels
 from hemoct.training import device, inference
 from hemoct.training.options import Hardware
 
-TABLES = ("labels.csv", "dataset.json", "splits.csv")
+TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
 LISTED = 10  # files that were passed over and are named on the screen; all are in the table
 FIGURES = 40
 
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelSpec], args: argparse.Namespace) -> None:
     """Tables and figures of slices from anywhere."""
     experiment = work.task(4) / args.experiment
-    how, why = named_slices.reading(work, specs[0].channels, args.window, args.intercept)
+    how, why = named_slices.reading(work, specs[0], args.window, args.intercept)
     out = args.out or experiment / "predicted"
     named_images.stop_if_taken(out, args.images, Path(__file__).stem, predict.OUTPUTS)
     paths = named_slices.find(args.images)
@@ -103,7 +103,7 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
 def predict_other(work: Workspace, other: Workspace, folders: list[Path], spec: MultiLabelSpec, args: argparse.Namespace) -> None:
     """Probabilities of the labels that another data set knows, in the form of predictions.csv, for 03_evaluate.py --on."""
     out = external.folder(work, 4, args.experiment, other.dataset)
-    run = Run(__file__, args, out, [*experiments.model_files(folders), other.raw, *(other.work / name for name in TABLES[:2])])
+    run = Run(__file__, args, out, [*experiments.model_files(folders), *(other.work / name for name in TABLES[:3])])
     if run.up_to_date():
         return
     with run:

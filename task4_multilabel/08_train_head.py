@@ -28,7 +28,7 @@ from hemoct.volumes.options import Options
 
 
 def main(argv: list[str] | None = None) -> None:
-    tables = ("task4/working_set.csv", "labels.csv", "dataset.json", "splits.csv")
+    tables = ("task4/working_set.csv", "labels.csv", "images.csv", "dataset.json", "splits.csv")
     step.run(__file__, __doc__, argv, step.Kind(4, tables, networks.load, read))
 
 

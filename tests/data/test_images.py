@@ -29,13 +29,13 @@ def test_the_cache_is_made_once_and_anew_when_an_image_changes(work, monkeypatch
     toy.make(work)
     labels = tables.read_labels(work, tables.read_dataset(work))
     images.cached(work, labels, 16)
-    made = list(work.cache.iterdir())
+    made = list(work.cache.glob("*.npy"))
     with monkeypatch.context() as context:
         context.setattr(images, "read_grey", lambda path: pytest.fail("decoded again"))
         images.cached(work, labels, 16)
     Image.fromarray(np.full((40, 40), 9, np.uint8)).save(work.raw / labels["image"].iloc[0])
     assert (images.cached(work, labels, 16)[0] == 9).all()
-    assert len(list(work.cache.iterdir())) == 2 and made[0].exists()
+    assert len(list(work.cache.glob("*.npy"))) == 2 and made[0].exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", None])
@@ -59,14 +59,15 @@ def test_a_full_disk_while_caching_is_an_error_with_a_name(work, monkeypatch):
     toy.make(work)
     labels = tables.read_labels(work, tables.read_dataset(work))
 
-    def full(stream, header):
+    def full(paths, size, channels):
+        yield np.zeros((1, size, size), np.uint8)
         with open("/dev/full", "wb", buffering=0) as disk:
             disk.write(b"x")
 
-    monkeypatch.setattr(images, "write_array_header_1_0", full)
+    monkeypatch.setattr(images, "_decoded", full)
     with pytest.raises(OSError, match="No space left"):
         images.cached(work, labels, 16)
-    assert not list(work.cache.iterdir())
+    assert [path.name for path in work.cache.iterdir()] == ["contents.csv"]
 
 
 def test_the_cache_is_not_that_of_other_images_of_the_same_name_size_and_time(work):
@@ -121,7 +122,7 @@ def test_the_cache_of_three_channels_lies_beside_that_of_grey(work):
     assert (cached.reshape(len(labels), 3, 32, 32) == colour.transpose(0, 3, 1, 2)).all()
     grey = images.cached(work, labels, 32)
     assert grey.shape == (len(labels), 32, 32) and (grey[3] == images.read_grey(work.raw / labels["image"].iloc[3])).all()
-    assert sorted(path.name[:4] for path in work.cache.iterdir()) == ["grey", "rgb-"]
+    assert sorted(path.name[:4] for path in work.cache.glob("*.npy")) == ["grey", "rgb-"]
     small = images.decode_all([work.raw / name for name in labels["image"][:2]], 16, 3)
     assert (small[4] == images.resize(colour[1, ..., 1], 16)).all() and small.shape == (6, 16, 16)
 

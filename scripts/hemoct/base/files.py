@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -17,18 +19,25 @@ from hemoct.base.errors import UserError, one_line
 Kind = TypeVar("Kind")
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm"}
 """what an image file may end with, in lower case"""
+NODE = f"{zlib.crc32(platform.node().encode()):08x}"
+"""this machine: on a shared disk the number of a process says little"""
+LEFT = re.compile(r"\.tmp-(?P<pid>\d+)(@(?P<node>\w+))?-.+", re.DOTALL)
+LONGEST = 200  # bytes
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` (same suffix); rename it to `path` on success, delete it on any error.
 
-    A process killed in between leaves a `.tmp-*` file at worst, never half a file under the final name.
+    A process killed in between leaves a `.tmp-*` file at worst (see `sweep`), never half a file under the final name; nor does
+    a machine that loses its power, for the content is on the disk before the name is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = _beside(path, "tmp")
     try:
         yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -42,7 +51,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     A process killed between its two renames leaves the old folder as `.old-*`; the next call puts that back first.
     """
     _restore(path)
-    temporary, old = (path.with_name(f".{word}-{os.getpid()}-{path.name}") for word in ("tmp", "old"))
+    temporary, old = _beside(path, "tmp"), _beside(path, "old")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
@@ -58,9 +67,39 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _beside(path: Path, word: str) -> Path:
+    """`.tmp-PID@NODE-NAME`, a name that nobody else takes."""
+    return path.with_name(f".{word}-{os.getpid()}@{NODE}-{_short(path.name)}")
+
+
+def _short(name: str) -> str:
+    """A name that leaves room before it: none may have above 255 bytes. What it ends with stays, its suffix tells the format."""
+    return name if len(name.encode()) <= LONGEST else f"{zlib.crc32(name.encode()):08x}-{name[-40:]}"
+
+
+def sweep(folder: Path, below: int = 1) -> None:
+    """Delete what processes that are gone left half written in a folder, and in those in it, so many levels `below`."""
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        left = LEFT.fullmatch(entry.name)
+        if left and left["node"] in (None, NODE) and not _is_alive(int(left["pid"])):
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else Path(entry).unlink(missing_ok=True)
+        elif not left and below and entry.is_dir(follow_symlinks=False):
+            sweep(Path(entry), below - 1)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 def _restore(path: Path) -> None:
     """Put back the latest `.old-*` of a killed process where `path` is missing; delete those that are replaced."""
-    name = re.compile(rf"\.old-\d+-{re.escape(path.name)}")
+    name = re.compile(rf"\.old-\d+(@\w+)?-{re.escape(_short(path.name))}")
     left = [path_left for path_left in path.parent.glob(".old-*") if name.fullmatch(path_left.name)]
     if left and not path.exists():
         latest = max(left, key=lambda path_left: path_left.stat().st_mtime_ns)
@@ -147,6 +186,14 @@ def walk(folder: Path) -> Iterator[Path]:
     Links are followed, each folder once; hidden files and what archives of macOS add are left out. A link to nothing is
     named like a file. A folder that cannot be listed stops: its files would be missing without a word.
     """
+    for place, names in _folders(folder):
+        here = Path(place).relative_to(folder)
+        for name in names:
+            yield here / name
+
+
+def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder with files that `walk` meets, and their names."""
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
         real = os.path.realpath(place)
@@ -155,24 +202,31 @@ def walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        here = Path(place).relative_to(folder)
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield here / _readable(name, place)
+        shown = [_readable(name, place) for name in sorted(names) if not name.startswith(".")]
+        if shown:
+            yield place, shown
 
 
 def fingerprint(path: Path) -> str | None:
-    """Identify an input: content hash of a file; names, sizes and times of a folder's files (see `walk`); None if absent."""
+    """Identify an input: content hash of a file; names, sizes and times of a folder's files (see `walk`); None if absent.
+
+    The time of the last change of an entry (ctime) is the system's own: copies and archives keep only that of writing.
+    """
     if path.is_file():
         return sha256(path)
     if not path.is_dir():
         return None
     digest = hashlib.sha256()
-    for name in walk(path):
-        try:
-            status = (path / name).stat()
-            line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
-        except OSError:  # a link to nothing, or a file taken away at this moment; the step that reads it will say so
-            line = f"{name}\0\n"
-        digest.update(line.encode(errors="surrogateescape"))
+    for place, names in _folders(path):
+        lines = [f"{place.removeprefix(str(path))}\n", *(f"{name}\0{stamp(f'{place}/{name}')}\n" for name in names)]
+        digest.update("".join(lines).encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def stamp(path: str | Path) -> str:
+    """What changes whenever a file does, without reading it: size, times, number of its entry; empty where it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:  # a link to nothing, or a file taken away at this moment; the step that reads it will say so
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"

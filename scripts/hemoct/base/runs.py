@@ -72,17 +72,21 @@ class Run:
         return done
 
     def is_done(self) -> bool:
-        """Whether an equal run, with the same flags and inputs, ended well and its outputs are still there."""
+        """Whether an equal run, with the same flags and inputs, ended well and its outputs are still there, as it left them."""
         if not self.path.is_file():
             return False
         old = files.read_json(self.path)
-        return self._equals(old) and old["status"] == "ok" and all((self.root / path).exists() for path in old["outputs"])
+        if not (self._equals(old) and old["status"] == "ok" and all((self.root / path).exists() for path in old["outputs"])):
+            return False
+        return not altered(self.root, old)
 
     def _equals(self, old: dict[str, Any]) -> bool:
-        return not self.changed(old["arguments"]) and old["inputs"] == self.record["inputs"]
+        """An input that older versions did not name is taken for one that was not there."""
+        now = self.record["inputs"]
+        return not self.changed(old["arguments"]) and dict.fromkeys(now) | old["inputs"] == now
 
     def stop_if_other(self, remedy: str) -> None:
-        """Stop, with a remedy, rather than write over a finished run that had other flags."""
+        """Stop, with a remedy, rather than write over a finished run that had other flags, or what was changed since by hand."""
         if not self.path.is_file():
             return
         old = files.read_json(self.path)
@@ -90,6 +94,11 @@ class Run:
         if old["status"] == "ok" and changed:
             raise UserError(
                 f"{self._relative(self.path.parent)} holds a finished run with other flags ({', '.join(changed)}); {remedy}"
+            )
+        if old["status"] == "ok" and (others := altered(self.root, old)):
+            raise UserError(
+                f"{others[0]} is not as {old['step']} left it: it was changed or is damaged; restore it, or delete it and run "
+                "that step again"
             )
 
     def changed(self, old: dict[str, Any], trained: bool = False) -> list[str]:
@@ -136,6 +145,7 @@ class Run:
             return
 
     def _begin(self) -> None:
+        files.sweep(self.folder)
         self._start = time.monotonic()
         self.record |= {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **_code_version(), "python": platform.python_version()}
         self.record["packages"] = {name: _version(name) for name in RECORDED_PACKAGES}
@@ -149,7 +159,9 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.record["wall_s"] = round(time.monotonic() - self._start, 1)
         if kind is None:
-            self.record["status"] = "ok"
+            made = {path: self.root / path for path in self.record["outputs"]}
+            hashes = {path: files.sha256(where) for path, where in made.items() if where.is_file()}
+            self.record |= {"status": "ok", "sha256": hashes}
         # The disk may be what it failed at.
         with self._held, contextlib.suppress(OSError) if kind else contextlib.nullcontext():
             files.write_json(self.path, self.record)
@@ -168,6 +180,21 @@ def due(step: str, args: argparse.Namespace, inputs: dict[Path, Iterable[Path]],
         for run in runs:
             run.stop_if_other(remedy)
     return runs
+
+
+def recorded(folder: Path) -> dict[str, str]:
+    """The SHA-256 of the files of a folder, by name, as finished runs left them; empty where older versions kept none."""
+    made = {}
+    for path in sorted(folder.glob("*.run.json")):
+        outputs = {Path(name): digest for name, digest in files.read_json(path).get("sha256", {}).items()}
+        made |= {name.name: digest for name, digest in outputs.items() if name.parent.name == folder.name}
+    return made
+
+
+def altered(root: Path, record: dict[str, Any]) -> list[str]:
+    """The outputs of a finished run that are not as it left them, by their content; folders are not looked into."""
+    hashes = record.get("sha256", {}).items()
+    return [path for path, digest in hashes if (where := root / path).is_file() and files.sha256(where) != digest]
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,9 @@ def read(work: Workspace, experiment: str, limit_patients: int | None = None) ->
         path = predictions.current(work, 1, folder, ("labels.csv",))
         return predictions.check(tables.read_predictions(folder), path)
 
-    return predictions.joined(work, 1, experiment, of_fold, limit_patients)
+    frame, protocol = predictions.joined(work, 1, experiment, of_fold, limit_patients)
+    predictions.stop_if_relabelled(work, experiment, frame, f"correct them, or {predictions.AGAIN[1]}")
+    return frame, protocol
 
 
 def read_external(subject: Subject) -> pd.DataFrame:

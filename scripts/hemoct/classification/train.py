@@ -67,8 +67,8 @@ def _spec(
     network, selection = options.network, options.selection
     mean, std = weights.normalisation(options.initial, network.backbone, *grey)
     return ClassifierSpec(
-        image_size=network.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
-        splits_sha256=data.splits_sha256, backbone=network.backbone, classes=data.classes, exclusive=data.exclusive,
+        **data.learned(fold, selection), image_size=network.image_size, mean=mean, std=std, backbone=network.backbone,
+        classes=data.classes, exclusive=data.exclusive,
         label=network.label, region=region, joined=network.join, units=network.units,
         initial_weights=weights.origin(options.initial, network.backbone),
         joined_weights=[weights.origin(options.initial, name) for name in network.join],

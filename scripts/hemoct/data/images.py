@@ -1,11 +1,13 @@
 """Slices as arrays: decode one, cache all of a data set at training size."""
 
 import hashlib
+import io
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,12 +18,14 @@ from tqdm import tqdm
 from hemoct.base import files, pixels
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes
+from hemoct.data import boxes, contents
 from hemoct.ingest import annotations as ingest_annotations
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
+CHUNK = 1 << 20  # bytes
 WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
 AHEAD = 64  # slices that are decoded before they are asked for
+HELD = 256e6  # bytes of decoded slices that wait to be asked for; of large ones fewer are decoded ahead
 MODES = {1: "L", 3: "RGB"}
 """of Pillow, by the number of channels"""
 Source, Read = TypeVar("Source"), TypeVar("Read")
@@ -69,27 +73,49 @@ def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1) 
     """All images of `labels`, in its order, as a read-only uint8 memory map of shape (n * channels, size, size).
 
     With 3 `channels` rows 3 i, 3 i + 1 and 3 i + 2 are red, green and blue of image i. Decoded once; the file is keyed by the
-    images' names, sizes, times and places, so that changed data make a new one.
+    content of the images, so that changed data make a new one. Stops at images that are not those of images.csv.
     """
-    paths = [work.raw / name for name in labels["image"]]
+    names = labels["image"].tolist()
     name, more = ("grey", b"") if channels == 1 else ("rgb", b"rgb")
+    shape = (len(names) * channels, size, size)
     return memory_map(
-        work.cache / f"{name}-{size}px-{key(paths, size, more)}.npy",
-        (len(paths) * channels, size, size),
-        lambda: _decoded(paths, size, channels),
+        work.cache / f"{name}-{size}px-{key(work, names, size, more)}.npy",
+        lambda: (shape, _decoded([work.raw / name for name in names], size, channels)),
     )
 
 
-def memory_map(path: Path, shape: tuple[int, int, int], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
-    """A read-only uint8 memory map of `shape`; its slices come from `make`, which is called only where `path` is missing."""
+Shape = tuple[int, ...]
+
+
+def memory_map(path: Path, make: Callable[[], tuple[Shape, Iterable[np.ndarray]]], dtype: str = "|u1") -> np.ndarray:
+    """A read-only memory map of what `make` says: shape, and the parts along its first axis, of `dtype`.
+
+    It is called only where `path` is missing or damaged: the file ends with the hash of what stands before.
+    """
+    if path.exists() and not _is_whole(path):
+        print(f"{path} is damaged: it is made again")
+        path.unlink()
     if not path.exists():
+        shape, parts = make()
         # Written as a stream, not through a memory map: on a full disk that ends in an error with a name, not in a bus error.
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        header = io.BytesIO()
+        write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
+        digest = hashlib.sha256()
         with files.replacing(path) as temporary, temporary.open("wb") as stream:
-            write_array_header_1_0(stream, header)
-            for grey in make():
-                stream.write(grey.tobytes())
+            for part in itertools.chain([header.getvalue()], (np.ascontiguousarray(part, dtype).data for part in parts)):
+                digest.update(part)
+                stream.write(part)
+            stream.write(digest.digest())
     return np.load(path, mmap_mode="r")
+
+
+def _is_whole(path: Path) -> bool:
+    digest, left = hashlib.sha256(), path.stat().st_size - hashlib.sha256().digest_size
+    with path.open("rb") as stream:
+        while left > 0 and (chunk := stream.read(min(left, CHUNK))):
+            digest.update(chunk)
+            left -= len(chunk)
+        return left == 0 and stream.read() == digest.digest()
 
 
 def decode(sources: Iterable[Source], desc: str = "decode", read: Callable[[Source], Read] = read_grey) -> Iterator[Read]:
@@ -99,10 +125,18 @@ def decode(sources: Iterable[Source], desc: str = "decode", read: Callable[[Sour
         waiting: deque[Future[Read]] = deque()
         for source in tqdm(sources, desc=desc, disable=None):
             waiting.append(pool.submit(read, source))
-            if len(waiting) > AHEAD:  # not all at once: a volume of full-size slices need not lie in memory
+            while _are_enough(waiting):  # not all at once: a volume of full-size slices need not lie in memory
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _are_enough(waiting: Collection[Future[Any]]) -> bool:
+    """Whether no more should be decoded ahead: AHEAD slices, HELD bytes, or two for each worker that have to be decoded yet."""
+    done = [future.result() for future in waiting if future.done() and not future.exception()]
+    arrays = [part for made in done for part in (made if isinstance(made, tuple) else (made,))]
+    held = sum(getattr(part, "nbytes", 0) for part in arrays)
+    return len(waiting) > AHEAD or held > HELD or len(waiting) - len(done) > 2 * WORKERS
 
 
 def decode_all(paths: list[Path], size: int, channels: int = 1) -> np.ndarray:
@@ -119,19 +153,10 @@ def _decoded(paths: list[Path], size: int, channels: int = 1) -> Iterator[np.nda
     return decode(paths, f"decode to {size} px", planes)
 
 
-def key(paths: list[Path], size: int, more: bytes = b"") -> str:
-    """What a cache of these images is known by: names, sizes, times and places of the files, side in pixels, and `more`.
-
-    The time of writing alone says little: copies and archives keep it. That of the last change of the entry is the system's own.
-    """
+def key(work: Workspace, names: list[str], size: int, more: bytes = b"") -> str:
+    """What a cache of these files of data/raw/NAME is known by: their content, the side in pixels, and `more`."""
     digest = hashlib.sha256(f"{CACHE_VERSION} {size}".encode() + more)
-    for path in paths:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
-        facts = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        digest.update(f"{path.name} {' '.join(map(str, facts))}\n".encode())
+    digest.update("".join(contents.checked(work, names)).encode())
     return digest.hexdigest()[:16]
 
 

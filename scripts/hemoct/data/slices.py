@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.options import flag
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, splits
+from hemoct.ingest import layouts
 
 ANY = "any"
 """the label that says whether there is any of the others"""
@@ -65,6 +67,8 @@ class Slices:
     layout: str
     splits_sha256: str | None
     """None where no split was asked for"""
+    window: str | None
+    """in which they were converted from HU, see layouts.recorded_window"""
     _labels: pd.DataFrame
     _splits: pd.DataFrame | None
 
@@ -79,6 +83,13 @@ class Slices:
             return Fold(folder, None, np.full(len(self.table), "train"))
         number = experiments.fold_of(folder)
         return Fold(folder, number, self.part_of(number, selection.protocol, selection.split, ahead))
+
+    def learned(self, fold: Fold, selection: Selection) -> dict[str, Any]:
+        """What model.json says of the slices that a model of this fold learned from (fields of training.specs.Spec)."""
+        return {
+            "protocol": selection.protocol, "split": selection.split, "fold": fold.number,
+            "splits_sha256": self.splits_sha256, "window": self.window,
+        }  # fmt: skip
 
     def about(self, fold: Fold, rows: np.ndarray) -> pd.DataFrame:
         """image_id, patient, fold, part of the slices `rows`, which are the index of the frame."""
@@ -173,7 +184,9 @@ def choose(
         raise UserError(f"{work.show(work.work / 'labels.csv')}: no slice is left to work with; check its labels")
     digest = files.sha256(work.work / "splits.csv") if split else None
     layout = tables.read_dataset(work).layout
-    return Slices(table=table, layout=layout, splits_sha256=digest, _labels=labels, _splits=split_table), keep
+    window = layouts.recorded_window(work.raw)
+    made = Slices(table=table, layout=layout, splits_sha256=digest, window=window, _labels=labels, _splits=split_table)
+    return made, keep
 
 
 def choose_targets(labels: pd.DataFrame, dataset: tables.Dataset, label: str | None) -> tuple[list[str], np.ndarray]:

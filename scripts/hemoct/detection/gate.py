@@ -85,13 +85,13 @@ def crop(grey: np.ndarray, square: np.ndarray) -> np.ndarray:
 def cached(work: Workspace, table: pd.DataFrame, places: np.ndarray, size: int) -> np.ndarray:
     """All regions, in the order of `table`, as a read-only uint8 memory map (n, size, size), keyed by images and `squares`."""
     paths = [work.raw / name for name in table["image"]]
-    path = work.cache / f"regions-{size}px-{images.key(paths, size, places.astype('<i8').tobytes())}.npy"
+    key = images.key(work, table["image"].tolist(), size, places.astype("<i8").tobytes())
 
     def regions() -> Iterable[np.ndarray]:
         decoded = images.decode(paths, desc=f"cut out to {size} px")
         return (images.resize(crop(grey, square), size) for grey, square in zip(decoded, places, strict=True))
 
-    return images.memory_map(path, (len(paths), size, size), regions)
+    return images.memory_map(work.cache / f"regions-{size}px-{key}.npy", lambda: ((len(paths), size, size), regions()))
 
 
 # ---- training
@@ -129,7 +129,7 @@ class Gate:
 
     def inputs(self, fold: str) -> list[Path]:
         """The files that the fold `fold0`, `fold1` ... is trained from."""
-        paths = [self.work.work / name for name in ("labels.csv", "dataset.json", "splits.csv")]
+        paths = [self.work.work / name for name in ("labels.csv", "images.csv", "dataset.json", "splits.csv")]
         return paths + [self.detector / fold / name for name in predictions.NEEDED] + weights.inputs(self.options.initial)
 
     def describe(self) -> dict[str, Any]:

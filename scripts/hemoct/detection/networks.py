@@ -102,14 +102,12 @@ def train_fold(run: Run, options: Options, work: Workspace, data: BoxData, devic
     if network.backbone:
         mean, std = weights.normalisation(options.initial, network.backbone, mean, std)
     spec = DetectorSpec(
-        image_size=network.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
-        splits_sha256=data.splits_sha256, initial_weights=weights.origin(options.initial, network.backbone or network.model),
+        **data.learned(fold, selection), image_size=network.image_size, mean=mean, std=std, initial_weights=weights.origin(options.initial, network.backbone or network.model),
         model=network.model, backbone=network.backbone, classes=data.classes, group_norm=of_family.group_norm(options.initial),
     )  # fmt: skip
     weights.stop_if_trained_elsewhere(options.initial, spec)
     training = replace(options.training, lr=options.training.lr or of_family.LR)
     of_family.train(FoldTraining(run, replace(options, training=training), spec, data, rows), work, device)
-    spec.save(run.folder)
     written = predict_fold(work, run.folder, data, 4 * training.batch_size, device)
     return [*(run.folder / name for name in ("best.pt", "model.json", "history.csv")), *written]
 

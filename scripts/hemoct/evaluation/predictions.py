@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
+from hemoct.base.runs import recorded
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices, splits
 from hemoct.data.slices import Slices
@@ -38,7 +40,7 @@ def setting(work: Workspace, task: int, folders: list[Path]) -> str:
     Stops also when splits.csv is no longer the one that the folds were trained with: test patients may have been trained on.
     """
     specs = [spec for spec in map(experiments.description, folders) if spec]
-    for key in ("splits_sha256", "protocol", "split", "classes"):
+    for key in ("splits_sha256", "protocol", "split", "classes", "window"):
         if len({str(spec.get(key)) for spec in specs}) > 1:
             raise UserError(
                 f"{work.show(folders[0].parent)}: the folds differ in {key} (model.json); train them again, all alike"
@@ -128,16 +130,46 @@ def label_columns(frame: pd.DataFrame) -> list[str]:
 def current(work: Workspace, task: int, folder: Path, made_with: tuple[str, ...] = (), name: str = "predictions.csv") -> Path:
     """A file of predictions in a fold's folder; without a model it is all there is.
 
-    Stops where it is missing, older than the model or the tables `made_with`, or made of other predictions than its stages have.
+    Stops where it is missing, or it or the model are not as the run that made them left them, or where its stages have other
+    predictions now; of what older versions made, where it is older than the model or the tables `made_with`.
     """
     stop_if_stages_changed(work, folder)
     path, model = folder / name, folder / "best.pt"
+    made = recorded(folder)
+    if name in made and path.exists():
+        others = [
+            each for each in (name, "best.pt") if each in made and files.fingerprint(folder / each) not in (None, made[each])
+        ]
+        if others:
+            raise UserError(f"{work.show(folder / others[0])} is not as the training left it; restore it, or {AGAIN[task]}")
+        return path
     made_from = [each for each in (model, *(work.work / name for name in made_with)) if each.exists()]
-    newest = max((each.stat().st_mtime for each in made_from), default=0)
+    newest = max((each.stat().st_mtime for each in made_from), default=0)  # all that older versions tell
     if model.exists() and not (path.exists() and path.stat().st_mtime > newest):
         older = " or ".join(["best.pt", *made_with])
         raise UserError(f"{work.show(path)} is missing or older than {older}; {AGAIN[task]}: a trained model only predicts")
     return path
+
+
+def stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame, again: str) -> None:
+    """Stop where labels.csv was corrected since: predictions would be measured by labels that were taken back.
+
+    `frame`: with a column y_LABEL for labels of the data set; of others nothing is known.
+    """
+    dataset = tables.read_dataset(work)
+    labels = tables.read_labels(work, dataset)
+    now = labels.set_index("image_id")[dataset.labels].astype("Float64").astype(float)
+    if label_columns(frame) == [slices.ANY]:
+        now[slices.ANY] = slices.truth_of_any(labels, dataset.labels)
+    shared = [name for name in label_columns(frame) if name in now]
+    before = frame[[f"y_{name}" for name in shared]].astype("Float64").astype(float).to_numpy()
+    after = now[shared].reindex(frame["image_id"]).to_numpy()
+    changed = frame["image_id"][~((before == after) | (np.isnan(before) & np.isnan(after))).all(axis=1)]
+    if len(changed):
+        raise UserError(
+            f"{experiment}: its predictions have another truth than labels.csv for {changed.nunique()} image(s) (first: "
+            f"{changed.iloc[0]}); {again}"
+        )
 
 
 def stop_if_wrong(

@@ -20,7 +20,7 @@ PROTOCOLS = {
 }
 NOT_KNOWN = {"value": None, "ci95": None, "reason": "no patient is known"}
 """in the place of a metric of patients"""
-TABLES = ("labels.csv", "boxes.csv", "splits.csv")
+TABLES = ("labels.csv", "images.csv", "boxes.csv", "splits.csv")
 """of a data set, from which everything is trained and evaluated"""
 TRAINED = "*_train*.run.json"
 """the run record of a training"""

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hemoct.base import cli, experiments, files, tables as base_tables
 from hemoct.base.errors import UserError
+from hemoct.base.runs import recorded
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import external, predictions, protocol
 
@@ -58,20 +59,24 @@ class Subject:
         return [folder for folder in self.folders if (folder / "best.pt").exists()]
 
     def other_predictions(self) -> Path:
-        """predictions.csv on the other data; stops when it is missing, older than a model, or made by others than these."""
+        """predictions.csv on the other data; stops when it is missing, changed, or made by other models than these."""
         named = (self.task, self.experiment, self.data.dataset)
         folder, again = external.folder(self.work, *named), external.again(self.work, *named)
         if not (folder / "predictions.csv").exists():
             experiments.with_model(self.work, self.task, self.experiment)  # stops where there is no model to make it with
         path = self.work.need(folder / "predictions.csv", external.made_by(*named))
-        if any((of_fold / "best.pt").stat().st_mtime > path.stat().st_mtime for of_fold in self.models):
-            raise UserError(f"{self.work.show(path)} is older than the models; {again}")
         record = folder / f"{Path(experiments.PREDICT[self.task]).stem}.run.json"
         inputs = files.read_json(record)["inputs"] if record.exists() else {}
         place = self.work.show(self.work.task(self.task))
-        used = {name for name in inputs if name.startswith(place) and name.endswith("best.pt")}
-        if used and used != {self.work.show(of_fold / "best.pt") for of_fold in self.models}:
+        used = {name: digest for name, digest in inputs.items() if name.startswith(place) and name.endswith("best.pt")}
+        now = {self.work.show(of_fold / "best.pt"): files.fingerprint(of_fold / "best.pt") for of_fold in self.models}
+        if used and used != now:
             raise UserError(f"{self.work.show(path)} is of other models than {self.experiment} has now; {again}")
+        tables_then = {name: inputs.get(self.work.show(self.data.work / name)) for name in ("labels.csv", "images.csv")}
+        if other := [name for name, then in tables_then.items() if then not in (None, files.fingerprint(self.data.work / name))]:
+            raise UserError(f"{other[0]} of {self.data.dataset} has changed since {self.work.show(path)} was made; {again}")
+        if recorded(folder).get(path.name, digest := files.fingerprint(path)) != digest:
+            raise UserError(f"{self.work.show(path)} is not as the step left it that made it; restore it, or {again}")
         return path
 
     def inputs(self, tables: Iterable[str]) -> list[Path]:

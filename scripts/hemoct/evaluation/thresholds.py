@@ -100,14 +100,21 @@ def _of_folds(task: int, experiment: Path, folders: list[Path]) -> tuple[list[di
     step, path = experiments.STEPS[task][1], experiment / "metrics.json"
     if not path.exists():
         return [], f"not evaluated yet: {step} chooses one on validation"
-    if any((folder / "best.pt").stat().st_mtime > path.stat().st_mtime for folder in folders):
-        return [], f"trained again since the evaluation: {step} chooses one on validation"
+    evaluated = experiment / f"{Path(step).stem}.run.json"
+    then = files.read_json(evaluated)["inputs"] if evaluated.exists() else {}
     predictions = [folder / "predictions.csv" for folder in experiments.folds(experiment, "predictions.csv")]
-    if any(predicted.stat().st_mtime > path.stat().st_mtime for predicted in predictions):  # an ensemble of other members, say
-        return [], f"predicted again since the evaluation: {step} chooses one on validation"
+    for paths, what in (([folder / "best.pt" for folder in folders], "trained"), (predictions, "predicted")):
+        if any(_changed_since(path, experiment / "metrics.json", then) for path in paths):  # an ensemble of other members, say
+            return [], f"{what} again since the evaluation: {step} chooses one on validation"
     names = {folder.name for folder in folders}  # the members of an ensemble have a folder each
     folds = [mended(fold) for fold in files.read_json(path)["folds"] if f"fold{fold['fold']}" in names]
     return folds, f"not chosen by {step}: these folds are not in metrics.json"
+
+
+def _changed_since(path: Path, evaluation: Path, inputs: dict[str, str]) -> bool:
+    """Whether a file in a fold's folder is another than that which was evaluated. `inputs`: those of the evaluation, by name."""
+    then = next((digest for name, digest in inputs.items() if Path(name).parts[-2:] == path.parts[-2:]), None)
+    return files.fingerprint(path) != then if then else path.stat().st_mtime > evaluation.stat().st_mtime
 
 
 def mended(fold: dict[str, Any]) -> dict[str, Any]:

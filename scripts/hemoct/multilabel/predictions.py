@@ -10,7 +10,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data.slices import ANY
 from hemoct.evaluation import external, predictions as evaluation_predictions
 from hemoct.evaluation.subjects import Subject
-from hemoct.multilabel import data, working_set
+from hemoct.multilabel import data
 
 AGAIN = evaluation_predictions.AGAIN[4]
 """how wrong predictions are made again"""
@@ -32,7 +32,8 @@ def read(
         return read_fold(work, folder, made_with)
 
     frame, protocol = evaluation_predictions.joined(work, 4, experiment, of_fold, limit_patients)
-    _stop_if_relabelled(work, experiment, frame)
+    again = "run task4_multilabel/01_prepare_labels.py and train again"
+    evaluation_predictions.stop_if_relabelled(work, experiment, frame, again)
     return frame, protocol
 
 
@@ -40,20 +41,6 @@ def read_fold(work: Workspace, folder: Path, made_with: tuple[str, ...] = MADE_W
     """Predictions of a fold; stops when they are older than the model or the tables `made_with`, or than a cascade's stages."""
     path = evaluation_predictions.current(work, 4, folder, made_with)
     return evaluation_predictions.check(tables.read_predictions(folder), path, several=True)
-
-
-def _stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame) -> None:
-    """Stop where labels.csv was corrected since: the predictions would be measured by labels that were taken back."""
-    dataset = tables.read_dataset(work)
-    now = tables.read_labels(work, dataset).set_index("image_id").reindex(frame["image_id"])
-    shared = [name for name in evaluation_predictions.label_columns(frame) if name in dataset.labels]
-    before = frame[[f"y_{name}" for name in shared]].set_axis(shared, axis=1)
-    changed = frame["image_id"][~working_set.same_truth(now, before, shared)]
-    if len(changed):
-        raise UserError(
-            f"{experiment}: its predictions have another truth than labels.csv for {changed.nunique()} image(s) (first: "
-            f"{changed.iloc[0]}); run task4_multilabel/01_prepare_labels.py and train again"
-        )
 
 
 def read_training(work: Workspace, folders: list[Path]) -> pd.DataFrame:

@@ -69,8 +69,8 @@ def _spec(fold: Fold, options: Options, data: LabelledSlices) -> MultiLabelSpec:
     grey = images.grey_statistics(data.pixels, np.unique(data.planes[fold.rows("train")]))
     mean, std = weights.normalisation(options.initial, network.backbone, *grey)
     return MultiLabelSpec(
-        image_size=network.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
-        splits_sha256=data.splits_sha256, backbone=network.backbone, classes=data.classes, heads=HEADS[network.heads],
+        **data.learned(fold, selection), image_size=network.image_size, mean=mean, std=std, backbone=network.backbone,
+        classes=data.classes, heads=HEADS[network.heads],
         channels=network.channels, context=network.context, attention=network.attention,
         initial_weights=weights.origin(options.initial, network.backbone),
     )  # fmt: skip

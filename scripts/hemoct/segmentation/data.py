@@ -12,7 +12,7 @@ import numpy as np
 from hemoct.base import pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import images, slices as data_slices
+from hemoct.data import contents, images, slices as data_slices
 
 THRESHOLD = pixels.THRESHOLD
 
@@ -28,7 +28,7 @@ class MaskData(data_slices.Slices):
 
 
 def load(work: Workspace, mask_value: int | None = None, limit_patients: int | None = None, split: bool = True) -> MaskData:
-    """Read labels.csv and splits.csv. Stops when no slice has a mask."""
+    """Read labels.csv and splits.csv. Stops when no slice has a mask, and where a file is not that of images.csv."""
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset).sort_values(["patient", "slice", "image_id"], ignore_index=True)
     slices, _ = data_slices.choose(work, labels, np.ones(len(labels), dtype=bool), limit_patients, split)
@@ -40,6 +40,7 @@ def load(work: Workspace, mask_value: int | None = None, limit_patients: int | N
         )
     if not known.all():
         print(f"{(~known).sum()} of {len(known)} slices have no mask file: neither trained on nor scored")
+    contents.checked(work, [*slices.table["image"], *slices.table["mask"][known]])
     return MaskData(**vars(slices), known=known, mask_value=mask_value)
 
 
@@ -65,11 +66,11 @@ def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:
 
     Black where the mask is not known. A mask that is made smaller is blurred at its edge, as the image is.
     """
-    paths = [work.raw / name for name in data.table["mask"][data.known]]
+    names = data.table["mask"][data.known].tolist()
     # Slices without a mask have no path, yet a place in the map: which those are belongs in the key.
-    key = images.key(paths, size, f"mask {data.mask_value}".encode() + data.known.tobytes())
+    key = images.key(work, names, size, f"mask {data.mask_value}".encode() + data.known.tobytes())
     shape = (len(data.table), size, size)
-    return images.memory_map(work.cache / f"mask-{size}px-{key}.npy", shape, lambda: _squares(work, data, size))
+    return images.memory_map(work.cache / f"mask-{size}px-{key}.npy", lambda: (shape, _squares(work, data, size)))
 
 
 def _squares(work: Workspace, data: MaskData, size: int) -> Iterator[np.ndarray]:

@@ -59,7 +59,7 @@ class Subject(subjects.Subject):
         return {experiments.fold_of(folder): folder for folder in self.folders}
 
     def inputs(self, tables: Iterable[str]) -> list[Path]:
-        paths = [*super().inputs(tables), self.data.raw]  # a mask that was mended changes no table
+        paths = super().inputs(tables)
         paths += [folder / "probability" for folder in (*self.folders, *self.maps.values())]
         return [*paths, self.folders[0].parent / "metrics.json"] if self.on_other_data else paths
 

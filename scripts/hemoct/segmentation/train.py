@@ -101,8 +101,8 @@ def _spec(fold: Fold, options: Options, data: MaskData, side: int, grey: tuple[f
     least_side = region.least_side or options.image_size
     of_boxes = {"boxes": region.boxes, "margin": region.margin, "least_side": least_side} if region.region == "box" else {}
     return SegmenterSpec(
-        image_size=options.image_size, mean=mean, std=std, protocol=selection.protocol, split=selection.split, fold=fold.number,
-        splits_sha256=data.splits_sha256, model=network.model, encoder=network.encoder, context=network.context, source_size=side,
+        **data.learned(fold, selection), image_size=options.image_size, mean=mean, std=std, model=network.model,
+        encoder=network.encoder, context=network.context, source_size=side,
         mirror=None if network.no_mirrored_mean else axis, mask_value=selection.mask_value, region=region.region,
         normalise=network.normalise, validation=selection.validation,
         initial_weights=_origin(options.initial, network.encoder), **of_boxes,

@@ -25,6 +25,8 @@ class Spec:
     fold: int | None
     """None after a refit on all patients"""
     splits_sha256: str
+    window: str | None = None
+    """in which the slices were converted from HU; None: they were not, or it is not recorded"""
     initial_weights: dict[str, Any] | None = None
     """where the weights came from that training started with (training.weights.Origin); None: from scratch, or not recorded"""
 
@@ -36,7 +38,7 @@ class Spec:
         """The specs of models whose predictions are put together; stops where they differ in a field that has to be `alike`."""
         specs = [cls.read(folder) for folder in folders]
         for folder, spec in zip(folders, specs, strict=True):
-            other = ", ".join(name for name in alike if getattr(spec, name) != getattr(specs[0], name))
+            other = ", ".join(name for name in (*alike, "window") if getattr(spec, name) != getattr(specs[0], name))
             if other:
                 raise UserError(f"{folder} differs from {folders[0]} in {other} (model.json); train the folds again, all alike")
         return specs

@@ -87,12 +87,12 @@ def kept(work: Workspace, table: pd.DataFrame, made_by: Maker, source: Source, p
     Row i of the source is that of the table. `precision`: that of --precision.
     """
     dtype = devices.precision(made_by.device, precision)
-    slices = images.key([work.raw / name for name in table["image"]], made_by.about["image_size"])
+    slices = images.key(work, table["image"].tolist(), made_by.about["image_size"])
     digest = hashlib.sha256(f"{made_by.key} {slices} {dtype}".encode()).hexdigest()[:16]
-    path = work.cache / f"features-{digest}.npy"
-    if not path.exists():
+
+    def computed() -> tuple[images.Shape, list[np.ndarray]]:
         found = inference.logits(made_by.body, made_by, source, np.arange(len(table)), BATCH, dtype)
         features = (found.mean(dim=(2, 3)) if found.dim() == 4 else found).cpu().numpy()
-        with files.replacing(path) as temporary, temporary.open("wb") as stream:
-            np.save(stream, features)
-    return np.load(path, mmap_mode="r")
+        return features.shape, [features]
+
+    return images.memory_map(work.cache / f"features-{digest}.npy", computed, "<f4")

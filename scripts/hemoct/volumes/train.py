@@ -46,8 +46,7 @@ def train_fold(run: Run, options: Options, data: Slices, found: Scans, made_by: 
     """
     fold, training = data.fold(run.folder, options.selection), options.training
     spec = HeadSpec(
-        **made_by.about, task=task, made_by=run.record["step"], protocol=options.selection.protocol,
-        split=options.selection.split, fold=fold.number, splits_sha256=data.splits_sha256, classes=data.classes,
+        **made_by.about, **data.learned(fold, options.selection), task=task, made_by=run.record["step"], classes=data.classes,
         exclusive=getattr(data, "exclusive", False), width=found.features.shape[1], **vars(options.head),
     )  # fmt: skip
     known = ~torch.isnan(found.targets).all(dim=1).cpu().numpy()
