@@ -24,7 +24,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.detection import data as detection_data, metrics, networks, predictions as detection_predictions, torchvision_models
 from hemoct.evaluation import metrics as evaluation_metrics
-from hemoct.training import fit as training_fit, weights
+from hemoct.training import checkpoints, fit as training_fit, weights
 from hemoct.training.options import Initial, Training
 
 EXPORT, TRAIN = "task2_detection/01_make_yolo_dataset.py", "task2_detection/02_train.py"
@@ -96,6 +96,21 @@ class Trained:
     second: str
     errors: str
 
+    @property
+    def killed(self) -> Path:
+        """What the kill left."""
+        return self.work.root.parent / "killed"
+
+
+class Call:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
 
 @pytest.fixture(scope="module")
 def yolo(tmp_path_factory) -> Trained:
@@ -105,6 +120,10 @@ def yolo(tmp_path_factory) -> Trained:
     toy.make(work, patients=10, slices=8, size=(80, 64), radius=10, boxes=True)
     words = ["--root", str(work.root), "--dataset", "toy", "--fold", "0"]
     subprocess.run([sys.executable, REPOSITORY / EXPORT, *words], check=True, capture_output=True, cwd=cwd)
+
+    export = work.work / "yolo_dataset/patient/fold0/labels"
+    with (export / "train.cache").open("wb") as stream:  # as Ultralytics leaves them, which loads them before it looks at them
+        np.save(stream, np.array(Call(root / "ran"), dtype=object))
 
     environment = os.environ | {"XDG_CACHE_HOME": str(root / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", OFFLINE, str(REPOSITORY / TRAIN), *words, *YOLO]
@@ -117,6 +136,7 @@ def yolo(tmp_path_factory) -> Trained:
             os.killpg(running.pid, signal.SIGKILL)
     killed = running.stderr.read()
     assert running.wait() == -signal.SIGKILL, killed
+    shutil.copytree(work.task(2) / "y" / "fold0", root / "killed")
     resumed = subprocess.run([*command, "--resume"], **options)
     assert resumed.returncode == 0, resumed.stderr
     return Trained(work, work.task(2) / "y" / "fold0", cwd, first, resumed.stdout, killed + resumed.stderr)
@@ -164,6 +184,91 @@ def test_yolo_finished_and_resumed_only_predicts(yolo, run_step):
     assert torch.get_num_threads() == 1  # not what Ultralytics would take
 
 
+def test_no_pickle_of_labels_is_loaded_or_written(yolo):
+    assert not (yolo.work.root.parent / "ran").exists() and "train.cache" not in yolo.second
+    assert [path.name for path in yolo.work.work.rglob("*.cache")] == ["train.cache"]
+
+
+@pytest.fixture
+def left(yolo, run_step, monkeypatch):
+    """What a training that was killed after its first epoch goes on from, once `change` has been at its folder; and its lines."""
+    from hemoct.detection import yolo as detection_yolo
+
+    def resume(change=lambda folder: None):
+        folder, states = yolo.work.task(2) / "k" / "fold0", []
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(yolo.killed, folder)
+        change(folder)
+
+        def stop(*words):
+            states.append(words[-1])
+            raise UserError("stopped here")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(detection_yolo, "_fit", stop)
+            result = run_step(TRAIN, "--root", yolo.work.root, *YOLO, "--experiment", "k", "--resume")
+        return SimpleNamespace(folder=folder, state=states[0] if states else None, begun=bool(states), result=result)
+
+    return resume
+
+
+CUT = [lambda content: b"", lambda content: content[: len(content) // 2]]
+
+
+@pytest.mark.parametrize("cut", CUT)
+def test_yolo_with_a_cut_checkpoint_goes_on_or_starts_from_the_beginning(left, cut):
+    def damage(name: str, best: bool = True):
+        def change(folder: Path) -> None:
+            last = folder / "ultralytics/weights/last.pt"
+            checkpoints.save(last, checkpoints.read(last) | {"best": best})
+            (folder / name).write_bytes(cut((folder / name).read_bytes()))
+
+        return change
+
+    found = left(damage("ultralytics/weights/last.pt"))
+    assert found.begun and found.state is None and not (found.folder / "best.pt").exists()
+    assert re.search(r"last\.pt is not a torch checkpoint .*: starts from the beginning", found.result.out)
+    found = left(damage("best.pt"))  # last.pt holds the best epoch, and is what the kill came after
+    assert found.state["epoch"] == 0 and checkpoints.read_state(found.folder / "best.pt")
+    found = left(damage("best.pt", best=False))
+    assert found.begun and found.state is None
+    assert re.search(r"best\.pt is not a torch checkpoint .*: starts from the beginning", found.result.out)
+
+
+def test_a_pickle_of_ultralytics_is_gone_on_with_for_its_numbers(left):
+    """As versions until 0.1 left it: last.pt and best.pt, whole networks, and no best.pt of the fold."""
+    from hemoct.detection import yolo as detection_yolo
+
+    kept = {}
+
+    def older(folder: Path) -> None:
+        place = folder / "ultralytics/weights"
+        kept.update(checkpoints.read(place / "last.pt"))
+        network = detection_yolo._network("yolov8n", 1)
+        network.load_state_dict(kept["ema"])
+        stopper = {"best_fitness": kept["best_fitness"], "best_epoch": 7}  # another epoch
+        torch.save(kept | {"ema": network.half(), "model": None, "stopper": stopper}, place / "last.pt")
+        torch.save({"ema": None, "model": network, "epoch": -1}, place / "best.pt")
+        (folder / "best.pt").unlink()
+
+    kept_of = left(older)
+    ema, best = kept_of.state["ema"], checkpoints.read_state(kept_of.folder / "best.pt")
+    assert all(
+        torch.equal(ema[name], kept["ema"][name]) and torch.equal(best[name], ema[name].to(best[name].dtype)) for name in ema
+    )
+
+
+def test_code_in_a_checkpoint_of_yolo_is_refused_and_not_run(left, yolo, run_step, tmp_path):
+    def plant(folder: Path) -> None:
+        torch.save({"epoch": 0, "ema": Call(tmp_path / "ran")}, folder / "ultralytics/weights/last.pt")
+
+    found = left(plant)
+    assert refused(found.result, "last.pt names posix.system", "none of it was run") and not found.begun
+    torch.save({"model": Call(tmp_path / "ran")}, tmp_path / "evil.pt")
+    result = run_step(TRAIN, "--root", yolo.work.root, *YOLO, "--experiment", "evil", "--weights", tmp_path / "evil.pt")
+    assert refused(result, "evil.pt names posix.system") and not (tmp_path / "ran").exists()
+
+
 def test_yolo_of_version_0_1_goes_on(yolo, work, run_step):
     shutil.copytree(yolo.work.root, work.root, dirs_exist_ok=True)
     folder = work.task(2) / "y" / "fold0"
@@ -205,7 +310,7 @@ def test_yolo_learns_from_the_slices_that_were_chosen(yolo, run_step, monkeypatc
     def stop(*_, **__):
         raise Stop
 
-    monkeypatch.setattr(detection_yolo, "DetectionTrainer", stop)
+    monkeypatch.setattr(detection_yolo, "Trainer", stop)
     with_box = set(tables.read_boxes(yolo.work)["image_id"])
     for ratio, wanted in {"0": 0, "0.5": 12, "1": 24, "9": 24, "all": 24}.items():
         with pytest.raises(Stop):
@@ -318,6 +423,8 @@ SETTINGS = ("seed", "epochs", "batch_size", "lr", "optimizer", "weight_decay", "
 
 def as_version_0_1(folder: Path, state: dict, lr: float) -> dict:
     """What that version kept for resuming: some flags, in which the mirror and the rate were what they stood for."""
+    record = files.read_json(folder / "02_train.run.json")
+    files.write_json(folder / "02_train.run.json", {name: record[name] for name in record if name != "sha256"})
     spec = files.read_json(folder / "model.json")
     del spec["initial_weights"]
     files.write_json(folder / "model.json", spec)
@@ -479,6 +586,7 @@ def test_a_checkpoint_that_does_not_fit_its_model_json_and_a_new_split(work, dis
     folder = work.task(2) / "e" / "fold0"
     described = files.read_json(folder / "model.json")
     data = detection_data.load(work)
+    (folder / "02_train.run.json").unlink()  # it knows the right one
     files.write_json(folder / "model.json", described | {"classes": ["bright"]})
     with pytest.raises(UserError, match=r"best\.pt is a checkpoint of another model"):
         networks.load(folder, torch.device("cpu"))

@@ -21,6 +21,12 @@ from hemoct.data.slices import Selection
 from hemoct.training.specs import Spec
 
 LINKED = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # what Ultralytics and nnU-Net's reader know
+HISTORY = {
+    "metrics/precision(B)": "precision", "metrics/recall(B)": "recall", "metrics/mAP50(B)": "map50",
+    "metrics/mAP50-95(B)": "map50_95", "lr/pg0": "lr",
+    **{f"{part}/{loss}": f"{part}_{loss}" for part in ("train", "val") for loss in ("box_loss", "cls_loss", "dfl_loss")},
+}  # fmt: skip
+"""columns of Ultralytics' results.csv by their names in history.csv"""
 SLACK = 1.0  # px by which a box may leave its image, as rounding does; it is cut at the edge
 
 
@@ -217,3 +223,19 @@ def check_export(work: Workspace, export: Path, data: BoxData, rows: np.ndarray,
             f"make it again: python task2_detection/01_make_yolo_dataset.py --dataset {work.dataset}"
         )
     return paths
+
+
+def write_lists(place: Path, classes: list[str], listed: dict[str, list[Path]]) -> Path:
+    """data.yaml with a list of images for each part: a selection of the export, which itself stays as it is."""
+    for name, paths in listed.items():
+        files.write_text(place / f"{name}.txt", "".join(f"{path}\n" for path in paths))
+    content = {name: f"{name}.txt" for name in listed} | {"names": dict(enumerate(classes))}
+    return files.write_text(place / "data.yaml", yaml.safe_dump(content, sort_keys=False))
+
+
+def read_history(place: Path) -> pd.DataFrame:
+    """Ultralytics' results.csv with the column names of all tasks; of an epoch that was repeated the last row counts."""
+    results = pd.read_csv(place / "results.csv", skipinitialspace=True).drop_duplicates("epoch", keep="last")
+    history = results[["epoch", *(name for name in HISTORY if name in results)]].rename(columns=HISTORY)
+    seconds = results["time"].diff().where(lambda step: step > 0).fillna(results["time"])  # its clock restarts when resumed
+    return history.assign(seconds=seconds.round(2))

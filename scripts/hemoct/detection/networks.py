@@ -102,7 +102,8 @@ def train_fold(run: Run, options: Options, work: Workspace, data: BoxData, devic
     if network.backbone:
         mean, std = weights.normalisation(options.initial, network.backbone, mean, std)
     spec = DetectorSpec(
-        **data.learned(fold, selection), image_size=network.image_size, mean=mean, std=std, initial_weights=weights.origin(options.initial, network.backbone or network.model),
+        **data.learned(fold, selection), image_size=network.image_size, mean=mean, std=std,
+        initial_weights=weights.origin(options.initial, network.backbone or network.model),
         model=network.model, backbone=network.backbone, classes=data.classes, group_norm=of_family.group_norm(options.initial),
     )  # fmt: skip
     weights.stop_if_trained_elsewhere(options.initial, spec)

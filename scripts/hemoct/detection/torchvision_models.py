@@ -123,7 +123,7 @@ def _fetched(model: str) -> dict[str, torch.Tensor]:
     """The COCO weights of a model, from torch's cache or the network."""
     try:
         with contextlib.redirect_stderr(None):  # the hub prints there what it downloads
-            return get_model_weights(model).DEFAULT.get_state_dict(progress=False, check_hash=True)
+            return get_model_weights(model).DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise not_fetched(model, error) from None
 
@@ -142,11 +142,12 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
 
 
 def train(fold: FoldTraining, work: Workspace, device: torch.device) -> None:
-    """Train on the fold's slices; writes best.pt, last.pt and history.csv."""
+    """Train on the fold's slices; writes model.json, best.pt, last.pt and history.csv."""
     lesions, training, augmentation = Lesions(work, fold, device), fold.options.training, fold.options.augmentation
     torch.manual_seed(training.seed)
     model = devices.place(build(fold.spec, fold.options.initial), device, fold.spec.image_size)
     fitting = Fit(model, fold.run, training, -(-len(fold.rows["train"]) // training.batch_size), monitor="map50_95")
+    fold.spec.save(fold.run.folder)
     strength, axis = AUGMENTATIONS[augmentation.augment], augmentation.axis(fold.data.layout)
     for epoch in fitting.epochs():
         numbers = one_epoch(fitting, lesions, strength, axis)

@@ -1,66 +1,44 @@
-"""Ultralytics' detectors: built from their yaml or from weights, trained offline and quietly. The only module that imports it.
+"""Ultralytics' detectors: built from their yaml or from weights, trained offline and quietly.
 
 Nothing is sent, and nothing is downloaded but the weights of --weights coco. Ultralytics' own folder, foldK/ultralytics/, holds
-what it needs to resume; the files that other steps read are made from it at the end.
+what it needs to resume. Its pickles are neither written nor loaded: checkpoints are ours, labels are read from their files.
 """
 
 import contextlib
+import copy
 import io
-import logging
+import math
 import os
 import re
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-import pandas as pd
 import torch
-import yaml
-from PIL import Image
 from torch import nn
 
 from hemoct.base import files, tables
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.base.workspace import Workspace
-from hemoct.detection.data import check_export, export_folder
+from hemoct.detection.data import check_export, export_folder, read_history, write_lists
 from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, TORCHVISION, FoldTraining, not_fetched, unknown
 from hemoct.detection.options import Options
 from hemoct.detection.predictions import DetectorSpec
 from hemoct.training import checkpoints, device as devices, fit
+from hemoct.training.offline_ultralytics import (
+    GITHUB_ASSETS_STEMS,
+    YOLO,
+    DetectionModel,
+    DetectionPredictor,
+    DetectionTrainer,
+    attempt_download_asset,
+    nms,
+    torch_utils,
+)
 from hemoct.training.options import SCRATCH, Initial
-
-CONFIG = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hemoct"
-
-
-def _prepare() -> None:
-    """Set what Ultralytics reads at its import: no network, no installation of packages, its own folder, a font in it."""
-    place = CONFIG if os.access(CONFIG.parent, os.W_OK) else Path(tempfile.gettempdir()) / "hemoct"
-    os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "YOLO_CONFIG_DIR": str(place), "YOLO_VERBOSE": "False"}
-    font = place / "Ultralytics" / "Arial.ttf"
-    if not font.exists():  # else it downloads one
-        with files.replacing(font) as temporary:
-            shutil.copyfile(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", temporary)
-
-
-_prepare()
-_threads, _open = torch.get_num_threads(), Image.open
-from ultralytics import YOLO  # noqa: E402
-from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer  # noqa: E402
-from ultralytics.nn.tasks import DetectionModel, load_checkpoint  # noqa: E402
-from ultralytics.utils import LOGGER, SETTINGS, nms, torch_utils  # noqa: E402
-from ultralytics.utils.downloads import GITHUB_ASSETS_STEMS, attempt_download_asset  # noqa: E402
-
-torch.set_num_threads(_threads)  # its import lowers them
-Image.open = _open  # and replaces this by its own, which asks for a package that reads HEIC where a file is broken
-LOGGER.setLevel(logging.ERROR)
-REPORTERS = ("sync", "clearml", "comet", "dvc", "mlflow", "neptune", "raytune", "tensorboard", "wandb", "vscode_msg")
-if any(SETTINGS.get(name) for name in REPORTERS):
-    SETTINGS.update({name: False for name in REPORTERS if name in SETTINGS})
 
 LR = 1e-3  # of AdamW, for the default batch
 WORKERS = 4  # Ultralytics uses none on a CPU, where decoded images lie in memory
@@ -73,12 +51,9 @@ MOVED = STILL | {"hsv_v": CT.contrast, "degrees": CT.degrees, "translate": CT.sh
 # Mosaic puts parts of four heads into one image: no such anatomy exists, but it shows small lesions at many places
 # (close_mosaic ends it before the training ends). Ultralytics' own defaults are for photographs: they always mirror along x.
 AUGMENTATIONS = {"none": STILL, "ct": MOVED, "ct-mosaic": MOVED | {"mosaic": 1.0}, "ultralytics": {}}
-LOSSES = ("box_loss", "cls_loss", "dfl_loss")
-COLUMNS = {
-    "metrics/precision(B)": "precision", "metrics/recall(B)": "recall", "metrics/mAP50(B)": "map50",
-    "metrics/mAP50-95(B)": "map50_95", "lr/pg0": "lr",
-    **{f"{part}/{loss}": f"{part}_{loss}" for part in ("train", "val") for loss in LOSSES},
-}  # fmt: skip
+KEPT = {"epoch", "best_fitness", "stopper", "ema", "updates", "scaler", "optimizer"}
+"""what last.pt holds of a training that has not ended"""
+ENDED = -1  # its epoch once it has
 
 
 def stop_if_unfit(options: Options) -> None:
@@ -99,12 +74,13 @@ def group_norm(initial: Initial) -> bool:
 def build(spec: DetectorSpec, initial: Initial = SCRATCH) -> nn.Module:
     """A detector for the classes of `spec`. Weights: `none`, `coco` (downloaded from Ultralytics' releases), or a file.
 
-    A file is a state_dict of this project, or a YOLO checkpoint, which is a pickle: loading one runs the code in it.
+    A file is a state_dict of this project, or a YOLO checkpoint: of its pickle only the tensors are read.
     """
     model = _network(spec.model, len(spec.classes))
     model.names = dict(enumerate(spec.classes))
     if initial.weights != "none":
-        _load(model, _fetched(spec.model) if initial.weights == "coco" else Path(initial.weights))
+        path = _fetched(spec.model) if initial.weights == "coco" else Path(initial.weights)
+        checkpoints.load_fitting(model, checkpoints.read_state(path), path)
     return model
 
 
@@ -141,21 +117,6 @@ def _fetched(model: str) -> Path:
     return place
 
 
-def _load(model: nn.Module, path: Path) -> None:
-    """Load the weights that fit from a state_dict of this project or from a YOLO checkpoint."""
-    try:
-        state = checkpoints.read_state(path)
-        if isinstance(state.get("model", state.get("ema")), nn.Module):
-            raise UserError("a pickled model")
-    except UserError:
-        print(f"{path} is a pickle: loading it can run code; use only files that you trust")
-        try:
-            state = load_checkpoint(path)[0].float().state_dict()
-        except Exception as error:  # a foreign pickle can raise anything
-            raise UserError(f"--weights {path} is no YOLO checkpoint ({type(error).__name__})") from None
-    checkpoints.load_fitting(model, state, path)
-
-
 class EachClass(DetectionPredictor):
     """Boxes of each class, as in Ultralytics' own validation and in torchvision; else it would keep one class for each place."""
 
@@ -184,41 +145,119 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
     return run
 
 
+class Trainer(DetectionTrainer):
+    """Ultralytics' training, kept in last.pt, all that resuming needs, and in best.pt of the fold; plain, and written whole."""
+
+    state: Mapping[str, Any] | None = None
+    """what last.pt holds, where it is gone on with"""
+
+    def __init__(self, fold: FoldTraining, overrides: dict[str, Any]) -> None:
+        self.fold = fold
+        super().__init__(overrides=overrides)
+        self.add_callback("on_fit_epoch_end", lambda _: _log(self, fold.run.folder))
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """The flags are those that it was started with, see checkpoints.may_resume."""
+        self.resume = bool(self.args.resume)
+
+    def setup_model(self) -> Mapping[str, Any] | None:
+        if self.state is None:
+            self.model = build(self.fold.spec, self.fold.options.initial)
+            return None
+        average = _network(self.fold.spec.model, len(self.fold.spec.classes))
+        try:
+            average.load_state_dict(self.state["ema"])
+        except RuntimeError as error:
+            raise UserError(f"{self.last} is of another network ({one_line(error)}); train without --resume") from None
+        self.model = copy.deepcopy(average)
+        return {**self.state, "ema": average}
+
+    def save_model(self) -> bool:
+        """In half precision, as Ultralytics keeps them; numbers that are too large for it become its largest."""
+        average = checkpoints.portable(self.ema.ema.state_dict())
+        average = {name: value.half().nan_to_num() if value.is_floating_point() else value for name, value in average.items()}
+        optimizer = torch_utils.convert_optimizer_state_dict_to_fp16(copy.deepcopy(self.optimizer.state_dict()))
+        stopper = {"best_fitness": float(self.stopper.best_fitness), "best_epoch": self.stopper.best_epoch}
+        state = {
+            "epoch": self.epoch, "best": bool(self.best_fitness == self.fitness), "best_fitness": float(self.best_fitness),
+            "stopper": stopper, "ema": average, "updates": self.ema.updates, "scaler": self.scaler.state_dict(),
+            "optimizer": optimizer,
+        }  # fmt: skip
+        checkpoints.save(self.last, state)
+        if state["best"]:
+            _save_best(self.fold, average)
+        return True
+
+    def final_eval(self) -> None:
+        """The training has ended. Ultralytics would validate once more, for nobody."""
+        checkpoints.save(self.last, {"epoch": ENDED})
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        if not all(map(math.isfinite, self.tloss.values())):
+            raise UserError(
+                f"{self.fold.run.folder}: the loss is not finite in epoch {epoch + 1}; lower --lr or add --precision fp32"
+            )
+        return False
+
+    def _build_train_pipeline(self) -> None:
+        if self.optimizer is not None:  # else it goes on with half the batch, without a word
+            raise MemoryError(f"with --batch-size {self.fold.options.training.batch_size}")
+        super()._build_train_pipeline()
+
+
+def _save_best(fold: FoldTraining, state: dict[str, torch.Tensor]) -> None:
+    fold.spec.save(fold.run.folder)
+    state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    checkpoints.save(fold.run.folder / "best.pt", state)
+
+
 def train(fold: FoldTraining, work: Workspace, device: torch.device) -> None:
-    """Train on the fold's slices in its export; writes best.pt and history.csv.
+    """Train on the fold's slices in its export; writes model.json, best.pt and history.csv.
 
     Ultralytics keeps the epoch with the best fitness on validation, which is mAP50:95 for detectors.
     """
-    folder, spec, training = fold.run.folder, fold.spec, fold.options.training
+    folder, spec = fold.run.folder, fold.spec
     export = export_folder(work, "yolo", spec, spec.fold or 0)
     flags = "--split given" if spec.split == "given" else "--protocol slice" if spec.protocol == "slice" else ""
     work.need(export / "data.yaml", f"task2_detection/01_make_yolo_dataset.py {flags}".rstrip())
     listed = {name: check_export(work, export, fold.data, rows, name) for name, rows in fold.rows.items()}
     place = folder / "ultralytics"
-    started, last = place / "started.json", place / "weights" / "last.pt"
-    resume = training.resume and started.exists() and last.exists()
-    resume = resume and checkpoints.may_resume(started, checkpoints.mended(files.read_json(started), fold.run), fold.run)
-    if not resume:
+    state = _left(fold, place) if fold.options.training.resume else None
+    if state is None:
         for name in (place, *(folder / name for name in checkpoints.RESULTS)):
             shutil.rmtree(name, ignore_errors=True) if name.is_dir() else name.unlink(missing_ok=True)
-        files.write_json(started, {"arguments": fold.run.arguments, "inputs": fold.run.record["inputs"]})
-    epoch = load_checkpoint(last)[1]["epoch"] if resume else 0
-    if (epoch != -1 and epoch + 1 < training.epochs) or not resume:  # Ultralytics sets -1 at the end of a training
-        _fit(fold, _write_lists(place, spec, listed), device, last if resume else None)
-    model = load_checkpoint(place / "weights" / "best.pt")[0]
-    checkpoints.save(folder / "best.pt", checkpoints.portable(model.float().state_dict()))
+        files.write_json(place / "started.json", {"arguments": fold.run.arguments, "inputs": fold.run.record["inputs"]})
+    if state is None or (state["epoch"] != ENDED and state["epoch"] + 1 < fold.options.training.epochs):
+        _fit(fold, write_lists(place, spec.classes, listed), device, state)
+    spec.save(folder)
+    tables.write_csv(folder / "history.csv", read_history(place))  # a kill may have come before that of the last epoch
 
 
-def _fit(fold: FoldTraining, lists: Path, device: torch.device, last: Path | None) -> None:
-    """Ultralytics' training, from the checkpoint `last` or from the beginning."""
-    folder, spec = fold.run.folder, fold.spec
+def _left(fold: FoldTraining, place: Path) -> dict[str, Any] | None:
+    """What an earlier call left in the folder, for --resume, and its best.pt; None where training starts from the beginning."""
+    folder, started, last, older = place.parent, *map(place.joinpath, ("started.json", "weights/last.pt", "weights/best.pt"))
+    state = checkpoints.left_in(last if started.exists() else started)
+    if state is None or not checkpoints.may_resume(started, checkpoints.mended(files.read_json(started), fold.run), fold.run):
+        return None
+    if KEPT - state.keys() and state.get("epoch") != ENDED:
+        raise UserError(f"{last} is no checkpoint to resume from; train without --resume")
+    stopper = state.get("stopper") or {}  # which versions until 0.1 left at the end
+    if state["epoch"] != ENDED and state.get("best", stopper.get("best_epoch") == state["epoch"] + 1):
+        _save_best(fold, state["ema"])  # a kill may have come between the two
+    elif older.exists() and not (folder / "best.pt").exists():  # they wrote that of the fold at the end
+        if checkpoints.left_in(older) is None:
+            return None
+        _save_best(fold, checkpoints.read_state(older))
+    return state if checkpoints.left_in(folder / "best.pt") else None
+
+
+def _fit(fold: FoldTraining, lists: Path, device: torch.device, state: dict[str, Any] | None) -> None:
+    """Ultralytics' training, from what it left or from the beginning."""
     _keep_threads()
     torch.manual_seed(fold.options.training.seed)
-    overrides = _overrides(fold, lists, device) | {"project": str(folder), "name": lists.parent.name}
-    trainer = DetectionTrainer(overrides=overrides | ({"resume": str(last)} if last else {"model": f"{spec.model}.yaml"}))
-    if not last:
-        trainer.model = build(spec, fold.options.initial)
-    trainer.add_callback("on_fit_epoch_end", lambda _: _log(trainer, folder))
+    overrides = _overrides(fold, lists, device) | {"project": str(fold.run.folder), "name": lists.parent.name}
+    trainer = Trainer(fold, overrides | {"model": f"{fold.spec.model}.yaml", "resume": state is not None})
+    trainer.state = state
     with contextlib.redirect_stdout(io.StringIO()):  # its bars, which no setting silences
         trainer.train()
 
@@ -247,25 +286,9 @@ def _overrides(fold: FoldTraining, data: Path, device: torch.device) -> dict[str
     }  # fmt: skip
 
 
-def _write_lists(place: Path, spec: DetectorSpec, listed: dict[str, list[Path]]) -> Path:
-    """data.yaml with a list of images for each part: a selection of the export, which itself stays as it is."""
-    for name, paths in listed.items():
-        files.write_text(place / f"{name}.txt", "".join(f"{path}\n" for path in paths))
-    content = {name: f"{name}.txt" for name in listed} | {"names": dict(enumerate(spec.classes))}
-    return files.write_text(place / "data.yaml", yaml.safe_dump(content, sort_keys=False))
-
-
-def _history(place: Path) -> pd.DataFrame:
-    """results.csv with the column names of all tasks. Of an epoch that a resumed training repeated the last row counts."""
-    results = pd.read_csv(place / "results.csv", skipinitialspace=True).drop_duplicates("epoch", keep="last")
-    history = results[["epoch", *(name for name in COLUMNS if name in results)]].rename(columns=COLUMNS)
-    seconds = results["time"].diff().where(lambda step: step > 0).fillna(results["time"])  # its clock restarts when resumed
-    return history.assign(seconds=seconds.round(2))
-
-
 def _log(trainer: DetectionTrainer, folder: Path) -> None:
     """Once an epoch: history.csv and one line."""
-    history = _history(trainer.save_dir)
+    history = read_history(trainer.save_dir)
     row = history.iloc[-1]
     epoch = int(row["epoch"])
     if trainer.epoch + 1 != epoch:  # the evaluation after the last epoch

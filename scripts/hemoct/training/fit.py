@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from hemoct.base import experiments, tables
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.base.runs import Run
 from hemoct.training import augment, checkpoints, device as devices, networks
 from hemoct.training.batches import Source
@@ -142,19 +142,22 @@ class Fit:
 
     def _resume(self) -> None:
         path = self.folder / "last.pt"
-        if not path.exists():
-            print("  nothing to resume: starts from the beginning")
+        left = checkpoints.left_in(path, self.folder / "best.pt")
+        if left is None:
             return
-        state = checkpoints.mended(checkpoints.read_state(path), self.run)
+        state = checkpoints.mended(left, self.run)
         if set(state) != set(self._state()):
             raise UserError(f"{path} is no checkpoint to resume from; train without --resume")
         if not checkpoints.may_resume(path, state, self.run):
             return
         if self.average is not None and state["average"] is None:
             raise UserError(f"{path} was trained without --ema; resume with --ema 0 or train without --resume")
-        for name, part in self._parts.items():
-            if part is not None and state[name]:  # the scaler's is empty where it was not in use, as on a CPU
-                part.load_state_dict(state[name])
+        try:
+            for name, part in self._parts.items():
+                if part is not None and state[name]:  # the scaler's is empty where it was not in use, as on a CPU
+                    part.load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError) as error:  # RuntimeError: tensors of other names or shapes
+            raise UserError(f"{path} is of another network or optimizer ({one_line(error)}); train without --resume") from None
         self.steps, self.history = state["steps"], state["history"]
         self._write_history()  # it may lack the last epoch when the kill came between the two files
         print(f"  goes on after epoch {len(self.history)}")
