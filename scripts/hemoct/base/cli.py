@@ -7,20 +7,28 @@ import math
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hemoct.base.errors import UserError
+from hemoct.base import experiments, limits
+from hemoct.base.errors import UserError, one_line
 from hemoct.base.runs import step_name
-from hemoct.base.workspace import REPOSITORY, Workspace
+from hemoct.base.workspace import REFERENCE, REPOSITORY, Workspace
 
-NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT}
+LONGEST_WORD = 4096  # letters of a path; a cell of a broken table may have millions
+NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+"""what torch says of a GPU, and of a CPU, in errors that have no class of their own"""
 
 
 class Parser(argparse.ArgumentParser):
     """A step's parser, which remembers what hemoct.base.options says of its flags."""
+
+    flags: tuple[str, ...] = ()
+    """of the step that runs"""
 
     def __init__(self, **options: Any) -> None:
         self.named: dict[str, Any] = {}
@@ -59,6 +67,9 @@ def parser(doc: str | None) -> Parser:
     group.add_argument("--dataset", default="phe-sich", metavar="NAME", help="data/raw/NAME, data/work/NAME, outputs/NAME")
     group.add_argument("--root", type=Path, default=REPOSITORY, metavar="DIR", help="folder that holds data/ and outputs/")
     group.add_argument("--seed", type=whole_number, default=42, help="seed of everything random")
+    group.add_argument("--max-megapixels", type=positive_float, default=limits.DEFAULT, metavar="N",
+                       help=f"largest image that is read; a scan may hold {limits.VOLUME} bytes a pixel of it")  # fmt: skip
+    made.predicting.add("max_megapixels")
     group.add_argument("--skip-if-done", action="store_true", help="do nothing when the run record says ok for this call")
     return made
 
@@ -71,11 +82,15 @@ def parse(made: Parser, argv: list[str] | None, step: str) -> argparse.Namespace
     if home != REPOSITORY and (home / "scripts" / "hemoct").is_dir():
         made.error(f"this step lies in {home}, but Python takes hemoct from {REPOSITORY}; run: pip install -e {home} --no-deps")
     args = made.parse_args(words)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", args.dataset):
-        made.error(f"--dataset {args.dataset!r} is not a plain name (letters, digits, '.', '_', '-')")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", args.dataset):
+        made.error(f"--dataset {args.dataset[:200]!r} is not a plain name (up to 100 letters, digits, '.', '_', '-')")
+    if args.dataset.lower() == REFERENCE:
+        made.error(f"--dataset {args.dataset}: outputs/{REFERENCE} holds published results; choose another name")
+    Parser.flags = tuple(made._option_string_actions)
     _, portable = taken(words, "--root")
     args.command = f"python {step_name(step)} {shlex.join(portable)}".rstrip()
     args.root = args.root.expanduser().resolve()
+    limits.megapixels = args.max_megapixels
     args.defaults, args.predicting = made.defaults, made.predicting
     return args
 
@@ -104,12 +119,10 @@ def experiment_name(made: Parser, args: argparse.Namespace, base: str) -> str:
     How a flag shows is said where it is declared (hemoct.base.options). A path stops: outputs have one place.
     """
     if args.experiment:
-        if args.experiment in (".", "..") or Path(args.experiment).name != args.experiment:
-            raise UserError(f"--experiment {args.experiment}: give the name of a folder, no path")
-        return args.experiment
+        return experiments.new_name("--experiment", args.experiment)
     changed = {name: value for name in made.named if (value := getattr(args, name)) != args.defaults[name]}
     words = [base, *(_in_name(value, made.named[name]) for name, value in changed.items())]
-    return "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", word) for word in words)
+    return experiments.new_name("--experiment", "-".join(re.sub(r"[^A-Za-z0-9._-]+", "_", word) for word in words))
 
 
 def _in_name(value: Any, named: str | dict[Any, str]) -> str:
@@ -133,7 +146,7 @@ def _number(kind: type, fits: Callable[[Any], bool], words: str) -> Callable[[st
 
     def parsed(text: str) -> Any:
         try:
-            value = kind(text)
+            value = None if "_" in text else kind(text)  # Python takes 1_0 for 10
         except ValueError:
             value = None
         if value is None or not fits(value):
@@ -174,6 +187,9 @@ def widths(text: str) -> list[int]:
 
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a step's `main`: what a user can mend ends in one line and exit code 2, a bug in a traceback and 1."""
+    handler = signal.getsignal(signal.SIGINT)
+    if getattr(handler, "__module__", "") != "signal" and callable(handler):  # that of environment.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except UserError as error:
@@ -182,18 +198,27 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None  # as the shell says it; 0 would pass for a finished step
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _stop(f"{error.filename}: the name is too long, disks take 255 bytes (a letter has up to 4); give a shorter one")
         if error.errno not in NOT_WRITABLE:
             raise
         _stop(
             f"{error.filename or 'the output'} cannot be read or written: {error.strerror}; mend its permissions, "
             "free the disk or choose another (--root DIR), and run the same command again"
         )
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        lower = [flag for flag in Parser.flags if flag in ("--batch-size", "--image-size", "--threads")]
+        remedy = f"lower {' or '.join(lower)}, or close" if lower else "close"
+        _stop(f"the memory is full ({one_line(error)}); {remedy} other programs")
     except KeyboardInterrupt:
         _stop("stopped by the keyboard", code=130)
 
 
 def _stop(message: str, code: int = 2) -> NoReturn:
-    print(f"{Path(sys.argv[0]).name}: {_in_same_root(' '.join(message.split()))}", file=sys.stderr)
+    short = re.sub(rf"(\S{{{LONGEST_WORD // 2}}})\S{{{LONGEST_WORD},}}", r"\1...", " ".join(message.split()))
+    print(f"{Path(sys.argv[0]).name}: {_in_same_root(short)}", file=sys.stderr)
     raise SystemExit(code)
 
 

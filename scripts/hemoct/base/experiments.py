@@ -16,6 +16,21 @@ PREDICT = {1: "04_predict.py", 2: "05_predict.py", 3: "05_predict.py", 4: "05_pr
 """the step of a task that predicts new images, or with --on another data set"""
 FOLDERS = {1: "task1_classification", 2: "task2_detection", 3: "task3_segmentation", 4: "task4_multilabel"}
 
+OWN = re.compile(r"comparison|grid|explain_bce|gate|truth-boxes|fold\d+|on-.*|first-\d+-patients|unfinished", re.IGNORECASE)
+"""folders of ours, beside those of experiments or in them"""
+LONGEST_NAME = 200  # bytes
+
+
+def new_name(flag: str, name: str) -> str:
+    """The name that a flag gives a new experiment: that of a folder, and of none of ours. A path stops."""
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise UserError(f"{flag} {name}: give the name of a folder, no path")
+    if OWN.fullmatch(name):
+        raise UserError(f"{flag} {name}: folders of results are called so; choose another name")
+    if len(name.encode()) > LONGEST_NAME:
+        raise UserError(f"{flag}: {name[:40]}... has {len(name.encode())} bytes, disks take {LONGEST_NAME}; give a shorter name")
+    return name
+
 
 def train_step(task: int) -> str:
     """The step that trains the models of a task: `task2_detection/02_train.py`."""

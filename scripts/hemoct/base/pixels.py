@@ -1,5 +1,6 @@
 """Image files, decoded in one place: turned as EXIF says, whole or not at all; and masks, the same for check and training."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from hemoct.base import limits
 from hemoct.base.errors import UserError
 
+AT_ONCE = 64e6  # pixels that threads decode at the same time; a larger image is decoded alone
 THRESHOLD = 128
 SOFT_EDGE = 48  # grey values by which JPEG blurs the two values of a mask
 LOSSY = {"JPEG", "MPO", "WEBP"}
@@ -22,6 +25,9 @@ ALPHA = "the mask lies in the alpha channel: its colours are all one"
 BLACK_PALETTE = "all colours of the palette are one: the mask was read by its indices"
 BORDER = "255 is the border of objects in VOC masks: it was read as no lesion"
 
+_changed = threading.Condition()
+_decoding = 0  # pixels, by all threads
+
 
 @contextmanager
 def _opened(path: Path, remedy: str) -> Iterator[Image.Image]:
@@ -30,16 +36,34 @@ def _opened(path: Path, remedy: str) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             if image.format == "TIFF":
                 image.filename = ""  # else Pillow maps the file of an uncompressed one into memory, by its turned size
+            limits.stop_if_large(path, *image.size)
             yield image
     except FileNotFoundError:
         raise UserError(f"{path} is missing; restore it or run scripts/03_make_labels.py again") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be decoded ({error}); {remedy}") from None
 
 
+@contextmanager
+def _in_turn(image: Image.Image) -> Iterator[None]:
+    """Wait until an image may be decoded beside those that other threads decode, see AT_ONCE."""
+    global _decoding
+    size = image.width * image.height
+    with _changed:
+        _changed.wait_for(lambda: not _decoding or _decoding + size <= AT_ONCE)
+        _decoding += size
+    try:
+        yield
+    finally:
+        with _changed:
+            _decoding -= size
+            _changed.notify_all()
+
+
 def header(path: Path) -> tuple[int, int, int]:
-    """Width, height (turned as `read` does) and channels of an image; nothing is decoded. Raises OSError if it is no image."""
+    """Width, height (turned as `read` does) and channels of an image; nothing is decoded. OSError: it is no image."""
     with Image.open(path) as image:
+        limits.stop_if_large(path, *image.size)
         sides = image.size[::-1] if _swaps_sides(image) else image.size
         return *sides, len(image.getbands())
 
@@ -58,7 +82,7 @@ def pages(path: Path) -> int:
 
 def read(path: Path, mode: str) -> np.ndarray:
     """Decode an image whole, in a mode of Pillow: uint8 (height, width) or (height, width, channels)."""
-    with _opened(path, "replace the file or take it out of the data set") as image:
+    with _opened(path, "replace the file or take it out of the data set") as image, _in_turn(image):
         if image.mode[0] in "IF":  # converting would clip at 255: a white slice without a word
             raise UserError(f"{path} holds 16 or 32 bit values; window it to 8 bit first (brain: level 40, width 80 HU)")
         if (count := _pages(image)) > 1:
@@ -129,7 +153,7 @@ def read_mask(path: Path, value: int | None = None) -> Mask:
     or pixels of at least 128 where black and white are blurred a little as by JPEG. With `value`: the pixels of that very value
     (of a palette image: that index).
     """
-    with _opened(path, "replace the mask, or take it out of the data set") as image:
+    with _opened(path, "replace the mask, or take it out of the data set") as image, _in_turn(image):
         lossy = image.format in LOSSY
         marked = value is None and MARK.items() <= image.info.items()
         levels, note = _levels(_turned(image), indexed=value is not None)

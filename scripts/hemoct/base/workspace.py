@@ -10,6 +10,7 @@ from pathlib import Path
 from hemoct.base.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+REFERENCE = "reference"  # in outputs, beside those of data sets
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Workspace:
 
     @property
     def reference(self) -> Path:
-        return self.root / "outputs" / "reference" / self.dataset
+        return self.root / "outputs" / REFERENCE / self.dataset
 
     def task(self, number: int) -> Path:
         return self.outputs / f"task{number}"

@@ -21,13 +21,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import pydicom
+from pydicom import filereader
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from hemoct.base import limits
 from hemoct.base.errors import UserError, one_line
 from hemoct.ct import hounsfield
 from hemoct.ct.facts import FRAMES, Facts, about_pixels, describe_place
@@ -35,6 +37,7 @@ from hemoct.ct.hounsfield import AIR_HU
 
 SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 GZ = ".gz"
+LARGEST = 2**53  # of whole numbers: tags hold 32 bits, and some programs write a number that no database takes
 PREAMBLE = 128
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # the start of a file without a preamble: group 0002 or 0008, little endian
 SCOUT = re.compile(r"LOCALI[SZ]ER|SURVIEW|SCOUT|SCANOGRAM|TOPOGRAM", re.IGNORECASE)
@@ -90,6 +93,8 @@ class Tags:
 
     def whole(self, name: str) -> int | None:
         number = self.number(name)
+        if number is not None and abs(number) > LARGEST:
+            self.unreadable[name] = number = None
         return None if number is None else int(number)
 
 
@@ -161,11 +166,23 @@ def _read_dataset(path: Path) -> Dataset:
             if not starts_as_dicom(start):
                 _refuse(path, "is no DICOM file")
             stream.seek(0)
+            if path.suffix.lower() == GZ:
+                stream = limits.unpacked(path, stream)
+            _stop_if_deflated(path, stream, PREAMBLE + 4 if start[PREAMBLE:] == b"DICM" else 0)
             return pydicom.dcmread(stream, force=True)
     except UserError:
         raise
     except Exception as error:  # broken files make the parser fail in many ways
         _refuse(path, f"cannot be read as DICOM ({one_line(error)}); it may be cut off")
+
+
+def _stop_if_deflated(path: Path, stream: BinaryIO, start: int) -> None:
+    """Stop at a file in the deflated transfer syntax that becomes too much: pydicom unpacks it at once, whatever that makes."""
+    stream.seek(start)
+    meta = filereader.read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)  # type and order of its bytes
+    if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        limits.stop_if_deflated(path, stream)
+    stream.seek(0)
 
 
 def starts_as_dicom(start: bytes) -> bool:
@@ -192,6 +209,9 @@ def _refuse_other_than_slices(path: Path, tags: Tags, any_modality: bool) -> Non
     missing = [name for name in ("Rows", "Columns", "BitsAllocated") if not tags.number(name)]
     if missing:
         _refuse(path, f"lacks {' and '.join(missing)}")
+    rows, columns, bits = (tags.whole(name) for name in ("Rows", "Columns", "BitsAllocated"))
+    limits.stop_if_large(path, columns, rows)
+    limits.stop_if_heavy(path, rows * columns * bits // 8 * (tags.whole("NumberOfFrames") or 1))
     colours = tags.text("PhotometricInterpretation") or "MONOCHROME2"
     if (tags.number("SamplesPerPixel") or 1) != 1 or not colours.startswith("MONOCHROME"):
         _refuse(path, f"is in colour ({colours}), no CT slice", "leave it out")

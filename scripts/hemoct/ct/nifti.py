@@ -10,6 +10,7 @@ header's unit; where these make no head, those of the unit that does.
 """
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from hemoct.base import limits
 from hemoct.base.errors import UserError, few, one_line
 from hemoct.ct.facts import GREY, TWO_ORIENTATIONS, UNITS, UNORIENTED, Facts, about_pixels, describe_place
 from hemoct.ct.hounsfield import AIR_HU
@@ -67,8 +69,8 @@ class Volume:
     def read(cls, path: Path) -> "Volume":
         """Read and turn a volume of CT; UserError names a file that is none."""
         image, stored, affine, remarks = _load(path)
-        if _is_mask(stored[::2, ::2]):
-            shown = few([f"{value:g}" for value in np.unique(stored[::2, ::2])])
+        if (labels := _labels(stored[::2, ::2])) is not None:
+            shown = few([f"{value:g}" for value in labels])
             raise UserError(
                 f"{path} holds no values but {shown}: a mask, no CT; leave it out, or name it like its volume (NAME_mask.nii.gz)"
             )
@@ -93,15 +95,17 @@ class Volume:
         if apart > np.linalg.norm(self.affine[:3, :3], axis=0).min() / 2:
             raise UserError(f"{path} is a mask that lies {apart:.3g} mm apart from its volume; save it with the volume's affine")
         slope, intercept = image.dataobj.slope, image.dataobj.inter
-        values = stored if (slope, intercept) == (1, 0) else stored * slope + intercept
-        values = np.nan_to_num(values) if values.dtype.kind == "f" else values
-        whole = values.round() if values.dtype.kind == "f" else values
-        if values.min() < 0 or values.max() > HIGHEST_IN_MASK or np.abs(values - whole).max() > 1e-3:
-            raise UserError(
-                f"{path} has values from {values.min():g} to {values.max():g} where a mask has whole numbers from 0 to "
-                f"{HIGHEST_IN_MASK}; number its labels anew"
-            )
-        return whole.astype(np.uint8)
+        mask = np.empty(stored.shape, np.uint8)
+        for number in range(stored.shape[2]):
+            values = np.nan_to_num(stored[..., number] * slope + intercept)
+            whole = values.round()
+            if values.min() < 0 or values.max() > HIGHEST_IN_MASK or np.abs(values - whole).max() > 1e-3:
+                raise UserError(
+                    f"{path} has values from {values.min():g} to {values.max():g} where a mask has whole numbers from 0 to "
+                    f"{HIGHEST_IN_MASK}; number its labels anew"
+                )
+            mask[..., number] = whole
+        return mask
 
     def slices(self) -> Iterator[tuple[np.ndarray, Facts]]:
         """HU, float32 (rows, columns), and facts of each slice, from the base (back, left) to the head (front, right)."""
@@ -139,11 +143,15 @@ def _load(path: Path) -> tuple[nib.Nifti1Image, np.ndarray, np.ndarray, str]:
     """The image, its stored values with axes towards right, front and head, their affine in mm, and remarks for Facts."""
     try:
         image = nib.load(path)
+        limits.stop_if_large(path, *sorted((1, 1, *image.shape))[-2:])
+        limits.stop_if_heavy(path, math.prod(image.shape) * image.dataobj.dtype.itemsize)
         stored = np.asanyarray(image.dataobj.get_unscaled())
         affine, remarks = _in_mm(image, stored.shape)
         if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3] / np.abs(affine[:3, :3]).max()) < 3:
             raise ValueError("its affine is singular")
         turn = nib.io_orientation(affine)
+    except UserError:
+        raise
     except Exception as error:  # cut off, no NIfTI at all, broken header: the library fails in many ways
         raise UserError(f"{path} cannot be read as NIfTI ({one_line(error)}); replace the file or leave it out") from None
     if stored.ndim > 3:
@@ -176,8 +184,12 @@ def _cut(stored: np.ndarray, affine: np.ndarray, cut: tuple[int, int, int]) -> t
     return stored.transpose(cut), affine[:, [*cut, 3]]
 
 
-def _is_mask(stored: np.ndarray) -> bool:
-    """Whether these values are a few labels."""
-    values = np.unique(stored)
-    whole = stored.dtype.kind in "iub" or bool((values == values.round()).all())
-    return len(values) < FEWEST_VALUES or (whole and values[0] >= 0 and values[-1] <= MOST_LABELS)
+def _labels(stored: np.ndarray) -> np.ndarray | None:
+    """The values of a volume, sorted, where they are a few labels; None for others. Slice by slice, until that is known."""
+    values = np.array([], stored.dtype)
+    for number in range(stored.shape[2]):
+        values = np.union1d(values, stored[..., number])
+        whole = stored.dtype.kind in "iub" or bool((values == values.round()).all())
+        if len(values) >= FEWEST_VALUES and not (whole and values[0] >= 0 and values[-1] <= MOST_LABELS):
+            return None
+    return values

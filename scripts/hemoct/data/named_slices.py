@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -62,9 +63,19 @@ class Slice:
     """None of an image"""
 
 
-def reading(work: Workspace, channels: int, window: str | None, intercept: float | None) -> tuple[Reading, str]:
-    """How to read files for networks that see slices of so many `channels`, and in words where the window comes from."""
-    recorded = layouts.recorded_window(work.raw)
+class Sees(Protocol):
+    """What a model says of the slices that it sees (multilabel.networks.MultiLabelSpec)."""
+
+    channels: int
+    window: str | None
+
+
+def reading(work: Workspace, spec: Sees, window: str | None, intercept: float | None) -> tuple[Reading, str]:
+    """How to read files for networks of a `spec`, and in words where the window comes from: what they learned from.
+
+    Older models do not tell; the data set of today has to do so for them.
+    """
+    channels, recorded = spec.channels, spec.window or layouts.recorded_window(work.raw)
     if window is None:
         why = "as the training data were converted" if recorded else "no other is recorded with the training data; see --window"
         return Reading(channels, recorded or BY_CHANNELS[channels], intercept), why
@@ -86,7 +97,7 @@ def read(path: Path, how: Reading) -> Iterator[Slice]:
         found = nifti.read(path) if volume else dicom.read(path, how.intercept, any_modality=None in how.windows)
         for number, (hu, facts) in enumerate(found):
             name = path if facts.stored is None else path / f"{number:03d}"
-            hu, facts = conversion.square(hu, facts)
+            hu, facts = conversion.square(path, hu, facts)
             yield Slice(name, _planes(path, hu, facts, how), facts)
     else:
         yield Slice(path, images.read_planes(path, how.channels), None)

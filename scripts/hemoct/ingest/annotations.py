@@ -13,7 +13,6 @@ from pathlib import Path
 
 from lxml import etree
 from lxml.builder import E
-from PIL import Image
 
 from hemoct.base import files, pixels, tables
 from hemoct.base.errors import UserError
@@ -73,7 +72,7 @@ def image_header(path: Path) -> Size:
     """Width, height and channels of an image as all steps see it; nothing is decoded. Raises AnnotationError if it is none."""
     try:
         return pixels.header(path)
-    except (OSError, Image.DecompressionBombError) as error:
+    except OSError as error:
         raise AnnotationError(f"the image {path.name} cannot be read ({error})") from None
 
 

@@ -26,7 +26,7 @@ from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 from tqdm import tqdm
 
-from hemoct.base import files, pixels
+from hemoct.base import files, limits, pixels
 from hemoct.base.errors import UserError
 from hemoct.ct import dicom, hounsfield, nifti, stack
 from hemoct.ct.facts import Facts
@@ -140,7 +140,7 @@ def _converted(jobs: Iterable[Source], settings: Settings, workers: int) -> Iter
         return
     # Not forked: a fork would copy threads and locks of libraries in whatever state they are.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(limits.megapixels,))
     running: set[Future[list[Converted]]] = set()
     try:
         for chunk in chunks:
@@ -160,8 +160,9 @@ def _converted(jobs: Iterable[Source], settings: Settings, workers: int) -> Iter
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+def _start_worker(megapixels: float) -> None:
     """A worker ends when its parent ends or is killed; Ctrl-C stops the parent alone; odd files cause no warnings."""
+    limits.megapixels = megapixels
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -183,7 +184,7 @@ def convert_one(source: Source, settings: Settings) -> Converted:
         found = volume.slices() if volume else _slices(path, settings)
         for number, (hu, facts) in enumerate(found):
             name = source.name if facts.stored is None else f"{source.name}_{number:03d}"
-            hu, facts = square(hu, facts)
+            hu, facts = square(path, hu, facts)
             image = _save(settings.target / f"{name}.png", to_grey(path, hu, facts, settings.windows), settings.target)
             of_mask = None if mask is None else stretch(nifti.shown(mask, number), facts, order=0)
             written.append(_written(settings.target, image, of_mask, _identified(facts, source)))
@@ -236,7 +237,7 @@ def parts(mask: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
             yield value, columns.start, rows.start, columns.stop, rows.stop
 
 
-def square(hu: np.ndarray, facts: Facts) -> tuple[np.ndarray, Facts]:
+def square(path: Path, hu: np.ndarray, facts: Facts) -> tuple[np.ndarray, Facts]:
     """A slice whose pixels are square: stretched along their longer side if they were not."""
     if not facts.spacing_row or not facts.spacing_col:
         return hu, facts
@@ -245,6 +246,7 @@ def square(hu: np.ndarray, facts: Facts) -> tuple[np.ndarray, Facts]:
         return hu, facts
     before = np.array(hu.shape)
     after = (before * sides / sides.min()).round()
+    limits.stop_if_large(path, *after[::-1].astype(int))
     scale, spacing = (after / before).tolist(), (sides * before / after).tolist()
     facts = replace(facts, scale_row=scale[0], scale_col=scale[1], spacing_row=spacing[0], spacing_col=spacing[1])
     return stretch(hu, facts, order=1), facts

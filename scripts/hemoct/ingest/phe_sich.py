@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import pandas as pd
 
 from hemoct.base import files, label_meaning
 from hemoct.base.errors import UserError
+from hemoct.ingest import table_text
 
 ROLES = {"set": "image", "label": "label", "annotation": "annotation"}
 """the folders of a set, and the names of the folders in them, less their numbers"""
@@ -74,10 +74,7 @@ def read_medinfo(raw: Path, listing: list[Path], patients: list[str]) -> pd.Data
     if not sheets:
         return None
     path = raw / sheets[0]
-    try:
-        sheet = pd.read_excel(path, dtype=str)
-    except (BadZipFile, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as an Excel sheet ({error}); save it again as .xlsx or remove it") from None
+    sheet = table_text.read_sheet(path, dtype=str)
     column = patient_column(sheet, patients)
     if column is None:
         raise UserError(f"{path} has no column with the patients' numbers; add one, or remove the file")

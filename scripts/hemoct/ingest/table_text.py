@@ -5,15 +5,20 @@ Nothing is guessed: patient 0013 stays 0013. Blanks around cells and names are l
 
 import codecs
 import csv
+from itertools import takewhile
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
+from zipfile import ZipFile
 
+import openpyxl
 import pandas as pd
 
-from hemoct.base import tables
-from hemoct.base.errors import UserError
+from hemoct.base import limits, tables
+from hemoct.base.errors import UserError, one_line
 
 SUFFIXES = {".csv", ".tsv", ".xlsx"}
+MOST_CELLS = 20_000_000  # of an Excel sheet, the empty ones too
+LONGEST_ROW = 1 << 20  # characters of the names of all columns
 FIRST_ROW = 2  # the line of the row with index 0: after the header, counted from 1
 IMAGE_COLUMNS = ("image", "filename", "image_id")
 KNOWN = {"split": "given_split", **{name: name for name in (*IMAGE_COLUMNS, *tables.IMAGE_COLUMNS, *tables.OPTIONAL_COLUMNS)}}
@@ -48,15 +53,39 @@ def _cells(source: Path) -> pd.DataFrame:
     options = {"header": None, "dtype": str, "keep_default_na": False}
     try:
         if source.suffix.lower() == ".xlsx":
-            cells = pd.read_excel(source, **options)
+            return read_sheet(source, **options).fillna("").apply(lambda column: column.str.strip())
         else:
             width = range(len(header(source)) + 1)
             options |= {"names": width, "skip_blank_lines": False, "encoding": _encoding(source)}
             cells = pd.read_csv(source, sep=separator(source), index_col=False, **options)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, BadZipFile, KeyError, ValueError) as error:
-        what = "an Excel sheet" if source.suffix.lower() == ".xlsx" else "CSV"
-        raise UserError(f"{source} cannot be read as {what} ({str(error).strip()}); save it as CSV in UTF-8") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{source} cannot be read as CSV ({str(error).strip()}); save it as CSV in UTF-8") from None
     return cells.fillna("").apply(lambda column: column.str.strip())
+
+
+def read_sheet(source: Path, **options: Any) -> pd.DataFrame:
+    """The first sheet of an Excel file, as pandas reads it. Stops at a damaged or encrypted file, and at a cell far away."""
+    try:
+        with ZipFile(source) as packed:
+            limits.stop_if_packed(source, sum(part.file_size for part in packed.infolist()))
+        book = openpyxl.load_workbook(source, read_only=True, data_only=True)
+        sheet = next(iter(book.worksheets), None)
+        if sheet is None:
+            raise ValueError("it has no sheet")
+        sheet.reset_dimensions()  # what the file says of its size need not be true
+        filled = [(number, len(row)) for number, row in enumerate(sheet.iter_rows(values_only=True), start=1) if row]
+        book.close()
+        rows, columns = (max(sides, default=0) for sides in zip(*filled, strict=True)) if filled else (0, 0)
+        if rows * columns > MOST_CELLS:
+            raise UserError(
+                f"{source} has {rows} rows and {columns} columns, because of a cell far from the others; delete the rows below "
+                "and the columns beside the table"
+            )
+        return pd.read_excel(source, engine="openpyxl", **options)
+    except (UserError, FileNotFoundError):
+        raise
+    except Exception as error:  # cut off, encrypted, another format: the library fails in many ways
+        raise UserError(f"{source} cannot be read as an Excel sheet ({one_line(error)}); save it again as .xlsx") from None
 
 
 def _refuse_more_cells_than_names(source: Path, rows: pd.DataFrame, names: pd.Series) -> None:
@@ -82,18 +111,26 @@ def separator(path: Path) -> str:
 
 
 def header(path: Path) -> list[str]:
-    """The column names of a table, as they are written."""
-    if path.suffix.lower() == ".xlsx":
-        try:
-            return [str(name) for name in pd.read_excel(path, nrows=0).columns]
-        except (BadZipFile, KeyError, ValueError):
-            return []
-    return _first_row(path, separator(path))
+    """The column names of a table, as they are written; none where it cannot be read, which what reads the rest of it says."""
+    try:
+        if path.suffix.lower() == ".xlsx":
+            return [str(name) for name in read_sheet(path, nrows=0).columns]
+        return _first_row(path, separator(path))
+    except UserError:
+        return []
 
 
 def _first_row(path: Path, mark: str) -> list[str]:
     with path.open(encoding=_encoding(path), errors="replace", newline="") as stream:
-        return next((row for row in csv.reader(stream, delimiter=mark) if any(map(str.strip, row))), [])
+        lines = iter(lambda: stream.readline(LONGEST_ROW), "")
+        short = takewhile(lambda line: len(line) < LONGEST_ROW, lines)
+        try:
+            row = next((row for row in csv.reader(short, delimiter=mark) if any(map(str.strip, row))), None)
+        except csv.Error as error:
+            raise UserError(f"{path} cannot be read as CSV ({error}); is this a table?") from None
+        if row is None and stream.read(1):
+            raise UserError(f"{path} cannot be read as CSV (its first row has over {LONGEST_ROW} letters); is this a table?")
+    return row or []
 
 
 def _encoding(path: Path) -> str:

@@ -4,8 +4,10 @@ No label file = unknown, an empty one = no object. Polygons (and oriented boxes)
 """
 
 import codecs
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -16,10 +18,20 @@ from hemoct.ingest import annotations as ingest_annotations, beside, layouts
 from hemoct.ingest.annotations import AnnotationError, Box
 from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, image_rows, presence, problems_frame
 
+MOST_BYTES = 1 << 20  # of a YAML file that names classes
 ROUNDING = 1e-4  # some tools write 1.000001 for the border of the image
 NAMES_YAML = {"data", "dataset"}  # before others, args.yaml of a training for example
 POLYGON = "lines that are polygons: their boxes were taken"
 TWICE = "the same box twice: kept once"
+
+
+class _Plain(yaml.BaseLoader):
+    """All is read as text: `no` is a name there, not false. A node has one place: copies of copies would never end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias, *NAME; write out what it stands for")
+        return super().compose_node(parent, index)
 
 
 @dataclass(frozen=True)
@@ -151,15 +163,16 @@ def _ids(names: dict[int, str]) -> str:
 
 
 def _names_in_yaml(path: Path) -> dict[int, str]:
-    """`names` of a YAML file by id; nothing where it has none. All is read as text: `no` is a name there, not false."""
+    """`names` of a YAML file by id; nothing where it has none."""
     try:
-        content = yaml.load(_text(path), Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
+        if path.stat().st_size > MOST_BYTES:
+            raise yaml.YAMLError("it is far too long for names of classes")
+        content = yaml.load(_text(path), Loader=_Plain)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not valid YAML ({reason}); correct it or name the classes with --labels") from None
     names = content.get("names") if isinstance(content, dict) else None
-    pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
-    try:
-        return {int(index): name for index, name in pairs if isinstance(name, str)}
-    except ValueError:
+    pairs = dict(enumerate(names)) if isinstance(names, list) else names if isinstance(names, dict) else {}
+    if not all(re.fullmatch(r"\d{1,9}", str(index)) for index in pairs):
         return {}
+    return {int(index): name for index, name in pairs.items() if isinstance(name, str)}
