@@ -26,12 +26,11 @@ LABELS_SHOWN = 8
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(cli.parser(__doc__), argv, __file__)
     work = Workspace.of(args)
-    dataset = tables.read_dataset(work)
-    labels = tables.read_labels(work, dataset)
-
     run = Run(__file__, args, work.work, [work.work / "labels.csv", work.work / "dataset.json"])
     if run.up_to_date():
         return
+    dataset = tables.read_dataset(work)
+    labels = tables.read_labels(work, dataset)
     with run:
         if (work.work / "splits.csv").exists():
             frame = splits.extend(tables.read_splits(work), labels)
@@ -46,12 +45,9 @@ def main(argv: list[str] | None = None) -> None:
 def report(frame: pd.DataFrame, labels: pd.DataFrame, names: list[str]) -> None:
     """Print images, patients and positives of each fold; of many labels the first few."""
     shown = names[:LABELS_SHOWN]
-    table = (
-        frame.merge(labels[["image_id", *shown]], on="image_id")
-        .groupby("fold")
-        .agg(images=("image_id", "size"), patients=("patient", "nunique"), **{name: (name, "sum") for name in shown})
-    )
-    print(table.to_string())
+    folds = frame.merge(labels[["image_id", *shown]], on="image_id").groupby("fold")
+    sizes = folds.agg(images=("image_id", "size"), patients=("patient", "nunique"))
+    print(pd.concat([sizes, folds[shown].sum()], axis=1).to_string())
     if len(names) > len(shown):
         print(f"and {len(names) - len(shown)} more labels")
 

@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import signal
 import sys
+from typing import NoReturn
 
 PYTHONS = ((3, 11), (3, 12))  # what the pinned packages were tried with
 
@@ -25,6 +27,14 @@ def remedy() -> str:
     return f"bash {os.path.join(repository, 'scripts', 'test.sh')} makes it (or demo.sh), then source .venv/bin/activate"
 
 
+def stopped(*_: object) -> NoReturn:
+    """Ctrl-C while packages are imported: until a step's main runs nothing has begun that would have to be ended well."""
+    os.write(2, f"{os.path.basename(sys.argv[0])}: stopped by the keyboard\n".encode(errors="replace"))
+    os._exit(130)
+
+
+if os.path.basename(sys.argv[0])[:2].isdigit() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, stopped)
 if problem():
     print(f"{os.path.basename(sys.argv[0])}: {problem()}; activate the environment: {remedy()}", file=sys.stderr)
     sys.exit(2)

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
-    target = work.task(2) / (args.name or f"{args.experiment}-linked")
+    target = work.task(2) / experiments.new_name("--name", args.name or f"{args.experiment}-linked")
     if experiments.folds(target, "best.pt"):
         raise UserError(f"{work.show(target)} holds a trained detector; give another --name")
     folders, _ = predictions.folders(work, args.experiment, "all")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -21,7 +22,18 @@ def parsed(words: list[str], *flags: str):
     return cli.parse(parser, words, "/x/scripts/07_do_it.py")
 
 
-@pytest.mark.parametrize("words", [["--unknown"], ["--see", "7"], ["--dataset", "../evil"], ["--seed", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--unknown"],
+        ["--see", "7"],
+        ["--dataset", "../evil"],
+        ["--seed", "x"],
+        ["--dataset", "reference"],
+        ["--dataset", "a" * 300],
+        ["--seed", "1_0"],
+    ],
+)
 def test_bad_flags_are_one_line_and_exit_code_2(words, capsys):
     with pytest.raises(SystemExit) as stop:
         parsed(words)
@@ -50,6 +62,29 @@ def test_a_disk_that_cannot_be_written_to_is_one_line(number, capsys):
         cli.exit_cleanly(main)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1 and "/full/file.csv" in error
+
+
+@pytest.mark.parametrize("flags", [("--batch-size", "--image-size"), ()])
+@pytest.mark.parametrize("error", [
+    MemoryError("Unable to allocate 256. TiB"), RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+])  # fmt: skip
+def test_a_full_memory_names_the_flags_to_lower(error, flags, capsys):
+    made = cli.parser("A step.")
+    for flag in flags:
+        made.add_argument(flag)
+
+    def main():
+        cli.parse(made, [], str(REPOSITORY / "scripts" / "07_do_it.py"))
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        cli.exit_cleanly(main)
+    shown = capsys.readouterr().err
+    assert stop.value.code == 2 and shown.count("\n") == 1 and "the memory is full" in shown
+    assert all((flag in shown) == (flag in flags) for flag in ("--batch-size", "--image-size"))
+    with pytest.raises(RuntimeError, match="another"):
+        cli.exit_cleanly(lambda: (_ for _ in ()).throw(RuntimeError("another")))
 
 
 def test_remedies_are_commands_for_the_same_root(tmp_path):
@@ -156,6 +191,42 @@ def test_experiments_are_named_by_what_differs():
     for path in ("../mine", "/tmp/mine", "mine/", "..", "."):
         with pytest.raises(UserError, match="give the name of a folder, no path"):
             name("--experiment", path)
+    for own in ("comparison", "Comparison", "on-cq500", "first-10-patients", "truth-boxes", "fold0", "unfinished", "grid"):
+        with pytest.raises(UserError, match="choose another name"):
+            name("--experiment", own)
+    assert name("--experiment", "comparison2") == "comparison2"
+    with pytest.raises(UserError, match=r"has 300 bytes.* shorter"):
+        name("--experiment", "e" * 300)
+
+
+def test_ctrl_c_while_packages_are_imported_is_one_line(tmp_path):
+    """As at any other time: no traceback, 130."""
+    step = tmp_path / "07_do_it.py"
+    step.write_text("import environment, os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport pandas\n")
+    done = subprocess.run(
+        [sys.executable, step], env=os.environ | {"PYTHONPATH": str(REPOSITORY / "scripts")}, capture_output=True, text=True
+    )
+    assert done.returncode == 130 and done.stderr == "07_do_it.py: stopped by the keyboard\n"
+    main = "def main():\n    try: os.kill(os.getpid(), signal.SIGINT)\n    finally: print('swept')\ncli.exit_cleanly(main)\n"
+    step.write_text(f"import environment, os, signal\nfrom hemoct.base import cli\n{main}")
+    done = subprocess.run(
+        [sys.executable, step], env=os.environ | {"PYTHONPATH": str(REPOSITORY / "scripts")}, capture_output=True, text=True
+    )
+    assert done.returncode == 130 and (done.stdout, done.stderr) == ("swept\n", "07_do_it.py: stopped by the keyboard\n")
+
+
+def test_a_name_that_no_disk_takes_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.exit_cleanly(lambda: (tmp_path / ("a" * 300)).mkdir())
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "255 bytes" in error
+
+
+def test_what_is_said_of_a_broken_table_is_no_longer_than_a_screen(capsys):
+    with pytest.raises(SystemExit):
+        cli.exit_cleanly(lambda: (_ for _ in ()).throw(UserError(f"the column {'x' * 10**6} is not known; correct it")))
+    error = capsys.readouterr().err
+    assert len(error) < 10_000 and error.endswith("... is not known; correct it\n")
 
 
 @pytest.mark.parametrize("step", sorted(REPOSITORY.glob("*/[0-9][0-9]_*.py")), ids=step_name)

@@ -49,3 +49,15 @@ def test_a_figure_without_odd_letters_stays_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(base_figure, "_escape", lambda shown: None)
     assert draw() == now
     plt.close("all")
+
+
+def test_dollars_in_names_are_no_formula_and_powers_of_ten_are(tmp_path):
+    """What stands between two dollars is mathtext to matplotlib: it is drawn otherwise, or stops."""
+    shown, axis = base_figure.figure(heading="$a$")
+    axis.bar(["$\\frac$", "$A$b_$"], [1, 2000], label="$x^$")
+    axis.set(yscale="log", title="a$\\frac$b", xlabel=r"\$1$")
+    axis.legend()
+    base_figure.save(shown, tmp_path / "a.png")
+    assert axis.get_title() == r"a\$\frac\$b" and not axis.title._preprocess_math(axis.get_title())[1]
+    assert [label.get_text() for label in axis.get_xticklabels()] == [r"\$\frac\$", r"\$A\$b_\$"]
+    assert any(label.get_text() == r"$\mathdefault{10^{3}}$" for label in axis.get_yticklabels())

@@ -1,6 +1,7 @@
 """The house style of figures: one place that makes them and one that saves them."""
 
 import functools
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", 
          "WenQuanYi Micro Hei", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS", "Noto Sans",
          "Noto Sans Arabic", "Noto Sans Hebrew", "Noto Sans Devanagari", "Noto Sans Thai")  # fmt: skip
 """in the order in which they are asked for a letter; those that are not there are passed over"""
+POWER = re.compile(r"\$\\mathdefault\{-?[\d.]+(\\times ?\d+)?(\^\{-?\d+\})?\}\$")
 STYLE = {"figure.dpi": 100, "savefig.dpi": 150, "font.size": 10, "axes.titlesize": 11, "axes.grid": True, "grid.alpha": 0.3}
 
 
@@ -58,16 +60,21 @@ def drawable(text: str, fonts: tuple[str, ...] = ()) -> str:
     return "".join(letter if letter.isspace() or ord(letter) in known else f"U+{ord(letter):04X} " for letter in text).rstrip()
 
 
+def _plain(text: str) -> str:
+    """A text as it is drawn: `drawable`, and what stands between two $ in a name is no formula. The powers of a log axis are."""
+    return drawable(text) if POWER.fullmatch(text) else drawable(text).replace("$", r"\$")
+
+
 def _escape(shown: Figure) -> None:
     """Replace what cannot be drawn in all texts of a figure; nothing is touched where all can be drawn."""
     for axis in shown.axes:
         for of_axis in (axis.xaxis, axis.yaxis):
             labels = [label.get_text() for label in of_axis.get_ticklabels()]
-            if any(drawable(label) != label.rstrip() for label in labels):
-                of_axis.set_ticks(of_axis.get_ticklocs(), [drawable(label) for label in labels])
+            if any(_plain(label) != label.rstrip() for label in labels):
+                of_axis.set_ticks(of_axis.get_ticklocs(), [_plain(label) for label in labels])
     for text in shown.findobj(Text):
-        if drawable(text.get_text()) != text.get_text().rstrip():
-            text.set_text(drawable(text.get_text()))
+        if _plain(text.get_text()) != text.get_text().rstrip():
+            text.set_text(_plain(text.get_text()))
 
 
 def title(shown: Figure, heading: str) -> None:

@@ -22,7 +22,10 @@ REPAIR_COLUMNS = ["file", "problem", "repair"]
 SPLIT_COLUMNS = ["image_id", "patient", "fold", "slice_fold"]
 PREDICTION_COLUMNS = ["image_id", "patient", "fold", "part"]
 TEXT_COLUMNS = {"image_id", "patient", "image", "mask", "annotation", "group", "given_split", "class", "part", "file"}
-RESERVED = {*IMAGE_COLUMNS, *OPTIONAL_COLUMNS, *SPLIT_COLUMNS, *PREDICTION_COLUMNS, *TEXT_COLUMNS}
+MEASURED = {"height", "width", "content", "bright", "digest", "image_state", "mask_height", "mask_width", "mask_content",
+            "mask_pixels", "mask_value", "mask_values", "mask_state", "mask_note", "mask_corners", "mm2"}  # fmt: skip
+"""what step 04 adds to the columns of labels.csv"""
+RESERVED = {*IMAGE_COLUMNS, *OPTIONAL_COLUMNS, *SPLIT_COLUMNS, *PREDICTION_COLUMNS, *TEXT_COLUMNS, *MEASURED}
 """names that no label may have: labels are columns beside these"""
 NO_NUMBER = ["", "NA", "N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "none", "None", "null", "NULL"]
 PARTS = ("train", "val", "test")

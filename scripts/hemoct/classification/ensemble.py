@@ -188,6 +188,7 @@ class Ensemble:
 def make(step: str, args: argparse.Namespace, made: Ensemble, inputs: list[Path], prepare: Callable[[], Write]) -> None:
     """Write the folds of an ensemble where they are not up to date. `prepare` reads and checks what the members say."""
     work = Workspace.of(args)
+    experiments.new_name("--experiment", made.name.removesuffix("/truth-boxes"))
     folder = work.task(made.task) / made.name
     if experiments.folds(folder, "best.pt"):
         raise UserError(f"{work.show(folder)} holds a trained model; give the ensemble another --experiment")

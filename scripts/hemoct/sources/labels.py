@@ -15,6 +15,7 @@ import pandas as pd
 from hemoct.base import tables
 from hemoct.base.errors import UserError, few
 from hemoct.ingest import conversion_tables, label_columns, rsna_reader, table_text
+from hemoct.ingest.annotations import FARTHEST
 from hemoct.sources import known
 from hemoct.sources.folder import Contents
 from hemoct.sources.known import ANY, Known
@@ -224,7 +225,8 @@ def _bhx_box(cell: str) -> tuple[float, float, float, float] | None:
         x, y, width, height = (float(box[name]) for name in ("x", "y", "width", "height"))
     except (ValueError, SyntaxError, KeyError, TypeError):
         return None
-    return (x, y, x + width, y + height) if width > 0 and height > 0 else None
+    fits = width > 0 and height > 0 and all(abs(value) < FARTHEST for value in (x, y, width, height))
+    return (x, y, x + width, y + height) if fits else None
 
 
 def _mbh_seg(made: Slices, contents: Contents) -> None:
