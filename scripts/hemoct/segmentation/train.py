@@ -66,7 +66,7 @@ def train_fold(
     fit = Fit(model, run, training, -(-len(plan.training) // training.batch_size), monitor="val_dice")
     upper_bound = run.folder.parent / "truth-boxes" / run.folder.name
     if fit.best_epoch == 0:
-        spec.save(run.folder)
+        (replace(spec, least_confidence=UNCHOSEN) if detector else spec).save(run.folder)  # until validation has chosen it
         shutil.rmtree(upper_bound, ignore_errors=True)  # that of an earlier model would be taken for this one's
     for epoch in fit.epochs():
         drawn = plan.training.draw(np.random.default_rng([training.seed, epoch]))
