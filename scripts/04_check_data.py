@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--mask-value", type=cli.whole_number, metavar="V",
                         help="value of the lesion in masks of several values, as in task 3")  # fmt: skip
+    parser.add_argument("--sample", type=cli.positive_int, metavar="N",
+                        help="read the pixels of so many images alone, drawn by --seed; default: of all")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
@@ -39,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     if run.up_to_date():
         return
     with run:
-        data = audit_data.read(work, args.mask_value)
+        data = audit_data.read(work, args.mask_value, args.sample, args.seed)
         problems = audit_checks.check(data)
         summary = audit.summarise(data, problems)
         run.wrote(files.write_json(work.work / "audit.json", summary))
@@ -62,11 +64,15 @@ def report(summary: dict[str, Any]) -> None:
     patients = "no patient identifiers" if summary["patients"] is None else f"{summary['patients']} patients"
     positives = [f"{n} {label}" for label, n in summary["positives"].items()]
     print(f"{summary['dataset']}: {summary['images']} images, {patients}; {few(positives)}")
+    sample = summary.get("sample", {"checks": ()})
+    if sample["checks"]:
+        print(f"SAMPLE: the pixels of {sample['images']} of {sample['of']} images were read; checks with a * know these alone")
+    names = {name: f"{name}*" if name in sample["checks"] else name for name in summary["checks"]}
     for name, check in summary["checks"].items():
         if check["count"]:
             severity = "FATAL" if check["fatal"] else "     "
-            print(f"{check['count']:6d} {severity} {name}: {check['explanation']}; first: {check['examples'][0]}")
-    print(f"   no problem in: {', '.join(name for name, check in summary['checks'].items() if not check['count'])}")
+            print(f"{check['count']:6d} {severity} {names[name]}: {check['explanation']}; first: {check['examples'][0]}")
+    print(f"   no problem in: {', '.join(names[name] for name, check in summary['checks'].items() if not check['count'])}")
     ceiling = summary["ceiling"]
     if ceiling["value"] is not None:
         print(

@@ -11,6 +11,7 @@ from helpers import toy
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import audit_checks, audit_data, audit_figures
+from hemoct.report import tables as report_tables
 
 STEP = "scripts/04_check_data.py"
 ALWAYS = {"class_balance", "image_size"}
@@ -196,3 +197,24 @@ def test_contact_sheet_takes_different_patients_first(work: Workspace) -> None:
     first, again, other = (audit_figures._sample(table, seed) for seed in (1, 1, 2))
     assert len(first) == first["patient"].nunique() == audit_figures.SHEET_ROWS * audit_figures.SHEET_COLUMNS
     assert first["image_id"].tolist() == again["image_id"].tolist() != other["image_id"].tolist()
+
+
+def test_a_sample_is_said_to_be_one(lesions: Workspace, run_step: Callable) -> None:
+    first = tables.read_labels(lesions, tables.read_dataset(lesions))["image"]
+    (lesions.raw / first[0]).unlink()  # whether a file is there is looked up for all of them
+    result = run_step(STEP, *words(lesions), "--sample", 4)
+    assert result.code == 2 and "SAMPLE: the pixels of 4 of 10 images were read" in result.out
+    summary = files.read_json(lesions.work / "audit.json")
+    assert summary["sample"]["images"] == 4 and summary["checks"]["missing_image"]["count"] == 1
+    assert summary["ceiling"]["boxed_slices"] < 5 == summary["positives"]["hemorrhage"]
+    assert summary["checks"]["unreadable_image"]["count"] == summary["checks"]["unreadable_mask"]["count"] == 0
+    assert "unreadable_image*" in result.out and "slice_gap*" not in result.out
+    assert any("4" in row and "a sample" in row for row in report_tables.audit_checks(lesions.work / "audit.json").rows)
+
+
+def test_bars_of_many_patients_are_one_area(lesions: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = audit_data.read(lesions)
+    bars = len(audit_figures.slices_per_patient(data).axes[0].patches)
+    monkeypatch.setattr(audit_figures, "BARS", 4)
+    axis = audit_figures.slices_per_patient(data).axes[0]
+    assert bars == 10 and not axis.patches and len(axis.collections) == 2

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.data.audit_checks import CHECKS
+from hemoct.data.audit_checks import CHECKS, OF_PIXELS
 from hemoct.data.audit_data import Audited
 
 EXAMPLES = 5
@@ -14,6 +14,7 @@ EXAMPLES = 5
 def summarise(data: Audited, problems: pd.DataFrame) -> dict[str, Any]:
     """The content of audit.json."""
     labels, dataset = data.images, data.dataset
+    sample = {"images": len(data.drawn), "of": len(labels), "checks": [*OF_PIXELS]}
     return {
         "dataset": dataset.name,
         "layout": dataset.layout,
@@ -23,6 +24,7 @@ def summarise(data: Audited, problems: pd.DataFrame) -> dict[str, Any]:
         "patients": labels["patient"].nunique() if data.has_patients else None,
         "positives": {name: int((labels[name] == 1).sum()) for name in dataset.labels},
         "unknown": {name: int(labels[name].isna().sum()) for name in dataset.labels},
+        **({"sample": sample} if len(data.drawn) < len(labels) else {}),
         "repairs": data.repairs["problem"].str.split(":").str[0].value_counts().to_dict(),
         "fatal": int(problems["fatal"].sum()),
         "checks": {name: _check_summary(name, problems[problems["check"] == name]) for name in CHECKS},
@@ -39,7 +41,7 @@ def _check_summary(name: str, problems: pd.DataFrame) -> dict[str, Any]:
 
 def ceiling(data: Audited) -> dict[str, Any]:
     """How many slices with a box the rule 'any mask pixel' can find at most. Slices without a mask are left out and counted."""
-    boxed = data.images[data.images["image_id"].isin(data.boxes["image_id"])]
+    boxed = data.read[data.read["image_id"].isin(data.boxes["image_id"])]
     scored = boxed[boxed["mask_state"] == ""]
     with_pixels = int((scored["mask_pixels"] > 0).sum())
     return {

@@ -1,9 +1,10 @@
 """The checks of a data set: each problem is one row of audit.csv, under the name of its check."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import combinations, compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from hemoct.base import tables
-from hemoct.data.audit_data import DARK, Audited
+from hemoct.data.audit_data import DARK, UNREAD, Audited
 from hemoct.ingest import annotations as ingest_annotations
 
 NEAR_BLACK = 0.002  # a slice with a smaller share of brighter pixels shows no head
@@ -20,6 +21,10 @@ BOX_SLACK = 0.5  # px by which a box may cross the border: rounding of relative 
 LARGE_MASK = 0.5  # share of the image; no lesion of a head covers so much of it
 SHARED_IMAGES = 2  # two patients with so many identical images look like one
 MOST_SHARING = 5  # an image that more patients have is a test image, and no sign that they are one person
+OF_PIXELS = ("unreadable_image", "unreadable_mask", "mask_size", "mask_inverted", "mask_classes", "mask_values", "mask_reading",
+             "mask_large", "box_without_mask", "mask_without_box", "tiny_mask", "identical_across_patients",
+             "identical_within_patient", "near_black", "wrong_extension", "image_size")  # fmt: skip
+"""checks that know nothing of images outside a sample"""
 AUDIT_COLUMNS = ["image_id", "patient", "check", "fatal", "detail"]
 WHOLE_SET = pd.DataFrame({"image_id": [""], "patient": [""]})
 Problems = tuple[str, pd.DataFrame, str | pd.Series]
@@ -95,16 +100,17 @@ def _problems(check: str, rows: pd.DataFrame, detail: str | pd.Series) -> pd.Dat
 def _check_files(data: Audited) -> Iterator[Problems]:
     images = data.images
     absent = images["image_state"] == "missing"
-    broken = (images["image_state"] != "") & ~absent
+    broken = ~images["image_state"].isin(["", "missing", UNREAD])
     yield "missing_image", images[absent], images["image"]
     yield "unreadable_image", images[broken], images["image"] + " " + images["image_state"]
     known = Image.registered_extensions()
     for file, content in (("image", "content"), ("mask", "mask_content")):
-        expected = images[file].map(lambda name: known.get(Path(name).suffix.lower(), "no known format"))
+        expected = images[file].map(lambda name: known.get(os.path.splitext(name)[1].lower(), "no known format"))
         actual = images[content].replace("MPO", "JPEG")  # MPO is JPEG with a second picture behind it
         wrong = (actual != "") & (actual != expected)
         yield "wrong_extension", images[wrong], images[file] + " is " + images[content]
-    yield "near_black", images[images["bright"] < NEAR_BLACK], images["bright"].map("{:.3%} of the pixels are not black".format)
+    black = images[images["bright"] < NEAR_BLACK]
+    yield "near_black", black, black["bright"].map("{:.3%} of the pixels are not black".format)
 
 
 def _check_image_size(data: Audited) -> Iterator[Problems]:
@@ -143,11 +149,12 @@ def _check_masks(data: Audited) -> Iterator[Problems]:
     whole_patient = absent.groupby(images["patient"]).transform("all") & data.has_patients
     detail = whole_patient.map({True: "no mask in the whole patient", False: "no mask of this image"})
     yield "missing_mask", images[absent], detail
-    yield "unreadable_mask", images[~has_mask & ~absent], images["mask"] + " " + images["mask_state"]
+    broken = ~images["mask_state"].isin(["", "none", "missing", UNREAD])
+    yield "unreadable_mask", images[broken], images["mask"] + " " + images["mask_state"]
     differs = (images["width"] != images["mask_width"]) | (images["height"] != images["mask_height"])
-    sizes = [images[name].map("{:.0f}".format) for name in ("width", "height", "mask_width", "mask_height")]
-    text = "image " + sizes[0] + " x " + sizes[1] + ", mask " + sizes[2] + " x " + sizes[3] + " px"
-    yield "mask_size", images[has_mask & (images["image_state"] == "") & differs], text
+    other = images[has_mask & (images["image_state"] == "") & differs]
+    sizes = [other[name].map("{:.0f}".format).astype(str) for name in ("width", "height", "mask_width", "mask_height")]
+    yield "mask_size", other, "image " + sizes[0] + " x " + sizes[1] + ", mask " + sizes[2] + " x " + sizes[3] + " px"
     pixels = images["mask_pixels"].map("{:.0f} px of mask".format)
     yield "tiny_mask", images[(images["mask_pixels"] > 0) & (images["mask_pixels"] < TINY_MASK)], pixels
     if has_box.any():
@@ -238,8 +245,9 @@ def _check_annotations(data: Audited) -> Iterator[Problems]:
 def _check_labels(data: Audited) -> Iterator[Problems]:
     labels, names = data.images, data.dataset.labels
     unknown = labels[names].isna()
-    which = unknown.apply(lambda row: ", ".join(row.index[row]), axis=1)
-    yield "unknown_label", labels[unknown.any(axis=1)], which
+    some = unknown[unknown.any(axis=1)]
+    which = pd.Series([", ".join(compress(names, row)) for row in some.to_numpy()], some.index, dtype=str)
+    yield "unknown_label", labels.loc[some.index], which
     if not data.has_patients:
         yield "no_patient", WHOLE_SET, data.dataset.patient_source or "each image is its own group"
     elif not data.dataset.exclusive:  # of exclusive classes none is the negative one

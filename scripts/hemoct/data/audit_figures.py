@@ -19,6 +19,9 @@ from hemoct.data.audit_data import SIZE, Audited
 
 LABEL_FIGURES = 8  # figures per label stop here; a data set with hundreds of labels stays readable
 SHEET_ROWS, SHEET_COLUMNS = 3, 5
+PANEL = 2048  # px of an image in a contact sheet
+BARS = 1000  # patients that have a bar each
+OPAQUE = 256  # half transparent points in one place that nothing can be seen through
 PANELS = 6  # facts about patients that are drawn
 FIRST_FACTS = ("side", "age", "sex")
 BOX_COLOUR, MASK_COLOUR = "#ffb000", "#00d0ff"
@@ -88,12 +91,17 @@ def slices_per_patient(data: Audited) -> Figure | None:
     stacks = stacks.loc[stacks.sum(axis=1).sort_values(ascending=False, kind="stable").index]
     median = stacks.sum(axis=1).median()
     figure, axis = base_figure.figure(width=9, height=3.6)
-    stacks.plot.bar(ax=axis, stacked=True, width=1.0, color=_colours(list(stacks)), linewidth=0, xticks=[])
+    if len(stacks) > BARS:  # narrower than a pixel: a bar is an object each, and 10,000 take a minute
+        look = {"labels": list(stacks), "colors": _colours(list(stacks)), "linewidth": 0}
+        axis.stackplot(range(len(stacks)), stacks.to_numpy().T, step="mid", **look)
+        axis.set_xticks([])
+    else:
+        stacks.plot.bar(ax=axis, stacked=True, width=1.0, color=_colours(list(stacks)), linewidth=0, xticks=[])
     axis.axhline(median, color="black", linestyle=":", label=f"median {median:g}")
     axis.set(title=f"Images of each of {len(stacks)} patients", ylabel="images", xlabel="patients, most images first")
     axis.set_xlim(-0.5, len(stacks) - 0.5)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend()
+    axis.legend(loc="upper right" if len(stacks) > BARS else "best")
     return figure
 
 
@@ -190,7 +198,8 @@ def image_size(data: Audited) -> Figure | None:
             continue
         single = len(rows[["width", "height"]].drop_duplicates()) == 1  # one point has no slope
         label = f"{name}: n = {len(rows)}" if single else None
-        axis.scatter(rows["width"], rows["height"], 12, color=colour, alpha=0.5, linewidth=0, label=label)
+        points = rows[rows.groupby(["width", "height"]).cumcount() < OPAQUE]
+        axis.scatter(points["width"], points["height"], 12, color=colour, alpha=0.5, linewidth=0, label=label)
         if not single:
             slope = float((rows["width"] @ rows["height"]) / (rows["width"] @ rows["width"]))
             dashes = (0, (6, 2 * number)) if number else "-"  # lines that coincide stay visible
@@ -234,15 +243,20 @@ def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _draw_slice(axis: Axes, data: Audited, image: pd.Series) -> None:
-    axis.imshow(images.read_grey(data.work.raw / image["image"]), cmap="gray", vmin=0, vmax=255)
+    grey = images.read_grey(data.work.raw / image["image"])
+    step, (bottom, right) = -(-max(grey.shape) // PANEL), grey.shape
+    thin = np.s_[::step, ::step]  # of a large image the figure would take a hundred bytes a pixel
+    axis.imshow(grey[thin].copy(), cmap="gray", vmin=0, vmax=255, extent=(-0.5, right - 0.5, bottom - 0.5, -0.5))
     mask = pixels.read_mask(data.work.raw / image["mask"], data.mask_value) if image["mask_pixels"] > 0 else None
     if mask and mask.lesion is not None:
-        axis.contour(mask.lesion, [0.5], colors=MASK_COLOUR, linewidths=0.7)
+        places = np.arange(0, mask.lesion.shape[1], step), np.arange(0, mask.lesion.shape[0], step)
+        axis.contour(*places, mask.lesion[thin], [0.5], colors=MASK_COLOUR, linewidths=0.7)
     for _, box in data.boxes[data.boxes["image_id"] == image["image_id"]].iterrows():
         corner, width, height = (box["xmin"], box["ymin"]), box["xmax"] - box["xmin"], box["ymax"] - box["ymin"]
         axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=BOX_COLOUR, linewidth=1))
         if len(data.dataset.classes) > 1:
-            axis.text(*corner, box["class"], color=BOX_COLOUR, fontsize=5, verticalalignment="bottom")
+            inside = np.clip(corner, 0, (right - 1, bottom - 1))  # far away it would leave no room for the images
+            axis.text(*inside, box["class"], color=BOX_COLOUR, fontsize=5, verticalalignment="bottom")
     short = image["image_id"] if len(image["image_id"]) <= 24 else f"...{image['image_id'][-22:]}"
     axis.set_title(short, fontsize=7, pad=2)
     axis.set_axis_off()

@@ -25,7 +25,7 @@ def strata(labels: pd.DataFrame, columns: list[str]) -> pd.Series:
         shown = values[column] == "1"
         values[column] = values[column].mask(shown & earlier, "0")
         earlier |= shown
-    joined = values.agg("".join, axis=1)
+    joined = values[columns[0]].str.cat(values[columns[1:]]).astype(str)
     counts = joined.map(joined.value_counts())
     return joined.where(counts >= FOLDS, "rare")
 
@@ -77,11 +77,11 @@ def extend(old: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
 def _fill(known: pd.DataFrame, column: str, unit: str) -> None:
     """Give each `unit` that has no fold in `column` the smallest fold, the unit with the most images first."""
-    sizes = known[column].value_counts().reindex(range(FOLDS), fill_value=0)
+    sizes = known[column].value_counts().reindex(range(FOLDS), fill_value=0).tolist()
     units = known.loc[known[column].isna(), unit].value_counts(sort=False).sort_values(ascending=False, kind="stable")
     chosen = {}
     for name, images in units.items():
-        chosen[name] = sizes.idxmin()
+        chosen[name] = sizes.index(min(sizes))
         sizes[chosen[name]] += images
     known[column] = known[column].fillna(known[unit].map(chosen))
 

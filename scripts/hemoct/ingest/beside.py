@@ -29,6 +29,8 @@ def yolo_labels(listing: list[Path]) -> dict[Path, Path | None]:
     It lies in the folder that is called labels where the image's last one `images` is, or else beside the image.
     """
     exact = {path.with_suffix("").as_posix(): path for path in yolo_texts(listing)}
+    if not exact:
+        return dict.fromkeys(_images(listing))
     alike = {name.lower(): path for name, path in reversed(exact.items())}
     found = {}
     for image in _images(listing):

@@ -4,7 +4,9 @@ Of several files that fit none is taken: images of different patients may have t
 found is printed. A file in a folder of masks is an image only where its path says so.
 """
 
+import functools
 import os.path
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,6 +17,9 @@ from hemoct.base import files, tables
 from hemoct.ingest import beside, conversion_tables
 
 SUFFIXES = {*files.IMAGE_SUFFIXES, ".dcm", ".dicom"}
+NOT_PLAIN = re.compile(r"(?:^|/)\.?(?:/|$)")
+"""a path with an empty part or a dot as one: a//b, ./a; others need no object, of which there would be millions"""
+MOST_DIGITS = 100  # of a number in a name
 Lookup = Callable[[str], str | None]
 """the file of a name; "" if there is none, None if there are several"""
 Rule = Callable[[list[str]], Lookup]
@@ -54,7 +59,8 @@ def find_exactly(listing: list[Path], names: pd.Series) -> list[str]:
 
 def name_keys(name: str) -> set[str]:
     """What a file of this name may be called in a table: its name without folder, suffix and case; its number."""
-    return {plain(name).rsplit("/", 1)[-1], _number(plain(name).rsplit("/", 1)[-1])} - {""}
+    last = plain(name).rsplit("/", 1)[-1]
+    return {last, _number(last)} - {""}
 
 
 def is_beside(path: Path) -> bool:
@@ -63,13 +69,15 @@ def is_beside(path: Path) -> bool:
 
 
 def posix(name: str) -> str:
-    return PurePosixPath(name.replace("\\", "/")).as_posix()
+    name = name.replace("\\", "/")
+    return PurePosixPath(name).as_posix() if NOT_PLAIN.search(name) else name
 
 
 def bare(name: str) -> str:
     """A path without the suffix of an image. What follows the last dot of 1.2.840.77 is no suffix."""
-    path = PurePosixPath(posix(name))
-    return path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES else path.as_posix()
+    name = posix(name)
+    dot = name.rfind(".")
+    return name[:dot] if dot > name.rfind("/") + 1 and name[dot:].lower() in SUFFIXES else name
 
 
 def plain(name: str) -> str:
@@ -90,12 +98,17 @@ def _find(names: pd.Series, rules: dict[str, Rule], what: str) -> list[str]:
 
 
 def _lookup(pairs: Iterable[tuple[str, str]], key: Callable[[str], str]) -> Lookup:
-    """Look up the key of a name among pairs of key and path; an empty key is none."""
-    index: dict[str, str | None] = {}
-    for each, path in pairs:
-        index[each] = path if index.get(each, path) == path else None
-    index.pop("", None)
-    return lambda name: index.get(key(name), "")
+    """Look up the key of a name among pairs of key and path; an empty key is none. Nothing is read before the first name."""
+
+    @functools.cache
+    def index() -> dict[str, str | None]:
+        made: dict[str, str | None] = {}
+        for each, path in pairs:
+            made[each] = path if made.get(each, path) == path else None
+        made.pop("", None)
+        return made
+
+    return lambda name: index().get(key(name), "")
 
 
 def _first(*lookups: Lookup) -> Lookup:
@@ -105,8 +118,9 @@ def _first(*lookups: Lookup) -> Lookup:
 
 def _by_path(listing: list[Path], folder: str, key: Callable[[str], str] | None = None) -> Rule:
     """The file at a path in data/raw/NAME or, rather, in its `folder`; with or without suffix, or as `key` compares paths."""
-    inside = [(path.relative_to(folder).as_posix(), path.as_posix()) for path in listing if path.parts[0] == folder]
-    top = [(path.as_posix(), path.as_posix()) for path in listing]
+    paths = [path.as_posix() for path in listing]
+    inside = [(path.removeprefix(f"{folder}/"), path) for path in paths if path.startswith(f"{folder}/")]
+    top = [(path, path) for path in paths]
 
     def rule(_: list[str]) -> Lookup:
         if key is not None:
@@ -158,7 +172,7 @@ def _is_absolute(name: str) -> bool:
 def _number(name: str) -> str:
     """7 for `007` and `007.png`; nothing for other names."""
     stem = bare(name)
-    return str(int(stem)) if stem.isascii() and stem.isdigit() else ""
+    return str(int(stem)) if stem.isascii() and stem.isdigit() and len(stem) < MOST_DIGITS else ""
 
 
 def slices_of_files(raw: Path) -> dict[str, list[str]]:

@@ -123,8 +123,8 @@ def list_files(folder: Path) -> list[Path]:
 
     A folder that cannot be read or a broken link stops: otherwise images would be missing without a message.
     """
-    listing = sorted(files.walk(folder))
-    broken = [path for path in listing if not os.path.exists(folder / path)]
+    listing = sorted(files.walk(folder), key=lambda path: path.parts)
+    broken = [path for path in listing if not os.path.exists(f"{folder}/{path}")]
     if broken:
         raise UserError(f"{len(broken)} link(s) in {folder} lead nowhere (first: {broken[0]}); repair or remove them")
     return listing

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct.base import files, pixels, tables
+from hemoct.base import files, headers, pixels, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import annotations as ingest_annotations, beside, csv_reader, layouts, phe_sich, rsna_reader, yolo_reader
 from hemoct.ingest.annotations import AnnotationError
 from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, describe, image_rows, presence
 
-MANY_PICTURES = {".tif", ".tiff", ".gif", ".webp", ".png"}
+MANY_PICTURES = (".tif", ".tiff", ".gif", ".webp", ".png")
 """files that may hold several"""
 
 
@@ -45,8 +45,10 @@ class Reader:
 
 def _stop_at_pages(raw: Path, images: pd.Series) -> None:
     """Stop at a file of several pictures: all but the first would be lost."""
-    for name in images[images.map(lambda name: Path(name).suffix.lower() in MANY_PICTURES)]:
+    for name in images[images.str.lower().str.endswith(MANY_PICTURES)]:
         try:
+            if headers.plain_png(raw / name):
+                continue
             count = pixels.pages(raw / name)
         except UserError:  # step 04 lists all that cannot be read
             continue

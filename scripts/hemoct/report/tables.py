@@ -34,13 +34,18 @@ def mask_ceiling(path: Path) -> text.Table:
 
 def audit_checks(path: Path) -> text.Table:
     """The checks of audit.json that found something, the fatal ones first."""
-    found = [(name, check) for name, check in files.read_json(path)["checks"].items() if check["count"]]
+    content = files.read_json(path)
+    sample = content.get("sample")
+    found = [(name, check) for name, check in content["checks"].items() if check["count"]]
     found.sort(key=lambda entry: not entry[1]["fatal"])
     rows = [
         [name.replace("_", " "), _words(check["count"]), "fatal" if check["fatal"] else "to know", check["explanation"],
          (check["examples"] or [""])[0]]
         for name, check in found
     ]  # fmt: skip
+    if sample:
+        about = f"pixels were read of so many of {_words(sample['of'])} images; {_words(sample['checks'])} know these alone"
+        rows.append(["a sample", _words(sample["images"]), "to know", about, ""])
     return text.Table(["check", "found", "severity", "meaning", "first example"], rows)
 
 

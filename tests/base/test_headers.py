@@ -1,0 +1,24 @@
+"""The quick look at a PNG says what Pillow says, or nothing."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from hemoct.base import headers, pixels
+
+
+def test_a_png_of_one_picture(tmp_path: Path) -> None:
+    Image.new("RGB", (7, 5)).save(tmp_path / "a.png")
+    assert headers.plain_png(tmp_path / "a.png") == (7, 5) == pixels.header(tmp_path / "a.png")[:2]
+
+
+def test_others_are_left_to_pillow(tmp_path: Path) -> None:
+    picture, turned = Image.new("L", (7, 5)), Image.Exif()
+    turned[0x0112] = 6
+    picture.save(tmp_path / "turned.png", exif=turned)
+    picture.save(tmp_path / "moving.png", save_all=True, append_images=[Image.new("L", (7, 5), 9)])
+    picture.save(tmp_path / "other.jpg")
+    (tmp_path / "short.png").write_bytes((tmp_path / "moving.png").read_bytes()[:30])
+    names = ("turned.png", "moving.png", "other.jpg", "short.png", "absent.png")
+    assert [headers.plain_png(tmp_path / name) for name in names] == [None] * 5
+    assert pixels.header(tmp_path / "turned.png")[:2] == (5, 7)
