@@ -1,6 +1,7 @@
 """Mistakes that people make in tables, names and sheets: each is one line, or harmless."""
 
 import datetime
+import errno
 import os
 import re
 import zipfile
@@ -13,8 +14,11 @@ from PIL import Image
 from helpers import bombs
 from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
-from hemoct.base import tables
-from hemoct.data import audit_data
+from hemoct.base import files, tables
+from hemoct.base.errors import UserError
+from hemoct.data import audit_data, images
+from hemoct.ingest import conversion, layouts
+from hemoct.sources.folder import Contents
 
 STEPS = ("scripts/01_get_data.py", "scripts/02_merge_annotations.py", "scripts/03_make_labels.py", "scripts/04_check_data.py",
          "scripts/05_make_splits.py")  # fmt: skip
@@ -222,3 +226,34 @@ def test_names_and_texts_in_latin_1_are_one_line(tmp_path, chain):
     (folder / "labels.csv").write_text(table)
     os.rename(os.fsencode(folder / "images" / "s01.png"), os.fsencode(folder / "images") + b"/\xe9.png")
     refused(chain(folder, STEPS[2:]), "not in UTF-8", "rename it")
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Folders of this name cannot be listed, as by somebody who may not read them (root may read all)."""
+    listed = os.scandir
+
+    def scandir(path="."):
+        if os.path.basename(os.fspath(path)) == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return listed(path)
+
+    return lambda: monkeypatch.setattr(os, "scandir", scandir)
+
+
+def test_a_folder_that_cannot_be_listed_stops_every_walk(tmp_path, chain, locked):
+    for number in range(3):
+        write_series(tmp_path / "scans" / ("locked" if number == 1 else f"P{number}"), head(3, size=16, seed=number), number)
+    draw(csv_set(tmp_path / "set") / "images" / "locked" / "one.png")
+    assert chain(tmp_path / "set", STEPS[:1]).code == 0
+    locked()
+    steps = [(tmp_path / "scans", STEPS[:1]), (tmp_path / "set", STEPS[:1]), (tmp_path / "set", STEPS[1:2]),
+             (tmp_path / "set", STEPS[2:3])]  # fmt: skip
+    for folder, step in steps:
+        refused(chain(folder, step), "locked cannot be listed (Permission denied)", "permissions")
+    walks = [lambda: list(conversion.find(tmp_path / "scans")), lambda: Contents.of(tmp_path / "scans"),
+             lambda: layouts.list_files(tmp_path / "set"), lambda: images.find([tmp_path / "set"]),
+             lambda: files.fingerprint(tmp_path / "set")]  # fmt: skip
+    for walk in walks:
+        with pytest.raises(UserError, match="locked cannot be listed"):
+            walk()

@@ -149,11 +149,19 @@ def test_says_that_masks_are_edema_where_they_are(work: Workspace, call, layout:
 
 
 def test_names_are_text_and_no_markup(work: Workspace, call) -> None:
-    toy.make(work, labels=("<b>|x",))
+    toy.make(work, labels=("<b>|x", "![](http://x/y.png)"))
     call()
     html, markdown = pages(work)
     assert "&lt;b&gt;|x" in html and "<b>|x" not in html
-    assert "<b>\\|x" in markdown
+    assert "&lt;b>\\|x" in markdown and not re.search(r"<[A-Za-z/!?]", markdown) and "![](http" not in markdown
+
+
+def test_commands_are_shown_as_they_were_typed() -> None:
+    shown = report_pages.render(
+        "report.md", name="n", labels_mean="", outputs=Path(),
+        parts=[report_pages.Part("t", [], [("step --rule '(?P<p>x)'", "1 s"), ("step `</code>`", "2 s")], [], [], [])],
+    )  # fmt: skip
+    assert "* `step --rule '(?P<p>x)'` (1 s)" in shown and "* `` step `</code>` `` (2 s)" in shown
 
 
 def test_up_to_date_until_a_result_changes(work: Workspace, call) -> None:

@@ -4,7 +4,8 @@ Identifiers are text everywhere: patient `0013` must not become 13.
 """
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ MEASURED = {"height", "width", "content", "bright", "digest", "image_state", "ma
 RESERVED = {*IMAGE_COLUMNS, *OPTIONAL_COLUMNS, *SPLIT_COLUMNS, *PREDICTION_COLUMNS, *TEXT_COLUMNS, *MEASURED}
 """names that no label may have: labels are columns beside these"""
 NO_NUMBER = ["", "NA", "N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "none", "None", "null", "NULL"]
+JOINED = {"labels.csv", "boxes.csv", "splits.csv", "patients.csv", "images.csv", "slices.csv", "headers.csv", "predictions.csv",
+          "train_predictions.csv", "history.csv"}  # fmt: skip
+"""tables that programs join by identifiers, written as they are; in all others no cell is a formula, see `harmless`"""
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
 PARTS = ("train", "val", "test")
 NO_PATIENTS = "none: each image is its own group"
 """`patient_source` of data in which nothing names the patient"""
@@ -74,6 +79,8 @@ def read_csv(path: Path, required: Iterable[str], rows: bool = True) -> pd.DataF
         raise UserError(f"{path} is missing") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as CSV ({error}); make it again with the step that wrote it") from None
+    if path.name not in JOINED:
+        frame = _every_cell(frame, as_written)
     missing = [column for column in required if column not in frame.columns]
     if missing:
         raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; it has {few(frame.columns)}")
@@ -91,8 +98,27 @@ def number(text: str) -> float:
         return math.nan
 
 
+def harmless(cell: Any) -> Any:
+    """A cell that Excel shows as text: what begins like a formula and is no number gets an apostrophe. Undone by `as_written`."""
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) and math.isnan(number(cell)) else cell
+
+
+def as_written(cell: Any) -> Any:
+    """The inverse of `harmless`."""
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and FORMULA.match(cell) else cell
+
+
+def _every_cell(frame: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+    """A frame with all texts changed, names of columns too; the same one where there is nothing to change."""
+    texts = frame.select_dtypes(["object", "string"])
+    at_risk = [name for name in texts.columns.unique() if texts[name].astype("str").str.match(FORMULA).any(axis=None)]
+    changed = {name: frame[name].map(change) for name in at_risk}
+    return frame.assign(**changed).rename(columns=change) if changed or any(map(FORMULA.match, map(str, frame))) else frame
+
+
 def write_csv(path: Path, frame: pd.DataFrame, **options: Any) -> Path:
-    """Write a CSV whole or not at all. Floats keep eight significant digits."""
+    """Write a CSV whole or not at all. Floats keep eight significant digits; see also JOINED."""
+    frame = frame if path.name in JOINED else _every_cell(frame, harmless)
     with files.replacing(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n", **options)
     return path

@@ -176,7 +176,7 @@ def markdown(frame: pd.DataFrame, title: str = "Task 1: experiments side by side
         lines += _block(others, wanted, DIFFERENCE, sign="+")
     notes = frame.loc[frame["note"] != "", ["experiment", "note"]].drop_duplicates()
     lines += ["", *(f"* {row.experiment} against {first}: {row.note}" for row in notes.itertuples())]
-    return "\n".join(lines).rstrip() + "\n"
+    return text.plain("\n".join(lines).rstrip()) + "\n"
 
 
 def _block(frame: pd.DataFrame, wanted: list[str], columns: tuple[str, str, str], sign: str = "") -> list[str]:

@@ -1,6 +1,7 @@
 """Numbers and tables as people read them."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ METRIC_NAMES = {
 }  # fmt: skip
 
 
+TAG = re.compile(r"<(?=[A-Za-z/!?])")
+
+
 @dataclass(frozen=True)
 class Table:
     """Cells are text, ready to be shown."""
@@ -24,7 +28,13 @@ class Table:
 
     def markdown(self) -> str:
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        cells = ([plain(" ".join(cell.splitlines())).replace("|", "\\|") for cell in line] for line in lines)
+        return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def plain(words: str) -> str:
+    """Words in which Markdown finds no HTML and no picture of another place: names of labels and files come from users."""
+    return TAG.sub("&lt;", words).replace("![", "!\\[")
 
 
 def metric(entry: dict[str, Any]) -> str:

@@ -24,7 +24,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hemoct.base import files
+from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.ct import series as ct_series
 from hemoct.ct.facts import NOTES, Facts
@@ -213,17 +213,17 @@ def write(journal: Journal, target: Path, left_out: Mapping[str, str]) -> Summar
     """Write the tables from the journal: each whole or not at all; memory holds one patient. `left_out`: file, reason."""
     summary = Summary()
     masks = journal.has_masks()
-    tables = COLUMNS | {TABLE: [*COLUMNS[TABLE], "mask"]} if masks else {n: c for n, c in COLUMNS.items() if n != BOXES}
+    made = COLUMNS | {TABLE: [*COLUMNS[TABLE], "mask"]} if masks else {n: c for n, c in COLUMNS.items() if n != BOXES}
     with ExitStack() as open_files:
         writers: dict[str, csv.DictWriter] = {}
-        for name, columns in tables.items():
+        for name, columns in made.items():
             temporary = open_files.enter_context(files.replacing(target / name))
             stream = open_files.enter_context(temporary.open("w", encoding="utf-8", newline=""))
             writers[name] = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
             writers[name].writeheader()
 
         def skip(file: str, problem: str) -> None:
-            writers[BAD].writerow({"file": file, "problem": problem})
+            writers[BAD].writerow({"file": tables.harmless(file), "problem": tables.harmless(problem)})
             summary.bad += 1
             summary.first_bad = summary.first_bad or f"{file} {problem}"
 

@@ -247,7 +247,7 @@ def as_markdown(diagnosed: dict[str, Any]) -> str:
         rows = [[it["label"], *(cell(it) for cell in columns.values())] for it in diagnosed["labels"]]
         lines += ["", f"### {heading}", "", text.Table(["label", *columns], rows).markdown()]
     lines += ["", "## To know", "", *(f"* {note}" for note in diagnosed["notes"])] if diagnosed["notes"] else []
-    return "\n".join(lines) + "\n"
+    return text.plain("\n".join(lines)) + "\n"
 
 
 def _weakest(weakest: dict[str, Any]) -> list[str]:

@@ -10,12 +10,13 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
+from markupsafe import Markup
 from PIL import Image
 
 from hemoct.base import files, label_meaning
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import protocol
+from hemoct.evaluation import protocol, text
 from hemoct.evaluation.text import Table
 from hemoct.report.commands import commands
 from hemoct.report.sections import SECTIONS, Section
@@ -91,13 +92,23 @@ def write(work: Workspace, parts: list[Part]) -> list[Path]:
 
 
 def render(template: str, **content: Any) -> str:
-    """A page from its template; what is filled into HTML is text and no markup."""
+    """A page from its template; what is filled in is text and no markup, in Markdown too."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=lambda name: name.endswith(".html"),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
+    if template.endswith(".md"):
+        environment.finalize = lambda value: text.plain(value) if type(value) is str else value
+    environment.filters["code"] = _code
     environment.filters["wide"] = lambda path: Image.open(path).width > WIDE
     environment.filters["unbroken"] = lambda cell: re.sub(r"(?<=\d)-(?=\d)", "\N{NON-BREAKING HYPHEN}", cell)
     environment.filters["inside"] = lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
     environment.filters["link"] = lambda path, folder: quote(Path(os.path.relpath(path, folder)).as_posix())
     return environment.get_template(template).render(**content)
+
+
+def _code(words: str) -> Markup:
+    """Words as they are, between so many backticks that none of theirs ends them."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
+    pad = " " * (len(fence) > 1)
+    return Markup(f"{fence}{pad}{words}{pad}{fence}")
