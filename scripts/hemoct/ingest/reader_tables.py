@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct.base import cli, tables
+from hemoct.base import cli, headers, tables
 from hemoct.base.errors import UserError
 from hemoct.base.options import flag
 from hemoct.ingest import annotations as ingest_annotations, conversion_tables, image_names, layouts, patient_rules, table_text
@@ -164,7 +164,7 @@ def _common_size(folder: Path, names: Iterable[str]) -> list[int] | None:
     sizes = set()
     for name in tqdm(names, desc="image sizes", disable=None):
         try:
-            sizes.add(ingest_annotations.image_header(folder / name)[:2])
+            sizes.add(headers.plain_png(folder / name) or ingest_annotations.image_header(folder / name)[:2])
         except AnnotationError:
             continue
         if len(sizes) > 1:
@@ -209,7 +209,8 @@ def _skipped_by_conversion(raw: Path, names: pd.Series) -> set[str]:
     table = raw / conversion_tables.BAD
     if not table.is_file():
         return set()
-    passed_over = {_stem(file) for file in table_text.read(table)["file"]} if table_text.has_rows(table) else set()
+    listed = table_text.read(table)["file"].map(tables.as_written) if table_text.has_rows(table) else ()
+    passed_over = {*map(_stem, listed)}
     return {name for name in names if _stem(name) in passed_over}
 
 
