@@ -3,16 +3,20 @@
 import errno
 import json
 import os
+import resource
 import shlex
+import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from hemoct.base import cli, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run, step_name
 from hemoct.base.workspace import REPOSITORY, Workspace
+from hemoct.sources import phantom_dataset
 
 
 def parsed(words: list[str], *flags: str):
@@ -85,6 +89,24 @@ def test_a_full_memory_names_the_flags_to_lower(error, flags, capsys):
     assert all((flag in shown) == (flag in flags) for flag in ("--batch-size", "--image-size"))
     with pytest.raises(RuntimeError, match="another"):
         cli.exit_cleanly(lambda: (_ for _ in ()).throw(RuntimeError("another")))
+
+
+def test_a_full_disk_is_one_line_whoever_writes(tmp_path, capsys):
+    header = phantom_dataset._dicom_slice(1, 0, np.zeros((512, 512)))
+
+    def main():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        try:
+            header.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    with pytest.raises(SystemExit) as stop:
+        cli.exit_cleanly(main)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1 and "free the disk" in error
 
 
 def test_remedies_are_commands_for_the_same_root(tmp_path):

@@ -187,8 +187,7 @@ def widths(text: str) -> list[int]:
 
 def exit_cleanly(main: Callable[[], None]) -> None:
     """Run a step's `main`: what a user can mend ends in one line and exit code 2, a bug in a traceback and 1."""
-    handler = signal.getsignal(signal.SIGINT)
-    if getattr(handler, "__module__", "") != "signal" and callable(handler):  # that of environment.py
+    if getattr(signal.getsignal(signal.SIGINT), "__name__", "") == "stopped":  # that of environment.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
@@ -198,6 +197,8 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None  # as the shell says it; 0 would pass for a finished step
     except OSError as error:
+        while error.errno is None and isinstance(error.__context__, OSError):  # pydicom words errors of the disk anew
+            error = error.__context__
         if error.errno == errno.ENAMETOOLONG:
             _stop(f"{error.filename}: the name is too long, disks take 255 bytes (a letter has up to 4); give a shorter one")
         if error.errno not in NOT_WRITABLE:
