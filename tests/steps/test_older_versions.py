@@ -28,6 +28,7 @@ def as_version_0_1(folder: Path) -> None:
     del spec["initial_weights"]
     files.write_json(folder / "model.json", spec)
     record = files.read_json(folder / "01_train.run.json")
+    del record["sha256"]
     record["arguments"] = {name: value for name, value in record["arguments"].items() if name != "weights_dir"}
     record["outputs"] = [name for name in record["outputs"] if not name.endswith("predictions.csv")]
     files.write_json(folder / "01_train.run.json", record)

@@ -218,10 +218,10 @@ def test_a_checkpoint_that_does_not_fit_its_model_json(work, train, run_step):
     assert train("--fold", "0", "--epochs", "1").code == 0
     path = work.task(1) / "e" / "fold0" / "model.json"
     files.write_json(path, files.read_json(path) | {"backbone": "resnet18"})
-    result = run_step(
-        "task1_classification/04_predict.py", work.raw, "--experiment", "e", "--root", work.root, "--dataset", "toy"
-    )
-    assert refused(result, "best.pt", "another model")
+    words = (work.raw, "--experiment", "e", "--root", work.root, "--dataset", "toy")
+    assert refused(run_step("task1_classification/04_predict.py", *words), "model.json is not the one that was trained")
+    (path.parent / "01_train.run.json").unlink()
+    assert refused(run_step("task1_classification/04_predict.py", *words), "best.pt", "another model")
     assert not (work.task(1) / "e" / "predicted.csv").exists()
 
 
@@ -230,7 +230,7 @@ def test_a_truncated_image(work, train):
     path = work.raw / "0003_01.png"
     path.write_bytes(path.read_bytes()[:200])
     assert refused(train("--fold", "0"), "0003_01.png")
-    assert not list(work.cache.glob("*"))
+    assert not list(work.cache.glob("*.npy"))
 
 
 def test_an_image_that_is_gone(work, train):
