@@ -31,6 +31,13 @@ def test_a_dicom_bomb_is_refused(tmp_path, make):
         list(dicom.read(path))
 
 
+@pytest.mark.parametrize("syntax", ["JPEG2000Lossless", "JPEGLosslessSV1", "JPEGLSLossless"])
+def test_a_frame_that_is_coded_larger_than_its_header_says_is_refused(tmp_path, syntax):
+    path = bombs.coded(tmp_path, syntax)
+    with bombs.little_memory(0.2), pytest.raises(UserError, match=r"coded as \(20000, 20000\), the header says \(16, 16\)"):
+        list(dicom.read(path))
+
+
 def test_a_nifti_bomb_is_refused(tmp_path):
     with bombs.little_memory(GIGABYTES), pytest.raises(UserError, match=r"becomes 6.3 GB.*--max-megapixels"):
         nifti.Volume.read(bombs.nifti(tmp_path))

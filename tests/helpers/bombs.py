@@ -12,6 +12,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import openpyxl
+from pydicom import uid
+from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from helpers.dicom_files import head, write_series
@@ -135,3 +137,20 @@ def png(path: Path, width: int, height: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", start) + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
     return path
+
+
+def coded(folder: Path, syntax: str, side: int = 20_000) -> Path:
+    """A slice of 16 x 16 pixels by its header, and of `side` squared by that of its JPEG 2000, JPEG or JPEG-LS."""
+    size = struct.pack(">HH", side, side)
+    frames = {
+        "JPEG2000Lossless": b"\xff\x4f\xff\x51\x00\x29\x00\x00" + struct.pack(">IIII", side, side, 0, 0) + bytes(40),
+        "JPEGLosslessSV1": b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc3\x00\x0b\x10" + size + b"\x01\x01\x11\x00" + bytes(40),
+        "JPEGLSLossless": b"\xff\xd8\xff\xf7\x00\x0b\x10" + size + b"\x01\x01\x11\x00" + bytes(40),
+    }
+
+    def encode(header):
+        header.file_meta.TransferSyntaxUID = getattr(uid, syntax)
+        header.PixelData = encapsulate([frames[syntax]])
+        header["PixelData"].is_undefined_length = True
+
+    return dicom_file(folder, encode)

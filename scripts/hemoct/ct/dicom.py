@@ -31,7 +31,7 @@ from pydicom.multival import MultiValue
 
 from hemoct.base import limits
 from hemoct.base.errors import UserError, one_line
-from hemoct.ct import hounsfield
+from hemoct.ct import coded, hounsfield
 from hemoct.ct.facts import FRAMES, Facts, about_pixels, describe_place
 from hemoct.ct.hounsfield import AIR_HU
 
@@ -235,6 +235,8 @@ def _decode(path: Path, header: Dataset) -> np.ndarray:
         for name, default in {**defaults, "BitsStored": header.BitsAllocated}.items():
             if header.get(name) is None:
                 setattr(header, name, default)
+        if other := coded.sizes(header) - {(header.Columns, header.Rows)}:
+            raise ValueError(f"a frame is coded as {other.pop()}, the header says {(header.Columns, header.Rows)}")
         stored = np.array(header.pixel_array)
         return stored[None] if stored.ndim == 2 and OWN_GROUPS in header else stored
     except Exception as error:  # each decoder has its own ways to fail
