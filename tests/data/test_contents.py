@@ -10,7 +10,7 @@ from PIL import Image
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.data import contents, images
-from tests.helpers import toy
+from helpers import toy
 
 
 @pytest.fixture

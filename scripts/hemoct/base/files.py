@@ -14,6 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from hemoct.base import schemas
 from hemoct.base.errors import UserError, one_line
 
 Kind = TypeVar("Kind")
@@ -51,6 +52,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     A process killed between its two renames leaves the old folder as `.old-*`; the next call puts that back first.
     """
     _restore(path)
+    sweep(path.parent, below=0)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -121,13 +123,15 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of ours; a damaged file stops with its name."""
+    """The object in a JSON file of ours, a `schemas.Content`; a damaged file, or one that holds something else, stops."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=lambda read: schemas.Content(read, path))
     except (ValueError, RecursionError) as error:
         raise _damaged(path, one_line(error)) from None
     if not isinstance(content, dict):
         raise _damaged(path, "it holds no object")
+    if why := schemas.wrong(path.name, content):
+        raise _damaged(path, why)
     return content
 
 
@@ -156,7 +160,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _damaged(path: Path, why: str) -> UserError:
-    return UserError(f"{path} is damaged ({why}); restore it, or make it again with the step that wrote it")
+    return schemas.Damaged(f"{path} is damaged ({why}); restore it, or make it again with the step that wrote it")
 
 
 def sha256(path: Path) -> str:

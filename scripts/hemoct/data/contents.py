@@ -79,4 +79,5 @@ def _remembered(path: Path) -> dict[str, tuple[str, str]]:
 def _remember(path: Path, known: dict[str, tuple[str, str]]) -> None:
     before = time.time_ns() - FRESH
     lines = [f"{name}\t{stamp}\t{digest}\n" for name, (stamp, digest) in known.items() if int(stamp.split()[2]) < before]
+    files.sweep(path.parent, below=0)
     files.write_text(path, "".join(lines))

@@ -96,6 +96,7 @@ def memory_map(path: Path, make: Callable[[], tuple[Shape, Iterable[np.ndarray]]
         print(f"{path} is damaged: it is made again")
         path.unlink()
     if not path.exists():
+        files.sweep(path.parent, below=0)
         shape, parts = make()
         # Written as a stream, not through a memory map: on a full disk that ends in an error with a name, not in a bus error.
         header = io.BytesIO()
