@@ -1,7 +1,10 @@
 """What is small on disk and vast in memory is refused in one line, before that memory is taken."""
 
+import gzip
+import struct
 import sys
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,6 +44,19 @@ def test_a_frame_that_is_coded_larger_than_its_header_says_is_refused(tmp_path, 
 def test_a_nifti_bomb_is_refused(tmp_path):
     with bombs.little_memory(GIGABYTES), pytest.raises(UserError, match=r"becomes 6.3 GB.*--max-megapixels"):
         nifti.Volume.read(bombs.nifti(tmp_path))
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_a_nifti_whose_voxels_lie_far_behind_is_refused(tmp_path, kind):
+    path = tmp_path / "a.nii"
+    nib.save(kind(np.zeros((4, 4, 4), np.int16), np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    place = 108 if kind is nib.Nifti1Image else 168
+    content[place : place + 8] = struct.pack("<f4x", 3e9) if kind is nib.Nifti1Image else struct.pack("<q", 3_000_000_000)
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match="unpack to more than 200 MB"):
+        nifti.Volume.read(path)
 
 
 def test_an_image_is_refused_by_its_header_and_the_limit_is_a_flag(tmp_path, monkeypatch):

@@ -166,6 +166,12 @@ def encrypted(path):
     path.write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(4096))
 
 
+def entities(path):
+    laughs = "".join(f'<!ENTITY x{n} "{f"&x{n - 1 or str()};" * 10}">' for n in range(1, 12))
+    start = f'<!DOCTYPE a [<!ENTITY x "{"x" * 10}">{laughs}]>'.encode()
+    repacked(path, lambda name, content: start + content.replace(b"<c ", b"<c>&x11;</c><c ") if "sheet1" in name else content)
+
+
 def text(path):
     path.write_text("number,side\n1,left\n")
 
@@ -174,7 +180,9 @@ def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("change", [cut, wrong_xml, no_sheet, encrypted, text, empty, bombs.far_cell, bombs.packed_sheet])
+@pytest.mark.parametrize(
+    "change", [cut, wrong_xml, no_sheet, encrypted, entities, text, empty, bombs.far_cell, bombs.packed_sheet]
+)
 def test_a_damaged_or_vast_sheet_is_one_line(tmp_path, chain, change):
     folder = phe_set(tmp_path / "in", change)
     with bombs.little_memory(1):

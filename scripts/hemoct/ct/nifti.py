@@ -9,8 +9,10 @@ A mask is turned by its own affine in the same way, and must then lie on the sam
 header's unit; where these make no head, those of the unit that does.
 """
 
+import gzip
 import logging
 import math
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ nib.imageglobals.logger.setLevel(logging.CRITICAL)  # its remarks on headers nam
 SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".hdr")
 PAIRED = {".hdr": ".img", ".hdr.gz": ".img.gz"}
 """a header and the file beside it that holds its voxels"""
+FIRST_BYTES, VOXELS_AT = 348, {348: ("f", 108), 540: ("q", 168)}
+"""of a header; where one of that length (NIfTI-1, NIfTI-2) says where the voxels begin, and in which type"""
 FEWEST_VALUES = 9  # a volume with fewer different values is a mask: background and a few labels
 MOST_LABELS = 64  # so is one of whole numbers from 0 to this: a head CT, windowed or not, has higher ones
 HIGHEST_IN_MASK = 255
@@ -142,6 +146,7 @@ def shown(stored: np.ndarray, number: int) -> np.ndarray:
 def _load(path: Path) -> tuple[nib.Nifti1Image, np.ndarray, np.ndarray, str]:
     """The image, its stored values with axes towards right, front and head, their affine in mm, and remarks for Facts."""
     try:
+        _stop_if_padded(path)
         image = nib.load(path)
         limits.stop_if_large(path, *sorted((1, 1, *image.shape))[-2:])
         limits.stop_if_heavy(path, math.prod(image.shape) * image.dataobj.dtype.itemsize)
@@ -160,6 +165,16 @@ def _load(path: Path) -> tuple[nib.Nifti1Image, np.ndarray, np.ndarray, str]:
         shape = " x ".join(map(str, stored.shape))
         raise UserError(f"{path} is no grey volume ({shape}, {stored.dtype}); leave it out, or split it into volumes")
     return image, nib.apply_orientation(stored, turn), affine @ nib.orientations.inv_ornt_aff(turn, stored.shape), remarks
+
+
+def _stop_if_padded(path: Path) -> None:
+    """Stop at a header whose voxels begin far behind it: all that lies between is read at once."""
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+        start = stream.read(FIRST_BYTES)
+    for order in "<>":
+        place = VOXELS_AT.get(struct.unpack_from(f"{order}i", start)[0])
+        if place:
+            limits.stop_if_packed(path, int(struct.unpack_from(order + place[0], start, place[1])[0]))
 
 
 def _in_mm(image: nib.Nifti1Image, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
