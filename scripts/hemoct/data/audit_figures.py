@@ -19,7 +19,7 @@ from hemoct.data.audit_data import SIZE, Audited
 
 LABEL_FIGURES = 8  # figures per label stop here; a data set with hundreds of labels stays readable
 SHEET_ROWS, SHEET_COLUMNS = 3, 5
-PANEL = 2048  # px of an image in a contact sheet
+PANEL = 2048  # px of an image in a contact sheet; a larger one would take a hundred bytes for each of its pixels
 BARS = 1000  # patients that have a bar each
 OPAQUE = 256  # half transparent points in one place that nothing can be seen through
 PANELS = 6  # facts about patients that are drawn
@@ -244,21 +244,17 @@ def _sample(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def _draw_slice(axis: Axes, data: Audited, image: pd.Series) -> None:
     grey = images.read_grey(data.work.raw / image["image"])
-    step, (bottom, right) = -(-max(grey.shape) // PANEL), grey.shape
-    thin = np.s_[::step, ::step]  # of a large image the figure would take a hundred bytes a pixel
+    (bottom, right), thin = grey.shape, (slice(None, None, -(-max(grey.shape) // PANEL)),) * 2
     axis.imshow(grey[thin].copy(), cmap="gray", vmin=0, vmax=255, extent=(-0.5, right - 0.5, bottom - 0.5, -0.5))
     mask = pixels.read_mask(data.work.raw / image["mask"], data.mask_value) if image["mask_pixels"] > 0 else None
     if mask and mask.lesion is not None:
-        places = np.arange(0, mask.lesion.shape[1], step), np.arange(0, mask.lesion.shape[0], step)
-        axis.contour(*places, mask.lesion[thin], [0.5], colors=MASK_COLOUR, linewidths=0.7)
+        axis.contour(mask.lesion[thin], [0.5], extent=(0, right - 1, 0, bottom - 1), colors=MASK_COLOUR, linewidths=0.7)
     for _, box in data.boxes[data.boxes["image_id"] == image["image_id"]].iterrows():
         corner, width, height = (box["xmin"], box["ymin"]), box["xmax"] - box["xmin"], box["ymax"] - box["ymin"]
         axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=BOX_COLOUR, linewidth=1))
         if len(data.dataset.classes) > 1:
-            inside = np.clip(corner, 0, (right - 1, bottom - 1))  # far away it would leave no room for the images
-            axis.text(*inside, box["class"], color=BOX_COLOUR, fontsize=5, verticalalignment="bottom")
-    short = image["image_id"] if len(image["image_id"]) <= 24 else f"...{image['image_id'][-22:]}"
-    axis.set_title(short, fontsize=7, pad=2)
+            axis.text(*np.clip(corner, 0, (right, bottom)), box["class"], color=BOX_COLOUR, fontsize=5, va="bottom")
+    axis.set_title(image["image_id"] if len(image["image_id"]) <= 24 else f"...{image['image_id'][-22:]}", fontsize=7, pad=2)
     axis.set_axis_off()
 
 
