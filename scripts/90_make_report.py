@@ -25,6 +25,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     with run:
         run.wrote(*pages.write(work, parts))
+    for line in (line for part in parts for line in part.about if line.startswith(pages.LEFT_OUT)):
+        print(line)
     print(f"{work.show(work.outputs / 'report.html')}: {', '.join(part.title for part in parts)}")
 
 

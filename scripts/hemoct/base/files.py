@@ -144,7 +144,7 @@ def read_into(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
     wrong += [f"{name} is {value!r:.40}" for name, value in content.items() if name in hints and not _fits(value, hints[name])]
     if wrong:
         raise _damaged(path, wrong[0])
-    return kind(**content)
+    return kind(**schemas.plain(content))
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hemoct.base import files
-from hemoct.base.errors import UserError, few
+from hemoct.base.errors import UserError, few, one_line
+from hemoct.base.schemas import Damaged
 from hemoct.base.workspace import Workspace
 
 IMAGE_COLUMNS = ["image_id", "patient", "slice", "image", "mask", "annotation"]
@@ -26,6 +28,9 @@ TEXT_COLUMNS = {"image_id", "patient", "image", "mask", "annotation", "group", "
 MEASURED = {"height", "width", "content", "bright", "digest", "image_state", "mask_height", "mask_width", "mask_content",
             "mask_pixels", "mask_value", "mask_values", "mask_state", "mask_note", "mask_corners", "mm2"}  # fmt: skip
 """what step 04 adds to the columns of labels.csv"""
+WORD_COLUMNS = {*TEXT_COLUMNS, *REPAIR_COLUMNS, "sha256", "unit", "distance_unit", "label", "name", "experiment", "metric",
+                "rule_on_validation", "note", "protocol", "shown"}  # fmt: skip
+"""all other columns that a reader asks for have numbers"""
 RESERVED = {*IMAGE_COLUMNS, *OPTIONAL_COLUMNS, *SPLIT_COLUMNS, *PREDICTION_COLUMNS, *TEXT_COLUMNS, *MEASURED}
 """names that no label may have: labels are columns beside these"""
 NO_NUMBER = ["", "NA", "N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "none", "None", "null", "NULL"]
@@ -65,8 +70,9 @@ class Dataset:
         return self.patient_source != NO_PATIENTS
 
 
-def read_csv(path: Path, required: Iterable[str], rows: bool = True) -> pd.DataFrame:
-    """Read a CSV with identifiers as text; stop with one line when it is broken, lacks a column, or has no `rows` where it must.
+def read_csv(path: Path, required: Iterable[str], rows: bool = True, numbers: bool = True) -> pd.DataFrame:
+    """Read a CSV with identifiers as text; stop with one line when it is broken, lacks a column, or has no `rows` where it must,
+    or, with `numbers`, where a required column that is not in WORD_COLUMNS has something else in a cell.
 
     In text columns a patient or class may be called `NA` or `None`: nothing there is missing but the empty cell, as "".
     """
@@ -77,17 +83,32 @@ def read_csv(path: Path, required: Iterable[str], rows: bool = True) -> pd.DataF
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing_by)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as CSV ({error}); make it again with the step that wrote it") from None
+    except (ValueError, OverflowError) as error:  # no text, no table, numbers without end
+        raise Damaged(f"{path} cannot be read as CSV ({one_line(error)}); make it again with the step that wrote it") from None
     if path.name not in JOINED:
         frame = _every_cell(frame, as_written)
     missing = [column for column in required if column not in frame.columns]
     if missing:
-        raise UserError(f"{path} lacks the column(s) {', '.join(missing)}; it has {few(frame.columns)}")
+        raise Damaged(f"{path} lacks the column(s) {', '.join(missing)}; it has {few(frame.columns)}")
     if frame.empty and rows:
-        raise UserError(f"{path} has no rows; check its source and make it again")
+        raise Damaged(f"{path} has no rows; check its source and make it again")
     frame[list(text)] = frame[list(text)].fillna("")  # a row that ends early
+    for column in frame.columns.intersection([*required] if numbers else []).difference([*WORD_COLUMNS]):
+        _stop_at_words(path, frame[column])
     return frame
+
+
+def _stop_at_words(path: Path, cells: pd.Series) -> None:
+    """Stop at the first cell that is no number, in a column that has nothing but numbers and empty cells; none has infinity."""
+    if pd.api.types.is_bool_dtype(cells) and len(cells):  # True and False stand for no number
+        cells = cells.astype(str)
+    numbers = pd.to_numeric(cells, errors="coerce")
+    bad = cells[(numbers.isna() & cells.notna()) | np.isinf(numbers.astype(float))]
+    if len(bad):
+        raise Damaged(
+            f"{path}: {cells.name} is {bad.iloc[0]!r:.40} in row {bad.index[0] + 2} where a number belongs; restore the table, "
+            "or make it again with the step that wrote it"
+        )
 
 
 def number(text: str) -> float:
@@ -144,7 +165,8 @@ def write_labels(work: Workspace, frame: pd.DataFrame, dataset: Dataset) -> Path
 def read_labels(work: Workspace, dataset: Dataset) -> pd.DataFrame:
     """labels.csv as a frame; label columns are nullable integers 0, 1 or NA (unknown), `slice` is a nullable integer."""
     path = work.need(work.work / "labels.csv", "scripts/03_make_labels.py")
-    frame = read_csv(path, IMAGE_COLUMNS + dataset.labels)
+    frame = read_csv(path, IMAGE_COLUMNS + dataset.labels, numbers=False)  # all that is wrong with labels in one line
+    _stop_at_words(path, frame["slice"])
     _check_labels(frame, dataset, str(path))
     return frame.astype(dict.fromkeys(["slice", *dataset.labels], "Int64"))
 

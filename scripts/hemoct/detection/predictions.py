@@ -146,7 +146,7 @@ def check(
     `again`: how the boxes are made again, for the message. `parts`: those that may be there.
     Returns the columns of the contract, confidence and corners as float64.
     """
-    frame = tables.read_csv(path, COLUMNS)
+    frame = tables.read_csv(path, COLUMNS, numbers=False)
     numbers = frame[GEOMETRY].apply(pd.to_numeric, errors="coerce").astype(float)
     empty = (frame["class"] == "") & frame[GEOMETRY].isna().all(axis=1)
     several = frame.duplicated(["image_id", "fold"], keep=False)

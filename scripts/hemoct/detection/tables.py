@@ -118,7 +118,7 @@ def _training(folder: Path) -> Training:
 
 
 def _history(path: Path) -> pd.DataFrame:
-    words = tables.read_csv(path, ("epoch", "map50", CHOOSES, "seconds"))
+    words = tables.read_csv(path, ("epoch", "map50", CHOOSES, "seconds"), numbers=False)
     numbers = words.apply(pd.to_numeric, errors="coerce")
     broken, epochs, problem = (numbers.isna() & words.notna()).any(), numbers["epoch"], None
     if broken.any():

@@ -86,7 +86,9 @@ def read(path: Path) -> dict[str, Any]:
         numbers = [rule["fold"] for rule in content["folds"] if isinstance(rule["fold"], int)]
         content |= _folds(numbers, content["protocol"] == "given")
         content |= _limited(trained_folds(path.parent))
-    return {"upper_bound": False, "notes": [], **content}
+    for name, value in {"upper_bound": False, "notes": []}.items():
+        content.setdefault(name, value)
+    return content
 
 
 def _folds(numbers: list[int], given: bool) -> dict[str, Any]:

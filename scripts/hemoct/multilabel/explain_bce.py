@@ -93,7 +93,7 @@ def _of_csv(flag: str, path: Path, labels: list[str] | None) -> pd.DataFrame:
     """One row per image, one column per label; `image_id` or `image` names the rows. An empty cell or a word becomes NaN."""
     if not path.is_file():
         raise UserError(f"{flag} {path} is neither a CSV file nor a JSON list; write a list like {EXAMPLE}, in quotes")
-    frame = tables.read_csv(path, labels or [])
+    frame = tables.read_csv(path, labels or [], numbers=False)
     if not isinstance(frame.index, pd.RangeIndex):  # pandas takes cells beyond the header for row names, and shifts the others
         raise UserError(f"{path} has rows with more cells than its header; correct it")
     named = [name for name in IMAGE_COLUMNS if name in frame.columns][:1]

@@ -3,8 +3,9 @@
 import base64
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,13 +15,14 @@ from markupsafe import Markup
 from PIL import Image
 
 from hemoct.base import files, label_meaning
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import protocol, text
 from hemoct.evaluation.text import Table
 from hemoct.report.commands import commands
 from hemoct.report.sections import SECTIONS, Section
 
+LEFT_OUT = "LEFT OUT:"
 WIDE = 1000  # px; figures with more than one panel are wider and get a row of their own
 
 
@@ -49,7 +51,7 @@ def collect(work: Workspace, sections: Iterable[Section] = SECTIONS) -> list[Par
             if pattern.endswith("*") and folder.name == "comparison":  # of experiments, but none itself
                 continue
             part = _part(work, section, folder, section.title.format(folder=folder.relative_to(above)), named)
-            if part.tables or part.figures:
+            if part.tables or part.figures or any(line.startswith(LEFT_OUT) for line in part.about):
                 parts.append(part)
     if not parts:
         raise UserError(
@@ -60,32 +62,64 @@ def collect(work: Workspace, sections: Iterable[Section] = SECTIONS) -> list[Par
 
 
 def _part(work: Workspace, section: Section, folder: Path, title: str, named: set[Path]) -> Part:
-    """What a folder holds of a section; figures that are `named` already are left out, those that are shown are added."""
-    tables, figures, sources = [], [], []
+    """What a folder holds of a section; figures that are `named` already are left out, those that are shown are added.
+
+    Of a file that is damaged it is said so, and the rest is shown.
+    """
+    tables, figures, sources, about, damaged = [], [], [], [], {}
+
+    def whole(path: Path, read: Callable[[Path], Any]) -> Any:
+        try:
+            return read(path)
+        except (
+            UserError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+        ) as error:  # of another shape than anything we wrote
+            damaged[path] = f"{LEFT_OUT} {work.show(path)}: {one_line(error)}"
+            return None
+
+    metrics = folder / "metrics.json"
+    if metrics.is_file():
+        about += whole(metrics, lambda path: protocol.headline(protocol.read(path))) or []
+        if changed := whole(folder, partial(protocol.changed_since, work)):
+            about.append(f"OUT OF DATE: {', '.join(changed)} changed since this was trained or evaluated; run its commands again")
     for file, reader, caption in section.tables:
         path = folder / file
-        table = reader(path) if path.exists() else None
+        table = whole(path, reader) if path.exists() and path not in damaged else None
         if table and table.rows:
             tables.append((caption, table))
             sources += [path] if file else sorted(path.glob("*/metrics.json"))
     for pattern, caption in section.figures:
         for path in sorted(set(folder.glob(pattern)) - named):
             named.add(path)
-            figures.append((caption or path.stem.replace("_", " ").capitalize() + ".", path))
+            if whole(path, _picture):
+                figures.append((caption or path.stem.replace("_", " ").capitalize() + ".", path))
     records = [path for pattern in section.records for path in sorted(folder.glob(pattern))]
-    metrics = folder / "metrics.json"
-    about = protocol.headline(protocol.read(metrics)) if metrics.is_file() else []
-    changed = protocol.changed_since(work, folder) if metrics.is_file() else []
-    if changed:
-        about.append(f"OUT OF DATE: {', '.join(changed)} changed since this was trained or evaluated; run its commands again")
-    sources += [*(path for _, path in figures), *records]
-    return Part(title, about, commands(map(files.read_json, records)), tables, figures, sources)
+    made = [record for path in records if (record := whole(path, files.read_json))]
+    sources += [*(path for _, path in figures), *records, *damaged]
+    return Part(title, [*about, *damaged.values()], commands(made), tables, figures, sources)
+
+
+def _picture(path: Path) -> bool:
+    """Whether a figure is whole; raises UserError where it is not."""
+    try:
+        with Image.open(path) as picture:
+            picture.verify()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"no whole picture ({one_line(error)}); draw it again") from None
+    return True
 
 
 def write(work: Workspace, parts: list[Part]) -> list[Path]:
     """Write report.html (figures inside) and report.md (figures linked) to outputs/NAME."""
     dataset = work.work / "dataset.json"
-    layout = files.read_json(dataset)["layout"] if dataset.is_file() else None
+    try:
+        layout = files.read_json(dataset)["layout"] if dataset.is_file() else None
+    except UserError:  # the section of the data says so
+        layout = None
     content = {"name": work.dataset, "labels_mean": label_meaning.REPORT.get(layout, ""), "parts": parts}
     names = ("report.html", "report.md")
     return [files.write_text(work.outputs / name, render(name, outputs=work.outputs, **content)) for name in names]

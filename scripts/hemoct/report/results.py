@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import tables
+from hemoct.base.schemas import Damaged
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import baselines, protocol, text
 
@@ -129,11 +131,23 @@ class Experiment:
         return [f"{np.mean(best):.3f}" if best else "", seconds]
 
 
-def evaluated(task: Path) -> list[Experiment]:
-    """The evaluated experiments of a task folder (outputs/NAME/taskN), level by level, the best of each level first."""
-    number = int(task.name.removeprefix("task"))
-    paths = [*task.glob("*/metrics.json"), *task.glob("*/truth-boxes/metrics.json")]
-    found = [Experiment(number, path.parent.relative_to(task).as_posix(), path.parent, protocol.read(path)) for path in paths]
+def evaluated(task: Path, damaged: dict[str, str] | None = None) -> list[Experiment]:
+    """The evaluated experiments of a task folder (outputs/NAME/taskN), level by level, the best of each level first.
+
+    `damaged`: gets the experiments that have a damaged file, by name with what is wrong, instead of stopping at the first.
+    """
+    number, found = int(task.name.removeprefix("task")), []
+    for path in sorted([*task.glob("*/metrics.json"), *task.glob("*/truth-boxes/metrics.json")]):
+        name = path.parent.relative_to(task).as_posix()
+        try:
+            one = Experiment(number, name, path.parent, protocol.read(path))
+            for group in GROUPS[number]:
+                table([one], group)
+            found.append(one)
+        except Damaged as error:
+            if damaged is None:
+                raise
+            damaged[name] = str(error)
 
     def rank(experiment: Experiment) -> tuple[int, float, str]:
         value = experiment.headline["value"]
@@ -182,8 +196,16 @@ def beside_baselines(experiments: list[Experiment]) -> text.Table:
 
 def readers(task: int) -> tuple[tuple[str, Callable[[Path], text.Table], str], ...]:
     """The tables of a task as the report's sections name them: of the folder itself, reader, caption."""
-    groups = [("", lambda path, group=group: table(evaluated(path), group), group.caption) for group in GROUPS[task]]
-    return *groups, ("", lambda path: beside_baselines(evaluated(path)), BASELINES)
+
+    def side_by_side(group: Group, path: Path) -> text.Table:
+        damaged: dict[str, str] = {}
+        made = table(evaluated(path, damaged), group)
+        columns = made.columns or ["experiment", ""]
+        rows = [[name, f"LEFT OUT: {why}", *[""] * (len(columns) - 2)] for name, why in damaged.items()]
+        return text.Table(columns, [*made.rows, *rows])
+
+    groups = [("", partial(side_by_side, group), group.caption) for group in GROUPS[task]]
+    return *groups, ("", lambda path: beside_baselines(evaluated(path, {})), BASELINES)
 
 
 def compared(task: int) -> dict[str, str]:

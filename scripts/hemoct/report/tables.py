@@ -62,13 +62,13 @@ def fold_sizes(path: Path) -> text.Table:
 
 def label_counts(path: Path) -> text.Table:
     """label_counts.csv of task 4 for the whole working set; the folds stay in the file."""
-    frame = pd.read_csv(path)
+    frame = tables.read_csv(path, ["label", "part"]).astype({"fold": str})
     return _from_frame(frame[frame["fold"] == "all"].drop(columns=["fold", "part"]))
 
 
 def rates(path: Path) -> text.Table:
     """A CSV of rates at some points: each rate with its interval in one cell; counts and thresholds stay in the file."""
-    frame = pd.read_csv(path)
+    frame = tables.read_csv(path, [])
     named = [name for name in frame.columns if f"{name}_low" in frame.columns]
     cells = {name: [text.interval(*row) for row in frame[[name, f"{name}_low", f"{name}_high"]].to_numpy()] for name in named}
     return _from_frame(pd.DataFrame({frame.columns[0]: frame.iloc[:, 0], **cells}))
@@ -76,12 +76,12 @@ def rates(path: Path) -> text.Table:
 
 def whole(path: Path) -> text.Table:
     """A CSV as it is."""
-    return _from_frame(pd.read_csv(path))
+    return _from_frame(tables.read_csv(path, []))
 
 
 def side_by_side(path: Path) -> text.Table:
     """The values of comparison.csv, one row an experiment."""
-    frame = pd.read_csv(path)
+    frame = tables.read_csv(path, ["experiment", "metric", "protocol", "n", *VALUE])
     metrics = _compared_in(frame)
     rows = [
         [str(name), of_one["protocol"].iloc[0], _words(int(of_one["n"].iloc[0])), *comparison.cells(of_one, metrics, VALUE)]
@@ -92,7 +92,7 @@ def side_by_side(path: Path) -> text.Table:
 
 def differences(path: Path) -> text.Table:
     """comparison.csv: the differences to the first experiment, one row an experiment; no row where there is none."""
-    frame = pd.read_csv(path, dtype={"note": str}).fillna({"note": ""})
+    frame = tables.read_csv(path, ["experiment", "metric", "note", *DIFFERENCE]).astype({"note": object}).fillna({"note": ""})
     first, frame = frame["experiment"].iloc[0], frame.dropna(subset="difference")
     metrics = _compared_in(frame)
     rows = [
