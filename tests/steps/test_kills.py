@@ -1,6 +1,6 @@
-"""A step may be killed before any of its writes: no half file has a name of ours, and the next run makes what an unbroken one makes.
+"""A step may be killed before any write: no half file has a name of ours, and the next run makes what an unbroken one makes.
 
-The ordinary suite kills data steps and an epoch of training before every write, others before a few; `-m slow` all of them.
+The ordinary suite kills data steps and an epoch of training before every write, others before one; `-m slow` all of them.
 """
 
 import itertools
@@ -14,8 +14,8 @@ import pytest
 from helpers import killed, quick, toy, trained
 from hemoct.base.workspace import Workspace
 
-TRAINED = ("--weights", "none", "--backbone", "test_resnet", "--image-size", "32", "--batch-size", "8", "--device", "cpu", "--fold",
-           "0", "--experiment", "e", "--epochs", "1", "--threads", "1")  # fmt: skip
+TRAINED = ("--weights", "none", "--backbone", "test_resnet", "--image-size", "32", "--batch-size", "8", "--device", "cpu",
+           "--fold", "0", "--experiment", "e", "--epochs", "1", "--threads", "1")  # fmt: skip
 MORE = [
     pytest.param(step, flags, ready, id=f"{step} {ready}")
     for step, flags, ready in (
@@ -137,8 +137,8 @@ def test_an_epoch_of_training_before_every_write(tmp_path):
 
 
 @pytest.mark.parametrize(("step", "flags", "state"), MORE)
-def test_a_few_writes(tmp_path, step, flags, state):
-    assert survives(tmp_path, step, flags, state, (1, 3)) > 0
+def test_one_write(tmp_path, step, flags, state):
+    assert survives(tmp_path, step, flags, state, (2,)) == 1
 
 
 @pytest.mark.slow

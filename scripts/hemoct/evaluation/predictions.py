@@ -213,6 +213,12 @@ def of_slices(
     return frame, protocol
 
 
+def _known(labels: pd.DataFrame, frame: pd.DataFrame) -> np.ndarray:
+    """Which rows of labels.csv have a label that predictions speak of: bool (n,)."""
+    named = [name for name in label_columns(frame) if name in labels]
+    return labels[named].notna().any(axis=1).to_numpy() if named else np.zeros(len(labels), dtype=bool)
+
+
 def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, stated: str) -> str:
     """The protocol whose val and test images of this fold are those of the predictions; stops when a known one's are not."""
     number, labels = experiments.fold_of(folder), tables.read_labels(work, tables.read_dataset(work))
@@ -222,6 +228,10 @@ def _placed(work: Workspace, task: int, folder: Path, frame: pd.DataFrame, state
     for candidate in ("patient", "slice") if stated == "unknown" else (stated,):
         part = splits.part_of(labels, tables.read_splits(work), number, candidate, candidate, validation_of(folder))
         if (frame["part"].to_numpy() == part.reindex(frame["image_id"]).to_numpy()).all():
+            if not (folder / "model.json").exists():  # of others; what a training of ours predicts is known by its hash
+                known = labels["image_id"][_known(labels, frame)]
+                wanted = known[part.reindex(known).isin(["val", "test"]).to_numpy()]
+                stop_if_missing(path, wanted, frame, "add a row for each slice of the fold that is labelled")
             return candidate
     if stated == "unknown":
         return stated
