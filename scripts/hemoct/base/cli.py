@@ -210,7 +210,7 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        lower = [flag for flag in Parser.flags if flag in ("--batch-size", "--image-size", "--threads")]
+        lower = [flag for flag in ("--batch-size", "--image-size") if flag in Parser.flags]
         remedy = f"lower {' or '.join(lower)}, or close" if lower else "close"
         _stop(f"the memory is full ({one_line(error)}); {remedy} other programs")
     except KeyboardInterrupt:

@@ -148,8 +148,7 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
 class Trainer(DetectionTrainer):
     """Ultralytics' training, kept in last.pt, all that resuming needs, and in best.pt of the fold; plain, and written whole."""
 
-    state: Mapping[str, Any] | None = None
-    """what last.pt holds, where it is gone on with"""
+    state: Mapping[str, Any] | None = None  # of last.pt, where it is gone on with
 
     def __init__(self, fold: FoldTraining, overrides: dict[str, Any]) -> None:
         self.fold = fold
@@ -222,6 +221,7 @@ def train(fold: FoldTraining, work: Workspace, device: torch.device) -> None:
     work.need(export / "data.yaml", f"task2_detection/01_make_yolo_dataset.py {flags}".rstrip())
     listed = {name: check_export(work, export, fold.data, rows, name) for name, rows in fold.rows.items()}
     place = folder / "ultralytics"
+    files.sweep(place)
     state = _left(fold, place) if fold.options.training.resume else None
     if state is None:
         for name in (place, *(folder / name for name in checkpoints.RESULTS)):

@@ -31,8 +31,9 @@ def save(path: Path, content: dict) -> None:
     try:
         with files.replacing(path) as temporary, temporary.open("wb") as stream:
             torch.save(content, stream)
-    except RuntimeError as error:
-        disk = error.__context__  # torch hides the error of a stream behind one of its own; given a path it would lose it
+    except (OSError, RuntimeError) as error:
+        # Torch hides the error of a stream behind one of its own; given a path it would lose it.
+        disk = error if isinstance(error, OSError) else error.__context__
         if not isinstance(disk, OSError):
             raise
         raise OSError(disk.errno, disk.strerror, str(path)) from None
@@ -115,6 +116,8 @@ def left_in(path: Path, *others: Path) -> dict[str, Any] | None:
         why = "nothing to resume" if path in missing else f"{missing[0]} is missing"
     except Damaged as error:
         why = str(error)
+    except UserError as error:
+        raise UserError(f"{error}; or train without --resume") from None
     print(f"  {why}: starts from the beginning")
     return None
 
