@@ -29,7 +29,7 @@ MEASURED = {"height", "width", "content", "bright", "digest", "image_state", "ma
             "mask_pixels", "mask_value", "mask_values", "mask_state", "mask_note", "mask_corners", "mm2"}  # fmt: skip
 """what step 04 adds to the columns of labels.csv"""
 WORD_COLUMNS = {*TEXT_COLUMNS, *REPAIR_COLUMNS, "sha256", "unit", "distance_unit", "label", "name", "experiment", "metric",
-                "rule_on_validation", "note", "protocol", "shown"}  # fmt: skip
+                "rule_on_validation", "note", "protocol", "shown", "check", "fatal", "detail"}  # fmt: skip
 """all other columns that a reader asks for have numbers"""
 RESERVED = {*IMAGE_COLUMNS, *OPTIONAL_COLUMNS, *SPLIT_COLUMNS, *PREDICTION_COLUMNS, *TEXT_COLUMNS, *MEASURED}
 """names that no label may have: labels are columns beside these"""
