@@ -15,7 +15,7 @@ from test_task2_dataset import contents, refused
 from helpers.simulated_masks import masked
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
-from hemoct.data import splits
+from hemoct.data import contents as data_contents, splits
 from hemoct.segmentation import data as segmentation_data, export as segmentation_export
 
 MAKE = "task3_segmentation/01_make_seg_dataset.py"
@@ -129,11 +129,14 @@ def test_the_slice_protocol_and_the_given_split(work, make):
 
 def test_a_changed_mask_is_not_up_to_date(work, make):
     labels = masked(work)
+    data_contents.write(work, labels)
     assert make("--fold", "0").code == 0
     assert "up to date" in make("--fold", "0", "--skip-if-done").out
     mask = Image.new("L", (32, 32), 1)
     mask.putpixel((0, 0), 0)
     mask.save(work.raw / labels["mask"][0])
+    assert refused(make("--fold", "0"), labels["mask"][0], "is not the file that images.csv was made of", "03_make_labels.py")
+    data_contents.write(work, labels)
     assert "up to date" not in make("--fold", "0", "--skip-if-done").out
     assert (grey(next((export(work) / "masks").rglob("0001_00.png"))) == 255).sum() == 32 * 32 - 1
 

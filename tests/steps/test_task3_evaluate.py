@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from helpers import simulated_masks
+from helpers.refusals import refused
 from helpers.simulated_masks import Network
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
-from hemoct.data import images
+from hemoct.data import contents, images
 from hemoct.evaluation import bootstrap
 from hemoct.segmentation import data as segmentation_data, evaluate, figures, metrics, predictions, tables as segmentation_tables
 
@@ -123,8 +124,11 @@ def test_all_files_are_written_and_agree(work, frame, step):
 
 def test_a_mended_mask_is_not_up_to_date(work, frame, plain):
     simulated_masks.predict(work, folds=(0,))
+    contents.write(work, frame)
     assert plain().code == 0 and plain("--skip-if-done").out.startswith("up to date")
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(next(work.raw.glob("mask_*.png")))
+    assert refused(plain(), "is not the file that images.csv was made of")
+    contents.write(work, frame)
     assert not plain("--skip-if-done").out.startswith("up to date")
 
 

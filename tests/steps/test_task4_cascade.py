@@ -328,7 +328,7 @@ def test_views_that_do_not_fit_stop(work, frame, run):
     assert refused(run("--view", "low=v", "--pool"), "task4/v: its predictions lack")
     tables.write_predictions(place, kept.assign(y_IVH=1 - kept["y_IVH"]))
     assert refused(run("--view", "low=v", "--pool"), "v: its predictions have another truth than labels.csv for")
-    simulated_types.predict(work, frame.assign(any=0), "any", labels=("any",))
+    simulated_types.predict(work, frame.assign(any=frame[["IVH", "IPH", "SAH"]].max(axis=1)), "any", labels=("any",))
     assert refused(run("--view", "low=any", "--pool"), "--view low=any knows no type")
 
 

@@ -70,6 +70,9 @@ class Subject:
         place = self.work.show(self.work.task(self.task))
         used = {name: digest for name, digest in inputs.items() if name.startswith(place) and name.endswith("best.pt")}
         now = {self.work.show(of_fold / "best.pt"): files.fingerprint(of_fold / "best.pt") for of_fold in self.models}
+        older = [of_fold for of_fold in self.models if (of_fold / "best.pt").stat().st_mtime > path.stat().st_mtime]
+        if not used and older:  # no record tells of which models they are
+            raise UserError(f"{self.work.show(path)} is older than the models; {again}")
         if used and used != now:
             raise UserError(f"{self.work.show(path)} is of other models than {self.experiment} has now; {again}")
         tables_then = {name: inputs.get(self.work.show(self.data.work / name)) for name in ("labels.csv", "images.csv")}
