@@ -27,18 +27,20 @@ LONGEST = 200  # bytes
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` (same suffix); rename it to `path` on success, delete it on any error.
 
     A process killed in between leaves a `.tmp-*` file at worst (see `sweep`), never half a file under the final name; nor does
-    a machine that loses its power, for the content is on the disk before the name is.
+    a machine that loses its power, for the content is on the disk before the name is. That costs milliseconds: who writes
+    thousands of files leaves it out (`durable`) and calls os.sync before what they belong to gets its name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path, "tmp")
     try:
         yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        if durable:
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

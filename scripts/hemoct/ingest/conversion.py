@@ -117,6 +117,7 @@ def convert(settings: Settings, workers: int) -> conversion_tables.Summary:
                 journal.add(results)
                 bar.update(len(results))
         summary = conversion_tables.write(journal, settings.target, settings.left_out)
+    os.sync()  # the slices are on the disk before the journal, which knows them, is gone
     journal.path.unlink()
     return summary
 
@@ -215,7 +216,7 @@ def _reason(error: UserError, path: Path) -> str:
 
 def _save(path: Path, grey: np.ndarray, target: Path, text: PngInfo | None = None) -> str:
     """Write a PNG whole or not at all; returns its path below `target`."""
-    with files.replacing(path) as temporary:
+    with files.replacing(path, durable=False) as temporary:
         Image.fromarray(grey).save(temporary, format="PNG", compress_level=PNG_LEVEL, pnginfo=text)
     return path.relative_to(target).as_posix()
 
