@@ -260,7 +260,7 @@ def count_rows(source: Path) -> int:
         text = source.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         return 0
-    rows = csv.reader(io.StringIO(text.replace("\0", "")))
+    rows = csv.reader(io.StringIO(text.replace("\0", ""), newline=None))
     return sum(any(map(str.strip, row)) for row in rows) - 1
 
 

@@ -96,3 +96,11 @@ def test_values_with_commas_are_parted_by_semicolons(work):
     place = ["--root", str(work.root), "--dataset", "toy"]
     made = classification_grid.conditions(["units=6;128,64"], None, [*place, "--join", "test_vit"])
     assert [one.words for one in made] == [["--units=6"], ["--units=128,64"]]
+
+
+@pytest.mark.parametrize("content", [b"lr\n\xff\xfe\n", b"", b"lr\n0.1,2\n"])
+def test_a_table_that_cannot_be_read_stops_in_one_line(work, grid, steps, content):
+    toy.make(work)
+    path = work.root / "grid.csv"
+    path.write_bytes(content)
+    assert refused(grid("--csv", path, *SMALL), "grid.csv") and steps == []

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import cli, experiments, files, options as base_options, tables
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.base.workspace import REPOSITORY, Workspace
 from hemoct.classification import options
 from hemoct.data import slices
@@ -75,8 +75,11 @@ def _values(line: str) -> list[tuple[str, str]]:
 def _rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise UserError(f"--csv {path} is missing; name a table with a row for each condition")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"--csv {path} cannot be read ({one_line(error)}); save it as CSV in UTF-8") from None
     if not rows or any(None in row or None in row.values() for row in rows):
         raise UserError(f"--csv {path} needs a line with the names of flags, and below it rows with as many cells; correct it")
     return [{flag.strip(): value.strip() for flag, value in row.items()} for row in rows]
