@@ -179,7 +179,8 @@ def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -
     target = work.raw.with_name(f".converting-{work.dataset}")
     windows, workers = hounsfield.parse_windows(args.window), args.workers or os.cpu_count() or 1
     made = scans.convert(Contents.of(source), target, windows, args.intercept, workers)
-    files.write_json(target / layouts.ORIGIN, origin | {"source": made.source.name if made.source else ""})
+    facts = {"source": made.source.name if made.source else "", "orientation": "up"}
+    files.write_json(target / layouts.ORIGIN, origin | facts)
     os.rename(target, work.raw)
     print("\n".join(made.lines()))
     summary = made.summary

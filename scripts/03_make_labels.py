@@ -34,9 +34,10 @@ from hemoct.base import cli, options as base_options, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import contents
+from hemoct.data import contents, prepared
 from hemoct.ingest import layouts, patient_rules, readers
 from hemoct.ingest.reader_tables import AUTO, Options, Tables
+from hemoct.prepare import orientation
 from hemoct.sources import known
 
 
@@ -63,6 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         if problems:
             run.wrote(problems)
         made.dataset.source = known.name_of(raw)
+        made.dataset.orientation, line = prepared.of_dataset(work, made.labels, args.orientation)
+        print(line)
         run.wrote(tables.write_dataset(work, made.dataset))
     report(made)
     print(f"Next: {work.command('scripts/04_check_data.py')}")
@@ -74,6 +77,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     group.add_argument(
         "--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto: recognised by the names of the files"
     )
+    group.add_argument(
+        "--orientation", choices=("auto", *orientation.KNOWN, orientation.UNKNOWN), default="auto",
+        help="where the nose points in the images of heads; auto: found from their grey values",
+    )  # fmt: skip
     return cli.parse(parser, argv, __file__)
 
 

@@ -18,6 +18,8 @@ from hemoct.data import slices
 from hemoct.training import step, weights
 from hemoct.training.batches import Store
 
+TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
@@ -27,11 +29,11 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone)
     folders = [experiment / "refit"] if args.refit else chosen.selection.folders(experiment)
-    inputs = [work.work / name for name in ("labels.csv", "images.csv", "dataset.json", "splits.csv")] + weights.inputs(chosen.initial)
+    inputs = [work.work / name for name in TABLES] + weights.inputs(chosen.initial)
     inputs += [fold / "history.csv" for fold in experiments.folds(experiment, "history.csv")] if args.refit else []
 
     def prepare(where: torch.device) -> tuple:
-        data = slices.load(work, args.image_size, args.label, args.limit_patients, known_only=False)
+        data = slices.load(work, args.image_size, args.label, args.limit_patients, known_only=False, prepare=args.prepare)
         store = Store(data.pixels, where)
         return f"{args.backbone}, {', '.join(data.classes)}", lambda run: train.train_fold(run, chosen, data, store)
 

@@ -18,8 +18,9 @@ from hemoct.base import cli, experiments, options, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import predict
-from hemoct.data import images
+from hemoct.classification import networks, predict
+from hemoct.data import images, prepared
+from hemoct.data.prepared import View
 from hemoct.evaluation import external
 from hemoct.training import device
 from hemoct.training.options import Hardware
@@ -48,13 +49,14 @@ def predict_images(work: Workspace, out: Path, folders: list[Path], args: argpar
     """The table of images from anywhere."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name the file")
+    shown = prepared.for_models(work, networks.read_shared(folders), options.read(args, View))
     run = Run(__file__, args, out.parent, [*experiments.model_files(folders), *args.images])
     if run.up_to_date():
         return
     with run:
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
-        frame = predict.predict_files(list(images.find(args.images)), folders, args.batch_size, where)
+        frame = predict.predict_files(list(images.find(args.images)), folders, args.batch_size, where, shown)
         run.wrote(tables.write_csv(out, frame))
     print(f"{work.show(out)}: {len(frame)} images, mean of {len(folders)} model(s)")
 
@@ -73,7 +75,8 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
     with run:
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
-        frame = predict.predict_data(other, folders, args.batch_size, where, args.map)
+        preparation = prepared.for_other(work, networks.read_shared(folders), other, options.read(args, View)).of_all
+        frame = predict.predict_data(other, folders, args.batch_size, where, args.map, preparation)
         run.wrote(tables.write_predictions(out, frame))
     print(f"{work.show(out)}: {len(frame)} images of {other.dataset}, mean of {len(folders)} model(s)")
     cli.say_next(work, experiments.evaluate_step(1), "--experiment", args.experiment, "--on", other.dataset)
@@ -90,6 +93,7 @@ def make_parser() -> cli.Parser:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where the table goes")
     parser.add_argument("--batch-size", type=cli.positive_int, default=64, help="images in a batch")
+    options.add(parser, View, "how the images lie")
     options.add(parser, Hardware, "device")
     return parser
 

@@ -37,7 +37,7 @@ def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[slices.S
     if models:
         spec = networks.ClassifierSpec.read_all(models, ("image_size", "label"))[0]
         size, label = spec.image_size, spec.label
-    data = slices.load(work, size, label, chosen.selection.limit_patients, known_only=False)
+    data = slices.load(work, size, label, chosen.selection.limit_patients, known_only=False, prepare=chosen.selection.prepare)
     return data, np.arange(len(data.table))[:, None]
 
 

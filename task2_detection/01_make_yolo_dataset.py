@@ -23,7 +23,7 @@ WRITERS = {"yolo": detection_data.write_yolo, "coco": detection_data.write_coco}
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    options.add(parser, Selection, "data", fold={"help": "the fold to write"})
+    options.add(parser, Selection, "data", without=("prepare",), fold={"help": "the fold to write"})
     parser.add_argument("--format", default="yolo", choices=tuple(WRITERS), help="form of the label files")
     args = cli.parse(parser, argv, __file__)
     selection, work = options.read(args, Selection), Workspace.of(args)

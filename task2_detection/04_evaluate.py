@@ -40,6 +40,7 @@ from hemoct.detection import (
 from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.evaluation import bootstrap, protocol, subjects
 from hemoct.evaluation.subjects import Subject
+from hemoct.prepare.orientation import mirror_axis
 
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 HARDEST = 12  # cases of each kind on the contact sheet
@@ -75,7 +76,7 @@ def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
         content = write_tables(run, folder, evaluation, about, test, args.seed)
         names = data.table.set_index("image_id")["image"].reindex(evaluation.scene.table["image_id"])
         test_images = [subject.data.raw / name for name in names]
-        hard = write_errors(run, folder, evaluation, test_images, data.layout, args.seed)
+        hard = write_errors(run, folder, evaluation, test_images, data.orientation, args.seed)
         heading = protocol.headline(content)[0]
         sheet = detection_figures.hard_cases(
             evaluation, errors.hardest(hard["errors"], HARDEST), test_images, data.layout, heading
@@ -112,11 +113,11 @@ def write_tables(run: Run, folder: Path, evaluation: BoxEvaluation, about: dict,
 
 
 def write_errors(
-    run: Run, folder: Path, evaluation: BoxEvaluation, test_images: list[Path], layout: str, seed: int
+    run: Run, folder: Path, evaluation: BoxEvaluation, test_images: list[Path], orientation: str, seed: int
 ) -> dict[str, pd.DataFrame]:
     """Look at missed and false boxes in the images and write what is hard; returns the tables by name."""
     true, false = errors.true_and_false(evaluation)
-    errors.look(true, false, test_images, label_meaning.LEFT_RIGHT.get(layout, "horizontal"))
+    errors.look(true, false, test_images, mirror_axis(orientation))
     table = errors.errors(true, false)
     hard = {
         "errors": table,

@@ -25,7 +25,8 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 from hemoct.base import cli, experiments, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import contents, images, named_images
+from hemoct.data import contents, images, named_images, prepared
+from hemoct.data.prepared import View
 from hemoct.detection import networks, predict
 from hemoct.detection.predict import BoxDrawing
 from hemoct.detection.predictions import DetectorSpec
@@ -52,6 +53,7 @@ def make_parser() -> cli.Parser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the table and the pictures")
     parser.add_argument("--no-overlays", action="store_true", help="write the table only")
     parser.add_argument("--batch-size", type=cli.positive_int, default=16, help="images in a batch")
+    options.add(parser, View, "how the images lie")
     options.add(parser, Hardware, "device")
     return parser
 
@@ -89,7 +91,8 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
         threshold, how = thresholds.threshold(2, experiment, folders, args.threshold, predict.THRESHOLD)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where), threshold=threshold, seen_in_training=int(files.seen.sum()))
-        by_model = predict.detect(files.paths, folders, args.batch_size, where)
+        shown = prepared.for_models(work, specs[0], options.read(args, View)).look_at(files.paths)
+        by_model = predict.detect(files.paths, folders, args.batch_size, where, shown.image)
         predicted = predict.at_threshold(predict.fused(by_model, files.paths), threshold)
         table = networks.as_rows(files.table[["image"]], predicted, specs[0].classes)
         run.wrote(*sheets.replace(out, files, None if args.no_overlays else BoxDrawing(files, predicted)))
@@ -114,7 +117,8 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
         run.note(device=str(where))
         contents.checked(other, data.table["image"])
         paths = [other.raw / name for name in data.table["image"]]
-        predicted = predict.fused(predict.detect(paths, folders, args.batch_size, where), paths)
+        shown = prepared.for_other(work, specs[0], other, options.read(args, View))
+        predicted = predict.fused(predict.detect(paths, folders, args.batch_size, where, shown.image), paths)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
         run.wrote(tables.write_predictions(out, networks.as_rows(about, predicted, specs[0].classes)))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s)")

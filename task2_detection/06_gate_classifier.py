@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     folders, of = predictions.folders(work, args.experiment, args.fold)
     data = slices.load(work, None, args.label, args.limit_patients)
     whole = compare.whole_slices(work, args.classifier, of, data.classes) if args.classifier else None
-    chosen = Gate.of(args, work, folders[0], data.layout)
+    chosen = Gate.of(args, work, folders[0], data.orientation)
     inputs = {chosen.place / folder.name: chosen.inputs(folder.name) for folder in folders}
     remedy = "give another --name, or --overwrite to replace it"
     for run in runs.due(__file__, chosen.recorded(args), inputs, remedy):
@@ -66,7 +66,7 @@ def make_parser() -> cli.Parser:
     group.add_argument("--classifier", metavar="EXPERIMENT", help="of task 1, on whole slices: compared on the same test slices")
     group.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     options.add(parser, Region, "region")
-    options.add_all(parser, Options, without=("protocol", "split"), image_size=96)  # these are those of the detector
+    options.add_all(parser, Options, without=("protocol", "split", "prepare"), image_size=96)  # these are those of the detector
     return parser
 
 

@@ -33,7 +33,7 @@ TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    base_options.add(parser, options.Selection, "data", without=("validation",), fold={"help": "the fold to write"})
+    base_options.add(parser, options.Selection, "data", without=("validation", "prepare"), fold={"help": "the fold to write"})
     group = parser.add_argument_group("export")
     group.add_argument("--format", default="png", choices=("png", "nnunet"), help="folders of images and masks, or nnU-Net v2")
     group.add_argument("--dataset-id", type=cli.positive_int, default=1, metavar="NNN", help="number of the nnU-Net data set")

@@ -33,8 +33,9 @@ from PIL import Image
 from hemoct.base import cli, experiments, files, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import images, named_images
+from hemoct.data import images, named_images, prepared
 from hemoct.data.named_images import ImageFiles
+from hemoct.data.prepared import Shown, View
 from hemoct.detection import predict as detection_predict
 from hemoct.evaluation import external, sheets, thresholds
 from hemoct.segmentation import data as segmentation_data, drawing, metrics, predict
@@ -81,10 +82,11 @@ def predict_images(work: Workspace, models: Models, args: argparse.Namespace) ->
         chosen = device.pick(args.device, args.threads)
         run.note(device=str(chosen), threshold=level, seen_in_training=int(shown.seen.sum()))
         certain, _ = thresholds.threshold(2, of_detector, models.detectors, None, detection_predict.THRESHOLD)
-        places = places_of(shown, models, certain, args, chosen)
+        seen = prepared.for_models(work, models.specs[0], options.read(args, View)).look_at(shown.paths)
+        places = places_of(shown, models, certain, args, (chosen, seen))
         lesions = places.lesions if places else None
         with files.replacing_folder(out / "masks") as masks:
-            probabilities = predict.probabilities(shown, models.folders, places, args.batch_size, chosen)
+            probabilities = predict.probabilities(shown, models.folders, places, args.batch_size, chosen, seen)
             table = predict.write_masks(masks, shown, probabilities, level, lesions)
             predicted, truth = table["predicted_px"].to_numpy(int), drawing.annotated_masks(work, shown)
             drawn = drawing.MaskDrawing(shown, masks, predicted, lesions, truth, models.specs[0].mask_value)
@@ -110,10 +112,11 @@ def predict_other(work: Workspace, other: Workspace, models: Models, args: argpa
         shown = named_images.look_up(other, [other.raw / name for name in data.table["image"]], specs=())
         chosen = device.pick(args.device, args.threads)
         run.note(device=str(chosen))
-        places = places_of(shown, models, detection_predict.THRESHOLD, args, chosen)
+        seen = prepared.for_other(work, models.specs[0], other, options.read(args, View))
+        places = places_of(shown, models, detection_predict.THRESHOLD, args, (chosen, seen))
         peaks = []
         with files.replacing_folder(out / "probability") as maps:
-            probabilities = predict.probabilities(shown, models.folders, places, args.batch_size, chosen)
+            probabilities = predict.probabilities(shown, models.folders, places, args.batch_size, chosen, seen)
             for image_id, (_, mean) in zip(shown.table["image_id"], probabilities, strict=True):
                 Image.fromarray(np.rint(mean).astype(np.uint8)).save(maps / f"{image_id}.png")
                 peaks.append(round(float(mean.max())))
@@ -142,6 +145,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where masks, tables and pictures go")
     parser.add_argument("--no-overlays", action="store_true", help="masks and tables alone")
     parser.add_argument("--batch-size", type=cli.positive_int, default=16)
+    options.add(parser, View, "how the images lie")
     options.add(parser, Hardware, "device")
     return parser
 
@@ -151,8 +155,13 @@ def level_of(share: float | None) -> float | None:
     return None if share is None else max(1.0, (LEVELS - 1) * share)
 
 
-def places_of(shown: ImageFiles, models: Models, certain: float, args: argparse.Namespace, chosen: torch.device) -> Places | None:
-    """The boxes on all images, from a table or by the detectors; None where there is neither. `certain`: see Places.lesions."""
+def places_of(
+    shown: ImageFiles, models: Models, certain: float, args: argparse.Namespace, how: tuple[torch.device, Shown]
+) -> Places | None:
+    """The boxes on all images, from a table or by the detectors; None where there is neither. `certain`: see Places.lesions.
+
+    `how`: on which device, and how the images are shown to models.
+    """
     if args.boxes_from:
         boxes, others = predict.boxes_from(args.boxes_from, shown)
         ignored = f", {others} row(s) are of other images" if others else ""
@@ -160,7 +169,7 @@ def places_of(shown: ImageFiles, models: Models, certain: float, args: argparse.
         return predict.given(boxes, models.specs, certain)
     if not models.detectors:
         return None
-    return predict.detect(shown.paths, models, certain, args.batch_size, chosen)
+    return predict.detect(shown.paths, models, certain, args.batch_size, *how)
 
 
 if __name__ == "__main__":

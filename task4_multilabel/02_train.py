@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs += weights.inputs(chosen.initial)
 
     def prepare(where: torch.device) -> tuple:
-        data = multilabel_data.load(work, chosen.network, chosen.view, args.limit_patients)
+        data = multilabel_data.load(work, chosen.network, chosen.view, args.limit_patients, args.prepare)
         chosen.stop_if_unfit(data.classes)
         source = Stacks(Store(data.pixels, where), torch.as_tensor(data.planes))
         return f"{args.backbone}, {', '.join(data.classes)}", lambda run: train.train_fold(run, chosen, data, source)

@@ -24,6 +24,7 @@ Next    look at the figures; they are no diagnosis. After --on: python task4_mul
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
@@ -34,7 +35,8 @@ from hemoct.base import cli, experiments, files, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.ct import hounsfield
-from hemoct.data import named_images, named_slices
+from hemoct.data import named_images, named_slices, prepared
+from hemoct.data.prepared import View
 from hemoct.evaluation import external, sheets, thresholds
 from hemoct.ingest import layouts
 from hemoct.multilabel import cascade, data as multilabel_data, predict
@@ -69,6 +71,7 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
     """Tables and figures of slices from anywhere."""
     experiment = work.task(4) / args.experiment
     how, why = named_slices.reading(work, specs[0], args.window, args.intercept)
+    how = replace(how, shown=prepared.for_models(work, specs[0], options.read(args, View)))
     out = args.out or experiment / "predicted"
     named_images.stop_if_taken(out, args.images, Path(__file__).stem, predict.OUTPUTS)
     paths = named_slices.find(args.images)
@@ -107,7 +110,8 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], spec: 
     if run.up_to_date():
         return
     with run:
-        data = multilabel_data.load_other(other, spec.classes, spec)
+        preparation = prepared.for_other(work, spec, other, options.read(args, View)).of_all
+        data = multilabel_data.load_other(other, spec.classes, spec, preparation)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
         probability = predict.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, where)
@@ -136,6 +140,7 @@ def make_parser() -> cli.Parser:
                         help="how many slices are drawn, those with the highest probabilities")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="where tables and figures go")
     parser.add_argument("--batch-size", type=cli.positive_int, default=64, help="slices in a batch")
+    options.add(parser, View, "how the images lie")
     options.add(parser, Hardware, "device")
     return parser
 

@@ -38,7 +38,7 @@ def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[multilab
     if models:
         alike = ("classes", "heads", "image_size", "channels", "context")
         network, view = networks.seen_by(networks.MultiLabelSpec.read_all(models, alike)[0])
-    data = multilabel_data.load(work, network, view, chosen.selection.limit_patients)
+    data = multilabel_data.load(work, network, view, chosen.selection.limit_patients, chosen.selection.prepare)
     return data, data.planes
 
 

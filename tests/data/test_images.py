@@ -59,7 +59,7 @@ def test_a_full_disk_while_caching_is_an_error_with_a_name(work, monkeypatch):
     toy.make(work)
     labels = tables.read_labels(work, tables.read_dataset(work))
 
-    def full(paths, size, channels):
+    def full(paths, size, *_):
         yield np.zeros((1, size, size), np.uint8)
         with open("/dev/full", "wb", buffering=0) as disk:
             disk.write(b"x")

@@ -44,10 +44,9 @@ def test_about_half_of_the_slices_are_mirrored_along_the_axis(axis, dimension):
 
 
 def test_heads_are_mirrored_left_to_right_not_front_to_back():
-    assert (
-        Augmentation(mirror="auto").axis("phe-sich") == "vertical" and Augmentation(mirror="auto").axis("folders") == "horizontal"
-    )
-    assert Augmentation(mirror="horizontal").axis("phe-sich") == "horizontal"
+    axes = {where: Augmentation(mirror="auto").axis(where) for where in ("left", "right", "up", "down", "unknown")}
+    assert axes == {"left": "vertical", "right": "vertical", "up": "horizontal", "down": "horizontal", "unknown": "horizontal"}
+    assert Augmentation(mirror="horizontal").axis("left") == "horizontal"
 
 
 def test_each_slice_of_a_batch_draws_its_own_angle():

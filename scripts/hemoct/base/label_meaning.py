@@ -17,10 +17,6 @@ REPORT = {
     "'Hemorrhage from masks' is therefore a proxy, and slices with a box but an empty mask can never be found by it.",
 }
 
-LEFT_RIGHT = {"phe-sich": "vertical"}
-"""image axis along which the patient's left and right lie, `horizontal` where not told; there the forehead points to the left"""
-
-
 NORMAL = re.compile(r"normal|negative|none|healthy|(no|non|without)([_ -].*)?", re.IGNORECASE)
 """names of labels that say that there is nothing"""
 

@@ -61,6 +61,8 @@ class Dataset:
     counts: dict[str, int] = field(default_factory=dict)
     patient_source: str = ""
     """where `patient` comes from: "folder", "regex ...", "column ...", "none: each image is its own group"; "" = not told"""
+    orientation: str = ""
+    """where the nose points: left, up, right, down or unknown (see hemoct.prepare.orientation); "" = never looked for"""
     source: str = ""
     """the public data set that this is, by its name in hemoct.sources.known; "" = none that is known"""
 

@@ -11,16 +11,19 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.classification import networks
 from hemoct.data import images, slices
+from hemoct.data.prepared import Shown
+from hemoct.prepare.preparation import NOTHING, Preparation
 from hemoct.training import inference
 from hemoct.training.batches import Store
 
 
 def predict_data(
-    work: Workspace, folders: list[Path], batch_size: int, device: torch.device, names: dict[str, str] | None = None
-) -> pd.DataFrame:
+    work: Workspace, folders: list[Path], batch_size: int, device: torch.device, names: dict[str, str] | None = None,
+    preparation: Preparation = NOTHING,
+) -> pd.DataFrame:  # fmt: skip
     """Every labelled image of a data set: image_id, patient, fold, part, y_*, p_*. Stops at other labels than the models'.
 
-    `names`: what the models call a label of the data set, by its name there.
+    `names`: what the models call a label of the data set, by its name there. `preparation`: see data.prepared.for_other.
     """
     spec = networks.read_shared(folders)
     dataset = tables.read_dataset(work)
@@ -34,14 +37,14 @@ def predict_data(
     _, targets = slices.choose_targets(labels, dataset, one)
     chosen, kept = slices.choose(work, labels, ~np.isnan(targets).any(axis=1), None, split=False)
     about = chosen.table[["image_id", "patient"]].assign(fold=0, part="test")
-    pixels = images.cached(work, chosen.table, spec.image_size)
+    pixels = images.cached(work, chosen.table, spec.image_size, preparation=preparation)
     return inference.with_columns(about, spec.classes, targets[kept], _mean(pixels, folders, batch_size, device))
 
 
-def predict_files(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device) -> pd.DataFrame:
-    """Image files: image, p_*."""
+def predict_files(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device, shown: Shown) -> pd.DataFrame:
+    """Image files: image, p_*. `shown`: how they are prepared."""
     spec = networks.read_shared(folders)
-    pixels = images.decode_all(paths, spec.image_size)
+    pixels = images.decode_all(paths, spec.image_size, prepared=shown.look_at(paths).of_file)
     frame = pd.DataFrame({"image": [str(path) for path in paths]})
     return inference.with_columns(frame, spec.classes, None, _mean(pixels, folders, batch_size, device))
 

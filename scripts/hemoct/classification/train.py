@@ -47,7 +47,7 @@ def train_fold(run: Run, options: Options, data: SliceData, store: Store, region
     fitting = Fit(model, run, training, -(-len(rows["train"]) // training.batch_size))
     spec.save(run.folder)
     loss = criterion(targets[rows["train"]], spec.exclusive, options.network.balance == "weights")
-    strength, axis = STRENGTHS[options.augmentation.augment], options.augmentation.axis(data.layout)
+    strength, axis = STRENGTHS[options.augmentation.augment], options.augmentation.axis(data.orientation)
     labelled = Labelled(spec, store, targets, loss, fit.augmentation(strength, axis, fitting.device_generator))
     learned = torch.as_tensor(rows["train"])
     for epoch in fitting.epochs():

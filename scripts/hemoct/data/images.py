@@ -3,7 +3,7 @@
 import hashlib
 import io
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,12 +20,14 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes, contents
 from hemoct.ingest import annotations as ingest_annotations
+from hemoct.prepare.preparation import NOTHING, Preparation
 
 CACHE_VERSION = 3
 CHUNK = 1 << 20  # bytes
 WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
 AHEAD = 64  # slices that are decoded before they are asked for
 HELD = 256e6  # bytes of decoded slices that wait to be asked for; of large ones fewer are decoded ahead
+WHOLE = {"head": "head", "brain": "closed skull"}
 MODES = {1: "L", 3: "RGB"}
 """of Pillow, by the number of channels"""
 Source, Read = TypeVar("Source"), TypeVar("Read")
@@ -69,18 +71,19 @@ def restore(square: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR, box=area))
 
 
-def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1) -> np.ndarray:
+def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1, preparation: Preparation = NOTHING) -> np.ndarray:
     """All images of `labels`, in its order, as a read-only uint8 memory map of shape (n * channels, size, size).
 
     With 3 `channels` rows 3 i, 3 i + 1 and 3 i + 2 are red, green and blue of image i. Decoded once; the file is keyed by the
-    content of the images, so that changed data make a new one. Stops at images that are not those of images.csv.
+    content of the images and how they are prepared, so that changed data make a new one. Stops at images that are not those of
+    images.csv.
     """
     names = labels["image"].tolist()
     name, more = ("grey", b"") if channels == 1 else ("rgb", b"rgb")
     shape = (len(names) * channels, size, size)
     return memory_map(
-        work.cache / f"{name}-{size}px-{key(work, names, size, more)}.npy",
-        lambda: (shape, _decoded([work.raw / name for name in names], size, channels)),
+        work.cache / f"{name}-{size}px-{key(work, names, size, more + preparation.key)}.npy",
+        lambda: (shape, _decoded([work.raw / name for name in names], size, channels, lambda _: preparation)),
     )
 
 
@@ -140,18 +143,25 @@ def _are_enough(waiting: Collection[Future[Any]]) -> bool:
     return len(waiting) > AHEAD or held > HELD or len(waiting) - len(done) > 2 * WORKERS
 
 
-def decode_all(paths: list[Path], size: int, channels: int = 1) -> np.ndarray:
-    """Decode files into memory at training size: uint8 (n * channels, size, size), see `cached`."""
-    return np.concatenate(list(_decoded(paths, size, channels)))
+def decode_all(
+    paths: list[Path], size: int, channels: int = 1, prepared: Callable[[Path], Preparation] = lambda path: NOTHING
+) -> np.ndarray:
+    """Decode files into memory at training size: uint8 (n * channels, size, size), see `cached`; each as `prepared` says."""
+    return np.concatenate(list(_decoded(paths, size, channels, prepared)))
 
 
-def _decoded(paths: list[Path], size: int, channels: int = 1) -> Iterator[np.ndarray]:
-    """The planes of each image, (channels, size, size)."""
+def _decoded(paths: list[Path], size: int, channels: int, prepared: Callable[[Path], Preparation]) -> Iterator[np.ndarray]:
+    """The planes of each image, (channels, size, size); in the end says how many there was no head, or no brain, in."""
+    whole: Counter[str] = Counter()
 
     def planes(path: Path) -> np.ndarray:
-        return np.stack([resize(plane, size) for plane in read_planes(path, channels)])
+        found = prepared(path).apply(read_planes(path, channels))
+        whole.update(found.kept_whole)
+        return np.stack([resize(plane, size) for plane in found.planes])
 
-    return decode(paths, f"decode to {size} px", planes)
+    yield from decode(paths, f"decode to {size} px", planes)
+    for name, count in whole.items():
+        print(f"--prepare {name}: {count} of {len(paths)} images have no {WHOLE[name]} that is seen, and are kept whole")
 
 
 def key(work: Workspace, names: list[str], size: int, more: bytes = b"") -> str:

@@ -7,7 +7,7 @@ that a network sees, on the same way as in scripts/01_get_data.py and the cache:
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,10 @@ from hemoct.ct.facts import Facts
 from hemoct.ct.hounsfield import Window
 from hemoct.data import images
 from hemoct.data.named_images import Place
+from hemoct.data.prepared import Shown
 from hemoct.ingest import conversion, conversion_tables, layouts
+from hemoct.prepare.orientation import UNKNOWN
+from hemoct.prepare.preparation import NOTHING, Preparation
 
 BY_CHANNELS = {1: "brain", 3: "brain,subdural,bone"}
 """windows where it is not recorded which ones the training data were made with"""
@@ -45,6 +48,16 @@ class Reading:
     """one window or three of hounsfield.parse_windows, for files in HU"""
     intercept: float | None = None
     """HU, for DICOM files whose intercept is missing or 0"""
+    shown: Shown | None = None
+    """how small ones are prepared for networks, see `read_all`; None: not at all"""
+
+    def preparation(self, one: "Slice") -> Preparation:
+        """How a slice is prepared. DICOM files and volumes are read with the nose up, as scripts/01_get_data.py does."""
+        if self.shown is None:
+            return NOTHING
+        if one.facts is None:
+            return self.shown.of_file(one.path)
+        return self.shown.of_scan("up" if one.facts.plane in ("", "axial") else UNKNOWN)
 
     @property
     def windows(self) -> tuple[Window | None, ...]:
@@ -110,10 +123,13 @@ def _planes(path: Path, hu: np.ndarray, facts: Facts, how: Reading) -> np.ndarra
 
 
 def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Slice], dict[Path, str]]:
-    """All slices, resized to a square of `size` pixels as for the cache, and the problem of each file that was passed over.
+    """All slices, prepared as `how` says and resized to a square of `size` pixels as for the cache; and the problem of each file
+    that was passed over.
 
     A file that was named itself stops when it cannot be read; so does a search that finds no file that can.
     """
+    if how.shown is not None:
+        how.shown.look_at(path for path in found if not conversion.is_source(path))
     slices: list[Slice] = []
     problems: dict[Path, str] = {}
     results = images.decode(found, f"read at {size} px", partial(_read_small, found=found, how=how, size=size))
@@ -130,12 +146,16 @@ def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Sli
 
 def _read_small(path: Path, found: dict[Path, bool], how: Reading, size: int) -> list[Slice] | str:
     try:
-        return [Slice(one.path, np.stack([images.resize(plane, size) for plane in one.planes]), one.facts)
-                for one in read(path, how)]  # fmt: skip
+        return [_small(one, how, size) for one in read(path, how)]
     except UserError as error:
         if found[path]:
             raise
         return str(error).removeprefix(str(path)).strip()
+
+
+def _small(one: Slice, how: Reading, size: int) -> Slice:
+    planes = how.preparation(one).apply(one.planes).planes
+    return replace(one, planes=np.stack([images.resize(plane, size) for plane in planes]))
 
 
 def again(how: Reading) -> Callable[[Path], Slice]:

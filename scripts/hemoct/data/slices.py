@@ -13,8 +13,10 @@ from hemoct.base.cli import positive_int
 from hemoct.base.errors import UserError
 from hemoct.base.options import flag
 from hemoct.base.workspace import Workspace
-from hemoct.data import images, splits
+from hemoct.data import images, prepared, splits
 from hemoct.ingest import layouts
+from hemoct.prepare import preparation
+from hemoct.prepare.preparation import NAMES
 
 ANY = "any"
 """the label that says whether there is any of the others"""
@@ -30,6 +32,10 @@ class Selection:
         "patient", "slice: the naive split by slices, to measure how much it flatters", choices=("patient", "slice"), named="{}"
     )
     split: str = flag("folds", "given: the split that came with the data, one run", choices=("folds", "given"), named="{}")
+    prepare: list[str] = flag(
+        [], "what is done with each image, in this order: " + "; ".join(f"{name}: {does}" for name, does in NAMES.items()),
+        type=preparation.names, metavar="A,B", named="{}",
+    )  # fmt: skip
 
     @property
     def folds(self) -> list[int]:
@@ -64,6 +70,7 @@ class Slices:
 
     table: pd.DataFrame
     """image_id, patient, slice, image ... of labels.csv"""
+    work: Workspace
     layout: str
     splits_sha256: str | None
     """None where no split was asked for"""
@@ -71,6 +78,11 @@ class Slices:
     """in which they were converted from HU, see layouts.recorded_window"""
     _labels: pd.DataFrame
     _splits: pd.DataFrame | None
+
+    @property
+    def orientation(self) -> str:
+        """Where the nose points in them: left, up, right, down or unknown."""
+        return prepared.orientation_of(self.work)
 
     def part_of(self, fold: int, protocol: str, split: str, ahead: int = 1) -> np.ndarray:
         """`train`, `val` or `test` for each row; see hemoct.data.splits."""
@@ -88,7 +100,8 @@ class Slices:
         """What model.json says of the slices that a model of this fold learned from (fields of training.specs.Spec)."""
         return {
             "protocol": selection.protocol, "split": selection.split, "fold": fold.number,
-            "splits_sha256": self.splits_sha256, "window": self.window,
+            "splits_sha256": self.splits_sha256, "window": self.window, "prepare": list(selection.prepare),
+            "orientation": self.orientation,
         }  # fmt: skip
 
     def about(self, fold: Fold, rows: np.ndarray) -> pd.DataFrame:
@@ -141,19 +154,21 @@ def load(
     label: str | None,
     limit_patients: int | None = None,
     known_only: bool = True,
-    split: bool = True,
+    prepare: Sequence[str] = (),
 ) -> SliceData:
     """Read the tables, choose the targets, decode what is not yet in the cache.
 
-    Without an `image_size` no image is decoded, without `split` no splits.csv is needed. `known_only` leaves out slices whose
-    label is unknown; else their targets are NaN, and a line says how many there are.
+    Without an `image_size` no image is decoded. `known_only` leaves out slices whose label is unknown; else their targets are
+    NaN, and a line says how many there are. `prepare`: see Selection.
     """
     dataset = tables.read_dataset(work)
     labels = tables.read_labels(work, dataset)
     classes, targets = choose_targets(labels, dataset, label)
     keep = ~np.isnan(targets).any(axis=1) | (not known_only)
-    slices, keep = choose(work, labels, keep, limit_patients, split)
-    pixels = np.zeros((0, 0, 0), np.uint8) if image_size is None else images.cached(work, slices.table, image_size)
+    slices, keep = choose(work, labels, keep, limit_patients)
+    pixels = np.zeros((0, 0, 0), np.uint8)
+    if image_size is not None:
+        pixels = images.cached(work, slices.table, image_size, preparation=prepared.for_training(work, prepare))
     targets = targets[keep].astype(np.float32)
     unknown = int(np.isnan(targets).any(axis=1).sum())
     if unknown:
@@ -185,7 +200,7 @@ def choose(
     digest = files.sha256(work.work / "splits.csv") if split else None
     layout = tables.read_dataset(work).layout
     window = layouts.recorded_window(work.raw)
-    made = Slices(table=table, layout=layout, splits_sha256=digest, window=window, _labels=labels, _splits=split_table)
+    made = Slices(table=table, work=work, layout=layout, splits_sha256=digest, window=window, _labels=labels, _splits=split_table)
     return made, keep
 
 

@@ -110,11 +110,11 @@ class Gate:
     region: Region
 
     @classmethod
-    def of(cls, args: argparse.Namespace, work: Workspace, fold: Path, layout: str) -> Self:
-        """That of a call of 06_gate_classifier.py. `fold`: a fold's folder of the detector; `layout`: that of the data."""
+    def of(cls, args: argparse.Namespace, work: Workspace, fold: Path, orientation: str) -> Self:
+        """That of a call of 06_gate_classifier.py. `fold`: a fold's folder of the detector; `orientation`: that of the data."""
         spec, chosen = networks.DetectorSpec.read(fold), options.read(args, Options)
         selection = replace(chosen.selection, protocol=spec.protocol, split=spec.split)
-        augmentation = replace(chosen.augmentation, mirror=chosen.augmentation.axis(layout))
+        augmentation = replace(chosen.augmentation, mirror=chosen.augmentation.axis(orientation))
         chosen = replace(chosen, selection=selection, augmentation=augmentation)
         place = work.task(2) / args.experiment / args.name
         return cls(work, place, fold.parent, chosen, options.read(args, Region))

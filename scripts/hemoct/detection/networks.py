@@ -21,10 +21,11 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError, one_line
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import images
+from hemoct.data import images, prepared
 from hemoct.detection.data import BoxData, choose_negatives
 from hemoct.detection.options import Options
 from hemoct.detection.predictions import CORNERS, DetectorSpec
+from hemoct.prepare.preparation import stop_if_moving
 from hemoct.training import weights
 from hemoct.training.checkpoints import load_trained
 from hemoct.training.options import Strength
@@ -71,6 +72,11 @@ def stop_if_unfit(options: Options) -> None:
     if (initial == "imagenet") != bool(backbone) and initial in ("imagenet", "coco"):
         fits = "imagenet, none or a file" if backbone else "coco, none or a file; or name a --backbone of timm"
         raise UserError(f"--weights {initial} are not those of {model}{f' on {backbone}' if backbone else ''}; take {fits}")
+    if names := options.selection.prepare:
+        stop_if_moving(names, "boxes of task 2 would not follow")
+        if not model.startswith(FAMILIES):
+            others = " or ".join(TORCHVISION)
+            raise UserError(f"--prepare {','.join(names)}: {model} reads the files as they are; choose --model {others}")
     family(model).stop_if_unfit(options)
 
 
@@ -98,7 +104,10 @@ def train_fold(run: Run, options: Options, work: Workspace, data: BoxData, devic
             raise UserError(f"{run.folder.name}: no slice of {part} has a box; use more patients, or another --split")
     chosen = choose_negatives(data.positive[rows["train"]], options.sampling.ratio, options.training.seed + fold.number)
     rows["train"] = rows["train"][chosen]
-    mean, std = images.grey_statistics(images.cached(work, data.table, network.image_size), rows["train"])
+    preparation = prepared.for_training(work, selection.prepare)
+    mean, std = images.grey_statistics(
+        images.cached(work, data.table, network.image_size, preparation=preparation), rows["train"]
+    )
     if network.backbone:
         mean, std = weights.normalisation(options.initial, network.backbone, mean, std)
     spec = DetectorSpec(
@@ -136,7 +145,9 @@ def predict_fold(work: Workspace, folder: Path, data: BoxData, batch_size: int, 
     if data.splits_sha256 != spec.splits_sha256:
         raise UserError(f"{work.show(folder)} was trained with another splits.csv; train it again, or restore the old splits.csv")
     part = data.part_of(spec.fold or 0, spec.protocol, spec.split)
-    decoded = images.decode([work.raw / name for name in data.table["image"]], desc="detect")
+    prepared_as = prepared.for_training(work, spec.prepare)
+    paths = [work.raw / name for name in data.table["image"]]
+    decoded = images.decode(paths, "detect", lambda path: prepared_as.grey(images.read_grey(path)))
     predicted = detect(model, spec, decoded, batch_size)
     about = data.table[["image_id", "patient"]].assign(fold=spec.fold or 0, part=part)
     return tables.write_parts(folder, as_rows(about, predicted, spec.classes))

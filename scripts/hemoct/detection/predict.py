@@ -1,6 +1,6 @@
 """Boxes on image files: by which models, their boxes as one (fused), which boxes are annotated on the files, pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,7 @@ from hemoct.detection import data, networks
 from hemoct.detection.data import BoxData
 from hemoct.detection.networks import LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec
 from hemoct.evaluation import overlays
+from hemoct.prepare.geometry import Geometry
 
 OUTPUTS = ("predicted.csv", "overlays", "patients")
 THRESHOLD = 0.25  # where no evaluation has chosen one: Ultralytics' default
@@ -42,14 +43,26 @@ def models(work: Workspace, experiment: str, fold: int | None, fuse: bool) -> li
 
 # ---- boxes of several models as one
 
+Prepared = Callable[[Path, np.ndarray], tuple[np.ndarray, Geometry]]
+"""the grey values of a file as models see them, and how they were turned (data.prepared.Shown.image)"""
 
-def detect(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device) -> list[list[np.ndarray]]:
-    """Boxes by each model of each image file, (k, 6) as of networks.detect.
+
+def detect(
+    paths: list[Path], folders: list[Path], batch_size: int, device: torch.device, prepared: Prepared
+) -> list[list[np.ndarray]]:
+    """Boxes by each model of each image file, (k, 6) as of networks.detect, in pixels of the file; `prepared`: how it is shown.
 
     One model after the other reads the files, so that neither all models nor all slices need to lie in memory.
     """
+    geometry: dict[Path, Geometry] = {}
+
+    def read(path: Path) -> np.ndarray:
+        grey, geometry[path] = prepared(path, images.read_grey(path))
+        return grey
+
     models = (networks.load(folder, device) for folder in folders)
-    return [networks.detect(*model, images.decode(paths, desc="detect"), batch_size) for model in models]
+    each = [networks.detect(*model, images.decode(paths, "detect", read), batch_size) for model in models]
+    return [[geometry[path].boxes_back(boxes) for path, boxes in zip(paths, of_model, strict=True)] for of_model in each]
 
 
 def fused(by_model: list[list[np.ndarray]], paths: list[Path]) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes, images
+from hemoct.data import boxes, images, prepared
 from hemoct.detection import metrics
 from hemoct.detection.data import image_sizes
 from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, FoldTraining, not_fetched, unknown
@@ -148,7 +148,7 @@ def train(fold: FoldTraining, work: Workspace, device: torch.device) -> None:
     model = devices.place(build(fold.spec, fold.options.initial), device, fold.spec.image_size)
     fitting = Fit(model, fold.run, training, -(-len(fold.rows["train"]) // training.batch_size), monitor="map50_95")
     fold.spec.save(fold.run.folder)
-    strength, axis = AUGMENTATIONS[augmentation.augment], augmentation.axis(fold.data.layout)
+    strength, axis = AUGMENTATIONS[augmentation.augment], augmentation.axis(fold.data.orientation)
     for epoch in fitting.epochs():
         numbers = one_epoch(fitting, lesions, strength, axis)
         if all(map(math.isfinite, numbers.values())):  # else `log` stops; boxes that are not finite would crash first
@@ -161,7 +161,8 @@ class Lesions:
 
     def __init__(self, work: Workspace, fold: FoldTraining, device: torch.device) -> None:
         data, spec, val = fold.data, fold.spec, fold.rows["val"]
-        self.store = Store(images.cached(work, data.table, spec.image_size), device)
+        preparation = prepared.for_training(work, spec.prepare)
+        self.store = Store(images.cached(work, data.table, spec.image_size, preparation=preparation), device)
         self.spec, self.train, self.val = spec, fold.rows["train"], val
         squared = [
             boxes.to_letterbox(of_slice, *size, spec.image_size)

@@ -273,7 +273,7 @@ def _overrides(fold: FoldTraining, data: Path, device: torch.device) -> dict[str
     changes = dict(AUGMENTATIONS[augmentation.augment])
     chance = changes.pop("mirror", None)
     if chance is not None:
-        changes |= {"flipud" if augmentation.axis(fold.data.layout) == "vertical" else "fliplr": chance}
+        changes |= {"flipud" if augmentation.axis(fold.data.orientation) == "vertical" else "fliplr": chance}
     mixed = devices.precision(device, training.precision) if device.type == "cuda" else None  # its loop has no other
     return {
         "data": str(data), "task": "detect", "mode": "train", "exist_ok": True, "epochs": training.epochs,

@@ -41,6 +41,12 @@ def recorded_window(raw: Path) -> str | None:
     return files.read_json(origin).get("window") if origin.is_file() else None
 
 
+def recorded_orientation(raw: Path) -> str | None:
+    """Where the nose points in data/raw/NAME as its conversion recorded it; None if it was not converted, or does not say."""
+    origin = raw / ORIGIN
+    return files.read_json(origin).get("orientation") if origin.is_file() else None
+
+
 @dataclass(frozen=True)
 class Recognised:
     """The layout of a data set (one of NAMES) and one line about it for people."""

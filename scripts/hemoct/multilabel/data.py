@@ -1,5 +1,6 @@
 """The working set of task 4 with folds and pixels: what a multi-label network learns from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import pandas as pd
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import images, slices as data_slices
+from hemoct.data import images, prepared, slices as data_slices
 from hemoct.data.slices import ANY
 from hemoct.ingest import layouts
 from hemoct.multilabel import working_set
 from hemoct.multilabel.options import HEADS, Network, View
 from hemoct.multilabel.working_set import WorkingSet
+from hemoct.prepare.preparation import NOTHING, Preparation, stop_if_moving
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +33,17 @@ class LabelledSlices(data_slices.Slices):
     """rows of `pixels` that the network sees of each image, its own in the middle: int64 (n, channels * (2 * context + 1))"""
 
 
-def load(work: Workspace, network: Network, view: View | None = None, limit_patients: int | None = None) -> LabelledSlices:
+def load(
+    work: Workspace, network: Network, view: View | None = None, limit_patients: int | None = None, prepare: Sequence[str] = ()
+) -> LabelledSlices:
     """Read the working set and splits.csv, decode what is not yet in the cache. With a head for it `any` comes first.
 
-    Neighbouring slices may lie outside of the working set.
+    Neighbouring slices may lie outside of the working set. `prepare`: see data.slices.Selection.
     """
     labels = _by_place(work)
     truth = truth_of(work, labels, ANY in HEADS[network.heads], view or View())
-    return _with_pixels(work, labels, truth, network, limit_patients=limit_patients, why="not chosen, or not in the working set")
+    preparation, why = prepared.for_training(work, prepare), "not chosen, or not in the working set"
+    return _with_pixels(work, labels, truth, network, preparation, limit_patients=limit_patients, why=why)
 
 
 def truth_of(work: Workspace, labels: pd.DataFrame, has_any: bool, view: View) -> pd.DataFrame:
@@ -54,13 +59,13 @@ def truth_of(work: Workspace, labels: pd.DataFrame, has_any: bool, view: View) -
     return with_any(truth, np.where(labels["image_id"].isin(chosen.table["image_id"]), of_any, np.nan))
 
 
-def load_other(work: Workspace, wanted: list[str], network: Network) -> LabelledSlices:
+def load_other(work: Workspace, wanted: list[str], network: Network, preparation: Preparation = NOTHING) -> LabelledSlices:
     """The images of another data set on which at least one of the `wanted` labels is known; classes: those that it knows.
 
     Needs neither working set nor folds. `network`: options, or the description of a trained one. See `truth_of_other`.
     """
     labels, truth = truth_of_other(work, wanted)
-    return _with_pixels(work, labels, truth, network, split=False, why="no label of the models is known")
+    return _with_pixels(work, labels, truth, network, preparation, split=False, why="no label of the models is known")
 
 
 def truth_of_other(work: Workspace, wanted: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -89,16 +94,19 @@ def _by_place(work: Workspace) -> pd.DataFrame:
     return labels.sort_values(["patient", "slice", "image_id"], ignore_index=True)
 
 
-def _with_pixels(work: Workspace, labels: pd.DataFrame, truth: pd.DataFrame, network: Network, **how: Any) -> LabelledSlices:
+def _with_pixels(
+    work: Workspace, labels: pd.DataFrame, truth: pd.DataFrame, network: Network, preparation: Preparation, **how: Any
+) -> LabelledSlices:
     """The images of labels.csv with any known `truth`, row by row, and what `network` sees of them. `how`: see slices.choose."""
     slices, kept = data_slices.choose(work, labels, truth.notna().any(axis=1).to_numpy(), **how)
     truth = truth[kept]
     around = replace(slices, table=labels).neighbours(network.context)[labels["image_id"].isin(truth.index)]
     if network.context:
+        stop_if_moving(preparation.names, "neighbouring slices (--context) would not follow")
         _stop_if_alone(work, around)
     _warn_of_channels(work, work.raw / slices.table["image"][0], network.channels)
     rows, place = np.unique(around, return_inverse=True)
-    pixels = images.cached(work, labels.iloc[rows], network.image_size, network.channels)
+    pixels = images.cached(work, labels.iloc[rows], network.image_size, network.channels, preparation)
     planes, targets = stacked(place.reshape(around.shape), network.channels), np.array(truth, dtype=np.float32)
     return LabelledSlices(**vars(slices), classes=list(truth), targets=targets, pixels=pixels, planes=planes)
 

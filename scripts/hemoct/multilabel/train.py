@@ -48,7 +48,7 @@ def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks)
     fitting = Fit(model, run, training, -(-len(draws) // training.batch_size))
     spec.save(run.folder)
     loss = criterion(options.balance, spec.heads, targets[rows["train"]])
-    axis = options.augmentation.axis(data.layout)
+    axis = options.augmentation.axis(data.orientation)
     augmented = augmentation(options.augmentation, axis, data.targets, spec.classes, fitting.device_generator)
     labelled = Labelled(spec, source, targets, loss, augmented)
     for epoch in fitting.epochs():

@@ -6,6 +6,7 @@ from hemoct.base import cli
 from hemoct.base.errors import UserError
 from hemoct.base.options import flag, part
 from hemoct.data import slices, splits
+from hemoct.prepare.preparation import stop_if_moving
 from hemoct.training.options import Augmentation, Hardware, Initial, Strength, Training
 
 TRUTH = "truth"
@@ -77,6 +78,7 @@ class Selection(slices.Selection):
     )
 
     def __post_init__(self) -> None:
+        stop_if_moving(self.prepare, "masks and boxes of task 3 would not follow")
         if self.split == "given" and self.validation != 1:
             raise UserError("--validation chooses among folds, and --split given has none; drop one of them")
 

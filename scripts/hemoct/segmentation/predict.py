@@ -16,8 +16,10 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes, images, volumes
 from hemoct.data.named_images import ImageFiles
+from hemoct.data.prepared import AS_THEY_ARE, Shown
 from hemoct.detection import networks as detection_networks, predict as detection_predict
 from hemoct.detection.predictions import CORNERS
+from hemoct.prepare.geometry import Geometry
 from hemoct.segmentation import hematoma, networks, predictions, train, windows
 from hemoct.segmentation.networks import SegmenterSpec
 from hemoct.segmentation.windows import Boxes, Windows
@@ -93,10 +95,16 @@ def _detectors(work: Workspace, folders: list[Path], specs: list[SegmenterSpec])
     return detectors
 
 
-def detect(paths: list[Path], models: Models, certain: float, batch_size: int, device: torch.device) -> Places:
-    """The boxes of image files by the detector of each model, rounded as in predictions.csv. `certain`: see Places.lesions."""
+def detect(
+    paths: list[Path], models: Models, certain: float, batch_size: int, device: torch.device, prepared: Shown = AS_THEY_ARE
+) -> Places:
+    """The boxes of image files by the detector of each model, rounded as in predictions.csv. `certain`: see Places.lesions.
+
+    `prepared`: how the files are shown to the models.
+    """
     different = list(dict.fromkeys(models.detectors))  # the members of an ensemble look around the same boxes
-    each = detection_predict.detect(paths, different, batch_size, device)
+    of_detectors = detection_networks.DetectorSpec.read_all(different, ())[0]
+    each = detection_predict.detect(paths, different, batch_size, device, prepared.also_for(of_detectors).image)
     of_detector = dict(zip(different, ([_rounded(of_image) for of_image in boxes] for boxes in each), strict=True))
     of_models = [of_detector[folder] for folder in models.detectors]
     return _places(of_models, detection_predict.fused(each, paths), models.specs, certain)
@@ -169,12 +177,13 @@ def _rows_of(path: Path, names: pd.Series, paths: list[Path]) -> np.ndarray:
 
 
 def probabilities(
-    shown: ImageFiles, folders: list[Path], places: Places | None, batch_size: int, device: torch.device
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    shown: ImageFiles, folders: list[Path], places: Places | None, batch_size: int, device: torch.device,
+    prepared: Shown = AS_THEY_ARE,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
     """Each image, uint8 (height, width), and the mean of the models' probabilities on it, float32 0..255, same shape.
 
-    Each model's are those that training writes, 8 bit at the size of the image. All models lie in memory, and no more than CHUNK
-    images with the neighbours that the models look at.
+    Each model's are those that training writes, 8 bit at the size of the image; `prepared`: how images are shown to it. All
+    models lie in memory, and no more than CHUNK images with the neighbours that the models look at.
     """
     models = [networks.load(folder, device) for folder in folders]
     context, size = models[0][1].context, models[0][1].source_size
@@ -186,18 +195,19 @@ def probabilities(
         low, high = max(0, start - context), min(n, rows.stop + context)
         kept = {row: grey for row, grey in held.items() if row >= low}
         held = kept | dict(islice(decoded, high - low - len(kept)))
-        squares = np.stack([images.resize(held[row], size) for row in range(low, high)])
+        seen = {row: prepared.image(shown.paths[row], held[row]) for row in range(low, high)}
+        squares = np.stack([images.resize(grey, size) for grey, _ in seen.values()])
         total = {row: np.zeros(held[row].shape, dtype=np.float32) for row in rows}
         for number, (model, spec) in enumerate(models):
             slices = Squares(squares, around[low:high] - low, spec, device)
             if spec.region == "slice":
                 of_model = windows.whole_slices(np.array(rows) - low, spec.source_size)
             else:
-                of_model = _around_boxes(spec, {row - low: (places.each[number][row], held[row].shape) for row in rows})
+                of_model = _around_boxes(spec, {row - low: (places.each[number][row], seen[row][1]) for row in rows})
             patches = train.patches(model, slices, of_model, batch_size)
             for index, square in train.pasted(of_model, patches, size):
-                height, width = held[low + index].shape
-                total[low + index] += images.restore(square, width, height)
+                geometry = seen[low + index][1]
+                total[low + index] += geometry.image_back(images.restore(square, *geometry.size))
         yield from ((held[row], total[row] / len(models)) for row in rows)
 
 
@@ -209,9 +219,12 @@ class Squares(train.Slices):
         self.mask = Store(np.zeros_like(pixels), device)
 
 
-def _around_boxes(spec: SegmenterSpec, wanted: dict[int, tuple[np.ndarray, tuple[int, int]]]) -> Windows:
-    """The windows that a model looks at, of images by their row: boxes (k, 6) and the shape (height, width) of each."""
-    squared = [data_boxes.to_letterbox(boxes[:, :4], *shape[::-1], spec.source_size) for boxes, shape in wanted.values()]
+def _around_boxes(spec: SegmenterSpec, wanted: dict[int, tuple[np.ndarray, Geometry]]) -> Windows:
+    """The windows that a model looks at, of images by their row: boxes (k, 6), and how the image was turned."""
+    squared = [
+        data_boxes.to_letterbox(geometry.boxes(boxes[:, :4]), *geometry.size, spec.source_size)
+        for boxes, geometry in wanted.values()
+    ]
     rows = np.repeat(list(wanted), [len(boxes) for boxes in squared])
     confidence = np.concatenate([boxes[:, 4] for boxes, _ in wanted.values()])
     return Boxes(rows, np.concatenate(squared), confidence).windows(spec.margin, spec.least_side)

@@ -17,7 +17,7 @@ from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import images
+from hemoct.data import images, prepared
 from hemoct.data.slices import Fold
 from hemoct.segmentation import data as segmentation_data, metrics, networks, windows
 from hemoct.segmentation.data import MaskData
@@ -48,7 +48,8 @@ def train_fold(
     for part, of_part in rows.items():
         if not positive[of_part].any():
             raise UserError(f"{run.folder.name}: no mask of {part} has a pixel; use more patients, or another --split")
-    grey = images.grey_statistics(images.cached(work, data.table, side), rows["train"])
+    preparation = prepared.for_training(work, options.selection.prepare)
+    grey = images.grey_statistics(images.cached(work, data.table, side, preparation=preparation), rows["train"])
     spec = _spec(fold, options, data, side, grey)
     weights.stop_if_trained_elsewhere(options.initial, spec)
     training = options.training
@@ -58,7 +59,7 @@ def train_fold(
     plan = windows.plan(
         spec, windows.read_boxes(work, data, spec, detector), fold, rows["train"], positive, options.region.negatives
     )
-    strength, axis = STRENGTHS[options.augmentation.augment], options.augmentation.axis(data.layout)
+    strength, axis = STRENGTHS[options.augmentation.augment], options.augmentation.axis(data.orientation)
     masked = Masked(slices, networks.criterion(options.network.loss), strength, axis)
     validation = Validation.of(slices, rows["val"], data.table["patient"].to_numpy()[rows["val"]])
     validated, batch_size = plan.prediction.of(rows["val"]), 4 * training.batch_size
@@ -95,7 +96,12 @@ def train_fold(
 
 def _spec(fold: Fold, options: Options, data: MaskData, side: int, grey: tuple[float, float]) -> SegmenterSpec:
     """model.json of a fold. `side`: of the square that windows are cut from; `grey`: mean and deviation of its slices."""
-    network, region, selection, axis = options.network, options.region, options.selection, options.augmentation.axis(data.layout)
+    network, region, selection, axis = (
+        options.network,
+        options.region,
+        options.selection,
+        options.augmentation.axis(data.orientation),
+    )
     encoder = networks.timm_name(network.encoder)
     mean, std = weights.normalisation(options.initial, encoder, *grey)
     least_side = region.least_side or options.image_size
@@ -121,7 +127,8 @@ class Slices:
 
     def __init__(self, work: Workspace, data: MaskData, spec: SegmenterSpec, device: torch.device) -> None:
         self.work, self.data, self.spec = work, data, spec
-        grey = Store(images.cached(work, data.table, spec.source_size), device)
+        preparation = prepared.for_training(work, spec.prepare)
+        grey = Store(images.cached(work, data.table, spec.source_size, preparation=preparation), device)
         self.grey = Stacks(grey, torch.as_tensor(data.neighbours(spec.context)))
         self.mask = Store(segmentation_data.cached(work, data, spec.source_size), device)
 

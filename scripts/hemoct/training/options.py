@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hemoct.base import cli, label_meaning
+from hemoct.base import cli
 from hemoct.base.options import flag
+from hemoct.prepare.orientation import mirror_axis
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -96,9 +97,9 @@ class Augmentation:
         choices=("auto", "horizontal", "vertical"), named="{}",
     )  # fmt: skip
 
-    def axis(self, layout: str) -> str:
-        """The axis of --mirror; `auto` is that along which left and right lie in the layout."""
-        return label_meaning.LEFT_RIGHT.get(layout, "horizontal") if self.mirror == "auto" else self.mirror
+    def axis(self, orientation: str) -> str:
+        """The axis of --mirror; `auto` is that along which left and right lie, by the orientation (where the nose points)."""
+        return mirror_axis(orientation) if self.mirror == "auto" else self.mirror
 
 
 def known_strength(name: str) -> Any:

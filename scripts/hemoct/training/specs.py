@@ -1,7 +1,7 @@
 """model.json: what every trained model says of itself, whatever its task."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,10 @@ class Spec:
     splits_sha256: str
     window: str | None = None
     """in which the slices were converted from HU; None: they were not, or it is not recorded"""
+    prepare: list[str] = field(default_factory=list)
+    """what was done with each image, in this order (hemoct.prepare.preparation.NAMES)"""
+    orientation: str | None = None
+    """where the nose points in what it learned from; None: not recorded"""
     initial_weights: dict[str, Any] | None = None
     """where the weights came from that training started with (training.weights.Origin); None: from scratch, or not recorded"""
 
@@ -35,10 +39,17 @@ class Spec:
 
     @classmethod
     def read_all(cls, folders: list[Path], alike: Iterable[str]) -> list[Self]:
-        """The specs of models whose predictions are put together; stops where they differ in a field that has to be `alike`."""
+        """The specs of models whose predictions are put together; stops where they differ in a field that has to be `alike`.
+
+        What an older one does not say of the orientation is what the others say.
+        """
         specs = [cls.read(folder) for folder in folders]
+        said = next((spec.orientation for spec in specs if spec.orientation is not None), None)
+        specs = [replace(spec, orientation=said if spec.orientation is None else spec.orientation) for spec in specs]
         for folder, spec in zip(folders, specs, strict=True):
-            other = ", ".join(name for name in (*alike, "window") if getattr(spec, name) != getattr(specs[0], name))
+            other = ", ".join(
+                name for name in (*alike, "window", "prepare", "orientation") if getattr(spec, name) != getattr(specs[0], name)
+            )
             if other:
                 raise UserError(f"{folder} differs from {folders[0]} in {other} (model.json); train the folds again, all alike")
         return specs

@@ -30,7 +30,7 @@ class Maker:
 
     body: nn.Module
     key: str
-    """what its weights are known by"""
+    """what its weights are known by, and how its images are prepared"""
     about: dict[str, Any]
     """what model.json of a head says of it: `made_of`, and what is TAKEN from it"""
     device: torch.device
@@ -63,9 +63,11 @@ def maker(paths: list[Path], options: Options, planes: int, load: inference.Load
         folder = paths[0].parent
         model, spec = load(folder, device)
         about = {name: getattr(spec, name, None) for name in TAKEN} | {"made_of": [predictions.stage(spec.TASK, folder)]}
-        for flag in ("protocol", "split"):  # else test patients would leak
-            if getattr(spec, flag) != getattr(options.selection, flag):
-                raise UserError(f"{folder} was trained with --{flag} {getattr(spec, flag)}; give --{flag} {getattr(spec, flag)}")
+        for flag in ("protocol", "split", "prepare"):  # else test patients would leak, or images be others
+            theirs = getattr(spec, flag)
+            if theirs != getattr(options.selection, flag):
+                words = (",".join(theirs) or "none") if isinstance(theirs, list) else theirs
+                raise UserError(f"{folder} was trained with --{flag} {words}; give --{flag} {words}")
         if not hasattr(model, "body"):  # a network of timm alone; others have a body below their head
             model.reset_classifier(0)
         body = devices.place(getattr(model, "body", model), device, spec.image_size)
@@ -78,7 +80,8 @@ def maker(paths: list[Path], options: Options, planes: int, load: inference.Load
     origin = weights.origin(initial, backbone)
     about = {"backbone": backbone, "made_of": [], "image_size": size, "mean": mean, "std": std, "initial_weights": origin,
              "label": None}  # fmt: skip
-    return Maker(devices.place(body, device, size).eval(), f"{backbone} {origin}", about, device)
+    known = " ".join([f"{backbone} {origin}", *options.selection.prepare])
+    return Maker(devices.place(body, device, size).eval(), known, about, device)
 
 
 def kept(work: Workspace, table: pd.DataFrame, made_by: Maker, source: Source, precision: str) -> np.ndarray:
