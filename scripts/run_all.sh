@@ -106,6 +106,7 @@ steps=(
     "task1_classification/01_train.py $also"
     "task1_classification/02_evaluate.py"
     "task1_classification/03_compare.py"
+    "task1_classification/08_explain.py --experiment $classifier $mask_value"
     "task2_detection/01_make_yolo_dataset.py"
     "task2_detection/02_train.py --experiment $detector $detect"
     "task2_detection/03_training_curves.py"
@@ -125,6 +126,7 @@ steps=(
     "task4_multilabel/02_train.py $typed --experiment $typer $types"
     "task4_multilabel/03_evaluate.py $typed --experiment $typer"
     "task4_multilabel/04_cascade.py $typed --types $typer --binary $classifier"
+    "task4_multilabel/10_explain.py $typed --experiment $typer $mask_value"
     ${typed:+"scripts/90_make_report.py $typed"}
     "scripts/90_make_report.py"
 )

@@ -30,30 +30,30 @@ DISKS = ("--weights", "none", "--image-size", 64, "--batch-size", 4, "--fold", 0
 
 def types(work: Workspace) -> None:
     """The data of toy_types and fold 0 of the experiment `e` of task 4."""
-    _put(_types, work)
+    put(_types, work)
 
 
 def rims(work: Workspace) -> None:
     """Rims of disks, boxes of a detector `d`, and fold 0 of the experiment `e` of task 3, a tiny network around those boxes."""
-    _put(_rims, work)
+    put(_rims, work)
 
 
 def evaluated_masks(work: Workspace) -> None:
     """Experiments of task 3 that are evaluated: `a`, its copy `b`, and `c`, whose masks lie where the lesions are."""
-    _put(_evaluated_masks, work)
+    put(_evaluated_masks, work)
 
 
 def disks(work: Workspace) -> None:
     """Bright and dark disks in images that are not square, and fold 0 of the experiment `e` of task 2, a tiny detector."""
-    _put(_disks, work)
+    put(_disks, work)
 
 
 def evaluated_disks(work: Workspace) -> None:
     """An experiment `e` of task 3 that is evaluated, on larger disks."""
-    _put(_evaluated_disks, work)
+    put(_evaluated_disks, work)
 
 
-def _put(made: Callable[[], Path], work: Workspace) -> None:
+def put(made: Callable[[], Path], work: Workspace) -> None:
     """Copy what `made` has trained in a workspace `toy`; times of files stay, so that nothing looks outdated."""
     shutil.copytree(made(), work.root, dirs_exist_ok=True)
 
@@ -62,7 +62,7 @@ def _put(made: Callable[[], Path], work: Workspace) -> None:
 def _types() -> Path:
     work = _empty()
     toy_types.make(work)
-    _run("task4_multilabel/02_train.py", work, *TYPES)
+    run("task4_multilabel/02_train.py", work, *TYPES)
     return work.root
 
 
@@ -71,7 +71,7 @@ def _rims() -> Path:
     work = _empty()
     simulated_networks.make_rims(work)
     with mock.patch.object(segmentation_networks.smp, "create_model", simulated_networks.tiny):
-        _run("task3_segmentation/02_train.py", work, *RIMS)
+        run("task3_segmentation/02_train.py", work, *RIMS)
     return work.root
 
 
@@ -95,7 +95,7 @@ def _evaluated_disks() -> Path:
 def _evaluate_masks(work: Workspace) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         quick.evaluations(patched)
-        _run("task3_segmentation/03_evaluate.py", work)
+        run("task3_segmentation/03_evaluate.py", work)
     return work.root
 
 
@@ -108,11 +108,11 @@ def _disks() -> Path:
     work = _empty()
     toy.make(work, patients=10, slices=8, size=(80, 64), radius=10, boxes=True, classes=("bright", "dark"))
     with mock.patch.object(torchvision_models, "get_model", simulated_boxes.tiny_detector):
-        _run("task2_detection/02_train.py", work, *DISKS)
+        run("task2_detection/02_train.py", work, *DISKS)
     return work.root
 
 
-def _run(step: str, work: Workspace, *flags: object) -> None:
+def run(step: str, work: Workspace, *flags: object) -> None:
     spec = importlib.util.spec_from_file_location(Path(step).stem, REPOSITORY / step)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

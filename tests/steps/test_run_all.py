@@ -237,7 +237,7 @@ def test_laptop_trains_folds_in_two_lanes_and_stops_both_at_the_first_failure(co
     words = ["--dataset", "mine", "--profile", "laptop"]
     assert copy.bash("run_all.sh", *words).returncode == 0
     name = rows_of("laptop")["task1"][1]
-    folds = [re.findall(r"--fold (\d)", call) for call in copy.log if f"--experiment {name} " in call and "task1" in call]
+    folds = [re.findall(r"--fold (\d)", call) for call in copy.log if f"01_train.py --experiment {name} " in call]
     if (os.cpu_count() or 1) < 2:
         pytest.skip("one core, one lane")
     assert sorted(fold for (fold,) in folds) == ["0", "1", "2", "3", "4"]
@@ -308,7 +308,7 @@ def test_the_demonstration_has_types_of_bleeding_as_data_of_their_own(copy: Copy
     )
     assert all(f"--root {place}" in call and "--dataset demo " not in call for call in of_types)
     assert [call.split()[0] for call in of_types if "task4" in call] == [
-        f"task4_multilabel/{name}.py" for name in ("01_prepare_labels", "02_train", "03_evaluate", "04_cascade")
+        f"task4_multilabel/{name}.py" for name in ("01_prepare_labels", "02_train", "03_evaluate", "04_cascade", "10_explain")
     ]
 
 
@@ -316,7 +316,8 @@ def test_the_value_of_masks_goes_to_the_steps_that_read_them(copy: Copy) -> None
     done = copy.bash("run_all.sh", "--dataset", "mine", "--mask-value", "3", "--list")
     told = [line.split()[2] for line in done.stdout.splitlines() if "--mask-value 3" in line]
     of_task = [f"task3_segmentation/{name}.py" for name in ("01_make_seg_dataset", "02_train")]
-    assert told == ["scripts/04_check_data.py", *of_task]
+    of_maps = ["task1_classification/08_explain.py", "task4_multilabel/10_explain.py"]
+    assert told == ["scripts/04_check_data.py", of_maps[0], *of_task, of_maps[1]]
     (copy.folder / "data" / "raw" / "mine").mkdir(parents=True)
     failed = copy.bash("run_all.sh", "--dataset", "mine", "--mask-value", "3", fail_at="05_make_splits")
     assert failed.stderr.splitlines()[-1].endswith("--from-step 5 --mask-value 3")

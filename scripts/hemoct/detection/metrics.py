@@ -28,8 +28,8 @@ from hemoct.evaluation import metrics as evaluation_metrics
 HIT_IOU = 0.5
 COCO_IOUS = np.linspace(0.5, 0.95, 10)
 LOCALISATION_IOUS = np.linspace(0.1, 0.7, 7)
-IOUS = np.concatenate([LOCALISATION_IOUS[:4], COCO_IOUS])
-"""what `match` matches at: 0.1, 0.2, 0.3, 0.4, then COCO's 0.50 to 0.95 in steps of 0.05"""
+IOUS = np.concatenate([LOCALISATION_IOUS[:2], [0.25], LOCALISATION_IOUS[2:4], COCO_IOUS])
+"""what `match` matches at: 0.1, 0.2, 0.25, 0.3, 0.4, then COCO's 0.50 to 0.95 in steps of 0.05"""
 FROC_LEVELS = np.array([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8])
 RECALLS = np.linspace(0, 1, 101)
 MOST_BOXES = 100  # an image and class, as COCO; the boxes of lowest confidence beyond it are not looked at
@@ -51,7 +51,7 @@ class Matched:
     confidence: np.ndarray
     """float64 (D,)"""
     partner: np.ndarray
-    """number of the true box that a predicted one matches at each of IOUS, -1 for none: int (D, 14)"""
+    """number of the true box that a predicted one matches at each of IOUS, -1 for none: int (D, 15)"""
     true_image: np.ndarray
     """of each true box, int (G,)"""
     true_label: np.ndarray
@@ -209,14 +209,16 @@ def froc_curve(matched: Matched) -> tuple[np.ndarray, np.ndarray]:
     return evaluation_metrics.ratio(np.append(0, fp), images), evaluation_metrics.ratio(np.append(0, tp), truths)
 
 
-def localisation(matched: Matched, thresholds: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Localisation accuracy and average false positives at each of LOCALISATION_IOUS: two float64 (R, 7).
+def localisation(
+    matched: Matched, thresholds: np.ndarray, weights: np.ndarray, ious: np.ndarray = LOCALISATION_IOUS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Localisation accuracy and average false positives at each of `ious` (some of IOUS): two float64 (R, levels).
 
     With the boxes at or above the threshold of their image (n,): the share of true boxes that a box of their class matches with
     IoU >= T, and the boxes without a match, per image (ChestX-ray8, Wang et al. 2017; there a second box on the same lesion is
     no false positive, here it is).
     """
-    tp, fp, true_boxes = _counts(matched, thresholds, weights, LOCALISATION_IOUS)
+    tp, fp, true_boxes = _counts(matched, thresholds, weights, ious)
     return evaluation_metrics.ratio(tp, true_boxes), evaluation_metrics.ratio(fp, weights.sum(axis=1, keepdims=True))
 
 

@@ -1,0 +1,203 @@
+"""The step of tasks 1 and 4 that explains: maps, their score, sheets, pseudo-labels."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from hemoct.base import cli, experiments, figure as base_figure, files, options, tables
+from hemoct.base.errors import UserError
+from hemoct.base.runs import Run
+from hemoct.base.workspace import Workspace
+from hemoct.detection import predictions as detection_predictions
+from hemoct.evaluation import overlays, protocol, text
+from hemoct.explain import data, drawing, evaluate, pseudo, score
+from hemoct.explain.evaluate import Explained, Setting
+from hemoct.explain.options import AUTO, Options
+from hemoct.training import device
+
+FOLDER = "explain"
+TABLES = ("labels.csv", "images.csv", "boxes.csv", "splits.csv", "dataset.json")
+SHEETS = {"true positive": "true_positives", "false positive": "false_positives", "false negative": "false_negatives"}
+IN_WORDS = ("pointing", "heat_box", "heat_head", "dice_box", "localisation_0.5", "false_positives_0.5")
+"""what is printed"""
+PER_CASE = [
+    *tables.PREDICTION_COLUMNS, "label", "y", "p", "threshold", "kind", "scored", "pointing", "heat_box", "heat_mask",
+    "heat_head", "dice_box", "dice_mask", "peak_head", "black", "rank_correlation",
+]  # fmt: skip
+
+
+def run(step: str, doc: str | None, argv: list[str] | None, task: int) -> None:
+    """The whole step of a task. `step`: its file, `doc`: its help."""
+    parser = cli.parser(doc)
+    parser.add_argument("--experiment", required=True, metavar="NAME", help=f"which models; see outputs/NAME/task{task}")
+    options.add_all(parser, Options)
+    args = cli.parse(parser, argv, step)
+    chosen, work = options.read(args, Options), Workspace.of(args)
+    extent = chosen.extent
+    if extent.write and extent.fold is None:
+        parser.error("--write goes with --fold K: pseudo-labels are for the fold whose test patients their model has not seen")
+    if extent.write and extent.limit_patients:
+        parser.error("--write makes a whole data set: --limit-patients does not go with it")
+    folders = _folders(work, task, args.experiment, extent.fold)
+    specs = data.specs(task, folders)
+    other = pseudo.place(work, extent.fold) if extent.write else None
+    out = folders[0].parent / FOLDER / _name(chosen)
+    one = Run(step, args, out, _inputs(work, task, folders, extent.boxes))
+    if one.up_to_date():
+        return
+    with one:
+        where = device.pick(args.device, args.threads)
+        one.note(device=str(where))
+        rows = data.cases(work, task, args.experiment, folders, (chosen.maps.label, extent.limit_patients))
+        seen = data.see(work, specs[0], extent.limit_patients, where)
+        known = data.Known(work, seen, specs[0], extent.mask_value)
+        setting = Setting(work, task, chosen.maps, specs[0], seen, known, args.seed, where)
+        place = pd.Series(np.arange(len(seen.slices.table)), index=seen.slices.table["image_id"])
+        rows = rows[rows["image_id"].isin(place.index)].assign(row=lambda frame: place.loc[frame["image_id"]].to_numpy())
+        folds = [evaluate.explain(setting, folder, rows[rows["fold"] == experiments.fold_of(folder)].reset_index(drop=True),
+                                  extent.boxes) for folder in folders]  # fmt: skip
+        about = protocol.describe(work, task, args.experiment, work, _protocol(specs[0]), folders)
+        content, correct = evaluate.report(about, setting, folds)
+        one.wrote(*write(out, content, correct, folds))
+        one.wrote(*draw(out, setting, content, folds, extent.images))
+        if other:
+            _, told, written = pseudo.write(setting, folds[0], extent.write)
+            one.wrote(*written)
+            print(f"{other.dataset}: {told['pseudo_boxes']} boxes of {told['positive_images']} positive images for training and "
+                  f"validation, {told['true_boxes_of_test']} true boxes for test")  # fmt: skip
+    print(summary(work, out, content))
+    if other:
+        cli.say_next(other, "task2_detection/02_train.py", "--fold", str(extent.fold))
+    else:
+        cli.say_next(work, "scripts/90_make_report.py")
+
+
+def _folders(work: Workspace, task: int, experiment: str, fold: int | None) -> list[Path]:
+    folders = experiments.with_model(work, task, experiment)
+    kept = [folder for folder in folders if fold in (None, experiments.fold_of(folder))]
+    if not kept:
+        raise UserError(f"--fold {fold}: {experiment} has {', '.join(folder.name for folder in folders)}; name one, or train it")
+    return kept
+
+
+def _name(chosen: Options) -> str:
+    """The folder of the results: by what differs from the defaults."""
+    maps, limit = chosen.maps, chosen.extent.limit_patients
+    named = {
+        "": None if maps.layer == [AUTO] else "-".join(maps.layer).replace("/", "_"),
+        "label-": maps.label,
+        "threshold": maps.map_threshold,
+        "first-": limit and f"{limit}-patients",
+    }
+    return "-".join([maps.method, *(f"{word}{value}" for word, value in named.items() if value is not None)])
+
+
+def _inputs(work: Workspace, task: int, folders: list[Path], boxes: str | None) -> list[Path]:
+    """What the maps are made from."""
+    names = [work.work / name for name in TABLES] + [folder / "predictions.csv" for folder in folders]
+    names += [*experiments.model_files(folders), folders[0].parent / "metrics.json"]
+    for folder in folders if boxes else []:
+        place = detection_predictions.folders(work, boxes, folder.name.removeprefix("fold"))[0][0]  # stops where there is none
+        names += [place / name for name in detection_predictions.NEEDED]
+    return names
+
+
+def _protocol(spec: Any) -> str:
+    return "given" if spec.split == "given" else spec.protocol
+
+
+def write(out: Path, content: dict[str, Any], correct: pd.DataFrame, folds: list[Explained]) -> list[Path]:
+    """Write metrics.json and the tables."""
+    compared = pd.concat([one.compared for one in folds], ignore_index=True)
+    cases = pd.concat([one.cases for one in folds], ignore_index=True)
+    written = [
+        files.write_json(out / "metrics.json", content),
+        tables.write_csv(out / "per_case.csv", cases.reindex(columns=PER_CASE).astype({"scored": int})),
+        tables.write_csv(out / "right_for_the_wrong_reason.csv", correct),
+    ]
+    for name, frame in (("layers.csv", compared), ("scores.csv", scores(content))):
+        (out / name).unlink(missing_ok=True)
+        if not frame.empty:
+            written.append(tables.write_csv(out / name, frame))
+    return written
+
+
+def scores(content: dict[str, Any]) -> pd.DataFrame:
+    """A row for each metric and source: value, interval, and how much higher the model is than the source."""
+    of = {evaluate.MODEL: {"metrics": content["metrics"], "difference": {}}} | content["beside"]
+    rows = []
+    for source, block in of.items():
+        for name, entry in block["metrics"].items():
+            row = {"source": source, "metric": name, "means": score.MEANINGS[name]}
+            for words, one in (("value", entry), ("difference", block["difference"].get(name, {}))):
+                low, high = one.get("ci95") or (np.nan, np.nan)
+                value = np.nan if one.get("value") is None else one["value"]
+                row |= {words: value, f"{words}_low": low, f"{words}_high": high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def draw(out: Path, setting: Setting, content: dict[str, Any], folds: list[Explained], each: bool) -> list[Path]:
+    """Draw a sheet for each kind of decision, the scores, and with `each` an overlay of every image."""
+    heading = f"{content['experiment']} on {content['dataset']}, {content['method']}, {content['folds_done']}"
+    figures: dict[str, Any] = dict.fromkeys(SHEETS.values())
+    several = len(content["labels"]) > 1
+    cases = pd.concat(
+        [one.cases.assign(place=range(len(one.cases)), of=number) for number, one in enumerate(folds)], ignore_index=True
+    )
+    for kind, name in SHEETS.items():
+        of_kind = cases[cases["kind"] == kind].reset_index(drop=True)
+        if of_kind.empty:
+            continue
+        shown = of_kind.iloc[drawing.picked(of_kind)].reset_index(drop=True)
+        truth = setting.known.truth(shown)
+        tiles = [(_picture(setting, folds, case, one, overlays.TILE), f"{case['image_id']}\n{drawing.caption(case, several)}")
+                 for (_, case), one in zip(shown.iterrows(), truth, strict=True)]  # fmt: skip
+        some = "" if len(shown) == len(of_kind) else f", {len(shown)} of them, evenly over the probabilities"
+        lines = [f"{heading}: {len(of_kind)} {kind}s{some}", drawing.legend(setting.seen.slices.layout, truth)]
+        figures[name] = drawing.sheet(tiles, lines)
+    figures["scores"] = drawing.scores(content, heading) if content["metrics"] else None
+    written = base_figure.save_all(figures, out)
+    if each:
+        written.append(_draw_each(out / "images", setting, folds, cases))
+    return written
+
+
+def _picture(setting: Setting, folds: list[Explained], case: pd.Series, truth: Any, side: int) -> Image.Image:
+    return drawing.tile(setting.seen.grey(case["row"]), folds[case["of"]].small[case["place"]], truth, side)
+
+
+def _draw_each(place: Path, setting: Setting, folds: list[Explained], cases: pd.DataFrame) -> Path:
+    """KIND/IMAGE[-LABEL].png for every case, with its caption."""
+    several = cases["label"].nunique() > 1
+    with files.replacing_folder(place) as folder:
+        for (_, case), truth in zip(cases.iterrows(), setting.known.truth(cases), strict=True):
+            name = f"{case['image_id']}-{case['label']}" if several else str(case["image_id"])
+            drawn = _picture(setting, folds, case, truth, drawing.LARGE)
+            lines = [f"{case['image_id']}: {case['kind'] or 'unknown'}, {drawing.caption(case, several)}",
+                     drawing.legend(setting.seen.slices.layout, [truth])]  # fmt: skip
+            path = folder / SHEETS.get(case["kind"], "unknown") / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            base_figure.save(overlays.overlay(drawn, lines), path)
+    return place
+
+
+def summary(work: Workspace, out: Path, content: dict[str, Any]) -> str:
+    """What people read first."""
+    layers = ", ".join(dict.fromkeys(fold["layer"] for fold in content["folds"]))
+    lines = [f"{work.show(out)}: {content['maps']} maps, layer {layers}, {content['folds_done']}"]
+    if content["metrics"]:
+        lines.append(f"  {content['n']} with a box, {content['patients']} patients (95 % intervals):")
+        for name in IN_WORDS:
+            beside = [f"{other} {text.metric(one['metrics'][name])}" for other, one in content["beside"].items()]
+            lines.append(f"  {score.MEANINGS[name]}: {'; '.join([text.metric(content['metrics'][name]), *beside])}")
+    else:
+        lines.append("  no positive test image has a box: maps, but no score")
+    wrong = content["right_for_the_wrong_reason"]
+    lines.append(
+        f"  correct, and heat outside of the head: {wrong['outside_head_cases']} of {wrong['true_positives']} true positives"
+    )
+    return "\n".join(lines)
