@@ -192,6 +192,8 @@ def test_without_patient_identifiers_no_number_is_that_of_patients(work, frame, 
     assert not (folder / "per_patient.csv").exists() and content["metrics"]["f1"]["value"] > 0
     assert plain("scripts/90_make_report.py").code == 0
     assert "one person may be on both sides" in (work.outputs / "report.md").read_text()
+    assert plain("task1_classification/03_compare.py").code == 0
+    assert "bootstrap over images: no patient is known" in (work.task(1) / "comparison" / "comparison.md").read_text()
 
 
 def test_the_report_marks_results_of_labels_that_have_changed(work, frame, plain):

@@ -168,11 +168,12 @@ def markdown(frame: pd.DataFrame, title: str = "Task 1: experiments side by side
     """comparison.md: values with intervals, an experiment a row; below, the differences to the first. `compared`: metrics."""
     wanted = [name for name in compared if name in set(frame["metric"])]
     first = frame["experiment"].iloc[0]
-    lines = [f"# {title}", "", "Value (95 % interval, bootstrap over patients), test images out of fold.", ""]
+    drawn = "images: no patient is known" if set(frame["protocol"]) == {"image"} else "patients"
+    lines = [f"# {title}", "", f"Value (95 % interval, bootstrap over {drawn}), test images out of fold.", ""]
     lines += _block(frame, wanted, VALUE)
     if frame["difference"].notna().any():
         others = frame[frame["shown"] != frame["shown"].iloc[0]]
-        lines += ["", f"Difference to {first}, paired by image, the same resampled patients for both.", ""]
+        lines += ["", f"Difference to {first}, paired by image, the same resampled {drawn.partition(':')[0]} for both.", ""]
         lines += _block(others, wanted, DIFFERENCE, sign="+")
     notes = frame.loc[frame["note"] != "", ["experiment", "note"]].drop_duplicates()
     lines += ["", *(f"* {row.experiment} against {first}: {row.note}" for row in notes.itertuples())]
