@@ -10,9 +10,12 @@ Writes  data/work/NAME/audit.json    counts, severity and examples of each check
         data/work/NAME/audit.csv     image_id, patient, check, fatal, detail: one row per problem
         data/work/NAME/figures/      class_balance slices_per_patient patients lesion_size lesion_position image_size,
                                      contact_sheet_CLASS, mean_variance
+        with --prepare: prepared.csv (what is cut and changed, a row an image) and figures/prepared.png (before and after)
 Next    python scripts/05_make_splits.py
 """
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
@@ -21,7 +24,8 @@ from hemoct.base import cli, figure as base_figure, files, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import audit, audit_checks, audit_data, audit_figures
+from hemoct.data import audit, audit_checks, audit_data, audit_figures, audit_prepared, prepared
+from hemoct.prepare import preparation
 
 NEEDED = ("labels.csv", "boxes.csv", "dataset.json")
 
@@ -32,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
                         help="value of the lesion in masks of several values, as in task 3")  # fmt: skip
     parser.add_argument("--sample", type=cli.positive_int, metavar="N",
                         help="read the pixels of so many images alone, drawn by --seed; default: of all")  # fmt: skip
+    parser.add_argument("--prepare", type=preparation.names, default=[], metavar="A,B",
+                        help=f"also show what a training with --prepare does: {', '.join(preparation.NAMES)}")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
@@ -49,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
         for name, draw in audit_figures.figures(data, args.seed).items():
             if (figure := draw()) is not None:
                 run.wrote(base_figure.save(figure, work.work / "figures" / f"{name}.png"))
+        if args.prepare:
+            run.wrote(*show_prepared(work, data, args))
         report(summary)
         if summary["fatal"]:  # inside the run, so that its record never says ok
             raise UserError(
@@ -57,6 +65,18 @@ def main(argv: list[str] | None = None) -> None:
                 "scripts/03_make_labels.py and this step again"
             )
     print(f"Next: {work.command('scripts/05_make_splits.py')}")
+
+
+def show_prepared(work: Workspace, data: audit_data.Audited, args: argparse.Namespace) -> list[Path]:
+    """Write what --prepare does to the images that were read, and print it."""
+    made = prepared.for_training(work, args.prepare)
+    rows = data.images[data.images["image_state"] == ""]
+    if rows.empty:
+        return []
+    table = audit_prepared.measure(work, rows, data.boxes, made)
+    print(audit_prepared.summary(table, made))
+    drawn = audit_prepared.figure(work, rows, data.boxes, made, args.seed)
+    return [tables.write_csv(work.work / "prepared.csv", table), base_figure.save(drawn, work.work / "figures" / "prepared.png")]
 
 
 def report(summary: dict[str, Any]) -> None:

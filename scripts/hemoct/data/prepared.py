@@ -96,17 +96,13 @@ def of_dataset(work: Workspace, labels: pd.DataFrame, given: str) -> tuple[str, 
     What a conversion from DICOM or NIfTI records holds, unless the images clearly show something else.
     """
     if given != "auto":
-        return given, f"orientation: {_words(given)} (given)"
+        return given, f"orientation: {orientations.words(given)} (given)"
     found, recorded = look(work, labels), layouts.recorded_orientation(work.raw)
     if recorded is None or found.orientation == recorded:
-        return found.orientation, f"orientation: {found}"
+        return found.orientation, str(found)
     if found.orientation == UNKNOWN:
-        return recorded, f"orientation: {_words(recorded)}, as converted"
+        return recorded, f"orientation: {orientations.words(recorded)}, as converted"
     return found.orientation, f"mind: {found}, though a conversion writes the nose {recorded}; --orientation settles it"
-
-
-def _words(orientation: str) -> str:
-    return f"nose {orientation}" if orientation in orientations.KNOWN else orientation
 
 
 # ---- what models are shown
@@ -206,7 +202,7 @@ def for_other(work: Workspace, spec: Spec, other: Workspace, view: View) -> Show
     present = orientation_of(other) if view.orientation == "auto" else view.orientation
     shown = replace(shown, given=present)
     if shown.of_all.turns:
-        print(f"{other.dataset}: {_words(present)}; turned, as the models know the nose {shown.wanted}")
+        print(f"{other.dataset}: {orientations.words(present)}; turned, as the models know the nose {shown.wanted}")
     elif present == UNKNOWN and shown.wanted != UNKNOWN:
         print(f"{other.dataset}: orientation unknown; taken as the models know it, with the nose {shown.wanted}; --orientation "
               "says otherwise")  # fmt: skip

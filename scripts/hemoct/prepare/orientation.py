@@ -37,7 +37,12 @@ class Found:
 
     def __str__(self) -> str:
         agree = f"{self.share:.0%} of {self.votes} agree"
-        return f"nose {self.orientation} ({agree})" if self.orientation in KNOWN else f"orientation unknown ({agree})"
+        return f"orientation: {words(self.orientation)} ({agree})"
+
+
+def words(orientation: str) -> str:
+    """An orientation as people read it."""
+    return f"nose {orientation}" if orientation in KNOWN else orientation
 
 
 def turns(present: str | None, wanted: str | None) -> int:
