@@ -191,3 +191,19 @@ def test_a_section_more_is_all_that_a_task_needs(work: Workspace) -> None:
 def test_torch_is_not_imported() -> None:
     code = "import sys, hemoct.report.pages; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_damaged_is_left_out_and_said(work: Workspace, call) -> None:
+    toy.make(work)
+    for name in ("a", "b"):
+        evaluated.make(work, name)
+    picture, metrics = work.task(1) / "a" / "roc.png", work.task(1) / "b" / "metrics.json"
+    picture.write_bytes(picture.read_bytes()[:40])
+    files.write_json(metrics, files.read_json(metrics) | {"n": "many"})
+    (work.task(1) / "a" / "operating_points.csv").write_bytes(b"\x00\xff\xfe")
+    result = call()
+    assert result.code == 0 and result.out.count(report_pages.LEFT_OUT) == 3
+    for page in pages(work):
+        assert "LEFT OUT: outputs/toy/task1/a/roc.png: no whole picture" in page
+        assert len(re.findall("n is .{1,5}many", page)) == 2, "beside the other experiments, and in its own part"
+        assert "LEFT OUT: outputs/toy/task1/a/operating_points.csv" in page and "0.900 (0.850-0.950)" in page

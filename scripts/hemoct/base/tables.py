@@ -217,10 +217,17 @@ def write_boxes(work: Workspace, frame: pd.DataFrame) -> Path:
     return write_csv(work.work / "boxes.csv", frame[BOX_COLUMNS])
 
 
-def read_boxes(work: Workspace) -> pd.DataFrame:
-    """boxes.csv, zero-based pixels, width = xmax - xmin. A data set without boxes has the header alone."""
+def read_boxes(work: Workspace, whole: bool = True) -> pd.DataFrame:
+    """boxes.csv, zero-based pixels, width = xmax - xmin. A data set without boxes has the header alone.
+
+    Stops at a box without a corner, unless not `whole`: the check of the data lists them.
+    """
     path = work.need(work.work / "boxes.csv", "scripts/03_make_labels.py")
-    return read_csv(path, BOX_COLUMNS, rows=False)
+    frame = read_csv(path, BOX_COLUMNS, rows=False)
+    without = frame.index[frame.isna().any(axis=1)]
+    if whole and len(without):
+        raise Damaged(f"{path}: the box in row {without[0] + 2} lacks a corner; run scripts/03_make_labels.py again")
+    return frame
 
 
 def read_repairs(work: Workspace) -> pd.DataFrame:

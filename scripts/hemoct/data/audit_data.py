@@ -89,7 +89,7 @@ def read(work: Workspace, mask_value: int | None = None, sample: int | None = No
     `mask_value`: see `pixels.read_mask`. `sample`: decode so many images alone, drawn with `seed`, and their masks.
     """
     dataset = tables.read_dataset(work)
-    labels, boxes = tables.read_labels(work, dataset).reset_index(drop=True), tables.read_boxes(work)
+    labels, boxes = tables.read_labels(work, dataset).reset_index(drop=True), tables.read_boxes(work, whole=False)
     corners = tables.BOX_COLUMNS[2:]
     boxes[corners] = boxes[corners].apply(pd.to_numeric, errors="coerce").astype(float)
     repairs = tables.read_repairs(work)
