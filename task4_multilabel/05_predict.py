@@ -81,14 +81,14 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
     if run.up_to_date():
         return
     with run:
-        slices, problems = named_slices.read_all(paths, how, specs[0].image_size)
+        slices, problems, pixels = named_slices.read_all(paths, how, specs[0].image_size)
         shown, slices, copies = predict.known(work, slices, specs)
         classes = specs[0].classes
         limits, chosen = thresholds.thresholds(4, experiment, folders, args.threshold, predict.THRESHOLD, classes)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
-        planes = multilabel_data.stacked(shown.neighbours(specs[0].context), specs[0].channels)
-        pixels = np.concatenate([each.planes for each in slices])
+        rows = np.concatenate([np.arange(each.at, each.at + len(each.planes)) for each in slices])
+        planes = rows[multilabel_data.stacked(shown.neighbours(specs[0].context), specs[0].channels)]
         probability = predict.mean_probabilities(pixels, planes, folders, args.batch_size, where)
         predicted = PredictedLabels(shown, classes, probability, limits, predict.truth(work, shown, classes))
         drawn = np.sort(np.argsort(-probability.max(axis=1), kind="stable")[: args.figures])

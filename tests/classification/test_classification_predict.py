@@ -10,6 +10,7 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.classification import predict
+from hemoct.data import images, prepared
 
 
 @pytest.fixture
@@ -46,3 +47,14 @@ def test_other_labels_stop_with_the_flag_that_helps(predicted):
         predicted(["A", "B"], {"bleed": "A"})
     with pytest.raises(UserError, match="--map: toy has no label none"):
         predicted(["hemorrhage"], {"none": "hemorrhage"})
+
+
+def test_of_many_files_a_part_lies_in_memory(work: Workspace, monkeypatch):
+    paths = [work.raw / name for name in toy.make(work, patients=9, slices=1)["image"]]
+    monkeypatch.setattr(predict.networks, "read_shared", lambda _: SimpleNamespace(classes=["a"], image_size=16))
+    parts = []
+    monkeypatch.setattr(predict, "_mean", lambda pixels, *_: parts.append(len(pixels)) or pixels.mean((1, 2))[:, None])
+    monkeypatch.setattr(predict, "TOGETHER", 2)
+    frame = predict.predict_files(paths, [], 2, None, prepared.AS_THEY_ARE)
+    assert parts == [4, 4, 1] and frame["image"].tolist() == [str(path) for path in paths]
+    assert frame["p_a"].tolist() == [images.resize(images.read_grey(path), 16).mean() for path in paths]

@@ -123,7 +123,7 @@ def test_the_cache_of_three_channels_lies_beside_that_of_grey(work):
     grey = images.cached(work, labels, 32)
     assert grey.shape == (len(labels), 32, 32) and (grey[3] == images.read_grey(work.raw / labels["image"].iloc[3])).all()
     assert sorted(path.name[:4] for path in work.cache.glob("*.npy")) == ["grey", "rgb-"]
-    small = images.decode_all([work.raw / name for name in labels["image"][:2]], 16, 3)
+    small = next(images.decode_parts([work.raw / name for name in labels["image"][:2]], 16, 2, 3))
     assert (small[4] == images.resize(colour[1, ..., 1], 16)).all() and small.shape == (6, 16, 16)
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pydicom
 
+from helpers import toy
 from helpers.dicom_files import head, write_series
 from hemoct.base.workspace import Workspace
-from hemoct.data import named_slices
+from hemoct.data import images, named_slices
 
 
 def test_frames_of_one_file_have_their_places_and_are_known_when_converted(run_step, tmp_path):
@@ -32,3 +33,12 @@ def test_frames_of_one_file_have_their_places_and_are_known_when_converted(run_s
     made = named_slices.converted(Workspace(tmp_path, "x"))
     assert sorted(made) == sorted(f"{path.resolve()}/{number:03d}" for number in range(3))
     assert made[f"{path.resolve()}/002"].endswith("_002.png")
+
+
+def test_planes_of_many_files_lie_in_one_mapped_file(work: Workspace) -> None:
+    paths = [work.raw / name for name in toy.make(work, patients=5, slices=1)["image"]]
+    slices, problems, pixels = named_slices.read_all(dict.fromkeys(paths, True), named_slices.Reading(1, "brain"), 16)
+    assert isinstance(pixels, np.memmap) and pixels.shape == (5, 16, 16) and not problems
+    for at, (path, one) in enumerate(zip(paths, slices, strict=True)):
+        assert one.at == at and np.shares_memory(one.planes, pixels)
+        assert (one.planes[0] == images.resize(images.read_grey(path), 16)).all()

@@ -1,5 +1,6 @@
 """Probabilities of new images: the mean of the fold models of an experiment."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from hemoct.data.prepared import Shown
 from hemoct.prepare.preparation import NOTHING, Preparation
 from hemoct.training import inference
 from hemoct.training.batches import Store
+
+TOGETHER = 8  # batches of files that are decoded before they are predicted
 
 
 def predict_data(
@@ -42,12 +45,15 @@ def predict_data(
 
 
 def predict_files(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device, shown: Shown) -> pd.DataFrame:
-    """Image files: image, p_*. `shown`: how they are prepared."""
+    """Image files: image, p_*. `shown`: how they are prepared. No more than TOGETHER batches of them lie in memory."""
     spec = networks.read_shared(folders)
-    pixels = images.decode_all(paths, spec.image_size, prepared=shown.look_at(paths).of_file)
-    frame = pd.DataFrame({"image": [str(path) for path in paths]})
-    return inference.with_columns(frame, spec.classes, None, _mean(pixels, folders, batch_size, device))
+    parts = images.decode_parts(paths, spec.image_size, TOGETHER * batch_size, prepared=shown.look_at(paths).of_file)
+    load = functools.cache(networks.load)
+    predicted = np.concatenate([_mean(pixels, folders, batch_size, device, load) for pixels in parts])
+    return inference.with_columns(pd.DataFrame({"image": [str(path) for path in paths]}), spec.classes, None, predicted)
 
 
-def _mean(pixels: np.ndarray, folders: list[Path], batch_size: int, device: torch.device) -> np.ndarray:
-    return inference.mean_of_models(networks.load, folders, Store(pixels, device), len(pixels), batch_size)
+def _mean(
+    pixels: np.ndarray, folders: list[Path], batch_size: int, device: torch.device, load: inference.Load = networks.load
+) -> np.ndarray:
+    return inference.mean_of_models(load, folders, Store(pixels, device), len(pixels), batch_size)

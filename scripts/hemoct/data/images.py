@@ -143,11 +143,13 @@ def _are_enough(waiting: Collection[Future[Any]]) -> bool:
     return len(waiting) > AHEAD or held > HELD or len(waiting) - len(done) > 2 * WORKERS
 
 
-def decode_all(
-    paths: list[Path], size: int, channels: int = 1, prepared: Callable[[Path], Preparation] = lambda path: NOTHING
-) -> np.ndarray:
-    """Decode files into memory at training size: uint8 (n * channels, size, size), see `cached`; each as `prepared` says."""
-    return np.concatenate(list(_decoded(paths, size, channels, prepared)))
+def decode_parts(
+    paths: list[Path], size: int, together: int, channels: int = 1, prepared: Callable[[Path], Preparation] = lambda path: NOTHING
+) -> Iterator[np.ndarray]:
+    """Decode files at training size, each as `prepared` says: uint8 (n * channels, size, size), see `cached`, n <= `together`."""
+    following = _decoded(paths, size, channels, prepared)
+    while part := list(itertools.islice(following, together)):
+        yield np.concatenate(part)
 
 
 def _decoded(paths: list[Path], size: int, channels: int, prepared: Callable[[Path], Preparation]) -> Iterator[np.ndarray]:

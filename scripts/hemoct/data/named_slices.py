@@ -5,6 +5,7 @@ that a network sees, on the same way as in scripts/01_get_data.py and the cache:
 """
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +31,7 @@ from hemoct.prepare.preparation import NOTHING, Preparation
 
 BY_CHANNELS = {1: "brain", 3: "brain,subdural,bone"}
 """windows where it is not recorded which ones the training data were made with"""
+NO_PLANES = np.zeros((0, 0, 0), np.uint8)
 NOTES = {
     "are without any air: look at them; if their intercept got lost, predict again with --intercept -1024": (
         lambda facts: not facts.air
@@ -74,6 +76,8 @@ class Slice:
     """uint8 (channels, height, width)"""
     facts: Facts | None
     """None of an image"""
+    at: int = 0
+    """where its planes begin among those that were read together, see `read_all`"""
 
 
 class Sees(Protocol):
@@ -122,9 +126,9 @@ def _planes(path: Path, hu: np.ndarray, facts: Facts, how: Reading) -> np.ndarra
     return np.atleast_3d(shown).transpose(2, 0, 1)
 
 
-def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Slice], dict[Path, str]]:
-    """All slices, prepared as `how` says and resized to a square of `size` pixels as for the cache; and the problem of each file
-    that was passed over.
+def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Slice], dict[Path, str], np.ndarray]:
+    """All slices, prepared as `how` says and resized to a square of `size` pixels as for the cache; the problem of each file
+    that was passed over; and the planes of all, uint8 (n, size, size), in a file that is mapped: they need not fit in memory.
 
     A file that was named itself stops when it cannot be read; so does a search that finds no file that can.
     """
@@ -133,15 +137,23 @@ def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Sli
     slices: list[Slice] = []
     problems: dict[Path, str] = {}
     results = images.decode(found, f"read at {size} px", partial(_read_small, found=found, how=how, size=size))
-    for path, result in zip(found, results, strict=True):
-        if isinstance(result, str):
-            problems[path] = result
-        else:
-            slices += result
-    if not slices:
-        first, problem = next(iter(problems.items()))
-        raise UserError(f"none of {len(problems)} files can be read (first: {first} {problem})")
-    return slices, problems
+    with tempfile.TemporaryFile() as stream:
+        at = 0
+        for path, result in zip(found, results, strict=True):
+            if isinstance(result, str):
+                problems[path] = result
+                continue
+            for one in result:
+                stream.write(one.planes.tobytes())
+                slices.append(replace(one, planes=NO_PLANES, at=at))  # a view would keep all of it
+                at += len(one.planes)
+        if not slices:
+            first, problem = next(iter(problems.items()))
+            raise UserError(f"none of {len(problems)} files can be read (first: {first} {problem})")
+        stream.flush()
+        pixels = np.memmap(stream, np.uint8, "r", shape=(at, size, size))
+    ends = [one.at for one in slices[1:]] + [at]
+    return [replace(one, planes=pixels[one.at : end]) for one, end in zip(slices, ends, strict=True)], problems, pixels
 
 
 def _read_small(path: Path, found: dict[Path, bool], how: Reading, size: int) -> list[Slice] | str:
