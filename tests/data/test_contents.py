@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import toy
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.data import contents, images
-from helpers import toy
 
 
 @pytest.fixture

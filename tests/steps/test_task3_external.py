@@ -1,6 +1,7 @@
 """Networks of task 3 on another data set: predicted by all models with 05_predict.py --on, evaluated with frozen thresholds."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -156,3 +157,21 @@ def test_masks_of_several_values_are_told(work, other, predict, evaluate):
     assert predict("--on", "other").code == 0
     assert refused(evaluate(), "--mask-value")
     assert evaluate("--mask-value", "2").code == 0
+
+
+@pytest.mark.parametrize("around_boxes", [False, True])
+def test_maps_and_boxes_of_turned_images_come_back(work, other, predict, around_boxes):
+    if around_boxes:
+        look_around_boxes(work)
+        for fold in range(3):
+            put_detector(work, fold, 0.5)
+    for place, orientation in ((work, "left"), (other, "up")):
+        tables.write_dataset(place, replace(tables.read_dataset(place), orientation=orientation))
+    folder, found = work.task(3) / "e" / "on-other" / "probability", {}
+    for words in ((), ("--orientation", "left")):
+        result = predict("--on", "other", *words)
+        assert result.code == 0 and ("other: nose up; turned, as the models know the nose left" in result.out) is not bool(words)
+        found[words] = np.stack([images.read_grey(path) >= 124 for path in sorted(folder.glob("*.png"))])
+    turned, plain = found.values()
+    assert turned.shape == plain.shape == (20, 40, 60) and plain.sum() > 200
+    assert (turned & plain).sum() > 0.95 * (turned | plain).sum(), "but for the rounding of a smaller image's place in the square"
