@@ -43,7 +43,7 @@ from hemoct.base.cli import NOT_WRITABLE
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import REPOSITORY, Workspace
-from hemoct.ct import hounsfield
+from hemoct.ct import hounsfield, stack
 from hemoct.ingest import conversion, conversion_tables, label_columns, layouts, table_text
 from hemoct.sources import figshare, phantom_dataset, scans
 from hemoct.sources.folder import Contents
@@ -178,8 +178,10 @@ def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -
     source = Path(origin["converted"])
     target = work.raw.with_name(f".converting-{work.dataset}")
     windows, workers = hounsfield.parse_windows(args.window), args.workers or os.cpu_count() or 1
-    made = scans.convert(Contents.of(source), target, windows, args.intercept, workers)
-    facts = {"source": made.source.name if made.source else "", "orientation": "up"}
+    contents = Contents.of(source)
+    made = scans.convert(contents, target, windows, args.intercept, workers)
+    pages = any(path.suffix.lower() in stack.SUFFIXES for path in (*contents.scans, *contents.pictures))  # say nothing of it
+    facts = {"source": made.source.name if made.source else "", "orientation": None if pages else "up"}
     files.write_json(target / layouts.ORIGIN, origin | facts)
     os.rename(target, work.raw)
     print("\n".join(made.lines()))
