@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         problems = write_problems(work, made.problems)
         if problems:
             run.wrote(problems)
-        made.dataset.source = known.name_of(raw)
+        made.dataset.source = known.name_of(raw, listing)
         made.dataset.orientation, line = prepared.of_dataset(work, made.labels, args.orientation)
         print(line)
         run.wrote(tables.write_dataset(work, made.dataset))

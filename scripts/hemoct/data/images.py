@@ -3,8 +3,9 @@
 import hashlib
 import io
 import itertools
+import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,23 +125,42 @@ def _is_whole(path: Path) -> bool:
 
 def decode(sources: Iterable[Source], desc: str = "decode", read: Callable[[Source], Read] = read_grey) -> Iterator[Read]:
     """Decode ahead of use, in order: what `read` makes of each source; of a path by default the image, uint8 (height, width)."""
-    sources = list(sources)
+    sources, ahead = list(sources), _Ahead()
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting: deque[Future[Read]] = deque()
         for source in tqdm(sources, desc=desc, disable=None):
-            waiting.append(pool.submit(read, source))
-            while _are_enough(waiting):  # not all at once: a volume of full-size slices need not lie in memory
-                yield waiting.popleft().result()
+            waiting.append(pool.submit(ahead.decoded, read, source))
+            while ahead.is_enough(len(waiting)):  # not all at once: a volume of full-size slices need not lie in memory
+                yield ahead.taken(waiting.popleft().result())
         while waiting:
-            yield waiting.popleft().result()
+            yield ahead.taken(waiting.popleft().result())
 
 
-def _are_enough(waiting: Collection[Future[Any]]) -> bool:
-    """Whether no more should be decoded ahead: AHEAD slices, HELD bytes, or two for each worker that have to be decoded yet."""
-    done = [future.result() for future in waiting if future.done() and not future.exception()]
-    arrays = [part for made in done for part in (made if isinstance(made, tuple) else (made,))]
-    held = sum(getattr(part, "nbytes", 0) for part in arrays)
-    return len(waiting) > AHEAD or held > HELD or len(waiting) - len(done) > 2 * WORKERS
+class _Ahead:
+    """What is decoded ahead of use: AHEAD slices, HELD bytes, or two for each worker that have to be decoded yet."""
+
+    def __init__(self) -> None:
+        self._lock, self._done, self._bytes = threading.Lock(), 0, 0
+
+    def decoded(self, read: Callable[[Source], Read], source: Source) -> Read:
+        """Decode one, in a worker."""
+        made = read(source)
+        self._count(made, 1)
+        return made
+
+    def taken(self, made: Read) -> Read:
+        """One that is not ahead any more."""
+        self._count(made, -1)
+        return made
+
+    def is_enough(self, waiting: int) -> bool:
+        return waiting > AHEAD or self._bytes > HELD or waiting - self._done > 2 * WORKERS
+
+    def _count(self, made: Any, sign: int) -> None:
+        size = sum(getattr(part, "nbytes", 0) for part in (made if isinstance(made, tuple) else (made,)))
+        with self._lock:
+            self._done += sign
+            self._bytes += sign * size
 
 
 def decode_parts(
@@ -156,12 +176,13 @@ def _decoded(paths: list[Path], size: int, channels: int, prepared: Callable[[Pa
     """The planes of each image, (channels, size, size); in the end says how many there was no head, or no brain, in."""
     whole: Counter[str] = Counter()
 
-    def planes(path: Path) -> np.ndarray:
+    def planes(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         found = prepared(path).apply(read_planes(path, channels))
-        whole.update(found.kept_whole)
-        return np.stack([resize(plane, size) for plane in found.planes])
+        return np.stack([resize(plane, size) for plane in found.planes]), found.kept_whole
 
-    yield from decode(paths, f"decode to {size} px", planes)
+    for made, kept_whole in decode(paths, f"decode to {size} px", planes):
+        whole.update(kept_whole)
+        yield made
     for name, count in whole.items():
         print(f"--prepare {name}: {count} of {len(paths)} images have no {WHOLE[name]} that is seen, and are kept whole")
 

@@ -1,7 +1,7 @@
 """What lies in a folder that a user has: files of CT, pictures, tables; whether it is converted, and what is left out then."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ TEXTS = {
     *(".csv", ".tsv", ".xlsx", ".xls", ".xml", ".txt", ".md", ".json", ".html", ".htm", ".pdf", ".doc", ".docx", ".rtf", ".log"),
     *(".py", ".sh", ".m", ".ipynb", ".yaml", ".yml", ".bib", ".ini"),
 }
+PICTURES = files.IMAGE_SUFFIXES - stack.SUFFIXES
+"""what a scan never ends with: such files need not be opened"""
 OWN_EVIDENCE = {"phe-sich", "yolo", "voc", "masks"}
 """layouts that more than the names of pictures speak for: such a folder is no series with a few previews"""
 
@@ -32,14 +34,16 @@ class Contents:
     others: list[Path]
 
     @classmethod
-    def of(cls, folder: Path) -> "Contents":
+    def of(cls, folder: Path, listing: Iterable[Path] | None = None) -> "Contents":
+        """`listing`: its files, where they are known."""
         scans, pictures, tables, others = [], [], [], []
-        for path in files.walk(folder):
-            if conversion.is_source(folder / path):
+        for path in files.walk(folder) if listing is None else listing:
+            suffix = path.suffix.lower()
+            if suffix not in PICTURES and conversion.is_source(folder / path):
                 scans.append(path)
-            elif path.suffix.lower() in files.IMAGE_SUFFIXES:
+            elif suffix in files.IMAGE_SUFFIXES:
                 pictures.append(path)
-            elif path.suffix.lower() in table_text.SUFFIXES:
+            elif suffix in table_text.SUFFIXES:
                 tables.append(path)
             else:
                 others.append(path)

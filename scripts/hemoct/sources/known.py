@@ -51,13 +51,16 @@ def recognise(contents: Contents) -> Known | None:
     return next((known for known in SOURCES if known.found(contents)), None)
 
 
-def name_of(raw: Path) -> str:
-    """The name of the source of data/raw/NAME, as its conversion recorded or as its files say; "" if it is none of SOURCES."""
+def name_of(raw: Path, listing: list[Path] | None = None) -> str:
+    """The name of the source of data/raw/NAME, as its conversion recorded or as its files say; "" if it is none of SOURCES.
+
+    `listing`: its files, where they are known.
+    """
     origin = raw / layouts.ORIGIN
     recorded = files.read_json(origin) if origin.is_file() else {}
     if "converted" in recorded or "drawn" in recorded:
         return recorded.get("source") or ""
-    known = recognise(Contents.of(raw))
+    known = recognise(Contents.of(raw, listing))
     return known.name if known else ""
 
 
