@@ -43,7 +43,7 @@ def test_regions_are_connected_parts_without_specks_the_strongest_first():
 def test_a_black_map_points_nowhere_and_has_no_shares():
     said = regions.measure(regions.of_heat(np.zeros((SIDE, SIDE), np.float32), 0.5), Truth(BOX, None, HEAD))
     assert said["pointing"] == 0 and said["black"] == 1 and said["dice_box"] == 0
-    assert np.isnan([said[name] for name in ("heat_box", "heat_head", "heat_mask", "dice_mask")]).all()
+    assert np.isnan([said[name] for name in ("heat_box", "heat_head", "heat_mask", "dice_mask", "peak_head")]).all()
 
 
 def test_without_a_box_nothing_is_said_of_boxes():

@@ -51,7 +51,7 @@ def test_a_correct_call_with_its_heat_elsewhere_comes_first():
     table = pd.DataFrame({"image_id": list("abcd"), "patient": list("1122"), "fold": 0, "label": "x", "p": 0.9, "threshold": 0.5,
                           "kind": ["true positive"] * 3 + ["false positive"]})  # fmt: skip
     values = pd.DataFrame({"heat_head": [0.9, 0.8, 0.2, 0.1], "heat_box": [0.5, 0.1, 0.0, np.nan], "peak_head": [1, 1, 0, 0],
-                           "pointing": [1, 0, 0, np.nan]})  # fmt: skip
+                           "pointing": [1, 0, 0, np.nan], "black": [0.0, 0, 0, 0]})  # fmt: skip
     frame = score.wrong_reason(table, values)
     assert list(frame["image_id"]) == list("cba") and list(frame["outside_head"]) == [1, 0, 0]
     told = score.outside(frame, bootstrap.weights(frame["patient"].to_numpy(), frame["fold"].to_numpy(), 50, 1), 1)

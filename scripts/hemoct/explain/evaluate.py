@@ -209,8 +209,10 @@ def report(about: dict[str, Any], setting: Setting, folds: list[Explained]) -> t
         patients, numbers = table["patient"].to_numpy(), table["fold"].to_numpy()
         return bootstrap.weights(patients, numbers, bootstrap.RESAMPLES, setting.seed)
 
-    content = about | {"method": setting.options.method, "labels": sorted(cases["label"].unique()), "n": 0, "patients": 0,
-                       "maps": len(cases), "folds": [one.record() for one in folds], "metrics": {}, "beside": {}}  # fmt: skip
+    content = about | {
+        "method": setting.options.method, "labels": sorted(cases["label"].unique()), "n": 0, "patients": 0, "maps": len(cases),
+        "black": int(cases["black"].sum()), "folds": [one.record() for one in folds], "metrics": {}, "beside": {},
+    }  # fmt: skip
     if sources:
         own, weights = sources[0], drawn(sources[0].table)
         content |= {"n": len(own.table), "patients": int(own.table["patient"].nunique())}

@@ -125,10 +125,9 @@ def measure(shown: Shown, truth: Truth) -> dict[str, float]:
     values = {"pointing": is_at(shown.peak, boxes) if boxes.any() else np.nan, "heat_box": share(shown.heat, boxes)}
     values |= {"heat_mask": share(shown.heat, truth.mask), "heat_head": share(shown.heat, truth.head)}
     values |= {"dice_box": dice(shown.region, boxes), "dice_mask": dice(shown.region, truth.mask)}
-    return values | {
-        "peak_head": is_at(shown.peak, truth.head) if truth.head.any() else np.nan,
-        "black": float(shown.peak is None),
-    }
+    has_peak = shown.peak is not None and truth.head.any()
+    values["peak_head"] = is_at(shown.peak, truth.head) if has_peak else np.nan
+    return values | {"black": float(shown.peak is None)}
 
 
 def best_threshold(heats: list[np.ndarray], truths: list[Truth]) -> tuple[float, float]:

@@ -104,7 +104,8 @@ def wrong_reason(table: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["image_id", "patient", "fold", "label", "p", "threshold"]
     frame = table[columns].assign(heat_head=values["heat_head"], heat_box=values["heat_box"])
-    frame["peak_outside_head"], frame["peak_outside_boxes"] = 1 - values["peak_head"], 1 - values["pointing"]
+    frame["peak_outside_head"] = 1 - values["peak_head"]
+    frame["peak_outside_boxes"] = (1 - values["pointing"]).where(values["black"] == 0)
     frame["outside_head"] = ((frame["heat_head"] < MOST) | (frame["peak_outside_head"] == 1)).astype(int)
     frame = frame[(table["kind"] == "true positive").to_numpy()]
     return frame.sort_values(

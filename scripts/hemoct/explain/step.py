@@ -157,6 +157,7 @@ def draw(out: Path, setting: Setting, content: dict[str, Any], folds: list[Expla
         tiles = [(_picture(setting, folds, case, one, overlays.TILE), f"{case['image_id']}\n{drawing.caption(case, several)}")
                  for (_, case), one in zip(shown.iterrows(), truth, strict=True)]  # fmt: skip
         some = "" if len(shown) == len(of_kind) else f", {len(shown)} of them, evenly over the probabilities"
+        some += f"; {black} without any heat" if (black := int(of_kind["black"].sum())) else ""
         lines = [f"{heading}: {len(of_kind)} {kind}s{some}", drawing.legend(setting.seen.slices.layout, truth)]
         figures[name] = drawing.sheet(tiles, lines)
     figures["scores"] = drawing.scores(content, heading) if content["metrics"] else None
@@ -189,6 +190,8 @@ def summary(work: Workspace, out: Path, content: dict[str, Any]) -> str:
     """What people read first."""
     layers = ", ".join(dict.fromkeys(fold["layer"] for fold in content["folds"]))
     lines = [f"{work.show(out)}: {content['maps']} maps, layer {layers}, {content['folds_done']}"]
+    if content["black"]:
+        lines.append(f"  {content['black']} of them without any heat: nothing in the layer speaks for the label")
     if content["metrics"]:
         lines.append(f"  {content['n']} with a box, {content['patients']} patients (95 % intervals):")
         for name in IN_WORDS:

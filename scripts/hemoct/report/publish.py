@@ -13,12 +13,15 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 
 LIMIT = 4_000_000  # bytes an experiment
+EXPLAINED = tuple(f"explain/*/{name}" for name in ("metrics.json", "scores.csv", "layers.csv", "scores.png", "*.run.json"))
+"""of maps: numbers, no slice"""
 # What is kept of an experiment, and of the comparison of experiments, by task.
 KEPT = {
     1: (
         "metrics.json", "predictions.csv", "classification_report.txt", "operating_points.csv", "per_patient.csv",
         "confusion_matrix.png", "roc.png", "calibration.png", "loss_curves.png",
         "02_evaluate.run.json", "06_ensemble.run.json", "fold*/0?_train*.run.json", "fold*/history.csv", "fold*/model.json",
+        *EXPLAINED,
     ),
     2: (
         "metrics.json", "predictions.csv", "classification_report.txt", "classification_summary.csv", "operating_points.csv",
@@ -41,7 +44,7 @@ KEPT = {
         "metrics.json", "predictions.csv", "per_label.csv", "cooccurrence.csv", "confusions.csv", "diagnosis.md",
         "classification_report.txt", "confusion_matrices.png", "03_evaluate.run.json", "09_ensemble.run.json",
         "fold*/0?_train*.run.json", "fold*/history.csv", "fold*/model.json", "stage_one.csv", "comparison.csv",
-        "comparison.md", "04_cascade.run.json",
+        "comparison.md", "04_cascade.run.json", *EXPLAINED,
     ),
 }  # fmt: skip
 COMPARED_BY = {1: "03_compare.py", 2: "08_compare.py", 3: "08_compare.py", 4: "07_compare.py"}
