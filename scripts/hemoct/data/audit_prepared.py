@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from hemoct.base import figure as base_figure
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
-from hemoct.prepare.preparation import Preparation
+from hemoct.prepare.preparation import BY_HEAD, Preparation
 
 PAIRS, COLUMNS = 12, 3
 MEASURED = ["width", "height", "left_width", "left_height", "cut", "changed", "kept_whole", "boxes", "boxes_cut"]
@@ -49,11 +49,13 @@ def _measure(source: tuple, preparation: Preparation) -> dict:
 
 def summary(table: pd.DataFrame, preparation: Preparation) -> str:
     """prepared.csv in a line."""
-    whole, share = int((table["kept_whole"] != "").sum()), table[["cut", "changed"]].mean()
+    share = table[["cut", "changed"]].mean()
+    whole = [f"{table['kept_whole'].str.contains(name).sum()} ({name})" for name in preparation.names if name in BY_HEAD]
     return (
         f"--prepare {','.join(preparation.names)}: {share['cut']:.1%} of the area of {len(table)} images is cut (most of one: "
-        f"{table['cut'].max():.1%}), {share['changed']:.1%} of the pixels that are left are changed; {whole} images are kept "
-        f"whole: no head or closed skull is seen; {table['boxes_cut'].sum()} of {table['boxes'].sum()} boxes are cut"
+        f"{table['cut'].max():.1%}), {share['changed']:.1%} of the pixels that are left are changed; "
+        f"kept whole, as nothing of it is seen: {' and '.join(whole) or 0}; "
+        f"{table['boxes_cut'].sum()} of {table['boxes'].sum()} boxes are cut"
     )
 
 

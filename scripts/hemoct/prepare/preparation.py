@@ -14,6 +14,8 @@ BY_GREY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "invert": methods.invert, "median": methods.median, "clahe": methods.clahe,
 }  # fmt: skip
 """these look at grey values alone; the others go by the head, which is looked for in the first plane"""
+BY_HEAD = ("head", "brain")
+"""these leave an image whole in which they see none"""
 NAMES = {
     "head": "cut to the head; holder and pillow off",
     "text": "burnt-in text and borders filled",
