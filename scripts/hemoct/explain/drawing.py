@@ -90,8 +90,8 @@ def scores(content: dict[str, Any], heading: str) -> Figure:
         levels = [block[f"localisation_{iou:g}"] for iou in score.IOUS]
         _points(axes[1], score.IOUS + (number - len(of) / 2) * 0.008, levels, name, line="-")
     axes[0].set_xticks(range(len(SHARES)), [text.metric_name(name) for name in SHARES], rotation=25, ha="right")
-    axes[0].set(ylim=(0, 1), title="where the heat lies (95 % intervals)")
-    axes[1].set(ylim=(0, 1), xlabel="IoU from which a box is hit", ylabel="boxes hit", title="regions against boxes")
+    axes[0].set(ylim=(-0.03, 1.03), title="where the heat lies (95 % intervals)")
+    axes[1].set(ylim=(-0.03, 1.03), xlabel="IoU from which a box is hit", ylabel="boxes hit", title="regions against boxes")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(of), frameon=False)
     return figure
 
