@@ -5,6 +5,7 @@ fewer; code that cannot do without it stops at that moment, see `Content`.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -39,7 +40,7 @@ class Record(TypedDict, total=False):
     arguments: dict[str, Any]
     inputs: dict[str, str | None]
     outputs: list[str]
-    altered: dict[str, Any]
+    sha256: dict[str, str]
     earlier: list[dict[str, Any]]
     device: str | None
     wall_s: float | None
@@ -196,14 +197,20 @@ def wrong(name: str, content: Any) -> str:
     return _wrong(content, kind, "") if kind else ""
 
 
+_kinds = lru_cache(get_type_hints)
+"""of the fields of a TypedDict; finding them out takes longer than checking them"""
+
+
 def _wrong(value: Any, hint: Any, place: str) -> str:
+    if hint is Any:
+        return ""
     if get_origin(hint) in (Union, UnionType):
         told = [_wrong(value, one, place) for one in get_args(hint)]
         return "" if "" in told else told[0]  # None comes last
     if is_typeddict(hint):
         if not isinstance(value, dict):
             return _is(place, value)
-        kinds = get_type_hints(hint)
+        kinds = _kinds(hint)
         inside = ((name, value[name], kinds[name]) for name in kinds if name in value)
     elif get_origin(hint) is dict:
         if not isinstance(value, dict):
@@ -214,7 +221,7 @@ def _wrong(value: Any, hint: Any, place: str) -> str:
             return _is(place, value)
         return next(filter(None, (_wrong(item, get_args(hint)[0], f"{place}[{at}]") for at, item in enumerate(value))), "")
     else:
-        fits = hint is Any or isinstance(value, (int, float) if hint is float else hint)
+        fits = isinstance(value, (int, float) if hint is float else hint)
         return "" if fits and not (isinstance(value, bool) and hint in (int, float)) else _is(place, value)
     return next(filter(None, (_wrong(item, kind, f"{place}.{name}".lstrip(".")) for name, item, kind in inside)), "")
 

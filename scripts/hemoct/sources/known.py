@@ -52,10 +52,7 @@ def recognise(contents: Contents) -> Known | None:
 
 
 def name_of(raw: Path, listing: list[Path] | None = None) -> str:
-    """The name of the source of data/raw/NAME, as its conversion recorded or as its files say; "" if it is none of SOURCES.
-
-    `listing`: its files, where they are known.
-    """
+    """The name of the source of data/raw/NAME, as its conversion recorded or as its files (`listing`) say, else ""."""
     origin = raw / layouts.ORIGIN
     recorded = files.read_json(origin) if origin.is_file() else {}
     if "converted" in recorded or "drawn" in recorded:
