@@ -289,7 +289,7 @@ def test_with_boxes_the_core_is_counted_and_marked_unvalidated(work, predict, tm
     [
         (["0001_01.png,1,1,40,9,1"], ("row 1", "no box in 0001_01.png", "32 x 32")),
         (["0001_01.png,1,1,9,9,1", "0001_01.png,9,1,1,9,1"], ("row 2", "no box")),
-        (["0001_01.png,1,1,9,x,1"], ("row 1", "no box")),
+        (["0001_01.png,1,1,9,x,1"], ("ymax is 'x' in row 2 where a number belongs",)),
         (["0001_01.png,1,1,,9,1"], ("row 1", "no box")),
         (["0001_01.png,1,1,9,9,7"], ("confidence from 0 to 1",)),
         (["other.png,1,1,9,9,1"], ("names none of the images", "other.png")),

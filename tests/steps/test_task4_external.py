@@ -142,10 +142,10 @@ def test_mistakes_are_one_line(work, other, predict, evaluate):
     assert predict("--on", "other").code == 0
     frame = tables.read_labels(other, tables.read_dataset(other))
     tables.write_labels(other, frame.assign(IPH=1 - frame["IPH"]), tables.read_dataset(other))
-    assert refused(evaluate(), "other images or truths than labels.csv", "05_predict.py --experiment e --on other")
+    assert refused(evaluate(), "labels.csv of other has changed since", "05_predict.py --experiment e --on other")
     fewer = frame["patient"] != "0003"
     tables.write_labels(other, frame[fewer], tables.read_dataset(other))
-    assert refused(evaluate(), "other images or truths than labels.csv")
+    assert refused(evaluate(), "labels.csv of other has changed since")
     tables.write_labels(other, frame, tables.read_dataset(other))
     assert evaluate("--limit-patients", 1).code == 0
     third = Workspace(work.root, "third")

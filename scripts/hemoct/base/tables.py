@@ -271,4 +271,5 @@ def write_parts(folder: Path, frame: pd.DataFrame) -> list[Path]:
 
 
 def read_predictions(folder: Path, required: Iterable[str] = ()) -> pd.DataFrame:
-    return read_csv(folder / "predictions.csv", [*PREDICTION_COLUMNS, *required])
+    """Predictions, whose `fold` may be `mean`; what they say is checked where they are used."""
+    return read_csv(folder / "predictions.csv", [*PREDICTION_COLUMNS, *required], numbers=False)
