@@ -24,7 +24,7 @@ def told(work: Workspace, name: str = "gradcam") -> dict:
     return files.read_json(work.task(1) / "e" / "explain" / name / "metrics.json")
 
 
-def test_a_model_of_the_lesion_points_at_it_and_one_of_shuffled_labels_does_not(work, explain, tmp_path):
+def test_a_model_of_the_lesion_points_at_it_and_one_of_shuffled_labels_does_not(work, explain, run_step, tmp_path):
     looking.put(work)
     result = explain("--images")
     assert result.code == 0 and "[" not in result.out, result.err
@@ -47,6 +47,10 @@ def test_a_model_of_the_lesion_points_at_it_and_one_of_shuffled_labels_does_not(
     }  # fmt: skip
     assert len(list((out / "images" / "true_positives").glob("*.png"))) == 12
     assert explain("--images", "--skip-if-done").out.startswith("up to date")
+    assert run_step("scripts/90_make_report.py", "--root", work.root, "--dataset", "toy").code == 0
+    page = (work.outputs / "report.md").read_text()
+    assert "Task 1: where e/explain/gradcam looks" in page and "LEFT OUT" not in page
+    assert "| mean over cases with a box | model | random weights | centre |" in page and "maps by gradcam at layer" in page
 
     other = Workspace(tmp_path / "other", "toy")
     looking.put(other, "shuffled")

@@ -212,7 +212,11 @@ def report(about: dict[str, Any], setting: Setting, folds: list[Explained]) -> t
     content = about | {
         "method": setting.options.method, "labels": sorted(cases["label"].unique()), "n": 0, "patients": 0, "maps": len(cases),
         "black": int(cases["black"].sum()), "folds": [one.record() for one in folds], "metrics": {}, "beside": {},
+        "positives": None,
     }  # fmt: skip
+    rules, layers = ({fold[name] for fold in content["folds"]} for name in ("threshold_rule", "layer"))
+    content |= {"threshold_rule": f"of maps: {'; '.join(sorted(rules))}"}
+    content |= {"notes": [f"maps by {content['method']} at layer {', '.join(sorted(layers))}; n: cases with a box"]}
     if sources:
         own, weights = sources[0], drawn(sources[0].table)
         content |= {"n": len(own.table), "patients": int(own.table["patient"].nunique())}

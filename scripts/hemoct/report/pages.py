@@ -23,6 +23,8 @@ from hemoct.report.commands import commands
 from hemoct.report.sections import SECTIONS, Section
 
 LEFT_OUT = "LEFT OUT:"
+DAMAGED = (UserError, LookupError, TypeError, ValueError, AttributeError)
+"""what reading a file raises that is broken, or of another shape than anything we wrote"""
 WIDE = 1000  # px; figures with more than one panel are wider and get a row of their own
 
 
@@ -71,13 +73,7 @@ def _part(work: Workspace, section: Section, folder: Path, title: str, named: se
     def whole(path: Path, read: Callable[[Path], Any]) -> Any:
         try:
             return read(path)
-        except (
-            UserError,
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-        ) as error:  # of another shape than anything we wrote
+        except DAMAGED as error:
             damaged[path] = f"{LEFT_OUT} {work.show(path)}: {one_line(error)}"
             return None
 

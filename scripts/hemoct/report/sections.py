@@ -127,6 +127,17 @@ MULTILABEL_FIGURES = (
     ("comparison.png", "Two stages against one: value and 95 % interval of each metric."),
     OTHERS,
 )
+EXPLAINED_TABLES = (
+    ("scores.csv", report_tables.looked_at,
+     "Where the heat lies, against boxes and masks; 95 % bootstrap interval over patients; beside it what sees nothing, or all."),
+)  # fmt: skip
+EXPLAINED_FIGURES = (
+    ("scores.png", "Shares of the heat, and boxes that the regions of maps hit."),
+    ("true_positives.png", "Correct calls: heat, box and mask."),
+    ("false_positives.png", "False alarms: what the model looked at."),
+    ("false_negatives.png", "Missed ones."),
+    OTHERS,
+)
 DATA = (
     Section(
         "Data", "data/work/{name}", ("0[1-4]_*.run.json",),
@@ -169,6 +180,12 @@ def _of_task(task: int, tables: Tables, figures: Figures, cases: str = "slice") 
     )  # fmt: skip
 
 
+def _explained(task: int) -> Section:
+    """Where the models of a task look."""
+    pattern = f"outputs/{{name}}/task{task}/*/explain/*"
+    return Section(f"Task {task}: where {{folder}} looks", pattern, ("*.run.json",), EXPLAINED_TABLES, EXPLAINED_FIGURES)
+
+
 SECTIONS = (
     *DATA,
     *_of_task(1, EVALUATION_TABLES, EVALUATION_FIGURES),
@@ -176,6 +193,7 @@ SECTIONS = (
         "Task 1: a grid of trainings", "outputs/{name}/task1/grid", ("*.run.json",),
         (("grid.csv", report_tables.rates, "Conditions, the highest F1 first; the best of many is flattered by the choice."),),
     ),
+    _explained(1),
     *_of_task(2, DETECTION_TABLES, DETECTION_FIGURES),
     Section(  # a gate may have any name
         "Task 2: {folder}", "outputs/{name}/task2/*/*", ("fold*/06_gate_classifier.run.json", "06_*.run.json"),
@@ -196,4 +214,5 @@ SECTIONS = (
         figures=(("cooccurrence.png", "Labels that go together, and how many each fold has."),),
     ),
     *_of_task(4, MULTILABEL_TABLES, MULTILABEL_FIGURES, "image"),
+    _explained(4),
 )  # fmt: skip

@@ -79,6 +79,17 @@ def whole(path: Path) -> text.Table:
     return _from_frame(tables.read_csv(path, []))
 
 
+def looked_at(path: Path) -> text.Table:
+    """scores.csv of maps: a row a metric, a column a source, the model first."""
+    frame = tables.read_csv(path, ["source", "metric", "means", "value", "value_low", "value_high"], numbers=False)
+    sources = frame["source"].unique()
+    intervals = map(text.interval, frame["value"], frame["value_low"], frame["value_high"])
+    cells = dict(zip(zip(frame["source"], frame["metric"], strict=True), intervals, strict=True))
+    rows = [[means, *(cells.get((source, metric), "") for source in sources)]
+            for metric, means in frame[["metric", "means"]].drop_duplicates("metric").itertuples(index=False)]  # fmt: skip
+    return text.Table(["mean over cases with a box", *sources], rows)
+
+
 def side_by_side(path: Path) -> text.Table:
     """The values of comparison.csv, one row an experiment."""
     frame = tables.read_csv(path, ["experiment", "metric", "protocol", "n", *VALUE])
