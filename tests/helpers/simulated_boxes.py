@@ -99,7 +99,16 @@ def some_boxes(random: np.random.Generator, n: int, width: int, height: int) -> 
 def box_data(table: pd.DataFrame) -> BoxData:
     """Slices of one class `a` that were never on disk; `table`: image_id, slice."""
     return BoxData(
-        table=table, layout="csv", splits_sha256=None, _labels=table, _splits=None, classes=["a"], boxes=[], numbers=[]
+        work=None,
+        table=table,
+        layout="csv",
+        splits_sha256=None,
+        window=None,
+        _labels=table,
+        _splits=None,
+        classes=["a"],
+        boxes=[],
+        numbers=[],
     )
 
 

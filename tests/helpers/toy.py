@@ -42,7 +42,8 @@ def make(work: Workspace, patients: int = 10, slices: int = 4, size: int | tuple
             rows.append({"image_id": name, "patient": f"{patient:04d}", "slice": number, "image": f"{name}.png",
                          "mask": f"{name}_mask.png" if masks else "", "annotation": "", **truth})  # fmt: skip
     frame = pd.DataFrame(rows)
-    dataset = tables.Dataset(work.dataset, "csv", list(labels), exclusive=exclusive, classes=list(classes) if boxes else [])
+    dataset = tables.Dataset(work.dataset, "csv", list(labels), exclusive=exclusive, classes=list(classes) if boxes else [],
+                             orientation="unknown")  # fmt: skip
     tables.write_labels(work, frame, dataset)
     tables.write_dataset(work, dataset)
     tables.write_boxes(work, pd.DataFrame(drawn if boxes else [], columns=tables.BOX_COLUMNS))

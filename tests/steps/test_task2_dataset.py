@@ -261,7 +261,7 @@ def test_starts_without_torch():
         ({"ymin": -2}, ("outside", "0001_01")),
         ({"xmin": 40, "xmax": 30}, ("empty or reversed", "0001_01")),
         ({"class": "dusk"}, ("class that is not in dataset.json (disk)", "0001_01")),
-        ({"xmin": "wide"}, ("no number", "0001_01")),
+        ({"xmin": "wide"}, ("xmin is 'wide' in row 2 where a number belongs",)),
         ({"image_id": "0099_01"}, ("no image of labels.csv", "0099_01")),
     ],
 )

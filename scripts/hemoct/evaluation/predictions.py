@@ -14,7 +14,7 @@ from hemoct.base.runs import recorded
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices, splits
 from hemoct.data.slices import Slices
-from hemoct.evaluation.protocol import made_of, validation_of
+from hemoct.evaluation.protocol import TRAINED, made_of, validation_of
 
 AGAIN = {
     task: f"make it again with the command of the training and --resume ({experiments.train_step(task)} ... --resume)"
@@ -143,7 +143,11 @@ def current(work: Workspace, task: int, folder: Path, made_with: tuple[str, ...]
         if others:
             raise UserError(f"{work.show(folder / others[0])} is not as the training left it; restore it, or {AGAIN[task]}")
         return path
-    made_from = [each for each in (model, *(work.work / name for name in made_with)) if each.exists()]
+    records = [files.read_json(record).get("inputs", {}) for record in sorted(folder.glob(TRAINED))]
+    inputs = {name: digest for record in records for name, digest in record.items()}
+    changed = [each for name in made_with if (each := work.work / name).exists()
+               and inputs.get(work.show(each)) != files.fingerprint(each)]  # fmt: skip
+    made_from = [each for each in (model, *changed) if each.exists()]
     newest = max((each.stat().st_mtime for each in made_from), default=0)  # all that older versions tell
     if model.exists() and not (path.exists() and path.stat().st_mtime > newest):
         older = " or ".join(["best.pt", *made_with])
