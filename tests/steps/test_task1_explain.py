@@ -16,7 +16,7 @@ STEP = "task1_classification/08_explain.py"
 @pytest.fixture
 def explain(work, run_step, monkeypatch):
     quick.evaluations(monkeypatch)
-    flags = ("--root", work.root, "--dataset", "toy", "--experiment", "e", "--device", "cpu")
+    flags = ("--root", work.root, "--dataset", "toy", "--experiment", "e", "--device", "cpu", "--method", "gradcam")
     return lambda *words: run_step(STEP, *flags, *words)
 
 
@@ -130,7 +130,7 @@ def test_labels_of_task_4_are_mapped_one_by_one(work, run_step, monkeypatch):
     quick.evaluations(monkeypatch)
     trained.types(work)
     tables.write_boxes(work, pd.DataFrame(columns=tables.BOX_COLUMNS))
-    flags = ("--root", work.root, "--dataset", "toy", "--experiment", "e", "--device", "cpu")
+    flags = ("--root", work.root, "--dataset", "toy", "--experiment", "e", "--device", "cpu", "--method", "gradcam")
     result = run_step("task4_multilabel/10_explain.py", *flags)
     assert result.code == 0 and "maps, but no score" in result.out, result.err
     content = files.read_json(work.task(4) / "e" / "explain" / "gradcam" / "metrics.json")

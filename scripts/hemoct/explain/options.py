@@ -15,7 +15,7 @@ WRITE = ("boxes", "masks")
 class Maps:
     """Which maps are made."""
 
-    method: str = flag("gradcam", "Grad-CAM (Selvaraju et al. 2017), HiResCAM (Draelos and Carin 2020) or Ablation-CAM "
+    method: str = flag("hirescam", "Grad-CAM (Selvaraju et al. 2017), HiResCAM (Draelos and Carin 2020) or Ablation-CAM "
                        "(Desai and Ramaswamy 2020)", choices=METHODS)  # fmt: skip
     layer: list[str] = flag(
         [AUTO], "layer of the network, or several, of which validation chooses that with most heat in the boxes; auto: the ends "

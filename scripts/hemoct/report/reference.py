@@ -41,6 +41,7 @@ def _section(reference: Path, folder: Path, named: dict[str, str]) -> dict[str, 
     shown = [replace(one, name=f"[{_title(one, folder, named)}]({one.folder.relative_to(reference)})") for one in found]
     captioned = [(group.caption, results.table(shown, group)) for group in results.GROUPS[task]]
     captioned.append((results.BASELINES, results.beside_baselines(shown)))
+    captioned.append((results.LOOKING, results.looked_at(shown)))
     made = []
     for one in found:
         paths = [path for pattern in ("fold*/*.run.json", "*.run.json") for path in sorted(one.folder.glob(pattern))]

@@ -16,6 +16,14 @@ from hemoct.base.workspace import Workspace
 from hemoct.evaluation import baselines, protocol, text
 
 MEASURED = "95 % intervals from resampled patients; each fold at the threshold that validation chose."
+LOOKED_AT = {
+    "pointing": "maximum in a box", "heat_box": "heat in boxes", "heat_head": "heat in the head", "dice_box": "Dice with boxes",
+    "localisation_0.5": "boxes hit, IoU 0.5", "false_positives_0.5": "false regions an image",
+}  # fmt: skip
+LOOKING = (
+    "Where the models look: class activation maps against boxes; beside them the same network with random weights, the "
+    "centre of the head, and a detector."
+)
 BASELINES = (
     "Baselines that see no pixel, on the same test images: where a slice lies in its scan (position), how many are positive "
     "(prevalence); the differences are paired by image. What does not beat the position has not shown that it sees anything."
@@ -192,6 +200,20 @@ def beside_baselines(experiments: list[Experiment]) -> text.Table:
         beaten = baselines.beaten(block, baseline, next(iter(names), ""))
         rows.append([*row, "" if beaten is None else "beaten" if beaten else "not beaten"])
     return text.Table([*columns, f"by {next(iter(names.values()), '')}"], rows)
+
+
+def looked_at(experiments: list[Experiment]) -> text.Table:
+    """Where the models look: each set of maps (explain/METHOD), and below it what stands beside; no row without maps."""
+    rows = []
+    for one in experiments:
+        for path in sorted(one.folder.glob("explain/*/metrics.json")):
+            content = protocol.read(path)
+            sources = {f"{one.name}, {path.parent.name}": content, **content["beside"]}
+            of = [protocol.folds_text(content), str(content["n"])]
+            for number, (name, source) in enumerate(sources.items()):
+                cells = [text.metric(source["metrics"].get(key, {"value": None})) for key in LOOKED_AT]
+                rows.append([name, *(["", ""] if number else of), *cells])
+    return text.Table(["maps", "folds", "cases with a box", *LOOKED_AT.values()], rows)
 
 
 def readers(task: int) -> tuple[tuple[str, Callable[[Path], text.Table], str], ...]:
