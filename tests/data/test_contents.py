@@ -54,7 +54,7 @@ def test_what_is_remembered_is_not_read_again_and_its_loss_is_none(work, labels,
     names = labels["image"].tolist()
     first = contents.hashes(work, names)
     with monkeypatch.context() as context:
-        context.setattr(files, "sha256", lambda path: pytest.fail("read again"))
+        context.setattr(contents, "_sha256", lambda path: pytest.fail("read again"))
         assert contents.hashes(work, names) == first
     memory = work.cache / contents.REMEMBERED
     for damage in (b"", b"\xff\xfe", b"a\tb\n" + memory.read_bytes()[:100]):
