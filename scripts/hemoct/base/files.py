@@ -201,12 +201,15 @@ def walk(folder: Path) -> Iterator[Path]:
 def _folders(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Each folder with files that `walk` meets, and their names."""
     seen: set[str] = set()
+    real: dict[str, str] = {}
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_unreadable):
-        real = os.path.realpath(place)
-        if real in seen:  # a link back to a folder above would never end
+        above, name = os.path.split(place)
+        plain = above in real and not os.path.islink(place)
+        real[place] = f"{real[above]}/{name}" if plain else os.path.realpath(place)
+        if real[place] in seen:  # a link back to a folder above would never end
             folders.clear()
             continue
-        seen.add(real)
+        seen.add(real[place])
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         shown = [_readable(name, place) for name in sorted(names) if not name.startswith(".")]
         if shown:
