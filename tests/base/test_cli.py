@@ -233,8 +233,9 @@ def test_ctrl_c_while_packages_are_imported_is_one_line(tmp_path):
     main = "def main():\n    try: os.kill(os.getpid(), signal.SIGINT)\n    finally: print('swept')\ncli.exit_cleanly(main)\n"
     step.write_text(f"import environment, os, signal\nfrom hemoct.base import cli\n{main}")
     done = subprocess.run(
-        [sys.executable, step], env=os.environ | {"PYTHONPATH": str(REPOSITORY / "scripts")}, capture_output=True, text=True
-    )
+        [sys.executable, step], env=os.environ | {"PYTHONPATH": str(REPOSITORY / "scripts")}, capture_output=True, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     assert done.returncode == 130 and (done.stdout, done.stderr) == ("swept\n", "07_do_it.py: stopped by the keyboard\n")
 
 

@@ -84,7 +84,7 @@ def test_twelve_large_images_are_checked_in_little_memory(tmp_path, run_step):
     words = ("--root", tmp_path, "--dataset", "toy")
     assert run_step("scripts/01_get_data.py", "--from", folder, *words).code == 0
     assert run_step("scripts/03_make_labels.py", *words).code == 0
-    with bombs.little_memory(2.5):
+    with bombs.little_memory(3.5):
         result = run_step("scripts/04_check_data.py", *words)
     assert "toy: 12 images" in result.out, result.err
     assert refused(run_step("scripts/03_make_labels.py", *words, "--max-megapixels", 90), "9900 x 9900", "--max-megapixels")

@@ -86,7 +86,7 @@ def read(path: Path) -> dict[str, Any]:
         numbers = [rule["fold"] for rule in content["folds"] if isinstance(rule["fold"], int)]
         content |= _folds(numbers, content["protocol"] == "given")
         content |= _limited(trained_folds(path.parent))
-    for name, value in {"upper_bound": False, "notes": []}.items():
+    for name, value in {"upper_bound": False, "notes": [], "positives": None, "threshold_rule": "not recorded"}.items():
         content.setdefault(name, value)
     return content
 
