@@ -76,6 +76,7 @@ def test_pages_of_a_stack_are_read_one_by_one(tmp_path):
         assert sum(page.shape == (4000, 4000) for page, _ in stack.slices(path)) == 40
 
 
+@pytest.mark.slow
 def test_twelve_large_images_are_checked_in_little_memory(tmp_path, run_step):
     """Each is allowed; eight threads decode them one after the other."""
     folder = tmp_path / "in"
