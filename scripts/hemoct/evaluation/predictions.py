@@ -166,14 +166,19 @@ def stop_if_relabelled(work: Workspace, experiment: str, frame: pd.DataFrame, ag
     if label_columns(frame) == [slices.ANY]:
         now[slices.ANY] = slices.truth_of_any(labels, dataset.labels)
     shared = [name for name in label_columns(frame) if name in now]
-    before = frame[[f"y_{name}" for name in shared]].astype("Float64").astype(float).to_numpy()
-    after = now[shared].reindex(frame["image_id"]).to_numpy()
-    changed = frame["image_id"][~((before == after) | (np.isnan(before) & np.isnan(after))).all(axis=1)]
+    before = frame[[f"y_{name}" for name in shared]].set_axis(shared, axis=1)
+    changed = frame["image_id"][~same_truth(now.reindex(frame["image_id"]), before, shared)]
     if len(changed):
         raise UserError(
             f"{experiment}: its predictions have another truth than labels.csv for {changed.nunique()} image(s) (first: "
             f"{changed.iloc[0]}); {again}"
         )
+
+
+def same_truth(first: pd.DataFrame, second: pd.DataFrame, labels: list[str]) -> np.ndarray:
+    """Whether two tables have the same truth for each image, row by row, also that a label is unknown: bool (n,)."""
+    here, there = (frame[labels].astype("Float64").to_numpy(dtype=float, na_value=np.nan) for frame in (first, second))
+    return ((here == there) | (np.isnan(here) & np.isnan(there))).all(axis=1)
 
 
 def stop_if_wrong(

@@ -214,9 +214,9 @@ def report(about: dict[str, Any], setting: Setting, folds: list[Explained]) -> t
         "black": int(cases["black"].sum()), "folds": [one.record() for one in folds], "metrics": {}, "beside": {},
         "positives": None,
     }  # fmt: skip
-    rules, layers = ({fold[name] for fold in content["folds"]} for name in ("threshold_rule", "layer"))
+    rules, mapped_layers = ({fold[name] for fold in content["folds"]} for name in ("threshold_rule", "layer"))
     content |= {"threshold_rule": f"of maps: {'; '.join(sorted(rules))}"}
-    content |= {"notes": [f"maps by {content['method']} at layer {', '.join(sorted(layers))}; n: cases with a box"]}
+    content |= {"notes": [f"maps by {content['method']} at layer {', '.join(sorted(mapped_layers))}; n: cases with a box"]}
     if sources:
         own, weights = sources[0], drawn(sources[0].table)
         content |= {"n": len(own.table), "patients": int(own.table["patient"].nunique())}

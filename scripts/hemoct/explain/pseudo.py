@@ -58,8 +58,8 @@ def write(setting: Setting, explained: Explained, kind: str) -> tuple[Workspace,
     small = evaluate.mapped(setting, evaluate.load(setting, explained.folder), cases, explained.layer)
     shown = [regions.of_heat(regions.enlarge(each, side), explained.threshold) for each in small]
     dataset, labels = tables.read_dataset(work), tables.read_labels(work, tables.read_dataset(work))
-    number = setting.seen.slices.part_of(explained.record()["fold"], setting.spec.protocol, setting.spec.split)
-    tested = set(setting.seen.slices.table["image_id"][number == "test"])
+    part = setting.seen.slices.part_of(explained.record()["fold"], setting.spec.protocol, setting.spec.split)
+    tested = set(setting.seen.slices.table["image_id"][part == "test"])
     labels = labels[labels["image_id"].isin(setting.seen.slices.table["image_id"])]
     true = tables.read_boxes(work)
     classes = dataset.classes or sorted(cases["label"].unique())

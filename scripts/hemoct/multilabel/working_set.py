@@ -14,7 +14,7 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices, splits
-from hemoct.evaluation import metrics
+from hemoct.evaluation import metrics, predictions
 
 KEYS = ["image_id", "patient"]
 COUNT_COLUMNS = ["label", "fold", "part", "images", "positive", "negative", "unknown", "positive_patients"]
@@ -82,14 +82,8 @@ def _outdated(table: pd.DataFrame, labels: list[str], known: pd.DataFrame) -> st
     if absent:
         return f"{absent[0]} is no label of labels.csv"
     now = known.set_index("image_id").loc[table["image_id"]]
-    same = (now["patient"].to_numpy() == table["patient"].to_numpy()) & same_truth(now, table, labels)
+    same = (now["patient"].to_numpy() == table["patient"].to_numpy()) & predictions.same_truth(now, table, labels)
     return None if same.all() else f"labels.csv has changed (first: {table['image_id'][~same].iloc[0]})"
-
-
-def same_truth(first: pd.DataFrame, second: pd.DataFrame, labels: list[str]) -> np.ndarray:
-    """Whether two tables have the same truth for each image, row by row, also that a label is unknown: bool (n,)."""
-    here, there = (frame[labels].astype("Float64").to_numpy(dtype=float, na_value=np.nan) for frame in (first, second))
-    return ((here == there) | (np.isnan(here) & np.isnan(there))).all(axis=1)
 
 
 def balance(everything: WorkingSet, n: int, seed: int) -> tuple[WorkingSet, pd.DataFrame]:

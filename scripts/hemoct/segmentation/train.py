@@ -96,12 +96,8 @@ def train_fold(
 
 def _spec(fold: Fold, options: Options, data: MaskData, side: int, grey: tuple[float, float]) -> SegmenterSpec:
     """model.json of a fold. `side`: of the square that windows are cut from; `grey`: mean and deviation of its slices."""
-    network, region, selection, axis = (
-        options.network,
-        options.region,
-        options.selection,
-        options.augmentation.axis(data.orientation),
-    )
+    network, region, selection = options.network, options.region, options.selection
+    axis = options.augmentation.axis(data.orientation)
     encoder = networks.timm_name(network.encoder)
     mean, std = weights.normalisation(options.initial, encoder, *grey)
     least_side = region.least_side or options.image_size
