@@ -1,5 +1,6 @@
 """best.pt and model.json of a fold belong together wherever a training is killed; what is cut or exchanged is noticed."""
 
+import itertools
 import shutil
 from types import SimpleNamespace
 
@@ -45,7 +46,7 @@ def test_a_killed_overwrite_leaves_no_new_weights_beside_an_old_description(fold
     before = {name: (fold.folder / name).read_bytes() for name in ("best.pt", "model.json")}
     shutil.copytree(fold.folder, fold.work.root / "kept")
     seen = set()
-    for at in range(8):
+    for at in itertools.count():
         shutil.rmtree(fold.folder)
         shutil.copytree(fold.work.root / "kept", fold.folder)
         if not killed.run(fold.step, [*fold.words, *fold.other, "--overwrite"], at):

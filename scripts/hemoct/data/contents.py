@@ -68,8 +68,10 @@ def hashes(work: Workspace, names: list[str]) -> list[str]:
         digests = pool.map(lambda part: [_sha256(f"{work.raw}/{name}") for name in part], parts)
         read = dict(zip(unread, itertools.chain.from_iterable(digests), strict=True))
     now = {name: (stamp, read.get(name) or old[name][1]) for name, stamp in zip(names, stamps, strict=True)}
-    if read:
-        _remember(memory, old | now)
+    before = time.time_ns() - FRESH
+    kept = old | {name: (stamp, digest) for name, (stamp, digest) in now.items() if int(stamp.split()[2]) < before}
+    if kept != old:
+        _remember(memory, kept)
     return [now[name][1] for name in names]
 
 
@@ -91,7 +93,5 @@ def _remembered(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def _remember(path: Path, known: dict[str, tuple[str, str]]) -> None:
-    before = time.time_ns() - FRESH
-    lines = [f"{name}\t{stamp}\t{digest}\n" for name, (stamp, digest) in known.items() if int(stamp.split()[2]) < before]
     files.sweep(path.parent, below=0)
-    files.write_text(path, "".join(lines))
+    files.write_text(path, "".join(f"{name}\t{stamp}\t{digest}\n" for name, (stamp, digest) in known.items()))
