@@ -1,0 +1,127 @@
+"""What is known of one scan after all tasks have looked at it. Imports no torch.
+
+Row i of every array is slice i of the scan, from base to vertex where that is known. Pixels are those of the scan's own matrix as
+it is stored (rows, columns): boxes, masks and maps that a model saw turned or cropped are turned back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Source:
+    """The slices that were read, once, for all tasks. Large arrays lie in mapped files: a thin-slice CT need not fit."""
+
+    path: Path
+    """as the user named it"""
+    kind: str
+    """images, dicom or nifti"""
+    names: list[str]
+    """of each slice: its file's name; VOLUME/NUMBER of a volume"""
+    grey: np.ndarray
+    """uint8 (n, height, width), in the window that the models learned from"""
+    hu: np.ndarray | None
+    """int16 (n, height, width); None of images, which hold grey values alone"""
+    window: str | None
+    """in which HU became grey; None of images"""
+    affine: np.ndarray | None
+    """float64 (4, 4): (column, row, slice, 1) to mm in RAS+, as nibabel has it; None of images"""
+    spacing: tuple[float, float, float] | None
+    """mm between columns, rows and slices; None where unknown"""
+    orientation: str
+    """where the nose points in the stored matrix (prepare.orientation.KNOWN), or unknown"""
+    series: str
+    """of the slices, in words that name no person: `axial, 2.5 mm, 32 slices`"""
+    others: list[str]
+    """series of the same folder that were not taken, likewise"""
+    passed_over: Mapping[str, str]
+    """file to its problem"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The models of a task whose mean is taken."""
+
+    task: int
+    experiment: str
+    dataset: str
+    folds: list[int]
+    score: str
+    """what it reached out of fold, with its interval, in words; empty where it was not evaluated"""
+    weights: list[str]
+    """sha256 of each"""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label of tasks 1 or 4, on each slice."""
+
+    task: int
+    name: str
+    probability: np.ndarray
+    """float64 (n,)"""
+    threshold: float
+    rule: str
+    """where the threshold comes from, in words"""
+
+    @property
+    def called(self) -> np.ndarray:
+        """bool (n,): the probability reaches the threshold."""
+        return self.probability >= self.threshold
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Task 2: those at or above the threshold."""
+
+    each: list[np.ndarray]
+    """float64 (k, 6) a slice: xmin, ymin, xmax, ymax (pixels), confidence, class number; most confident first"""
+    classes: list[str]
+    threshold: float
+    rule: str
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Task 3: bool (n, height, width) each."""
+
+    edema: np.ndarray
+    core: np.ndarray | None
+    """bright core in certain boxes, an unvalidated estimate of the bleeding (segmentation.hematoma); None without boxes"""
+    threshold: float
+    """least probability of the edema, 0 to 1"""
+    rule: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """`hemoct.scan.predict.predict(path, models)`: everything that is known of a scan."""
+
+    source: Source
+    models: list[Model]
+    seen: np.ndarray
+    """bool (n,): slices that one of the models had in training or validation; their result is not honest"""
+    bleeding: Label | None
+    """task 1; None where no model of it was given, likewise below"""
+    types: list[Label]
+    boxes: Boxes | None
+    masks: Masks | None
+    heat: np.ndarray | None
+    """uint8 (n, height, width): class activation map of task 1, 255 its maximum in the scan; None where no model gives one"""
+    seconds: Mapping[str, float]
+    """wall time of reading, of each task, of maps"""
+
+    def __len__(self) -> int:
+        return len(self.source.names)
+
+    def volume(self, mask: np.ndarray) -> tuple[float, str]:
+        """Of a mask (n, height, width): ml where the spacing is known, else the number of its pixels; and the unit."""
+        count = int(np.count_nonzero(mask))
+        if self.source.spacing is None:
+            return float(count), "px, spacing unknown"
+        return count * float(np.prod(self.source.spacing)) / 1000, "ml"
