@@ -16,10 +16,8 @@ pydicom decodes RLE itself, python-gdcm JPEG and JPEG-LS, pylibjpeg-openjpeg JPE
 """
 
 import gzip
-import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -27,17 +25,16 @@ import numpy as np
 import pydicom
 from pydicom import filereader
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from hemoct.base import limits
 from hemoct.base.errors import UserError, one_line
 from hemoct.ct import coded, hounsfield
 from hemoct.ct.facts import FRAMES, Facts, about_pixels, describe_place
 from hemoct.ct.hounsfield import AIR_HU
+from hemoct.ct.tags import Tags
 
 SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 GZ = ".gz"
-LARGEST = 2**53  # of whole numbers: tags hold 32 bits, and some programs write a number that no database takes
 PREAMBLE = 128
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # the start of a file without a preamble: group 0002 or 0008, little endian
 SCOUT = re.compile(r"LOCALI[SZ]ER|SURVIEW|SCOUT|SCANOGRAM|TOPOGRAM", re.IGNORECASE)
@@ -53,70 +50,40 @@ WHOLE = {"series_number": "SeriesNumber", "acquisition": "AcquisitionNumber", "i
 LENGTHS = {"thickness": "SliceThickness", "spacing_between": "SpacingBetweenSlices", "width": "WindowWidth"}
 
 
-class Tags:
-    """The optional tags of a header. `unreadable` collects those that are there but hold no value that can be used."""
-
-    def __init__(self, header: Dataset) -> None:
-        self.header = header
-        self.unreadable: dict[str, None] = {}
-
-    def value(self, name: str) -> Any:
-        """The value of a tag; None if it is missing, empty or unreadable."""
-        try:
-            value = self.header.get(name)
-        except Exception:  # a value that the type of the tag does not allow: pydicom raises whatever its parser meets
-            self.unreadable[name] = None
-            return None
-        return None if value == "" else value
-
-    def text(self, name: str) -> str:
-        value = self.value(name)
-        return "" if value is None else " ".join(str(value).split())
-
-    def numbers(self, name: str, count: int) -> list[float]:
-        """The first `count` numbers of a tag; [] if they are not all known."""
-        value = self.value(name)
-        values = list(value) if isinstance(value, MultiValue) else [] if value is None else [value]
-        try:
-            numbers = [float(each) for each in values[:count]]
-        except (TypeError, ValueError):
-            numbers = []
-        if len(numbers) == count and all(map(math.isfinite, numbers)):
-            return numbers
-        if values:
-            self.unreadable[name] = None
-        return []
-
-    def number(self, name: str) -> float | None:
-        """A number, the first if there are several."""
-        return next(iter(self.numbers(name, 1)), None)
-
-    def whole(self, name: str) -> int | None:
-        number = self.number(name)
-        if number is not None and abs(number) > LARGEST:
-            self.unreadable[name] = number = None
-        return None if number is None else int(number)
-
-
 def read(path: Path, intercept: float | None = None, any_modality: bool = False) -> Iterator[tuple[np.ndarray, Facts]]:
     """HU, float32 (rows, columns), and the facts of each frame of a DICOM file; UserError names the file and its fault.
 
     `intercept` (HU) is used if RescaleIntercept is missing or 0. `any_modality` also reads files that are no CT and hold no HU.
     """
-    header = _read_dataset(path)
-    _refuse_other_than_slices(path, Tags(header), any_modality)
+    header = _grey_slices(path, any_modality)
     stored = _decode(path, header)
-    try:
-        frames = list(_frames(header, len(stored) if stored.ndim == 3 else 1))
-    except Exception as error:  # sequences can be broken in as many ways as headers
-        _refuse(path, f"has functional groups that cannot be read ({one_line(error)})")
-    for number, frame in enumerate(frames):
+    for number, frame in enumerate(_listed_frames(path, header, len(stored) if stored.ndim == 3 else 1)):
         tags = Tags(frame)
         hu, source = _hu(path, tags, stored[number] if stored.ndim == 3 else stored, intercept)
-        facts = _facts(tags, rescale=source, hu=hu)
-        if stored.ndim == 3:
-            facts = replace(facts, stored=number, remarks="" if facts.position is not None else FRAMES)
-        yield hu, facts
+        yield hu, _facts(tags, number if stored.ndim == 3 else None, source, about_pixels(hu))
+
+
+def headers(path: Path, any_modality: bool = False) -> Iterator[tuple[Facts, Tags]]:
+    """As `read`, without decoding: the facts of each frame, less those that pixels tell, and its tags."""
+    header = _grey_slices(path, any_modality)
+    count, several = int(header.get("NumberOfFrames") or 1), OWN_GROUPS in header
+    for number, frame in enumerate(_listed_frames(path, header, count)):
+        tags = Tags(frame)
+        size = {"pixel_rows": tags.whole("Rows"), "pixel_columns": tags.whole("Columns")}
+        yield _facts(tags, number if several or count > 1 else None, "tags", size), tags
+
+
+def _grey_slices(path: Path, any_modality: bool) -> Dataset:
+    header = _read_dataset(path)
+    _refuse_other_than_slices(path, Tags(header), any_modality)
+    return header
+
+
+def _listed_frames(path: Path, header: Dataset, count: int) -> list[Dataset]:
+    try:
+        return list(_frames(header, count))
+    except Exception as error:  # sequences can be broken in as many ways as headers
+        _refuse(path, f"has functional groups that cannot be read ({one_line(error)})")
 
 
 def _hu(path: Path, tags: Tags, stored: np.ndarray, intercept: float | None) -> tuple[np.ndarray, str]:
@@ -254,7 +221,8 @@ def _rescale(path: Path, tags: Tags, given: float | None) -> tuple[float, float,
     return slope or 1.0, intercept or 0.0, "missing" if slope is None or intercept is None else "tags"
 
 
-def _facts(tags: Tags, rescale: str, hu: np.ndarray) -> Facts:
+def _facts(tags: Tags, stored: int | None, rescale: str, pixels: dict[str, Any]) -> Facts:
+    """`stored`: the number of a frame; `pixels`: what is known of these."""
     position, plane, tilt = _place(tags)
     lengths = {name: tags.number(tag) for name, tag in LENGTHS.items()}
     lengths["spacing_row"], lengths["spacing_col"] = tags.numbers("PixelSpacing", 2) or (None, None)
@@ -268,7 +236,9 @@ def _facts(tags: Tags, rescale: str, hu: np.ndarray) -> Facts:
         level=tags.number("WindowCenter"),
         rescale=rescale,
         unreadable=" ".join(tags.unreadable),
-        **about_pixels(hu),
+        stored=stored,
+        remarks=FRAMES if stored is not None and position is None else "",
+        **pixels,
     )
 
 
