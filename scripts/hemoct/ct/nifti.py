@@ -68,6 +68,11 @@ class Volume:
     reversed: bool
     """whether the file holds the slices from vertex to base"""
     remarks: str
+    header: nib.Nifti1Header
+    """of the file; with its `own_affine`, in its own unit"""
+    own_affine: np.ndarray
+    turn: np.ndarray
+    """nib.io_orientation: how the file's axes became right, front and head"""
 
     @classmethod
     def read(cls, path: Path) -> "Volume":
@@ -85,7 +90,23 @@ class Volume:
         slope, intercept = np.float32(image.dataobj.slope), np.float32(image.dataobj.inter)
         if stored.dtype.kind in "iu" and slope == 1 and stored.min() + intercept >= 0 and stored.max() + intercept <= 255:
             remarks = f"{remarks} {GREY}".strip()
-        return cls(*_cut(stored, affine, cut), cut, slope, intercept, backwards, remarks)
+        turn = nib.io_orientation(image.affine)
+        own = image.header, image.affine, turn
+        return cls(*_cut(stored, affine, cut), cut, slope, intercept, backwards, remarks, *own)
+
+    @property
+    def shown_affine(self) -> np.ndarray:
+        """(column, row, slice, 1) of the slices as they are shown to mm in RAS+: float64 (4, 4)."""
+        width, height = self.stored.shape[:2]
+        flipped = np.diag([-1.0, -1.0, 1.0, 1.0])
+        flipped[:2, 3] = width - 1, height - 1
+        return self.affine @ flipped
+
+    def own(self, shown: np.ndarray) -> np.ndarray:
+        """What was made of the slices as they are shown, (slices, rows, columns), in the file's own order of voxels: a view."""
+        stored = shown.transpose(2, 1, 0)[::-1, ::-1]
+        turned = stored.transpose(np.argsort(self.cut)).transpose(self.turn[:, 0].astype(int))
+        return turned[tuple(slice(None, None, int(way)) for way in self.turn[:, 1])]
 
     def mask(self, path: Path) -> np.ndarray:
         """The mask of this volume from its file, cut likewise: uint8 (columns, rows, slices). UserError: it does not fit."""

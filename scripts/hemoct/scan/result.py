@@ -1,7 +1,11 @@
 """What is known of one scan after all tasks have looked at it. Imports no torch.
 
 Row i of every array is slice i of the scan, from base to vertex where that is known. Pixels are those of the scan's own matrix as
-it is stored (rows, columns): boxes, masks and maps that a model saw turned or cropped are turned back.
+it is stored (rows, columns): boxes, masks and maps that a model saw turned or cropped are turned back. A NIfTI volume has no rows
+of its own: its slices lie as in radiology, nose up, the patient's right at the left (ct.nifti); `Source.affine` is that of these
+slices, and files are written in the volume's own order of voxels (`Source.volume`).
+
+Large arrays are mapped files without a name: they go when nothing holds them.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from hemoct.ct import nifti
 
 
 @dataclass(frozen=True)
@@ -33,14 +39,22 @@ class Source:
     """float64 (4, 4): (column, row, slice, 1) to mm in RAS+, as nibabel has it; None of images"""
     spacing: tuple[float, float, float] | None
     """mm between columns, rows and slices; None where unknown"""
+    stands_for: np.ndarray | None
+    """mm of the scan that each slice stands for, float64 (n,): gaps between slices may differ; None where unknown"""
     orientation: str
     """where the nose points in the stored matrix (prepare.orientation.KNOWN), or unknown"""
+    volume: nifti.Volume | None
+    """of a NIfTI file: `own` puts an array (n, height, width) into its own order of voxels"""
     series: str
     """of the slices, in words that name no person: `axial, 2.5 mm, 32 slices`"""
     others: list[str]
     """series of the same folder that were not taken, likewise"""
     passed_over: Mapping[str, str]
     """file to its problem"""
+    notes: list[str]
+    """what a reader has to know of the slices, in words"""
+    about: Mapping[str, str]
+    """identifiers of a DICOM header (patient, study, series), for those who ask for them; no output holds them unasked"""
 
 
 @dataclass(frozen=True)
@@ -121,7 +135,7 @@ class Scan:
 
     def volume(self, mask: np.ndarray) -> tuple[float, str]:
         """Of a mask (n, height, width): ml where the spacing is known, else the number of its pixels; and the unit."""
-        count = int(np.count_nonzero(mask))
-        if self.source.spacing is None:
-            return float(count), "px, spacing unknown"
-        return count * float(np.prod(self.source.spacing)) / 1000, "ml"
+        if self.source.spacing is None or self.source.stands_for is None:
+            return float(np.count_nonzero(mask)), "px, spacing unknown"
+        pixels = np.array([np.count_nonzero(of_slice) for of_slice in mask])
+        return float(pixels @ self.source.stands_for) * float(np.prod(self.source.spacing[:2])) / 1000, "ml"
