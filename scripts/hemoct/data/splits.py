@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from hemoct.base.errors import UserError
 from hemoct.base.tables import SPLIT_COLUMNS
@@ -45,6 +44,8 @@ def make(labels: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:
     frame = labels[["image_id", "patient"]].copy()
     with warnings.catch_warnings():  # a class with fewer members than folds: still the best that can be done
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # a second, which few steps need
+
         by_patient = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
         frame["fold"] = _assign(by_patient.split(labels, classes, groups=labels["patient"]), len(labels))
         by_image = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
