@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from helpers.simulated_boxes import spec
+from hemoct.data import fusion
 from hemoct.detection import data as detection_data, networks, torchvision_models
 
 
@@ -23,7 +24,7 @@ def test_each_detector_learns_from_slices_without_a_box_and_says_where_boxes_are
 
     for found, grey in zip(networks.detect(model.eval(), described, slices, 2), slices, strict=True):
         height, width = grey.shape
-        assert found.shape[1] == 6 and 0 < len(found) <= networks.MOST_BOXES and (np.diff(found[:, 4]) <= 0).all()
+        assert found.shape[1] == 6 and 0 < len(found) <= fusion.MOST_BOXES and (np.diff(found[:, 4]) <= 0).all()
         assert (found[:, :4] >= 0).all() and (found[:, :4] <= [width, height, width, height]).all()
         assert set(found[:, 5]) <= {0, 1} and found[:, 4].max() <= 1
 

@@ -22,6 +22,7 @@ from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.data import fusion
 from hemoct.detection import data as detection_data, metrics, networks, predictions as detection_predictions, torchvision_models
 from hemoct.evaluation import metrics as evaluation_metrics
 from hemoct.training import checkpoints, fit as training_fit, weights
@@ -60,9 +61,9 @@ def keeps_the_contract(work: Workspace, folder: Path, fold: int) -> bool:
         assert (frame.loc[empty, "class"] == "").all() and frame.loc[empty, detection_predictions.CORNERS].isna().all(axis=None)
         assert not frame.loc[empty, "image_id"].duplicated().any() and frame.loc[~empty, "class"].isin(data.classes).all()
         boxes = frame[~empty]
-        assert boxes["confidence"].between(networks.LEAST_CONFIDENCE, 1).all()
+        assert boxes["confidence"].between(fusion.LEAST_CONFIDENCE, 1).all()
         grouped = boxes.groupby("image_id")["confidence"]
-        assert grouped.size().max() <= networks.MOST_BOXES and (grouped.diff().dropna() <= 0).all()
+        assert grouped.size().max() <= fusion.MOST_BOXES and (grouped.diff().dropna() <= 0).all()
         assert (boxes["xmax"] > boxes["xmin"]).all() and (boxes["ymax"] > boxes["ymin"]).all() and boxes["xmin"].min() >= 0
         assert boxes["xmax"].max() <= 80 and boxes["ymax"].max() <= 64 and boxes["ymin"].min() >= 0
     return True
@@ -443,7 +444,7 @@ def test_a_detector_of_version_0_1_goes_on(work, disks):
 
 
 def test_a_detector_that_sees_nothing_leaves_rows_without_boxes(work, disks, monkeypatch):
-    monkeypatch.setattr(networks, "LEAST_CONFIDENCE", 1.1)
+    monkeypatch.setattr(fusion, "LEAST_CONFIDENCE", 1.1)
     assert disks("--resume").code == 0
     frame = tables.read_csv(work.task(2) / "e/fold0/predictions.csv", detection_predictions.COLUMNS)
     assert len(frame) == 32 and frame["confidence"].isna().all() and keeps_nothing(work)

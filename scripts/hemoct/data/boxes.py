@@ -1,9 +1,14 @@
 """Geometry of boxes: float arrays (n, 4) of xmin, ymin, xmax, ymax in pixels, zero-based, width = xmax - xmin."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:  # a scan is predicted without it
+    import pandas as pd
 
 
 def by_image(table: pd.DataFrame, image_ids: Iterable[str], classes: Sequence[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -21,7 +21,7 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError, one_line
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import images, prepared
+from hemoct.data import fusion, images, prepared
 from hemoct.detection.data import BoxData, choose_negatives
 from hemoct.detection.options import Options
 from hemoct.detection.predictions import CORNERS, DetectorSpec
@@ -30,8 +30,6 @@ from hemoct.training import weights
 from hemoct.training.checkpoints import load_trained
 from hemoct.training.options import Strength
 
-LEAST_CONFIDENCE = 0.001
-MOST_BOXES = 30  # a slice; a patient has one or a few lesions
 FAMILIES = ("fasterrcnn_", "retinanet_", "fcos_", "ssd")
 """how the names of torchvision's detectors begin"""
 TORCHVISION = ("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn")
@@ -125,14 +123,13 @@ def train_fold(run: Run, options: Options, work: Workspace, data: BoxData, devic
 def detect(model: nn.Module, spec: DetectorSpec, slices: Iterable[np.ndarray], batch_size: int) -> list[np.ndarray]:
     """Boxes of grey slices (uint8, any size), most confident first: float64 (k, 6) each, in pixels of the slice.
 
-    Columns: xmin, ymin, xmax, ymax, confidence, class number. At most MOST_BOXES of at least LEAST_CONFIDENCE.
+    Columns: xmin, ymin, xmax, ymax, confidence, class number. See fusion.strongest.
     """
     predicted, run = [], family(spec.model).runner(model, spec)
     following = iter(slices)
     while batch := list(itertools.islice(following, batch_size)):
         for boxes in run(batch):
-            kept = boxes[np.argsort(-boxes[:, 4], kind="stable")][:MOST_BOXES]
-            predicted.append(kept[kept[:, 4] >= LEAST_CONFIDENCE])
+            predicted.append(fusion.strongest(boxes))
     return predicted
 
 

@@ -14,16 +14,16 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes, images, named_images
+from hemoct.data.fusion import fuse
 from hemoct.data.named_images import ImageFiles
 from hemoct.detection import data, networks
 from hemoct.detection.data import BoxData
-from hemoct.detection.networks import LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec
+from hemoct.detection.networks import DetectorSpec
 from hemoct.evaluation import overlays
 from hemoct.prepare.geometry import Geometry
 
 OUTPUTS = ("predicted.csv", "overlays", "patients")
 THRESHOLD = 0.25  # where no evaluation has chosen one: Ultralytics' default
-FUSION_IOU = 0.55  # boxes that overlap by more are one lesion: the value of the paper
 
 
 # ---- by which models
@@ -66,47 +66,8 @@ def detect(
 
 
 def fused(by_model: list[list[np.ndarray]], paths: list[Path]) -> list[np.ndarray]:
-    """The boxes of `detect` on each image file as one list, (k, 6), see `fuse`."""
+    """The boxes of `detect` on each image file as one list, (k, 6), see data.fusion."""
     return [fuse(list(of_image), *images.size_of(path)) for path, *of_image in zip(paths, *by_model, strict=True)]
-
-
-def fuse(by_model: list[np.ndarray], width: int, height: int) -> np.ndarray:
-    """Join the boxes of several models on one image of `width` x `height` px: (k, 6), most confident first.
-
-    Weighted box fusion (Solovyev, Wang, Gabruseva 2021, Image and Vision Computing 107, doi 10.1016/j.imavis.2021.104117).
-    `by_model` holds (m, 6) arrays, one a model: xmin, ymin, xmax, ymax, confidence, class number; m may be 0. Boxes of one class
-    that overlap by more than FUSION_IOU become one, whose corners are their mean weighted by confidence. Its confidence is the
-    mean of theirs times the share of the models that have a box there: a box of 2 of 5 models keeps 2/5. The boxes of a single
-    model are returned as they are.
-    """
-    if len(by_model) == 1:
-        return by_model[0]
-    from ensemble_boxes import weighted_boxes_fusion  # numba, which it brings along, takes seconds to import
-
-    size = np.array([width, height, width, height], dtype=float)
-    kept = [_one_vote(np.column_stack([np.clip(of_model[:, :4], 0, size), of_model[:, 4:]])) for of_model in by_model]
-    corners, confidence, number = weighted_boxes_fusion(
-        [of_model[:, :4] / size for of_model in kept],
-        [of_model[:, 4] for of_model in kept],
-        [of_model[:, 5] for of_model in kept],
-        iou_thr=FUSION_IOU,
-        conf_type="box_and_model_avg",
-    )
-    joined = np.column_stack([corners * size, confidence, number])
-    joined = joined[np.argsort(-confidence, kind="stable")][:MOST_BOXES]
-    return joined[joined[:, 4] >= LEAST_CONFIDENCE]
-
-
-def _one_vote(of_model: np.ndarray) -> np.ndarray:
-    """The boxes of one model without empty ones and without those that lie on a more confident one of their class.
-
-    Detectors keep boxes that overlap by up to about 0.7: in the mean, a faint double would halve the confidence of a good box.
-    """
-    from torchvision.ops import batched_nms
-
-    solid = of_model[(of_model[:, 2] > of_model[:, 0]) & (of_model[:, 3] > of_model[:, 1])]
-    columns = torch.from_numpy(solid)
-    return solid[batched_nms(columns[:, :4], columns[:, 4], columns[:, 5].long(), FUSION_IOU).numpy()]
 
 
 def at_threshold(predicted: list[np.ndarray], threshold: float) -> list[np.ndarray]:

@@ -17,9 +17,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes, images, prepared
+from hemoct.data.fusion import LEAST_CONFIDENCE, MOST_BOXES
 from hemoct.detection import metrics
 from hemoct.detection.data import image_sizes
-from hemoct.detection.networks import CT, LEAST_CONFIDENCE, MOST_BOXES, DetectorSpec, FoldTraining, not_fetched, unknown
+from hemoct.detection.networks import CT, DetectorSpec, FoldTraining, not_fetched, unknown
 from hemoct.detection.options import Options
 from hemoct.detection.predictions import Scene
 from hemoct.training import augment, checkpoints, device as devices, pyramid, weights
