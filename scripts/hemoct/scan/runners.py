@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -101,10 +102,10 @@ class Models:
     """one a task at most, in their order"""
     said: list[str]
     """what was chosen and passed over, and why: a line each"""
-    learned: list[Learned]
-    """of all networks; empty of a bundle, which does not know the slices that it learned from"""
-    work: Workspace | None = None
-    """where the data set lies that they learned from"""
+    learned: list[tuple[Workspace, Learned]]
+    """of all networks, and where their data set lies; empty of a bundle, which does not know the slices that it learned from"""
+    files: list[Path]
+    """what the networks are made of: a run record knows by them whether they have changed"""
 
     def of(self, number: int) -> Task | None:
         """That of task `number`."""
