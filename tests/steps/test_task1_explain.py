@@ -96,6 +96,25 @@ def test_a_data_set_without_boxes_gets_maps_and_no_score(work, explain):
     assert (out / "true_positives.png").exists() and not (out / "layers.csv").exists() and not (out / "scores.png").exists()
 
 
+@pytest.mark.parametrize(("field", "inside"), [("0.1,0.1,0.9,0.9", True), ("0,0,0.1,0.1", False)])
+def test_a_field_that_a_user_names_takes_the_place_of_the_head_and_needs_no_box(work, explain, field, inside):
+    looking.put(work)
+    tables.write_csv(work.work / "boxes.csv", pd.DataFrame(columns=tables.BOX_COLUMNS))
+    result = explain("--field", field)
+    assert result.code == 0 and "12 positive images, 'head' is the field, 3 patients" in result.out, result.err
+    content = told(work, f"gradcam-field{field.replace(',', '-')}")
+    assert (content["metrics"]["heat_head"]["value"] > 0.5) == inside and content["metrics"]["pointing"]["value"] is None
+    wrong = content["right_for_the_wrong_reason"]
+    assert wrong["outside_head_cases"] == (0 if inside else wrong["true_positives"]) and wrong["true_positives"]
+    assert "heat outside of the field" in result.out and "n/a" not in result.out
+
+
+@pytest.mark.parametrize("field", ["0.1,0.1,0.9", "0.9,0.1,0.1,0.9", "0,0,1,1.2", "lungs"])
+def test_a_field_that_is_none_is_one_line(explain, field):
+    result = explain("--field", field)
+    assert result.code == 2 and "is no LEFT,TOP,RIGHT,BOTTOM" in result.err
+
+
 def test_maps_become_boxes_and_masks_of_a_data_set_whose_test_is_true(work, explain, run_step):
     looking.put(work)
     result = explain("--fold", 0, "--write", "masks")

@@ -140,6 +140,8 @@ class Known:
     seen: Seen
     spec: Spec
     mask_value: int | None
+    field: list[float] | None = None
+    """left, top, right, bottom as shares of the image: what stands in place of the head; None: it is found in each image"""
 
     @property
     def side(self) -> int:
@@ -208,6 +210,11 @@ class Known:
         part = self.geometry(row)
         return part.image_back(images.restore(region.astype(np.uint8) * 255, *part.size) >= segmentation_data.THRESHOLD)
 
+    def _in_field(self, row: int) -> np.ndarray:
+        width, height = self._sizes[row]
+        corners = np.array([self.field]) * [width, height, width, height]
+        return regions.within(self.to_square(corners, row), self.side)
+
     def truth(self, cases: pd.DataFrame) -> list[Truth]:
         """What is known of cases, whose rows in the data are their column `row`; each has an index of its own."""
         rows = cases["row"].to_numpy()
@@ -220,7 +227,7 @@ class Known:
         truth = []
         for case, row, y in zip(cases.index, rows, cases["y"].fillna(0), strict=True):
             boxes = found[case] if y == 1 else np.zeros((0, 4))
-            head = regions.head(self.seen.grey(row))
+            head = regions.head(self.seen.grey(row)) if self.field is None else self._in_field(row)
             truth.append(Truth(self.to_square(boxes, row) if len(boxes) else boxes, self.mask(row) if y == 1 else None, head))
         return truth
 

@@ -46,11 +46,11 @@ def picture(grey: np.ndarray, heat: np.ndarray, truth: Truth, side: int) -> Imag
     return made
 
 
-def caption(case: pd.Series, several: bool) -> str:
-    """Probability, threshold and where the heat lies, in a few words."""
+def caption(case: pd.Series, several: bool, place: str = "head") -> str:
+    """Probability, threshold and where the heat lies, in a few words. `place`: what stands for the head."""
     label = f"{case['label']} " if several else ""
     limit = "" if pd.isna(case["threshold"]) else f" / {case['threshold']:.2f}"
-    shares = [f"{words} {case[name]:.0%}" for name, words in (("heat_box", "box"), ("heat_head", "head")) if pd.notna(case[name])]
+    shares = [f"{words} {case[name]:.0%}" for name, words in (("heat_box", "box"), ("heat_head", place)) if pd.notna(case[name])]
     return f"{label}p {case['p']:.2f}{limit}" + (f", {', '.join(shares)}" if shares else "")
 
 

@@ -90,7 +90,7 @@ def validated(setting: Setting, folder: Path, model: nn.Module, cases: pd.DataFr
     """The layer and the threshold of a fold's maps, whether validation chose that, the table of layers. `cases`: of the fold."""
     names = layers.chosen(model, setting.spec, setting.seen.planes, setting.options.layer)
     given = setting.options.map_threshold
-    valid = scored(setting, cases[(cases["part"] == "val") & (cases["y"] == 1)])
+    valid = with_box(setting, cases[(cases["part"] == "val") & (cases["y"] == 1)])
     if valid.empty:
         return names[-1], HALF if given is None else given, False, pd.DataFrame()
     truth = setting.known.truth(valid)
@@ -103,9 +103,14 @@ def validated(setting: Setting, folder: Path, model: nn.Module, cases: pd.DataFr
     return names[order[0]], limit, given is None, compared
 
 
-def scored(setting: Setting, cases: pd.DataFrame) -> pd.DataFrame:
+def with_box(setting: Setting, cases: pd.DataFrame) -> pd.DataFrame:
     """Those of positive cases that have a box of their label."""
     return cases[setting.known.has_box(cases)]
+
+
+def scored(setting: Setting, cases: pd.DataFrame) -> pd.DataFrame:
+    """Those of positive cases of which it is known where the heat should lie: in boxes, or in the field that a user named."""
+    return with_box(setting, cases) if setting.known.field is None else cases
 
 
 def compare(setting: Setting, small: np.ndarray, cases: pd.DataFrame, truth: list[Truth]) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def explain(setting: Setting, folder: Path, cases: pd.DataFrame, detector: str |
         each = [(regions.measure(one, of), one.boxes) for one, of in ((show(i), of_truth[i]) for i in range(len(rows)))]
         sources.append(Source(name, table, pd.DataFrame([values for values, _ in each]), [found for _, found in each], boxes))
 
-    valid = scored(setting, cases[(cases["part"] == "val") & (cases["y"] == 1)])
+    valid = with_box(setting, cases[(cases["part"] == "val") & (cases["y"] == 1)])
     of_valid = setting.known.truth(valid)
 
     def threshold(heats: list[np.ndarray]) -> float:
@@ -212,11 +217,11 @@ def report(about: dict[str, Any], setting: Setting, folds: list[Explained]) -> t
     content = about | {
         "method": setting.options.method, "labels": sorted(cases["label"].unique()), "n": 0, "patients": 0, "maps": len(cases),
         "black": int(cases["black"].sum()), "folds": [one.record() for one in folds], "metrics": {}, "beside": {},
-        "positives": None,
+        "positives": None, "field": setting.known.field,
     }  # fmt: skip
     rules, mapped_layers = ({fold[name] for fold in content["folds"]} for name in ("threshold_rule", "layer"))
     content |= {"threshold_rule": f"of maps: {'; '.join(sorted(rules))}"}
-    content |= {"notes": [f"maps by {content['method']} at layer {', '.join(sorted(mapped_layers))}; n: cases with a box"]}
+    content |= {"notes": [f"maps by {content['method']} at layer {', '.join(sorted(mapped_layers))}; n: {_meant(setting)}"]}
     if sources:
         own, weights = sources[0], drawn(sources[0].table)
         content |= {"n": len(own.table), "patients": int(own.table["patient"].nunique())}
@@ -235,6 +240,12 @@ def report(about: dict[str, Any], setting: Setting, folds: list[Explained]) -> t
     correct = score.wrong_reason(cases, cases)
     content["right_for_the_wrong_reason"] = score.outside(correct, drawn(correct), setting.seed)
     return content, correct
+
+
+def _meant(setting: Setting) -> str:
+    if setting.known.field is None:
+        return "cases with a box"
+    return f"positive cases; 'head' is the field {', '.join(f'{share:g}' for share in setting.known.field)} of each image"
 
 
 def _by_label(own: Source, seed: int, drawn: Callable[[pd.DataFrame], np.ndarray]) -> dict[str, Any]:

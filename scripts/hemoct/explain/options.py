@@ -1,5 +1,6 @@
 """The options of class activation maps. Imports no torch."""
 
+import argparse
 from dataclasses import dataclass
 
 from hemoct.base import cli
@@ -9,6 +10,17 @@ from hemoct.training.options import Hardware
 METHODS = ("gradcam", "hirescam", "ablation")
 AUTO = "auto"
 WRITE = ("boxes", "masks")
+
+
+def of_shares(text: str) -> list[float]:
+    """A type for argparse: left, top, right, bottom as shares of width and height."""
+    try:
+        left, top, right, bottom = (float(word) for word in text.split(","))
+    except ValueError:
+        left, top, right, bottom = (-1.0,) * 4
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is no LEFT,TOP,RIGHT,BOTTOM in shares of width and height (0.1,0.1,0.9,0.85)")
+    return [left, top, right, bottom]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +49,10 @@ class Extent:
     limit_patients: int | None = flag(None, "a first look at N patients", type=cli.positive_int, metavar="N")
     boxes: str | None = flag(None, "a detector of task 2 to stand beside the maps", metavar="EXPERIMENT")
     mask_value: int | None = flag(None, "the lesion in masks of several values", type=cli.whole_number, metavar="V")
+    field: list[float] | None = flag(
+        None, "where the organ lies in every image, as shares of width and height: in place of the head (chest X-rays: the "
+        "lungs); then positive images without a box are scored too", type=of_shares, metavar="LEFT,TOP,RIGHT,BOTTOM",
+    )  # fmt: skip
     images: bool = flag(False, "also write an overlay of each image")
     write: str | None = flag(
         None,

@@ -53,7 +53,7 @@ def run(step: str, doc: str | None, argv: list[str] | None, task: int) -> None:
         one.note(device=str(where))
         rows = data.cases(work, task, args.experiment, folders, (chosen.maps.label, extent.limit_patients))
         seen = data.see(work, specs[0], extent.limit_patients, where)
-        known = data.Known(work, seen, specs[0], extent.mask_value)
+        known = data.Known(work, seen, specs[0], extent.mask_value, extent.field)
         setting = Setting(work, task, chosen.maps, specs[0], seen, known, args.seed, where)
         place = pd.Series(np.arange(len(seen.slices.table)), index=seen.slices.table["image_id"])
         rows = rows[rows["image_id"].isin(place.index)].assign(row=lambda frame: place.loc[frame["image_id"]].to_numpy())
@@ -90,6 +90,7 @@ def _name(chosen: Options) -> str:
         "": None if maps.layer == [AUTO] else "-".join(maps.layer).replace("/", "_"),
         "label-": maps.label,
         "threshold": maps.map_threshold,
+        "field": chosen.extent.field and "-".join(f"{share:g}" for share in chosen.extent.field),
         "first-": limit and f"{limit}-patients",
     }
     return "-".join([maps.method, *(f"{word}{value}" for word, value in named.items() if value is not None)])
@@ -144,7 +145,7 @@ def draw(out: Path, setting: Setting, content: dict[str, Any], folds: list[Expla
     """Draw a sheet for each kind of decision, the scores, and with `each` an overlay of every image."""
     heading = f"{content['experiment']} on {content['dataset']}, {content['method']}, {content['folds_done']}"
     figures: dict[str, Any] = dict.fromkeys(SHEETS.values())
-    several = len(content["labels"]) > 1
+    several, place = len(content["labels"]) > 1, "head" if content["field"] is None else "field"
     cases = pd.concat(
         [one.cases.assign(place=range(len(one.cases)), of=number) for number, one in enumerate(folds)], ignore_index=True
     )
@@ -154,8 +155,11 @@ def draw(out: Path, setting: Setting, content: dict[str, Any], folds: list[Expla
             continue
         shown = of_kind.iloc[drawing.picked(of_kind)].reset_index(drop=True)
         truth = setting.known.truth(shown)
-        tiles = [(_picture(setting, folds, case, one, overlays.TILE), f"{case['image_id']}\n{drawing.caption(case, several)}")
-                 for (_, case), one in zip(shown.iterrows(), truth, strict=True)]  # fmt: skip
+        captions = [f"{case['image_id']}\n{drawing.caption(case, several, place)}" for _, case in shown.iterrows()]
+        drawn = [
+            _picture(setting, folds, case, one, overlays.TILE) for (_, case), one in zip(shown.iterrows(), truth, strict=True)
+        ]
+        tiles = list(zip(drawn, captions, strict=True))
         some = "" if len(shown) == len(of_kind) else f", {len(shown)} of them, evenly over the probabilities"
         some += f"; {black} without any heat" if (black := int(of_kind["black"].sum())) else ""
         lines = [f"{heading}: {len(of_kind)} {kind}s{some}", drawing.legend(setting.seen.slices.layout, truth)]
@@ -178,7 +182,8 @@ def _draw_each(place: Path, setting: Setting, folds: list[Explained], cases: pd.
         for (_, case), truth in zip(cases.iterrows(), setting.known.truth(cases), strict=True):
             name = f"{case['image_id']}-{case['label']}" if several else str(case["image_id"])
             drawn = _picture(setting, folds, case, truth, drawing.LARGE)
-            lines = [f"{case['image_id']}: {case['kind'] or 'unknown'}, {drawing.caption(case, several)}",
+            words = drawing.caption(case, several, "head" if setting.known.field is None else "field")
+            lines = [f"{case['image_id']}: {case['kind'] or 'unknown'}, {words}",
                      drawing.legend(setting.seen.slices.layout, [truth])]  # fmt: skip
             path = folder / SHEETS.get(case["kind"], "unknown") / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,14 +198,16 @@ def summary(work: Workspace, out: Path, content: dict[str, Any]) -> str:
     if content["black"]:
         lines.append(f"  {content['black']} of them without any heat: nothing in the layer speaks for the label")
     if content["metrics"]:
-        lines.append(f"  {content['n']} with a box, {content['patients']} patients (95 % intervals):")
-        for name in IN_WORDS:
+        meant = "with a box" if content["field"] is None else "positive images, 'head' is the field"
+        lines.append(f"  {content['n']} {meant}, {content['patients']} patients (95 % intervals):")
+        for name in (name for name in IN_WORDS if content["metrics"][name]["value"] is not None):
             beside = [f"{other} {text.metric(one['metrics'][name])}" for other, one in content["beside"].items()]
             lines.append(f"  {score.MEANINGS[name]}: {'; '.join([text.metric(content['metrics'][name]), *beside])}")
     else:
         lines.append("  no positive test image has a box: maps, but no score")
     wrong = content["right_for_the_wrong_reason"]
+    place = "head" if content["field"] is None else "field"
     lines.append(
-        f"  correct, and heat outside of the head: {wrong['outside_head_cases']} of {wrong['true_positives']} true positives"
+        f"  correct, and heat outside of the {place}: {wrong['outside_head_cases']} of {wrong['true_positives']} true positives"
     )
     return "\n".join(lines)
