@@ -55,6 +55,27 @@ def from_letterbox(boxes: np.ndarray, width: int, height: int, size: int) -> np.
     return np.clip(back, 0, [width, height, width, height])
 
 
+MULTIPLE = 2  # of a window's side, so that its centre lies on a pixel's corner
+
+
+def around(corners: np.ndarray, margin: float, least_side: int) -> np.ndarray:
+    """Windows around boxes (k, 4), in whole pixels: float64 (k, 3).
+
+    The side is the longer side of the box plus `margin` of it at both ends, and at least `least_side`: a small lesion is shown
+    at native resolution, a large one is made smaller.
+    """
+    low, high = corners[:, :2], corners[:, 2:]
+    longest = (high - low).max(axis=1, initial=0) * (1 + 2 * margin)
+    side = np.maximum(np.ceil(longest / MULTIPLE - 1e-6) * MULTIPLE, least_side)[:, None]
+    return np.concatenate([np.round((low + high - side) / 2), side], axis=1)
+
+
+def in_pixels(boxes: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarray:
+    """Boxes (k, 6) from the square in pixels of an image (height, width), without those that lie in the black border alone."""
+    corners = from_letterbox(boxes[:, :4], *shape[::-1], size)
+    return np.concatenate([corners, boxes[:, 4:]], axis=1)[area(corners) > 0]
+
+
 def area(boxes: np.ndarray) -> np.ndarray:
     """Square pixels of boxes (..., 4): (...)."""
     return np.prod(np.clip(boxes[..., 2:] - boxes[..., :2], 0, None), axis=-1)

@@ -136,8 +136,9 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
     def run(batch: list[np.ndarray]) -> list[np.ndarray]:
         squares = np.stack([images.resize(grey, spec.image_size) for grey in batch])
         with torch.inference_mode():
-            outputs = model(_as_input(torch.from_numpy(squares).to(device).unsqueeze(1).float() / 255, spec))
-        return [_in_pixels(_as_array(output, spec), grey, spec.image_size) for output, grey in zip(outputs, batch, strict=True)]
+            outputs = model(as_input(torch.from_numpy(squares).to(device).unsqueeze(1).float() / 255, spec))
+        squared = [in_columns(output, spec).cpu().numpy() for output in outputs]
+        return [boxes.in_pixels(each, grey.shape, spec.image_size) for each, grey in zip(squared, batch, strict=True)]
 
     return run
 
@@ -193,7 +194,7 @@ def one_epoch(fit: Fit, lesions: Lesions, strength: Strength | None, axis: str) 
             batch, moves = augment.augment(batch, strength, axis, fit.device_generator)
             targets = [_moved(target, move, spec.image_size) for target, move in zip(targets, moves, strict=True)]
         with fit.autocast():
-            losses = fit.model(_as_input(batch, spec), targets)
+            losses = fit.model(as_input(batch, spec), targets)
         fit.step(total.add(losses, len(batch)))
     return total.means()
 
@@ -204,9 +205,9 @@ def validate(fit: Fit, lesions: Lesions) -> dict[str, float]:
     torch.manual_seed(fit.options.seed)  # the losses are of sampled boxes: the same draw each epoch
     with torch.inference_mode():
         for position, batch in lesions.store.batches(rows, fit.options.batch_size):
-            inputs, targets = _as_input(batch, spec), lesions.targets(rows[position])
+            inputs, targets = as_input(batch, spec), lesions.targets(rows[position])
             with fit.autocast(), _backbone_once(fit.model, inputs):
-                predicted += [_as_array(output, spec) for output in fit.model(inputs)]
+                predicted += [in_columns(output, spec).cpu().numpy() for output in fit.model(inputs)]
                 fit.model.train()
                 for layer in _normalisations(fit.model):
                     layer.eval()
@@ -249,7 +250,7 @@ def _normalisations(model: nn.Module) -> list[nn.Module]:
     return [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
-def _as_input(batch: torch.Tensor, spec: DetectorSpec) -> list[torch.Tensor]:
+def as_input(batch: torch.Tensor, spec: DetectorSpec) -> list[torch.Tensor]:
     """Grey slices (n, 1, size, size) in 0..1 as a list of three-channel images, the input of the models."""
     return list(((batch - spec.mean) / spec.std).expand(-1, 3, -1, -1))
 
@@ -259,14 +260,7 @@ def _moved(target: dict[str, torch.Tensor], move: torch.Tensor, size: int) -> di
     return {"boxes": corners[kept], "labels": target["labels"][kept]}
 
 
-def _as_array(output: dict[str, torch.Tensor], spec: DetectorSpec) -> np.ndarray:
-    """A model's output for one image as (k, 6): corners, confidence, class number."""
+def in_columns(output: dict[str, torch.Tensor], spec: DetectorSpec) -> torch.Tensor:
+    """A model's output for one image as float64 (k, 6): corners, confidence, class number."""
     columns = (output["boxes"], output["scores"][:, None], output["labels"][:, None] - FIRST_CLASS[_family(spec)])
-    return torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
-
-
-def _in_pixels(predicted: np.ndarray, grey: np.ndarray, size: int) -> np.ndarray:
-    """Boxes (k, 6) from the square of the cache in pixels of a slice, without those that lie in the black border alone."""
-    height, width = grey.shape
-    predicted[:, :4] = boxes.from_letterbox(predicted[:, :4], width, height, size)
-    return predicted[boxes.area(predicted[:, :4]) > 0]
+    return torch.cat([column.double() for column in columns], dim=1)

@@ -124,6 +124,20 @@ def logits(model: nn.Module, spec: SegmenterSpec, batch: torch.Tensor) -> torch.
     return model(normalised(batch, spec)).float()
 
 
+def levels(model: nn.Module, spec: SegmenterSpec, batch: torch.Tensor) -> torch.Tensor:
+    """Windows in 0..1 to probabilities, 255 is 1: uint8 (b, side, side); with `spec.mirror` the mean with the mirror image's."""
+    probability = logits(model, spec, batch).sigmoid()
+    if spec.mirror:
+        axis = 2 if spec.mirror == "vertical" else 3
+        probability = (probability + logits(model, spec, batch.flip(axis)).sigmoid().flip(axis)) / 2
+    return in_8_bit(probability)
+
+
+def in_8_bit(probability: torch.Tensor) -> torch.Tensor:
+    """Probabilities (b, 1, side, side) as uint8 (b, side, side), 255 is 1."""
+    return (probability[:, 0] * 255).round().to(torch.uint8)
+
+
 def normalised(batch: torch.Tensor, spec: SegmenterSpec) -> torch.Tensor:
     """Windows as the network gets them: grey values less the mean, over the standard deviation, of the data set or the window.
 

@@ -212,7 +212,7 @@ def validate(fit: Fit, masked: Masked, validation: Validation, windows: Windows)
             with fit.autocast():  # around the network alone: windows placed in bf16 lie up to a pixel off
                 output = networks.logits(fit.averaged, masked.slices.spec, batch)
             total += float(masked.criterion(output, masks)) * len(batch)
-            patches += list(_in_8_bit(output.sigmoid()))
+            patches += list(networks.in_8_bit(output.sigmoid()).cpu().numpy())
     dice = {"val_dice": validation.best(windows, patches)[1]}
     return {"val_loss": total / len(windows)} | dice if patches else dice
 
@@ -228,21 +228,12 @@ def choose_confidence(validation: Validation, windows: Windows, patches: list[np
 # ---- probabilities
 
 
-def _in_8_bit(probability: torch.Tensor) -> np.ndarray:
-    return (probability[:, 0] * 255).round().to(torch.uint8).cpu().numpy()
-
-
 @torch.inference_mode()
 def patches(model: nn.Module, slices: Slices, windows: Windows, batch_size: int) -> Iterator[np.ndarray]:
     """Probabilities of each window, 0..255: uint8 (side, side); the mean over the mirrored image where the spec says so."""
-    spec = slices.spec
     model.eval()
     for batch, _ in slices.batches(windows, batch_size):
-        probability = networks.logits(model, spec, batch).sigmoid()
-        if spec.mirror:
-            axis = 2 if spec.mirror == "vertical" else 3
-            probability = (probability + networks.logits(model, spec, batch.flip(axis)).sigmoid().flip(axis)) / 2
-        yield from _in_8_bit(probability)
+        yield from networks.levels(model, slices.spec, batch).cpu().numpy()
 
 
 def pasted(windows: Windows, patches: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, np.ndarray]]:
