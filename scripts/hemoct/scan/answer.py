@@ -44,7 +44,18 @@ def notes(scan: Scan) -> list[str]:
         told.append("the orientation of the head is unknown: taken as the models know it")
     if scan.source.spacing is None:
         told.append("the spacing is unknown: sizes are pixels, no ml")
-    return told + list(scan.source.notes)
+    return told + _disagreement(scan) + list(scan.source.notes)
+
+
+def _disagreement(scan: Scan) -> list[str]:
+    """The tasks are models of their own, and nothing makes them agree."""
+    if scan.bleeding is None:
+        return []
+    others = {"boxes": scan.boxes and any(map(len, scan.boxes.each)), "edema": scan.masks and scan.masks.edema.any()}
+    called = bool(scan.bleeding.called.any())
+    apart = ", ".join(name for name, found in others.items() if found is not None and bool(found) != called)
+    words = f"slices are called, but without {apart}" if called else f"no slice is called, but there are {apart}"
+    return [f"the models disagree: {words}"] * bool(apart)
 
 
 def slices(rows: np.ndarray) -> str:
@@ -65,32 +76,26 @@ def _bleeding(scan: Scan, label: Label) -> Line:
 def _where(scan: Scan) -> Line:
     called = np.flatnonzero(scan.bleeding.called) if scan.bleeding else np.zeros(0, int)
     boxed = np.flatnonzero([len(of_slice) > 0 for of_slice in scan.boxes.each]) if scan.boxes else np.zeros(0, int)
-    words = [f"slices {slices(called)}"] if len(called) else []
-    words += [side] if len(boxed) and (side := _side(scan)) else []
-    more = f"boxes on slices {slices(boxed)}" if len(boxed) else "no box" if scan.boxes else "no model of boxes was given"
-    return Line("Where", "; ".join(words) or (more if len(boxed) else "nowhere"), more)
+    rows = called if scan.bleeding else boxed
+    side = _side(scan) if len(boxed) else None
+    said = f"slices {slices(rows)}" if len(rows) else "nowhere"
+    more = [f"boxes on slices {slices(boxed)}" if len(boxed) else "no box"] if scan.boxes else ["no model of boxes was given"]
+    more += [f"{side} of the image with the nose up; in radiology its left is the patient's right"] if side else []
+    return Line("Where", f"{said}, {side}" if side and len(rows) else said, "; ".join(more))
 
 
-def _side(scan: Scan) -> str:
-    """On which side of the image's middle the boxes lie when the nose is up; empty where that is not known."""
+def _side(scan: Scan) -> str | None:
+    """On which side of the image's middle the boxes lie when the nose is up; None where that is not known."""
     height, width = scan.source.grey.shape[1:]
     if scan.source.orientation == orientation.UNKNOWN:
-        return ""
+        return None
     turned = Geometry(width, height, orientation.turns(scan.source.orientation, "up"))
     boxes = turned.boxes(np.concatenate([of_slice[:, :4] for of_slice in scan.boxes.each]))
     middle = turned.turned_size[0] / 2
-    left, right = (boxes[:, 2] < middle).any(), (boxes[:, 0] > middle).any()
-    across = ((boxes[:, 0] <= middle) & (boxes[:, 2] >= middle)).any()
-    if left and right:
-        return "both sides"
-    if across:
-        return "across the middle" if not (left or right) else f"mostly {_patient(left)}"
-    return _patient(left)
-
-
-def _patient(left: bool) -> str:
-    """The patient's right lies at the left of the image in radiology."""
-    return f"{'left' if left else 'right'} in the image (the patient's {'right' if left else 'left'}, in radiological convention)"
+    left, right = bool((boxes[:, 2] < middle).any()), bool((boxes[:, 0] > middle).any())
+    if left == right:
+        return "on both sides" if left else "in the middle"
+    return "left" if left else "right"
 
 
 def _volumes(scan: Scan) -> list[Line]:

@@ -1,0 +1,183 @@
+"""scan.html: one file, without network, that can be mailed: the answer, every slice, what was found on it. Imports no torch.
+
+Slices are drawn with the nose up where that is known, so everything that lies on them is turned alike.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from PIL import Image
+
+from hemoct.base import files
+from hemoct.ct import hounsfield
+from hemoct.prepare import orientation
+from hemoct.prepare.geometry import Geometry
+from hemoct.scan import answer
+from hemoct.scan.result import Label, Scan
+
+SIDES = ((48, 512), (100, 384), (10_000, 256))
+"""up to how many slices, and the longest side at which each is shown, px: so that a page can be mailed"""
+PRESETS = ("brain", "subdural", "bone")
+"""windows of slices in HU"""
+QUALITY = 80  # of WebP
+HEAT = 64  # px of a map's longest side
+WARM = np.array([255, 120, 0])
+ROUND = 1  # digits of a place in pixels
+TEMPLATE = "scan.html"
+
+
+@dataclass(frozen=True)
+class Turned:
+    """How slices lie on the page."""
+
+    geometry: Geometry
+    side: int
+    """px of the longest side of what is embedded"""
+
+    @property
+    def scale(self) -> float:
+        return min(1.0, self.side / max(self.geometry.size))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is embedded."""
+        width, height = (max(1, round(side * self.scale)) for side in self.geometry.size)
+        return width, height
+
+    def image(self, pixels: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+        return cv2.resize(np.ascontiguousarray(self.geometry.image(pixels)), size or self.size, interpolation=cv2.INTER_AREA)
+
+    def boxes(self, boxes: np.ndarray) -> list[list[float]]:
+        """xmin, ymin, xmax, ymax, confidence, class in pixels of what is embedded."""
+        found = self.geometry.boxes(boxes)
+        found[:, :4] *= self.scale
+        return [[*(round(value, ROUND) for value in box[:4]), round(box[4], 3), int(box[5])] for box in found.tolist()]
+
+    def outlines(self, mask: np.ndarray) -> list[list[float]]:
+        """x0, y0, x1, y1 ... around each part of a mask, and around each hole, in pixels of what is embedded."""
+        if not mask.any():
+            return []
+        there = np.ascontiguousarray(self.geometry.image(mask)).astype(np.uint8)
+        parts, _ = cv2.findContours(there, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        return [((part.reshape(-1) + 0.5) * self.scale).round(ROUND).tolist() for part in parts]
+
+
+def write(scan: Scan, path: Path) -> Path:
+    """Write the page of a scan to `path`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    told = content(scan)
+    page = environment.get_template(TEMPLATE).render(
+        title=scan.source.path.name, source=scan.source, lines=answer.lines(scan), notes=answer.notes(scan),
+        disclaimer=answer.NO_DIAGNOSIS, models=scan.models, rows=_rows(scan), columns=_labels(scan), curve=_curve(scan),
+        data=_in_script(told), has={name: bool(told[name]) and any(told[name]) for name in ("boxes", "edema", "core", "heat")},
+        presets=list(told["presets"]), seconds=scan.seconds, boxes=scan.boxes, masks=scan.masks,
+    )  # fmt: skip
+    return files.write_text(path, page)
+
+
+def content(scan: Scan) -> dict[str, Any]:
+    """What the page's script draws, by its names; lists hold one entry a slice."""
+    source, n = scan.source, len(scan)
+    height, width = source.grey.shape[1:]
+    turns = orientation.turns(source.orientation, "up")
+    how = Turned(Geometry(width, height, turns), next(side for most, side in SIDES if n <= most))
+    wide, high = how.size
+    mm = source.spacing[:2] if source.spacing else (1.0, 1.0)
+    tall = mm[1] / mm[0] if turns % 2 == 0 else mm[0] / mm[1]
+    masks = scan.masks
+    return {
+        "width": wide, "height": high, "tall": round(tall, 4),
+        "presets": {name: [_webp(how.image(grey)) for grey in of] for name, of in _looks(scan).items()},
+        "probability": scan.bleeding.probability.round(4).tolist() if scan.bleeding else [],
+        "called": scan.bleeding.called.astype(int).tolist() if scan.bleeding else [],
+        "boxes": [how.boxes(of) for of in scan.boxes.each] if scan.boxes else [],
+        "classes": scan.boxes.classes if scan.boxes else [],
+        "edema": [how.outlines(of) for of in masks.edema] if masks else [],
+        "core": [how.outlines(of) for of in masks.core] if masks and masks.core is not None else [],
+        "heat": [_heat(how, of) for of in scan.heat] if scan.heat is not None else [],
+        "captions": [_caption(scan, row) for row in range(n)],
+    }  # fmt: skip
+
+
+def _looks(scan: Scan) -> dict[str, Any]:
+    """Grey values by the name of a window: those of HU, made when they are asked for; else those that the files hold."""
+    hu = scan.source.hu
+    if hu is None:
+        return {"as stored": scan.source.grey}
+    return {name: (hounsfield.window(of, hounsfield.WINDOWS[name]) for of in hu) for name in PRESETS}
+
+
+def _webp(grey: np.ndarray) -> str:
+    return _as_text(Image.fromarray(grey), "webp", quality=QUALITY, method=4)
+
+
+def _heat(how: Turned, heat: np.ndarray) -> str:
+    """A map as a warm colour whose opacity is the heat; empty where there is none."""
+    if not heat.any():
+        return ""
+    width, height = how.size
+    size = tuple(max(1, round(side * HEAT / max(width, height))) for side in (width, height))
+    small = how.image(heat, size)
+    colours = np.broadcast_to(WARM, (*small.shape, 3))
+    return _as_text(Image.fromarray(np.dstack([colours, small]).astype(np.uint8)), "png", optimize=True)
+
+
+def _as_text(image: Image.Image, kind: str, **options: Any) -> str:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _in_script(told: dict[str, Any]) -> str:
+    """JSON that no content can end the script element of."""
+    return json.dumps(told, separators=(",", ":")).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+
+
+def _labels(scan: Scan) -> list[Label]:
+    return [*([scan.bleeding] if scan.bleeding else []), *scan.types]
+
+
+def _caption(scan: Scan, row: int) -> str:
+    """A slice in words, for its picture's alternative text."""
+    said = [f"slice {row + 1} of {len(scan)}"]
+    said += [f"{label.name} {label.probability[row]:.2f}{' (called)' * bool(label.called[row])}" for label in _labels(scan)]
+    if scan.boxes:
+        said.append(f"{len(scan.boxes.each[row])} box(es)")
+    if scan.masks:
+        said.append(f"edema {int(scan.masks.edema[row].sum())} px")
+    return ", ".join(said) + ("; was in training or validation" if scan.seen[row] else "")
+
+
+def _rows(scan: Scan) -> list[dict[str, Any]]:
+    """The table of slices."""
+    return [
+        {
+            "labels": [(f"{label.probability[row]:.3f}", bool(label.called[row])) for label in _labels(scan)],
+            "boxes": len(scan.boxes.each[row]) if scan.boxes else None,
+            "edema": int(scan.masks.edema[row].sum()) if scan.masks else None,
+            "core": int(scan.masks.core[row].sum()) if scan.masks and scan.masks.core is not None else None,
+            "seen": bool(scan.seen[row]),
+        }
+        for row in range(len(scan))
+    ]  # fmt: skip
+
+
+def _curve(scan: Scan) -> dict[str, Any] | None:
+    """The probability along the scan, in a view of n x 100: points of the line, height of the threshold."""
+    if scan.bleeding is None:
+        return None
+    points = [f"{row + 0.5},{100 - 100 * value:.1f}" for row, value in enumerate(scan.bleeding.probability)]
+    return {"n": len(points), "points": " ".join(points), "threshold": round(100 - 100 * scan.bleeding.threshold, 1),
+            "called": np.flatnonzero(scan.bleeding.called).tolist()}  # fmt: skip
