@@ -25,7 +25,7 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 from hemoct.base import cli, experiments, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import contents, images, named_images, prepared
+from hemoct.data import contents, fusion, images, named_images, prepared
 from hemoct.data.prepared import View
 from hemoct.detection import networks, predict
 from hemoct.detection.predict import BoxDrawing
@@ -93,7 +93,7 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
         run.note(device=str(where), threshold=threshold, seen_in_training=int(files.seen.sum()))
         shown = prepared.for_models(work, specs[0], options.read(args, View)).look_at(files.paths)
         by_model = predict.detect(files.paths, folders, args.batch_size, where, shown.image)
-        predicted = predict.at_threshold(predict.fused(by_model, files.paths), threshold)
+        predicted = fusion.at_threshold(predict.fused(by_model, files.paths), threshold)
         table = networks.as_rows(files.table[["image"]], predicted, specs[0].classes)
         run.wrote(*sheets.replace(out, files, None if args.no_overlays else BoxDrawing(files, predicted)))
         run.wrote(tables.write_csv(out / "predicted.csv", table))

@@ -40,6 +40,16 @@ def strongest(boxes: np.ndarray) -> np.ndarray:
     return kept[kept[:, 4] >= LEAST_CONFIDENCE]
 
 
+def at_threshold(predicted: list[np.ndarray], threshold: float) -> list[np.ndarray]:
+    """The boxes of each image, (k, 6), at or above the threshold, with the five digits of predictions.csv that it comes from."""
+    return [of_image[of_image[:, 4].round(5) >= threshold] for of_image in predicted]
+
+
+def rounded(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (k, 6) as predictions.csv holds them."""
+    return np.column_stack([boxes[:, :4].round(1), boxes[:, 4].round(5), boxes[:, 5]])
+
+
 def fuse(by_model: list[np.ndarray], width: int, height: int) -> np.ndarray:
     """Join the boxes of several models on one image of `width` x `height` px: (k, 6), most confident first.
 

@@ -70,11 +70,6 @@ def fused(by_model: list[list[np.ndarray]], paths: list[Path]) -> list[np.ndarra
     return [fuse(list(of_image), *images.size_of(path)) for path, *of_image in zip(paths, *by_model, strict=True)]
 
 
-def at_threshold(predicted: list[np.ndarray], threshold: float) -> list[np.ndarray]:
-    """The boxes of each image, (k, 6), at or above the threshold, with the five digits of predictions.csv that it comes from."""
-    return [of_image[of_image[:, 4].round(5) >= threshold] for of_image in predicted]
-
-
 # ---- what is annotated
 
 

@@ -48,7 +48,7 @@ class TorchClassifier(_OnDevice):
         return inference.probabilities(self.model(self._fed(pixels)).float(), getattr(self.spec, "exclusive", False))
 
     def maps(self, pixels: np.ndarray) -> np.ndarray | None:
-        """HiResCAM (Draelos and Carin 2020) of the first class, as explain.maps, by a gradient from the logit to the layer alone."""
+        """HiResCAM (Draelos and Carin 2020) of the first class, as explain.maps, by the gradient at the layer alone."""
         if self._layer is None:
             return None
         kept: list[torch.Tensor] = []

@@ -14,7 +14,7 @@ from PIL import Image
 from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes as data_boxes, images, volumes
+from hemoct.data import boxes as data_boxes, fusion, images, volumes
 from hemoct.data.named_images import ImageFiles
 from hemoct.data.prepared import AS_THEY_ARE, Shown
 from hemoct.detection import networks as detection_networks, predict as detection_predict
@@ -105,7 +105,7 @@ def detect(
     different = list(dict.fromkeys(models.detectors))  # the members of an ensemble look around the same boxes
     of_detectors = detection_networks.DetectorSpec.read_all(different, ())[0]
     each = detection_predict.detect(paths, different, batch_size, device, prepared.also_for(of_detectors).image)
-    of_detector = dict(zip(different, ([_rounded(of_image) for of_image in boxes] for boxes in each), strict=True))
+    of_detector = dict(zip(different, ([fusion.rounded(of_image) for of_image in boxes] for boxes in each), strict=True))
     of_models = [of_detector[folder] for folder in models.detectors]
     return _places(of_models, detection_predict.fused(each, paths), models.specs, certain)
 
@@ -116,13 +116,9 @@ def given(boxes: list[np.ndarray], specs: list[SegmenterSpec], certain: float) -
 
 
 def _places(each: list[list[np.ndarray]], joined: list[np.ndarray], specs: list[SegmenterSpec], certain: float) -> Places:
-    rounded = [_rounded(of_image) for of_image in joined]
-    kept = [detection_predict.at_threshold(boxes, spec.least_confidence) for boxes, spec in zip(each, specs, strict=True)]
-    return Places(kept, detection_predict.at_threshold(rounded, certain))
-
-
-def _rounded(boxes: np.ndarray) -> np.ndarray:
-    return np.column_stack([boxes[:, :4].round(1), boxes[:, 4].round(5), boxes[:, 5]])
+    rounded = [fusion.rounded(of_image) for of_image in joined]
+    kept = [fusion.at_threshold(boxes, spec.least_confidence) for boxes, spec in zip(each, specs, strict=True)]
+    return Places(kept, fusion.at_threshold(rounded, certain))
 
 
 def boxes_from(path: Path, shown: ImageFiles) -> tuple[list[np.ndarray], int]:

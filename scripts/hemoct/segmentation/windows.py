@@ -21,7 +21,6 @@ from hemoct.detection import predictions
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.networks import SegmenterSpec
 
-MULTIPLE = 2  # of a window's side, so that its centre lies on a pixel's corner
 LEAST_CONFIDENCES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """least confidence of the boxes that a network looks around: the best of these is chosen on validation"""
 FALSE_ALARM = 0.01  # least confidence of a detector's false alarm that a network learns from
@@ -62,9 +61,9 @@ class Boxes(Placed):
     """Boxes of slices; places are corners in pixels of the cached square, (k, 4)."""
 
     def windows(self, margin: float, least_side: int) -> Windows:
-        """A window around each box (see `around`), in the order of the slices."""
+        """A window around each box (see data.boxes.around), in the order of the slices."""
         order = np.argsort(self.rows, kind="stable")
-        return Windows(self.rows[order], around(self.places[order], margin, least_side), self.confidence[order])
+        return Windows(self.rows[order], data_boxes.around(self.places[order], margin, least_side), self.confidence[order])
 
 
 NO_BOXES = Boxes(np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
@@ -78,18 +77,6 @@ TrueAndPredicted = tuple[Boxes, Boxes | None]
 def whole_slices(rows: np.ndarray, size: int) -> Windows:
     """Windows that are the whole square of `size` pixels."""
     return Windows(rows, np.tile([0.0, 0.0, float(size)], (len(rows), 1)), np.ones(len(rows)))
-
-
-def around(corners: np.ndarray, margin: float, least_side: int) -> np.ndarray:
-    """Windows around boxes (k, 4), in whole pixels: float64 (k, 3).
-
-    The side is the longer side of the box plus `margin` of it at both ends, and at least `least_side`: a small lesion is shown
-    at native resolution, a large one is made smaller.
-    """
-    low, high = corners[:, :2], corners[:, 2:]
-    longest = (high - low).max(axis=1, initial=0) * (1 + 2 * margin)
-    side = np.maximum(np.ceil(longest / MULTIPLE - 1e-6) * MULTIPLE, least_side)[:, None]
-    return np.concatenate([np.round((low + high - side) / 2), side], axis=1)
 
 
 def jitter(places: np.ndarray, shift: float, scale: float, random: np.random.Generator) -> np.ndarray:
@@ -170,7 +157,7 @@ class AroundBoxes:
         rows = np.concatenate([self.true.rows, alarms.rows, random.choice(self.empty, self.at_other_places)])
         elsewhere = self.true.places[random.integers(len(self.true.rows), size=self.at_other_places)]
         corners = np.concatenate([self.true.places, alarms.places, elsewhere])
-        places = jitter(around(corners, self.spec.margin, self.spec.least_side), **JITTER, random=random)
+        places = jitter(data_boxes.around(corners, self.spec.margin, self.spec.least_side), **JITTER, random=random)
         order = random.permutation(len(places))
         return Windows(rows[order], places[order], np.ones(len(places)))
 
