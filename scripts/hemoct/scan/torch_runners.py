@@ -49,28 +49,33 @@ class TorchClassifier(_OnDevice):
 
     def maps(self, pixels: np.ndarray) -> np.ndarray | None:
         """HiResCAM (Draelos and Carin 2020) of the first class, as explain.maps, by the gradient at the layer alone."""
-        if self._layer is None:
+        if self.layer is None:
             return None
+        activation, gradient = self.at_layer(pixels)
+        return (gradient * activation).sum(dim=1).relu().cpu().numpy()
+
+    def at_layer(self, pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """The activation of the layer of maps, and the gradient of the first class's logit there: (b, channels, k, k) each."""
         kept: list[torch.Tensor] = []
 
         def cut(_: nn.Module, __: tuple, output: torch.Tensor) -> torch.Tensor:
             kept.append(output.detach().requires_grad_())
             return kept[-1].clone()  # what follows may change it in place
 
-        handle = self.model.get_submodule(self._layer).register_forward_hook(cut)
+        handle = self.model.get_submodule(self.layer).register_forward_hook(cut)
         try:
             logit = self.model(self._fed(pixels))[:, 0].sum()
         finally:
             handle.remove()
         (gradient,) = torch.autograd.grad(logit, kept)
-        return (gradient * kept[0].detach()).sum(dim=1).relu().cpu().numpy()
+        return kept[0].detach(), gradient
 
     def _fed(self, pixels: np.ndarray) -> torch.Tensor:
         images = torch.from_numpy(np.array(pixels)).to(self.device).float().div_(255)
         return (images - self.spec.mean) / self.spec.std
 
     @cached_property
-    def _layer(self) -> str | None:
+    def layer(self) -> str | None:
         """The layer that an explanation of the experiment chose for this fold, else the last with maps; None without any."""
         self.model.requires_grad_(False)
         planes = getattr(self.spec, "planes", 1)

@@ -198,7 +198,7 @@ def placement(places: torch.Tensor, size: int) -> torch.Tensor:
     """The affine matrices (k, 2, 3) of torch's affine_grid that map a window to the cached square of `size` pixels."""
     scale = places[:, 2] / size
     shift = (2 * places[:, :2] + places[:, 2:]) / size - 1
-    matrices = torch.zeros(len(places), 2, 3, device=places.device)
+    matrices = torch.zeros(places.shape[0], 2, 3, device=places.device)  # no len(): it would be fixed in an exported graph
     matrices[:, 0, 0] = matrices[:, 1, 1] = scale
     matrices[:, :, 2] = shift
     return matrices
@@ -212,7 +212,7 @@ def compose(placed: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
 
 def cut(slices: torch.Tensor, placed: torch.Tensor, side: int) -> torch.Tensor:
     """Resample float slices (k, channels, size, size) at windows `placed` (see `placement`): (k, channels, side, side)."""
-    grid = F.affine_grid(placed, [len(slices), 1, side, side], align_corners=False)
+    grid = F.affine_grid(placed, [slices.shape[0], 1, side, side], align_corners=False)
     return F.grid_sample(slices, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

@@ -33,8 +33,12 @@ def logits(
 
 def probabilities(logits: torch.Tensor, exclusive: bool) -> np.ndarray:
     """Softmax over exclusive classes, else a sigmoid for each: float64 (n, classes)."""
-    logits = logits.cpu().double()  # in this order: MPS has no float64
-    return (logits.softmax(dim=1) if exclusive else logits.sigmoid()).numpy()
+    return activated(logits.cpu().double(), exclusive).numpy()  # in this order: MPS has no float64
+
+
+def activated(logits: torch.Tensor, exclusive: bool) -> torch.Tensor:
+    """As `probabilities`, on the device and in the precision of the logits."""
+    return logits.softmax(dim=1) if exclusive else logits.sigmoid()
 
 
 def mean_of_models(load: Load, folders: list[Path], source: Source, slices: int, batch_size: int) -> np.ndarray:
