@@ -10,7 +10,8 @@ Reads   outputs/NAME/task4/EXPERIMENT/foldK/{best.pt,model.json,predictions.csv}
         outputs/NAME/task2/DETECTOR/foldK/ (--boxes DETECTOR)       task2_detection/02_train.py
 Writes  outputs/NAME/task4/EXPERIMENT/explain/METHOD/   metrics.json, scores.csv (beside random weights, the centre, a detector),
             per_case.csv, layers.csv, right_for_the_wrong_reason.csv (correct, and heat outside the head, first), scores.png,
-            true_positives.png, false_positives.png, false_negatives.png; --images: images/KIND/IMAGE.png
+            true_positives.png, false_positives.png, false_negatives.png, examples.png (three of each);
+            --images: images/KIND/IMAGE.png
         data/{raw,work}/NAME-pseudo-foldK/ (--write boxes|masks --fold K)   maps as labels to train tasks 2 and 3 with
 Next    python scripts/90_make_report.py; after --write: python task2_detection/02_train.py --dataset NAME-pseudo-foldK --fold K
 

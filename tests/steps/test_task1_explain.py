@@ -43,7 +43,7 @@ def test_a_model_of_the_lesion_points_at_it_and_one_of_shuffled_labels_does_not(
     assert layers["heat_box"].max() == layers["heat_box"][layers["chosen"] == 1].iloc[0]
     assert {path.name for path in out.iterdir()} == {
         "metrics.json", "scores.csv", "per_case.csv", "layers.csv", "right_for_the_wrong_reason.csv", "scores.png",
-        "true_positives.png", "images", "08_explain.run.json",
+        "true_positives.png", "examples.png", "images", "08_explain.run.json",
     }  # fmt: skip
     assert len(list((out / "images" / "true_positives").glob("*.png"))) == 12
     assert explain("--images", "--skip-if-done").out.startswith("up to date")
@@ -96,7 +96,7 @@ def test_a_data_set_without_boxes_gets_maps_and_no_score(work, explain):
     assert (out / "true_positives.png").exists() and not (out / "layers.csv").exists() and not (out / "scores.png").exists()
 
 
-@pytest.mark.parametrize(("field", "inside"), [("0.1,0.1,0.9,0.9", True), ("0,0,0.1,0.1", False)])
+@pytest.mark.parametrize(("field", "inside"), [("0,0,1,1", True), ("0,0,0.1,0.1", False)])
 def test_a_field_that_a_user_names_takes_the_place_of_the_head_and_needs_no_box(work, explain, field, inside):
     looking.put(work)
     tables.write_csv(work.work / "boxes.csv", pd.DataFrame(columns=tables.BOX_COLUMNS))

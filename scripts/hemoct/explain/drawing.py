@@ -19,8 +19,8 @@ from hemoct.explain.regions import Truth
 BLUE, WHITE = (70, 160, 255), (255, 255, 255)
 OPACITY = 0.55
 """of the hottest pixel; cold ones show the slice alone"""
-MOST = 24
-"""maps on a sheet"""
+MOST, FEW = 24, 3
+"""maps on the sheet of a kind of decision, and of each kind on the one of all kinds"""
 LARGE = 448  # px of the overlay of a single image
 SHARES = ("pointing", "heat_box", "heat_mask", "heat_head", "dice_box", "dice_mask")
 
@@ -65,14 +65,10 @@ def legend(layout: str, truth: list[Truth]) -> str:
     return ", ".join(words) + "; p: probability / threshold, then shares of the heat"
 
 
-def picked(cases: pd.DataFrame) -> np.ndarray:
-    """Which cases of a kind stand on its sheet: MOST of them, evenly over the probabilities, the highest first."""
+def picked(cases: pd.DataFrame, most: int = MOST) -> np.ndarray:
+    """Which cases of a kind stand on a sheet: so many, evenly over the probabilities, the highest first."""
     order = np.argsort(-cases["p"].to_numpy(), kind="stable")
-    return order if len(order) <= MOST else order[np.linspace(0, len(order) - 1, MOST).round().astype(int)]
-
-
-def sheet(tiles: Sequence[tuple[Image.Image, str]], heading: Sequence[str]) -> Image.Image:
-    return overlays.sheet(tiles, heading)
+    return order if len(order) <= most else order[np.linspace(0, len(order) - 1, most).round().astype(int)]
 
 
 def tile(grey: np.ndarray, small: np.ndarray, truth: Truth, side: int = TILE) -> Image.Image:

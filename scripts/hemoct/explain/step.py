@@ -21,6 +21,7 @@ from hemoct.training import device
 FOLDER = "explain"
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "splits.csv", "dataset.json")
 SHEETS = {"true positive": "true_positives", "false positive": "false_positives", "false negative": "false_negatives"}
+EXAMPLES = "examples"
 IN_WORDS = ("pointing", "heat_box", "heat_head", "dice_box", "localisation_0.5", "false_positives_0.5")
 """what is printed"""
 PER_CASE = [
@@ -144,31 +145,42 @@ def scores(content: dict[str, Any]) -> pd.DataFrame:
 def draw(out: Path, setting: Setting, content: dict[str, Any], folds: list[Explained], each: bool) -> list[Path]:
     """Draw a sheet for each kind of decision, the scores, and with `each` an overlay of every image."""
     heading = f"{content['experiment']} on {content['dataset']}, {content['method']}, {content['folds_done']}"
-    figures: dict[str, Any] = dict.fromkeys(SHEETS.values())
-    several, place = len(content["labels"]) > 1, "head" if content["field"] is None else "field"
+    figures: dict[str, Any] = dict.fromkeys([*SHEETS.values(), EXAMPLES])
     cases = pd.concat(
         [one.cases.assign(place=range(len(one.cases)), of=number) for number, one in enumerate(folds)], ignore_index=True
     )
+    few = []
     for kind, name in SHEETS.items():
         of_kind = cases[cases["kind"] == kind].reset_index(drop=True)
         if of_kind.empty:
             continue
         shown = of_kind.iloc[drawing.picked(of_kind)].reset_index(drop=True)
-        truth = setting.known.truth(shown)
-        captions = [f"{case['image_id']}\n{drawing.caption(case, several, place)}" for _, case in shown.iterrows()]
-        drawn = [
-            _picture(setting, folds, case, one, overlays.TILE) for (_, case), one in zip(shown.iterrows(), truth, strict=True)
-        ]
-        tiles = list(zip(drawn, captions, strict=True))
+        few.append(of_kind.iloc[drawing.picked(of_kind, drawing.FEW)])
         some = "" if len(shown) == len(of_kind) else f", {len(shown)} of them, evenly over the probabilities"
         some += f"; {black} without any heat" if (black := int(of_kind["black"].sum())) else ""
-        lines = [f"{heading}: {len(of_kind)} {kind}s{some}", drawing.legend(setting.seen.slices.layout, truth)]
-        figures[name] = drawing.sheet(tiles, lines)
+        figures[name] = _sheet(setting, folds, shown, f"{heading}: {len(of_kind)} {kind}s{some}")
+    if few:
+        figures[EXAMPLES] = _sheet(setting, folds, pd.concat(few, ignore_index=True), f"{heading}: some of each kind")
     figures["scores"] = drawing.scores(content, heading) if content["metrics"] else None
     written = base_figure.save_all(figures, out)
     if each:
         written.append(_draw_each(out / "images", setting, folds, cases))
     return written
+
+
+def _sheet(setting: Setting, folds: list[Explained], cases: pd.DataFrame, heading: str) -> Image.Image:
+    """Cases side by side, each with its caption; of several kinds that is said in it, and a row holds one of them."""
+    truth, tiles, several = setting.known.truth(cases), [], cases["kind"].nunique() > 1
+    for (_, case), one in zip(cases.iterrows(), truth, strict=True):
+        name = f"{case['kind']}: {case['image_id']}" if several else case["image_id"]
+        tiles.append((_picture(setting, folds, case, one, overlays.TILE), f"{name}\n{_caption(setting, case)}"))
+    lines = [heading, drawing.legend(setting.seen.slices.layout, truth)]
+    return overlays.sheet(tiles, lines, drawing.FEW if several else None)
+
+
+def _caption(setting: Setting, case: pd.Series) -> str:
+    several = setting.options.label is None and len(setting.spec.classes) > 1
+    return drawing.caption(case, several, "head" if setting.known.field is None else "field")
 
 
 def _picture(setting: Setting, folds: list[Explained], case: pd.Series, truth: Any, side: int) -> Image.Image:
@@ -182,8 +194,7 @@ def _draw_each(place: Path, setting: Setting, folds: list[Explained], cases: pd.
         for (_, case), truth in zip(cases.iterrows(), setting.known.truth(cases), strict=True):
             name = f"{case['image_id']}-{case['label']}" if several else str(case["image_id"])
             drawn = _picture(setting, folds, case, truth, drawing.LARGE)
-            words = drawing.caption(case, several, "head" if setting.known.field is None else "field")
-            lines = [f"{case['image_id']}: {case['kind'] or 'unknown'}, {words}",
+            lines = [f"{case['image_id']}: {case['kind'] or 'unknown'}, {_caption(setting, case)}",
                      drawing.legend(setting.seen.slices.layout, [truth])]  # fmt: skip
             path = folder / SHEETS.get(case["kind"], "unknown") / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
