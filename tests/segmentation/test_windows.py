@@ -12,7 +12,7 @@ from hemoct.segmentation.windows import NO_BOXES, AroundBoxes, Boxes, WholeSlice
 def test_a_window_at_native_resolution_is_the_slice_itself_and_goes_back_to_its_place():
     random = np.random.default_rng(0)
     slices = torch.as_tensor(random.random((2, 1, 40, 40)), dtype=torch.float32)
-    places = boxes.around(np.array([[10, 12, 20, 24], [-6, 30, 6, 40]], dtype=float), 0.25, 16)
+    places = data_boxes.around(np.array([[10, 12, 20, 24], [-6, 30, 6, 40]], dtype=float), 0.25, 16)
     assert places.tolist() == [[6, 9, 18], [-9, 26, 18]]
     cut = windows.cut(slices, windows.placement(torch.as_tensor(places, dtype=torch.float32), 40), 18)
     assert torch.allclose(cut[0, 0], slices[0, 0, 9:27, 6:24], atol=1e-5)
@@ -27,7 +27,7 @@ def test_a_window_at_native_resolution_is_the_slice_itself_and_goes_back_to_its_
 def test_a_large_box_is_made_smaller_and_its_mask_comes_back_in_place():
     mask = np.zeros((64, 64), dtype=np.float32)
     mask[20:44, 8:40] = 1
-    places = boxes.around(np.array([[8.0, 20.0, 40.0, 44.0]]), 0.25, 16)
+    places = data_boxes.around(np.array([[8.0, 20.0, 40.0, 44.0]]), 0.25, 16)
     placed = windows.placement(torch.as_tensor(places, dtype=torch.float32), 64)
     cut = windows.cut(torch.from_numpy(mask)[None, None], placed, 24)
     canvas = np.zeros((64, 64), dtype=np.float32)

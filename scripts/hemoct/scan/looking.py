@@ -45,10 +45,6 @@ class Looking:
         turns = orientations.turns(present, task.orientation)
         if turns:
             self.notes.append(f"{orientations.words(present)}; turned for models that know the nose {task.orientation}")
-        elif present == orientations.UNKNOWN != task.orientation:
-            self.notes.append(
-                f"orientation unknown; taken with the nose {task.orientation}, as the models know it; --orientation"
-            )
         return Preparation(tuple(task.prepare), turns, prepared.bone(task.window))
 
     def squares(self, task: Task) -> tuple[np.ndarray, list[Geometry]]:
