@@ -1,14 +1,13 @@
 """Heads with a lesion in a workspace, and a small network that learned to find them, or something else, for the maps of both."""
 
 import functools
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from helpers import trained
+from helpers import temporary, trained
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import splits
@@ -64,7 +63,7 @@ def put(work: Workspace, kind: str = "lesion", *flags: str) -> None:
 
 @functools.cache
 def _trained(kind: str, flags: tuple[str, ...]) -> Path:
-    work = Workspace(Path(tempfile.mkdtemp(prefix="hemoct-looking-")), "toy")
+    work = Workspace(temporary.folder("looking"), "toy")
     make(work, kind)
     trained.run("task1_classification/01_train.py", work, *TRAIN, *flags)
     return work.root

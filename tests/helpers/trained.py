@@ -3,14 +3,13 @@
 import functools
 import importlib.util
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from helpers import quick, simulated_boxes, simulated_masks, simulated_networks, toy, toy_types
+from helpers import quick, simulated_boxes, simulated_masks, simulated_networks, temporary, toy, toy_types
 from hemoct.base.workspace import Workspace
 from hemoct.detection import torchvision_models
 from hemoct.segmentation import networks as segmentation_networks
@@ -100,7 +99,7 @@ def _evaluate_masks(work: Workspace) -> Path:
 
 
 def _empty() -> Workspace:
-    return Workspace(Path(tempfile.mkdtemp(prefix="hemoct-trained-")), "toy")
+    return Workspace(temporary.folder("trained"), "toy")
 
 
 @functools.cache
