@@ -245,7 +245,9 @@ def report(about: dict[str, Any], setting: Setting, folds: list[Explained]) -> t
 def _meant(setting: Setting) -> str:
     if setting.known.field is None:
         return "cases with a box"
-    return f"positive cases; 'head' is the field {', '.join(f'{share:g}' for share in setting.known.field)} of each image"
+    left, top, right, bottom = setting.known.field
+    place = f"{left:g},{top:g},{right:g},{bottom:g}, {(right - left) * (bottom - top):.0%} of each image"
+    return f"positive cases; 'head' is the field {place}"
 
 
 def _by_label(own: Source, seed: int, drawn: Callable[[pd.DataFrame], np.ndarray]) -> dict[str, Any]:

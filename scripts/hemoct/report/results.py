@@ -17,8 +17,9 @@ from hemoct.evaluation import baselines, protocol, text
 
 MEASURED = "95 % intervals from resampled patients; each fold at the threshold that validation chose."
 LOOKED_AT = {
-    "pointing": "maximum in a box", "heat_box": "heat in boxes", "heat_head": "heat in the head", "dice_box": "Dice with boxes",
-    "localisation_0.5": "boxes hit, IoU 0.5", "false_positives_0.5": "false regions an image",
+    "pointing": "maximum in a box", "heat_box": "heat in boxes", "heat_head": "heat in the head (or field)",
+    "dice_box": "Dice with boxes", "localisation_0.5": "boxes hit, IoU 0.5",
+    "false_positives_0.5": "false regions an image",
 }  # fmt: skip
 LOOKING = (
     "Where the models look: class activation maps against boxes; beside them the same network with random weights, the "
