@@ -39,8 +39,6 @@ from hemoct.training.options import Hardware
 if TYPE_CHECKING:
     from hemoct.scan.result import Source
 
-TASKS = ("1", "2", "3", "4")
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
@@ -89,7 +87,7 @@ def make_parser() -> cli.Parser:
     parser.add_argument("--models", type=Path, action="append", metavar="DIR",
                         help="outputs/NAME of a data set, or a bundle; several: of each task the first that knows it; default: "
                         "outputs/NAME of --dataset, else the only one with models")  # fmt: skip
-    parser.add_argument("--experiment", type=experiments, metavar="TASK=NAME[,...]",
+    parser.add_argument("--experiment", type=cli.by_task, metavar="TASK=NAME[,...]",
                         help="experiments instead of the best on validation: 1=resnet18,3=unet")  # fmt: skip
     parser.add_argument("--fast", action="store_true", help="one fold instead of the mean of all")
     parser.add_argument("--no-maps", action="store_true", help="no class activation maps")
@@ -106,14 +104,6 @@ def make_parser() -> cli.Parser:
                        help="mm between rows, columns and slices, of files that do not say it")  # fmt: skip
     options.add(parser, Hardware, "device")
     return parser
-
-
-def experiments(text: str) -> dict[int, str]:
-    """A type for argparse: `1=resnet18,3=unet`."""
-    named = cli.pairs(text)
-    if unknown := named.keys() - {*TASKS}:
-        raise argparse.ArgumentTypeError(f"{min(unknown)!r} is no task; there are {', '.join(TASKS)}")
-    return {int(task): name for task, name in named.items()}
 
 
 def name_of(scan: Path) -> str:

@@ -180,6 +180,14 @@ def pairs(text: str) -> dict[str, str]:
     return dict(words)
 
 
+def by_task(text: str) -> dict[int, str]:
+    """A type for argparse: experiments of tasks, `1=resnet18,3=unet`."""
+    named = pairs(text)
+    if other := named.keys() - set(map(str, experiments.FOLDERS)):
+        raise argparse.ArgumentTypeError(f"{min(other)!r} is no task; there are {', '.join(map(str, experiments.FOLDERS))}")
+    return {int(task): name for task, name in named.items()}
+
+
 def widths(text: str) -> list[int]:
     """A type for argparse: `128,64` as a list of whole numbers above 0."""
     return [positive_int(word) for word in text.split(",")]

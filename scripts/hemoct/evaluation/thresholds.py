@@ -82,6 +82,12 @@ def thresholds(
     return means, f"{_joined(len(folds))}: {'; '.join(words)}"
 
 
+def unknown(task: int, experiment: Path, folders: list[Path]) -> str:
+    """Why no threshold is known of these models, in words; "" where an evaluation says so much of them."""
+    folds, why = _of_folds(task, experiment, folders)
+    return "" if folds else why
+
+
 def _left_out(folds: list[dict], labels: list[str]) -> list[str]:
     """`epidural: no positive in validation of 2 folds`, a line for each label and reason."""
     lines = []

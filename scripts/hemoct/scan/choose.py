@@ -6,7 +6,7 @@ Test results have no say: what was chosen by them would be reported better than 
 import importlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import prepared
+from hemoct.data import named_images, prepared
 from hemoct.evaluation import metrics, text, thresholds
 from hemoct.prepare.orientation import UNKNOWN
 from hemoct.scan.result import Model
@@ -42,18 +42,23 @@ class Which:
 
     experiments: dict[int, str] = field(default_factory=dict)
     """by task, instead of that which is best on validation"""
+    tasks: tuple[int, ...] = TASKS
+    """others are left out"""
     fast: bool = False
     """one fold instead of all"""
+    fold: int | None = None
+    """this one instead of all"""
     device: str = "auto"
     threads: int | None = None
 
 
 def models(places: list[Path], which: Which) -> Models:
     """The models in folders, outputs/NAME of a data set or a bundle each; of several that know a task the first."""
-    found = [_of_place(place, which) for place in places]
+    found: list[Models] = []
     tasks: dict[int, Task] = {}
-    for one in reversed(found):
-        tasks |= {task.model.task: task for task in one.tasks}
+    for place in places:
+        found.append(_of_place(place, replace(which, tasks=tuple(task for task in which.tasks if task not in tasks))))
+        tasks |= {task.model.task: task for task in found[-1].tasks}
     if not tasks:
         raise UserError(f"{', '.join(map(str, places))}: no task has a trained model; train one, or give other --models")
     missing = [f"{experiment} (task {task})" for task, experiment in which.experiments.items() if task not in tasks]
@@ -66,7 +71,8 @@ def models(places: list[Path], which: Which) -> Models:
 
 def _of_place(place: Path, which: Which) -> Models:
     if (place / BUNDLE).is_file():
-        return importlib.import_module("hemoct.scan.bundle").load(place, which.fast, which.threads)
+        bundle = importlib.import_module("hemoct.scan.bundle").load(place, which.fast, which.threads)
+        return replace(bundle, tasks=[task for task in bundle.tasks if task.model.task in which.tasks])
     resolved = place.resolve()
     if not place.is_dir() or resolved.parent.name != "outputs":
         raise UserError(f"--models {place} is neither outputs/NAME of a data set nor a bundle ({BUNDLE})")
@@ -87,12 +93,12 @@ def default(work: Workspace) -> list[Path]:
 def of_dataset(work: Workspace, which: Which) -> Models:
     """The best experiment of each task of a data set."""
     tasks, said, learned, paths = [], [], [], []
-    for number in TASKS:
+    for number in which.tasks:
         experiment, lines = _best(work, number, which.experiments.get(number))
         said += lines
         if experiment is None:
             continue
-        folders = experiments.with_model(work, number, experiment)[: 1 if which.fast else None]
+        folders = named_images.models(work, number, experiment, which.fold)[: 1 if which.fast else None]
         task, more = _task(work, number, folders, which)
         tasks.append(task)
         said += more

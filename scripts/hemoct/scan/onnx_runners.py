@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -44,8 +44,8 @@ def session(path: Path, threads: int | None) -> InferenceSession:
 class _Network:
     """A graph of a bundle. It is read when it is first needed."""
 
-    def __init__(self, path: Path, described: dict[str, Any], threads: int | None) -> None:
-        self.path, self.described, self.threads = path, described, threads
+    def __init__(self, path: Path, image_size: int, threads: int | None) -> None:
+        self.path, self.image_size, self.threads = path, image_size, threads
 
     @cached_property
     def session(self) -> InferenceSession:
@@ -74,7 +74,7 @@ class OnnxSegmenter(_Network):
 
     def patches(self, squares: np.ndarray, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
         """See runners.Segmenter."""
-        made = [np.zeros((0, self.described["image_size"], self.described["image_size"]), np.uint8)]
+        made = [np.zeros((0, self.image_size, self.image_size), np.uint8)]
         for start in range(0, len(rows), BATCH):
             part = slice(start, start + BATCH)
             needed, row = np.unique(np.asarray(rows)[part], return_inverse=True)
@@ -90,7 +90,7 @@ class OnnxBoxes(_Network):
         """See runners.Detector."""
         from hemoct.data.images import resize
 
-        size = self.described["image_size"]
+        size = self.image_size
         squared = [self.run("boxes", pixels=resize(each, size)[None, None]) for each in grey]
         return [fusion.strongest(data_boxes.in_pixels(of, each.shape, size)) for of, each in zip(squared, grey, strict=True)]
 
@@ -107,7 +107,7 @@ class OnnxCandidates(_Network):
 
     def _of_batch(self, batch: list[np.ndarray]) -> list[np.ndarray]:
         alike = len({each.shape for each in batch}) == 1
-        squared = np.stack([letterbox(each, self.described["image_size"], shrunk=alike) for each in batch])
+        squared = np.stack([letterbox(each, self.image_size, shrunk=alike) for each in batch])
         candidates = self.run("candidates", pixels=squared[:, None])
         return [self._kept(of, each.shape, squared.shape[1:]) for of, each in zip(candidates, batch, strict=True)]
 
