@@ -8,7 +8,7 @@ const PRESETS = {
   grey: { all: [128, 256], dark: [64, 128], narrow: [100, 100], bright: [190, 130] },
 };
 const RANGES = { hu: [-1000, 3000, 1, 4000], grey: [0, 255, 1, 256] }; // of level, of width
-const TRUTH = [0, 210, 165], PREDICTION = [255, 170, 30];
+const TRUTH = [0, 210, 165], PREDICTION = [255, 170, 30], CORE = [235, 80, 235];
 const EDGE = 250; // from here on a layer holds lines: outlines, frames of boxes
 const $ = (id) => document.getElementById(id);
 
@@ -52,7 +52,7 @@ function layers(number) {
   const found = [{ url: `${from}grey.nii.gz`, colormap: "gray", cal_min: low(), cal_max: high() }];
   const layer = (url, colormap, kind) => found.push({ url: from + url, colormap, opacity: opacity(kind), cal_min: 0, cal_max: 255, kind });
   if (index.truth) layer("truth.nii.gz", "truth", "truth");
-  if (index.prediction) layer("prediction.nii.gz", "prediction", "prediction");
+  for (const kind of index.layers ?? []) layer(`${kind}.nii.gz`, kind, kind);
   const [boxes, masks] = [chosen(2), chosen(3)];
   if (index.kind === "dataset" && (boxes !== null || masks !== null)) {
     layer(`prediction-${boxes ?? "x"}-${masks ?? "x"}.nii.gz`, "prediction", "prediction");
@@ -269,7 +269,7 @@ function listen() {
   });
   for (const button of $("planes").children) button.addEventListener("click", () => setPlane(button.dataset.plane));
   for (const id of ["level", "width"]) $(id).addEventListener("input", applyWindow);
-  for (const id of ["truth", "prediction", "truth-opacity", "prediction-opacity", "least"]) $(id).addEventListener("input", applyOverlays);
+  for (const id of ["truth", "prediction", "truth-opacity", "prediction-opacity", "core", "core-opacity", "least"]) $(id).addEventListener("input", applyOverlays);
 }
 
 function furnish() {
@@ -283,9 +283,10 @@ function furnish() {
     $("presets").append(button);
   }
   setWindow(...Object.values(values)[0]);
-  const drawn = index.prediction || index.tasks.some(({ task }) => task === 2 || task === 3);
+  const drawn = index.layers?.includes("prediction") || index.tasks.some(({ task }) => task === 2 || task === 3);
   $("overlay-truth").hidden = !index.truth;
   $("overlay-prediction").hidden = !drawn;
+  $("overlay-core").hidden = !index.layers?.includes("core");
   $("overlays").hidden = !index.truth && !drawn;
   $("least-row").hidden = !index.tasks.some(({ task }) => task === 3) || index.kind !== "dataset";
   $("least-value").textContent = `${$("least").value} %`;
@@ -304,6 +305,7 @@ function furnish() {
     $("experiments").append(label);
   }
   document.querySelector("main").classList.toggle("single", index.cases.length < 2);
+  $("about").open = index.kind === "scan"; // its answers
   $("research").textContent = index.research;
 }
 
@@ -320,6 +322,7 @@ async function start() {
   await viewer.attachToCanvas($("canvas"));
   viewer.addColormap("truth", colours(TRUTH, 2));
   viewer.addColormap("prediction", colours(PREDICTION, least()));
+  viewer.addColormap("core", colours(CORE, 2));
   viewer.onLocationChange = follow;
   viewer.onIntensityChange = (volume) => { // dragged with the right button
     if (volume !== viewer.volumes[0]) return;
