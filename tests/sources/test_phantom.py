@@ -151,6 +151,13 @@ def test_dicom_series_gives_the_slices_back_in_hu(drawn: Path) -> None:
     assert np.abs(np.rot90(hounsfield.window(hu, phantom.BRAIN)).astype(int) - expected).max() <= 2  # rounding to whole HU
 
 
+def test_a_patient_of_no_split_bleeds_too(drawn: Path) -> None:
+    series = [pydicom.dcmread(path) for path in sorted((drawn / "unseen" / "dicom").glob("*.dcm"))]
+    assert len(series) == SLICES and {each.PatientID for each in series} == {"1000"}
+    assert not (drawn / "SubdatasetC_PNG" / "set" / "image1000").exists()
+    assert max((each.pixel_array - 1024 > 45)[96:160, 96:160].mean() for each in series) > 0.02, "blood"
+
+
 def test_nifti_mask_fits_its_volume(drawn: Path) -> None:
     volume, mask = (nib.load(drawn / "nifti" / name) for name in ("0001.nii.gz", "0001_edema.nii.gz"))
     assert volume.shape == mask.shape == (SIZE, SIZE, SLICES)

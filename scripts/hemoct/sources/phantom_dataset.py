@@ -21,11 +21,13 @@ from hemoct.ingest import phe_sich
 from hemoct.ingest.annotations import Annotation, Box, write_voc
 from hemoct.sources.phantom import BRAIN, Volume, draw_volume, make_head
 
-VERSION = 2
-"""raised whenever the same arguments would draw other pixels"""
+VERSION = 3
+"""raised whenever the same arguments would draw other files"""
 FEWEST_PATIENTS = 6  # one for each of the defects
 FEWEST_SLICES = 4
 SMALLEST_SIZE = 64  # below that the thin rim of edema falls between the pixels
+UNSEEN, STRANGER = "unseen", 1000
+"""folder and number of a patient outside of the data set, for a scan that no model has seen"""
 TYPES = ("IVH", "IPH", "SAH")
 TYPE_CYCLE = (("IPH",), ("IVH",), ("IPH", "IVH"), ("SAH",), (), ("IPH", "SAH"))  # SAH is rare: see types_of
 TYPES_FACTOR = 4  # heads with types for each patient, since few show the rare one
@@ -45,9 +47,9 @@ def patient_numbers(patients: int) -> list[int]:
 
 
 def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int = 256, seed: int = 42) -> None:
-    """Draw the whole data set below `folder`: PNG set, MedInfo.xlsx, types/, dicom/, nifti/. The same call, the same bytes.
+    """Draw the whole data set below `folder`: PNG set, MedInfo.xlsx, types/, dicom/, nifti/, unseen/.
 
-    Below FEWEST_PATIENTS, FEWEST_SLICES or SMALLEST_SIZE the defects of the real data have no place.
+    The same call, the same bytes. Below FEWEST_PATIENTS, FEWEST_SLICES or SMALLEST_SIZE the defects of the real data have no place.
     """
     numbers = patient_numbers(patients)
     levels = np.linspace(0, 1, slices)
@@ -61,6 +63,7 @@ def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int =
             write_nifti(folder, number, volume.hu, volume.edema)
         if place == 0:
             write_dicom(folder, number, volume.hu)
+    write_dicom(folder / UNSEEN, STRANGER, draw_volume(make_head((seed, STRANGER), slices), levels, size).hu)
     _draw_types(folder / "types", TYPES_FACTOR * patients, size, seed)
 
 
