@@ -49,7 +49,8 @@ def patient_numbers(patients: int) -> list[int]:
 def draw_dataset(folder: Path, patients: int = 24, slices: int = 12, size: int = 256, seed: int = 42) -> None:
     """Draw the whole data set below `folder`: PNG set, MedInfo.xlsx, types/, dicom/, nifti/, unseen/.
 
-    The same call, the same bytes. Below FEWEST_PATIENTS, FEWEST_SLICES or SMALLEST_SIZE the defects of the real data have no place.
+    The same call, the same bytes. Below FEWEST_PATIENTS, FEWEST_SLICES or SMALLEST_SIZE the defects of the real data have no
+    place.
     """
     numbers = patient_numbers(patients)
     levels = np.linspace(0, 1, slices)
