@@ -19,6 +19,10 @@ def data(text: str) -> dict:
     return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
 
 
+def picture(address: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "scan.html"
@@ -49,18 +53,21 @@ def test_what_lies_on_slices_is_turned_with_them(path):
     told = page.content(scan)
     assert (told["width"], told["height"]) == (40, 32)
     (box,) = told["boxes"][2]
-    picture = Image.open(io.BytesIO(base64.b64decode(told["heat"][2].partition(",")[2])))
-    rows, columns = np.nonzero(np.array(picture)[..., 3])
-    scale = told["width"] / picture.width
+    heat = picture(told["heat"][2])
+    rows, columns = np.nonzero(np.array(heat)[..., 3])
+    scale = told["width"] / heat.width
     assert np.abs(np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * scale - box[:4]).max() <= 1
     outline = np.array(told["edema"][2][0]).reshape(-1, 2)
     assert (outline.min(axis=0) >= box[:2]).all() and (outline.max(axis=0) <= box[2:4]).all()
 
 
 def test_hu_have_windows_and_long_scans_small_pictures(path):
-    hu = np.full((6, 40, 32), 40, np.int16)
+    hu = np.full((6, 40, 32), 80, np.int16)
     source = scans.source(path.parent, kind="dicom", hu=hu, window="brain", spacing=(0.5, 0.5, 5.0))
-    assert list(page.content(scans.scan(path.parent, source=source))["presets"]) == ["brain", "subdural", "bone"]
+    presets = page.content(scans.scan(path.parent, source=source))["presets"]
+    levels = {name: float(np.median(np.array(picture(of[0]).convert("L")))) for name, of in presets.items()}
+    assert list(levels) == ["brain", "subdural", "bone"] and levels["brain"] > 252
+    assert abs(levels["subdural"] - 127.5) <= 2 and abs(levels["bone"] - 80) <= 2
     large = scans.source(path.parent, 120, grey=np.zeros((120, 512, 384), np.uint8))
     told = page.content(scans.scan(path.parent, 120, source=large, boxes=None, masks=None, heat=None))
     assert (told["width"], told["height"]) == (192, 256) and not told["boxes"] and not told["heat"]

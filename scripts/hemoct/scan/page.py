@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,8 @@ from hemoct.scan.result import Label, Scan
 
 SIDES = ((48, 512), (100, 384), (10_000, 256))
 """up to how many slices, and the longest side at which each is shown, px: so that a page can be mailed"""
-PRESETS = ("brain", "subdural", "bone")
-"""windows of slices in HU"""
+PRESETS = {"brain": "b", "subdural": "s", "bone": "o"}
+"""windows of slices in HU, each with its key"""
 QUALITY = 80  # of WebP
 HEAT = 64  # px of a map's longest side
 WARM = np.array([255, 120, 0])
@@ -82,7 +84,7 @@ def write(scan: Scan, path: Path) -> Path:
         title=scan.source.path.name, source=scan.source, lines=answer.lines(scan), notes=answer.notes(scan),
         disclaimer=answer.NO_DIAGNOSIS, models=scan.models, rows=_rows(scan), columns=_labels(scan), curve=_curve(scan),
         data=_in_script(told), has={name: bool(told[name]) and any(told[name]) for name in ("boxes", "edema", "core", "heat")},
-        presets=list(told["presets"]), seconds=scan.seconds, boxes=scan.boxes, masks=scan.masks,
+        presets={name: PRESETS.get(name) for name in told["presets"]}, seconds=scan.seconds, boxes=scan.boxes, masks=scan.masks,
     )  # fmt: skip
     return files.write_text(path, page)
 
@@ -111,12 +113,12 @@ def content(scan: Scan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _looks(scan: Scan) -> dict[str, Any]:
+def _looks(scan: Scan) -> dict[str, Iterable[np.ndarray]]:
     """Grey values by the name of a window: those of HU, made when they are asked for; else those that the files hold."""
     hu = scan.source.hu
     if hu is None:
         return {"as stored": scan.source.grey}
-    return {name: (hounsfield.window(of, hounsfield.WINDOWS[name]) for of in hu) for name in PRESETS}
+    return {name: map(partial(hounsfield.window, shown=hounsfield.WINDOWS[name]), hu) for name in PRESETS}
 
 
 def _webp(grey: np.ndarray) -> str:

@@ -138,7 +138,7 @@ const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDow
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.type === "range") return;
   const layer = get("show-" + ["boxes", "edema", "core", "heat"][Number(event.key) - 1]);
-  const look = [...document.querySelectorAll("[name=preset]")].find((one) => one.value[0] === event.key);
+  const look = [...document.querySelectorAll("[name=preset]")].find((one) => one.dataset.key === event.key);
   if (event.key in steps) show(row + steps[event.key]);
   else if (event.key === "Home") show(0);
   else if (event.key === "End") show(n - 1);
