@@ -1,11 +1,12 @@
 """Task 4, step 01: which images and labels are worked on, drawn equally per label, and where a label is missing."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from helpers.refusals import refused
-from hemoct.base import figure, tables
+from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import splits
@@ -167,7 +168,7 @@ def test_the_figure_marks_parts_without_a_positive(work: Workspace):
     assert sum(text.get_text() == "none" for text in right.texts) == 2 + 4 + 4, "training twice, validation and test four times"
     assert left.texts[0].get_text().startswith(str(int(truth[:, 0].sum())))
     assert len(middle.patches) == len(working_set.combinations(chosen))
-    figure.plt.close(shown)
+    plt.close(shown)
 
 
 def test_no_positive_at_all_and_missing_files_stop(work: Workspace, prepare):

@@ -11,9 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # figures are files here; no step needs a screen
 
-import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,6 +32,9 @@ def figure(
     rows: int = 1, columns: int = 1, width: float = 4.5, height: float = 3.6, heading: str = "", **options: Any
 ) -> tuple[Figure, Any]:
     """A figure and its axes in the house style; `width` and `height` in inches are those of one panel. `heading`: see `title`."""
+    import matplotlib.pyplot as plt  # they take a second, and a step that draws no curve needs none of them
+    import seaborn as sns
+
     sns.set_theme(style="ticks", palette="colorblind", rc=STYLE | {"font.family": list(_fonts())})
     made, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), layout="constrained", **options)
     if heading:
@@ -99,6 +100,8 @@ def save(shown: Figure | Image.Image, path: Path) -> Path:
     with files.replacing(path) as temporary:
         if isinstance(shown, Figure):
             _escape(shown)
+            import matplotlib.pyplot as plt
+
             shown.savefig(temporary)
             plt.close(shown)
         else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -296,5 +297,5 @@ def _map(figure: Figure, axis: Axes, values: np.ndarray, title: str, unit: str, 
 
 def _colours(names: list[str]) -> list[Any]:
     """The house palette; what is unknown is grey."""
-    palette = base_figure.sns.color_palette("colorblind", len(names))
+    palette = sns.color_palette("colorblind", len(names))
     return ["0.7" if name == "unknown" else colour for name, colour in zip(names, palette, strict=True)]

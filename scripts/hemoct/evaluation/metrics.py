@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 BINS = 15
@@ -156,6 +155,8 @@ TEMPERATURES = 0.05, 20.0
 
 def temperature(y: np.ndarray, p: np.ndarray) -> float:
     """The T that minimises the mean log loss of `scaled(p, T)` (Guo et al. 2017), within TEMPERATURES; fit it on validation."""
+    from scipy.optimize import minimize_scalar  # half a second, for this alone
+
     logs = _log(p)
 
     def log_loss(log_t: float) -> float:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
-import monai.losses
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
@@ -170,6 +169,8 @@ def _bce_dice() -> Criterion:
 
 
 def _bce_window_dice() -> Criterion:
+    import monai.losses  # two seconds, for training alone
+
     dice = monai.losses.DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0, reduction="none")
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
