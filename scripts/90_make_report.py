@@ -1,4 +1,4 @@
-"""Join the tables and figures that exist into one page, each with the command that made it.
+"""Join the tables and figures that exist into one page that begins with the answer, each with the command that made it.
 
 Reads   data/work/NAME/{dataset,audit}.json, splits.csv, figures/    scripts/03_make_labels.py to 05_make_splits.py
         outputs/NAME/taskN/EXPERIMENT/                               the evaluations of each task
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     work = Workspace.of(args)
     parts = pages.collect(work)
 
-    run = Run(__file__, args, work.outputs, (path for part in parts for path in part.sources))
+    run = Run(__file__, args, work.outputs, pages.sources(work, parts))
     if run.up_to_date():
         return
     with run:

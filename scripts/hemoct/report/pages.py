@@ -1,6 +1,7 @@
 """The report of one data set as a page: `sections` filled with what is there, each part with the commands that made it."""
 
 import base64
+import io
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -20,12 +21,15 @@ from hemoct.base.workspace import Workspace
 from hemoct.evaluation import protocol, text
 from hemoct.evaluation.text import Table
 from hemoct.report.commands import commands
+from hemoct.report.front import front
 from hemoct.report.sections import SECTIONS, Section
 
 LEFT_OUT = "LEFT OUT:"
 DAMAGED = (UserError, LookupError, TypeError, ValueError, AttributeError)
 """what reading a file raises that is broken, or of another shape than anything we wrote"""
 WIDE = 1000  # px; figures with more than one panel are wider and get a row of their own
+SHOWN = (800, 1240)  # px that a figure, or a wide one, is drawn with inside of the page; the file itself has more
+QUALITY = 72  # of WebP
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Part:
     figures: list[tuple[str, Path]]
     sources: list[Path]
     """files that the part was made from"""
+    folded: bool = False
 
 
 def collect(work: Workspace, sections: Iterable[Section] = SECTIONS) -> list[Part]:
@@ -96,7 +101,7 @@ def _part(work: Workspace, section: Section, folder: Path, title: str, named: se
     records = [path for pattern in section.records for path in sorted(folder.glob(pattern))]
     made = [record for path in records if (record := whole(path, files.read_json))]
     sources += [*(path for _, path in figures), *records, *damaged]
-    return Part(title, [*about, *damaged.values()], commands(made), tables, figures, sources)
+    return Part(title, [*about, *damaged.values()], commands(made), tables, figures, sources, section.folded)
 
 
 def _picture(path: Path) -> bool:
@@ -109,6 +114,11 @@ def _picture(path: Path) -> bool:
     return True
 
 
+def sources(work: Workspace, parts: list[Part]) -> list[Path]:
+    """The files that the report is made from."""
+    return [*(path for part in parts for path in part.sources), *front(work).sources]
+
+
 def write(work: Workspace, parts: list[Part]) -> list[Path]:
     """Write report.html (figures inside) and report.md (figures linked) to outputs/NAME."""
     dataset = work.work / "dataset.json"
@@ -116,7 +126,11 @@ def write(work: Workspace, parts: list[Part]) -> list[Path]:
         layout = files.read_json(dataset)["layout"] if dataset.is_file() else None
     except UserError:  # the section of the data says so
         layout = None
-    content = {"name": work.dataset, "labels_mean": label_meaning.REPORT.get(layout, ""), "parts": parts}
+    numbers = {path: number for number, path in enumerate((path for part in parts for _, path in part.figures), 1)}
+    content = {
+        "name": work.dataset, "labels_mean": label_meaning.REPORT.get(layout, ""), "parts": parts, "numbers": numbers,
+        "front": front(work),
+    }  # fmt: skip
     names = ("report.html", "report.md")
     return [files.write_text(work.outputs / name, render(name, outputs=work.outputs, **content)) for name in names]
 
@@ -132,9 +146,21 @@ def render(template: str, **content: Any) -> str:
     environment.filters["code"] = _code
     environment.filters["wide"] = lambda path: Image.open(path).width > WIDE
     environment.filters["unbroken"] = lambda cell: re.sub(r"(?<=\d)-(?=\d)", "\N{NON-BREAKING HYPHEN}", cell)
-    environment.filters["inside"] = lambda path: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    environment.filters["inside"] = _inside
     environment.filters["link"] = lambda path, folder: quote(Path(os.path.relpath(path, folder)).as_posix())
     return environment.get_template(template).render(**content)
+
+
+def _inside(path: Path) -> str:
+    """A figure as an address that holds it, of a size for the page."""
+    with Image.open(path) as picture:
+        shown = picture.convert("RGB")
+    width = SHOWN[shown.width > WIDE]
+    if shown.width > width:
+        shown = shown.resize((width, round(shown.height * width / shown.width)), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    shown.save(stream, "WEBP", quality=QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _code(words: str) -> Markup:

@@ -29,6 +29,8 @@ class Section:
     """(file, reader, caption); the empty file name hands the folder itself to the reader"""
     figures: Figures = ()
     """(file or pattern, caption); a figure is shown once, by the first line that names it"""
+    folded: bool = True
+    """whether it is closed until somebody asks for it"""
 
 
 ON_TEST = "Metrics on test {cases}; 95 % bootstrap interval over patients. AUROC and AP are means of the folds."
@@ -169,11 +171,11 @@ def _of_task(task: int, tables: Tables, figures: Figures, cases: str = "slice") 
     folder, train = f"outputs/{{name}}/task{task}", f"fold*/{experiments.STEPS[task][0].replace('.py', '.run.json')}"
     difference = f"Difference to the first experiment, paired by {cases}."
     return (
-        Section(f"Task {task}: all experiments", folder, (), results.readers(task)),
+        Section(f"Task {task}: all experiments", folder, (), results.readers(task), folded=False),
         Section(
             f"Task {task}: differences between experiments", f"{folder}/comparison", ("*.run.json",),
             (("comparison.csv", report_tables.differences, difference),),
-            (("comparison.png", "Value and 95 % interval of each metric."), OTHERS),
+            (("comparison.png", "Value and 95 % interval of each metric."), OTHERS), folded=False,
         ),
         Section(f"Task {task}: {{folder}}", f"{folder}/*", (train, "*.run.json"), tables, figures),
         Section(f"Task {task}: {{folder}}", f"{folder}/*/on-*", ("*.run.json",), tables, figures),
@@ -187,7 +189,6 @@ def _explained(task: int) -> Section:
 
 
 SECTIONS = (
-    *DATA,
     *_of_task(1, EVALUATION_TABLES, EVALUATION_FIGURES),
     Section(
         "Task 1: a grid of trainings", "outputs/{name}/task1/grid", ("*.run.json",),
@@ -215,4 +216,5 @@ SECTIONS = (
     ),
     *_of_task(4, MULTILABEL_TABLES, MULTILABEL_FIGURES, "image"),
     _explained(4),
+    *DATA,
 )  # fmt: skip

@@ -206,7 +206,11 @@ function chart() {
 
 async function open(number, slice = null) {
   const asked = ++state.asked;
-  if (number === state.case && slice !== null && state.about) return toSlice(slice);
+  if (number === state.case && slice !== null && state.about) { // what was asked for before is no longer wanted
+    $("busy").hidden = true;
+    state.settled = asked;
+    return toSlice(slice);
+  }
   $("busy").hidden = false;
   $("trouble").hidden = true;
   try {
