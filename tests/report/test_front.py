@@ -53,11 +53,11 @@ def test_the_best_row_of_each_task_with_its_interval_and_its_baseline(work: Work
 def test_what_does_not_beat_a_guess_says_so(work: Workspace) -> None:
     toy.make(work)
     worse = POSITION | {"difference": {"auroc": {"value": 0.1, "ci95": [-0.01, 0.2]}}}
-    evaluated.make(work, "a", baselines={"position": worse}, patient_level={"specificity": None})
+    evaluated.make(work, "a", baselines={"position": worse}, patient_level={"patients_negative": 0})
     found = front(work)
     assert found.best.rows[0][3].endswith("NOT beaten")
     assert any(line.startswith("Task 1 does not beat a guess") for line in found.means)
-    assert any("nothing is known of how often a healthy patient" in line for line in found.means)
+    assert any("how often a healthy patient would be called is not known" in line for line in found.means)
 
 
 def test_phantoms_are_called_so(work: Workspace) -> None:

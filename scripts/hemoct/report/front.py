@@ -73,7 +73,7 @@ def _asked(one: Experiment, layout: str | None) -> str:
     positive = "any of the labels" if positive == slices.ANY else positive
     return {
         1: f"which images show {positive}" if positive else f"which of {', '.join(labels)} an image is",
-        2: f"where {label_meaning.BOX.get(layout or '', 'the lesion')} lies, as boxes",
+        2: f"where there is {label_meaning.BOX.get(layout or '', 'a lesion')}, as boxes",
         3: f"which pixels are {label_meaning.lesion(layout)}",
         4: f"which images show {', '.join(labels)}",
     }[one.task]
@@ -144,8 +144,8 @@ def _means(dataset: tables.Dataset | None, best: dict[int, list[Experiment]]) ->
         beyond = f"; on other data: {', '.join(external)}, below" if external else ""
         said.append(f"The numbers hold for new patients of the same source, scanners and selection, and no others{beyond}.")
     patients = (firsts[0].content.get("patient_level") or {}) if firsts else {}
-    if patients.get("specificity", 0) is None:
-        said.append("Every patient bleeds: nothing is known of how often a healthy patient would be called.")
+    if patients.get("patients_negative") == 0:
+        said.append("Every patient has a positive image: how often a healthy patient would be called is not known.")
     for level, words in LEVELS.items():
         if of_level := [str(one.task) for one in firsts if one.level == level]:
             said.append(f"Task {', '.join(of_level)}: {words}.")
