@@ -88,8 +88,7 @@ class Looking:
                 if small is None:
                     return None
                 for row, one in zip(rows.tolist(), small, strict=True):
-                    large = np.asarray(Image.fromarray(one).resize((task.size,) * 2, Image.Resampling.BILINEAR)).clip(0)
-                    total[row] = total.get(row, 0) + large
+                    total[row] = one if row not in total else total[row] + _at_side(one, len(total[row]))
         highest = max((float(one.max()) for one in total.values()), default=0.0)
         if not highest:
             return None
@@ -99,7 +98,7 @@ class Looking:
             if row not in total:
                 mapped.add(nothing)
                 continue
-            square = np.rint(total[row] * (255 / highest)).astype(np.uint8)
+            square = np.rint(_at_side(total[row], task.size).clip(0) * (255 / highest)).astype(np.uint8)
             of_slice = geometry[row].image_back(images.restore(square, *geometry[row].size))
             mapped.add(np.rint(self._stored(of_slice.astype(np.float32))))
         return mapped.array()
@@ -191,6 +190,11 @@ class Looking:
     @staticmethod
     def _squared(boxes: np.ndarray, geometry: Geometry, size: int) -> np.ndarray:
         return data_boxes.to_letterbox(geometry.boxes(boxes[:, :4]), *geometry.size, size)
+
+
+def _at_side(small: np.ndarray, side: int) -> np.ndarray:
+    """A map at another side."""
+    return small if len(small) == side else np.asarray(Image.fromarray(small).resize((side, side), Image.Resampling.BILINEAR))
 
 
 # ---- patches pasted into squares, with the numbers of segmentation.windows.paste

@@ -3,6 +3,7 @@
 No name, number or date of a patient's header is in any of them, but in scan.json where they are asked for.
 """
 
+import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,19 @@ def assumed_affine(scan: Scan) -> np.ndarray:
 
 def pngs(scan: Scan, masks: dict[str, np.ndarray], folder: Path) -> Path:
     """masks/edema/001.png ...: 0 and 255, by the number of the slice."""
+    empty = _png(np.zeros(scan.source.grey.shape[1:], bool))  # most slices
     with files.replacing_folder(folder) as temporary:
         for name, mask in masks.items():
             (temporary / name).mkdir()
             for number, of_slice in enumerate(mask, 1):
-                Image.fromarray(of_slice.astype(np.uint8) * 255).save(temporary / name / f"{number:03d}.png", compress_level=1)
+                (temporary / name / f"{number:03d}.png").write_bytes(_png(of_slice) if of_slice.any() else empty)
     return folder
+
+
+def _png(mask: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def montage(scan: Scan, path: Path) -> Path:
