@@ -112,10 +112,10 @@ class OnnxCandidates(_Network):
         alike = len({each.shape for each in batch}) == 1
         squared = np.stack([letterbox(each, self.image_size, shrunk=alike) for each in batch])
         candidates = self.run("candidates", pixels=squared[:, None])
-        return [self._kept(of, each.shape, squared.shape[1:]) for of, each in zip(candidates, batch, strict=True)]
+        return [self.kept(of, each.shape, squared.shape[1:]) for of, each in zip(candidates, batch, strict=True)]
 
     @staticmethod
-    def _kept(candidates: np.ndarray, shape: tuple[int, int], fed: tuple[int, int]) -> np.ndarray:
+    def kept(candidates: np.ndarray, shape: tuple[int, int], fed: tuple[int, int]) -> np.ndarray:
         """The boxes among candidates (4 + classes, n). `shape`: height and width of the image; `fed`: those of what was fed."""
         least = np.float32(fusion.LEAST_CONFIDENCE)
         place, confidence = candidates[:4].T, candidates[4:].T
