@@ -59,11 +59,11 @@ def models(places: list[Path], which: Which) -> Models:
     for place in places:
         found.append(_of_place(place, replace(which, tasks=tuple(task for task in which.tasks if task not in tasks))))
         tasks |= {task.model.task: task for task in found[-1].tasks}
-    if not tasks:
-        raise UserError(f"{', '.join(map(str, places))}: no task has a trained model; train one, or give other --models")
     missing = [f"{experiment} (task {task})" for task, experiment in which.experiments.items() if task not in tasks]
     if missing:
         raise UserError(f"--experiment: {', '.join(missing)} is not in {', '.join(map(str, places))}")
+    if not tasks:
+        raise UserError(f"{', '.join(map(str, places))}: no task has a trained model; train one, or give other --models")
     told = [line for one in found for line in one.said]
     paths = [path for one in found for path in one.files]
     return Models([tasks[task] for task in sorted(tasks)], told, [pair for one in found for pair in one.learned], paths)
