@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 
 BINS = 15
 CHUNK = 2_000_000  # elements of `weights` that are float64 at one time: 16 MB
@@ -156,6 +155,7 @@ TEMPERATURES = 0.05, 20.0
 def temperature(y: np.ndarray, p: np.ndarray) -> float:
     """The T that minimises the mean log loss of `scaled(p, T)` (Guo et al. 2017), within TEMPERATURES; fit it on validation."""
     from scipy.optimize import minimize_scalar  # half a second, for this alone
+    from scipy.special import log_softmax
 
     logs = _log(p)
 
@@ -167,6 +167,8 @@ def temperature(y: np.ndarray, p: np.ndarray) -> float:
 
 def scaled(p: np.ndarray, t: float) -> np.ndarray:
     """Probabilities after temperature scaling: sigmoid(logit(p) / T) for (n,), softmax(log(p) / T) for (n, K)."""
+    from scipy.special import softmax
+
     probabilities = softmax(_log(p) / t, axis=1)
     return probabilities[:, 1] if p.ndim == 1 else probabilities
 

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hemoct.base import figure as base_figure, label_meaning
+from hemoct.base import label_meaning
 
 GREEN, RED, PAPER, INK = (0, 200, 130), (255, 80, 40), (255, 255, 255), (20, 20, 20)
 TILE = 224  # px of a slice on a sheet
@@ -23,12 +22,18 @@ NO_CLASS, NO_BOXES = np.zeros(0, dtype=int), np.zeros((0, 6))
 
 @lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib  # for its font alone
+
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def _drawable(text: str) -> str:
     """A text without the letters that the font does not have."""
-    return base_figure.drawable(text, ("DejaVu Sans",))
+    if text.isascii() and text.isprintable():
+        return text.rstrip()
+    from hemoct.base import figure  # half a second, for letters that are rare
+
+    return figure.drawable(text, ("DejaVu Sans",))
 
 
 def legend(layout: str | None, truth: bool) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
-import openpyxl
 import pandas as pd
 
 from hemoct.base import limits, tables
@@ -65,6 +64,8 @@ def _cells(source: Path) -> pd.DataFrame:
 
 def read_sheet(source: Path, **options: Any) -> pd.DataFrame:
     """The first sheet of an Excel file, as pandas reads it. Stops at a damaged or encrypted file, and at a cell far away."""
+    import openpyxl  # a quarter of a second, and most data have no such table
+
     try:
         with ZipFile(source) as packed:
             limits.stop_if_packed(source, sum(part.file_size for part in packed.infolist()))
