@@ -10,8 +10,6 @@ import itertools
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
-from scipy.sparse import csgraph
 
 from hemoct.base.errors import UserError
 from hemoct.data import boxes
@@ -61,6 +59,9 @@ def components(frame: pd.DataFrame) -> np.ndarray:
         neighbours = np.abs(number[rows][:, None] - number[rows]) == 1
         pairs.append(rows[np.argwhere(neighbours & (boxes.iou(corners[rows], corners[rows]) >= LINK_IOU))])
     first, second = np.concatenate(pairs).T
+    from scipy import sparse  # not at the top: cores of a scan, which need other things of this room, wait for neither
+    from scipy.sparse import csgraph
+
     graph = sparse.coo_array((np.ones(len(first)), (first, second)), shape=(len(frame), len(frame)))
     return csgraph.connected_components(graph, directed=False)[1]
 
