@@ -1,8 +1,15 @@
 """Predict images: the probability of hemorrhage for files, whole folders, or another data set, with the mean of the fold models.
 
+Takes images, DICOM files, NIfTI volumes, and folders of them. HU are shown in the window of the training data. An image is
+called when its probability reaches the mean of the thresholds of the folds, 0.5 where none was chosen. Images on which a model
+was trained or validated give no honest result; they are counted and marked. For all tasks of one patient's scan at once there is
+scripts/80_predict_scan.py.
+
 Reads   outputs/NAME/task1/EXPERIMENT/foldK/{best.pt,model.json}    task1_classification/01_train.py
-        any PNG, JPEG, BMP or TIFF images; or with --on the labelled images of data set OTHER
-Writes  outputs/NAME/task1/EXPERIMENT/predicted.csv                 image, p_LABEL ... (or --out FILE)
+        outputs/NAME/task1/EXPERIMENT/metrics.json                  task1_classification/02_evaluate.py (the threshold, if there)
+        any images or scans; or with --on the labelled images of data set OTHER
+Writes  outputs/NAME/task1/EXPERIMENT/predicted.csv                 (or --out FILE) image, p_LABEL ..., of a single label also
+            threshold, LABEL (0, 1); seen; and beside it predicted.png, the images with the highest probabilities
         outputs/NAME/task1/EXPERIMENT/on-OTHER/predictions.csv      (--on OTHER)
 Next    read the table, it is no diagnosis; after --on: python task1_classification/02_evaluate.py --on OTHER
 
@@ -18,12 +25,14 @@ from hemoct.base import cli, experiments, options, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import networks, predict
-from hemoct.data import images, prepared
+from hemoct.data import named_slices, prepared
 from hemoct.data.prepared import View
-from hemoct.evaluation import external
-from hemoct.training import device
+from hemoct.evaluation import external, sheets, thresholds
 from hemoct.training.options import Hardware
+
+THRESHOLD = 0.5
+LISTED = 10  # files that were passed over
+TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -49,20 +58,44 @@ def predict_images(work: Workspace, out: Path, folders: list[Path], args: argpar
     """The table of images from anywhere."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name the file")
-    shown = prepared.for_models(work, networks.read_shared(folders), options.read(args, View))
-    run = Run(__file__, args, out.parent, [*experiments.model_files(folders), *args.images])
+    found = named_slices.find(args.images)
+    from hemoct.classification import networks, predict  # torch, which takes seconds, when there is something to predict
+    from hemoct.training import device
+
+    spec = networks.read_shared(folders)
+    shown = prepared.for_models(work, spec, options.read(args, View))
+    how = named_slices.Reading(1, spec.window or named_slices.BY_CHANNELS[1], None, shown)
+    experiment = folders[0].parent
+    inputs = [*experiments.model_files(folders), experiment / "metrics.json", *(work.work / name for name in TABLES)]
+    run = Run(__file__, args, out.parent, [*inputs, *args.images])
     if run.up_to_date():
         return
-    with run:
+    run.say_if_replacing()
+    with run, named_slices.as_images(found, how) as files:
         where = device.pick(args.device, args.threads)
-        run.note(device=str(where))
-        frame = predict.predict_files(list(images.find(args.images)), folders, args.batch_size, where, shown)
-        run.wrote(tables.write_csv(out, frame))
+        known = predict.known(work, files, folders)
+        limit, why = thresholds.threshold(1, experiment, folders, None, THRESHOLD)
+        run.note(device=str(where), threshold=limit, seen_in_training=int(known.seen.sum()))
+        frame = predict.predict_files(known.paths, folders, args.batch_size, where, shown)
+        frame["image"] = known.table["image"]
+        called = predict.call(frame, spec.classes, limit)
+        frame["seen"] = known.seen.astype(int)
+        sheet = predict.montage(known, frame, spec.classes, out.with_suffix(".png"))
+        run.wrote(tables.write_csv(out, frame), sheet)
     print(f"{work.show(out)}: {len(frame)} images, mean of {len(folders)} model(s)")
+    if called is not None:
+        print(f"  {spec.classes[0]}: {called.sum()} called from {limit:.3g} up ({why})")
+    for file, problem in list(files.problems.items())[:LISTED]:
+        print(f"  passed over: {file} {problem}")
+    if known.seen.any():
+        print(f"  mind: {known.seen.sum()} of the {len(frame)} images were {sheets.SEEN}")
 
 
 def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
     """The labelled images of another data set, in the form of predictions.csv, for 02_evaluate.py --on."""
+    from hemoct.classification import networks, predict
+    from hemoct.training import device
+
     out = external.folder(work, 1, args.experiment, other.dataset)
     run = Run(
         __file__,
@@ -84,7 +117,7 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
 
 def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
-    parser.add_argument("images", nargs="*", type=Path, help="image files, or folders that are searched with all below them")
+    parser.add_argument("images", nargs="*", type=Path, help="image, DICOM or NIfTI files, or folders, searched with all below")
     parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task1")
     parser.add_argument("--refit", action="store_true", help="the one model of 01_train.py --refit instead of the fold models")
     parser.add_argument("--on", metavar="OTHER", help="instead of images: all labelled images of another data set")

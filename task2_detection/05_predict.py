@@ -6,9 +6,11 @@ models that have it, so that a box of 2 out of 5 models keeps 2/5. The threshold
 box of few models seldom reaches it. Images with which a model was trained or validated give no honest result; they are counted
 and marked (the honest boxes of the data set are those in predictions.csv of 04_evaluate.py).
 
+HU of DICOM files and NIfTI volumes are shown in the window of the training data.
+
 Reads   outputs/NAME/task2/EXPERIMENT/foldK/{best.pt,model.json}    task2_detection/02_train.py
         outputs/NAME/task2/EXPERIMENT/metrics.json                  task2_detection/04_evaluate.py (for the threshold, if there)
-        any PNG, JPEG, BMP or TIFF images; of those that lie in data/raw/NAME also annotation and patient
+        any images, DICOM files or NIfTI volumes; of those that lie in data/raw/NAME also annotation and patient
 Writes  outputs/NAME/task2/EXPERIMENT/predicted/ (or --out DIR)     overlays/PATIENT/IMAGE.png, patients/PATIENT.png,
             predicted.csv: image, class, confidence, xmin, ymin, xmax, ymax (pixels); an image without a box has one empty row
         with --on OTHER: .../EXPERIMENT/on-OTHER/predictions.csv    every box on the labelled images of another data set
@@ -25,7 +27,7 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 from hemoct.base import cli, experiments, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import contents, fusion, images, named_images, prepared
+from hemoct.data import contents, fusion, named_images, named_slices, prepared
 from hemoct.data.prepared import View
 from hemoct.detection import networks, predict
 from hemoct.detection.predict import BoxDrawing
@@ -39,9 +41,7 @@ TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 
 def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
-    parser.add_argument(
-        "images", nargs="*", type=Path, help="image files, or folders, which are searched with all folders in them"
-    )
+    parser.add_argument("images", nargs="*", type=Path, help="image, DICOM or NIfTI files, or folders, searched with all in them")
     parser.add_argument("--experiment", required=True, help="the trained models; see outputs/NAME/task2")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--fuse", action="store_true", help="join the boxes of all fold models (weighted box fusion)")
@@ -79,29 +79,31 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
     experiment = work.task(2) / args.experiment
     out = args.out or experiment / "predicted"
     named_images.stop_if_taken(out, args.images, Path(__file__).stem, predict.OUTPUTS)
-    paths = list(dict.fromkeys(images.find(args.images)))
+    found = named_slices.find(args.images)
     tables_of_data = [work.work / name for name in (*TABLES, "splits.csv")]
     models = experiments.model_files(folders)
     run = Run(__file__, args, out, [*models, experiment / "metrics.json", *tables_of_data, *args.images])
     if run.up_to_date():
         return
-    with run:
-        specs = DetectorSpec.read_all(folders, ("classes",))
-        files = predict.look_up(work, paths, specs)
-        threshold, how = thresholds.threshold(2, experiment, folders, args.threshold, predict.THRESHOLD)
+    run.say_if_replacing()
+    specs = DetectorSpec.read_all(folders, ("classes",))
+    shown = prepared.for_models(work, specs[0], options.read(args, View))
+    how = named_slices.Reading(1, specs[0].window or named_slices.BY_CHANNELS[1], None, shown)
+    with run, named_slices.as_images(found, how) as sources:
+        files = predict.look_up(work, sources.paths, specs, sources)
+        threshold, why = thresholds.threshold(2, experiment, folders, args.threshold, predict.THRESHOLD)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where), threshold=threshold, seen_in_training=int(files.seen.sum()))
-        shown = prepared.for_models(work, specs[0], options.read(args, View)).look_at(files.paths)
-        by_model = predict.detect(files.paths, folders, args.batch_size, where, shown.image)
+        by_model = predict.detect(files.paths, folders, args.batch_size, where, shown.look_at(files.paths).image)
         predicted = fusion.at_threshold(predict.fused(by_model, files.paths), threshold)
         table = networks.as_rows(files.table[["image"]], predicted, specs[0].classes)
         run.wrote(*sheets.replace(out, files, None if args.no_overlays else BoxDrawing(files, predicted)))
         run.wrote(tables.write_csv(out / "predicted.csv", table))
     positive = sum(len(boxes) > 0 for boxes in predicted)
-    print(f"{work.show(out)}: {len(paths)} images, {len(folders)} model(s), confidence from {threshold:.3g} up ({how})")
+    print(f"{work.show(out)}: {len(predicted)} images, {len(folders)} model(s), confidence from {threshold:.3g} up ({why})")
     print(f"  {positive} with a box, {table['confidence'].count()} boxes")
     if files.seen.any():
-        print(f"  mind: {files.seen.sum()} of the {len(paths)} images were {sheets.SEEN}")
+        print(f"  mind: {files.seen.sum()} of the {len(predicted)} images were {sheets.SEEN}")
 
 
 def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: argparse.Namespace) -> None:

@@ -11,7 +11,8 @@ Images on which a model was trained or validated give no honest result; they are
 Reads   outputs/NAME/task3/EXPERIMENT/foldK/{best.pt,model.json}    task3_segmentation/02_train.py
         outputs/NAME/task3/EXPERIMENT/metrics.json                  task3_segmentation/03_evaluate.py (the threshold, if there)
         outputs/NAME/task2/BOXES/foldK/{best.pt,model.json}         task2_detection/02_train.py (--region box; or --boxes-from)
-        any PNG, JPEG, BMP or TIFF images; of those that lie in data/raw/NAME also mask, patient and spacing
+        any images, DICOM files or NIfTI volumes (HU in the window of the training data); of those that lie in data/raw/NAME
+            also mask, patient and spacing
         (--on OTHER: data/work/OTHER/{labels.csv,dataset.json} and its images)
 Writes  outputs/NAME/task3/EXPERIMENT/predicted/ (or --out DIR)     masks/PATIENT/IMAGE.png (0 and 255, the size of the image),
             overlays/PATIENT/IMAGE.png, patients/PATIENT.png, predicted.csv (pixels of each image), volumes.csv (sum of each
@@ -33,7 +34,7 @@ from PIL import Image
 from hemoct.base import cli, experiments, files, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import images, named_images, prepared
+from hemoct.data import named_images, named_slices, prepared
 from hemoct.data.named_images import ImageFiles
 from hemoct.data.prepared import Shown, View
 from hemoct.detection import predict as detection_predict
@@ -68,21 +69,24 @@ def predict_images(work: Workspace, models: Models, args: argparse.Namespace) ->
     of_detector = work.task(2) / (models.specs[0].boxes or predict.TRUTH)
     out = args.out or experiment / "predicted"
     named_images.stop_if_taken(out, args.images, Path(__file__).stem, predict.OUTPUTS)
-    paths = list(dict.fromkeys(images.find(args.images)))
+    found = named_slices.find(args.images)
 
     sources = [*models.files, *(place / "metrics.json" for place in (experiment, of_detector))]
     sources += [*(work.work / name for name in TABLES), *args.images, *([args.boxes_from] if args.boxes_from else [])]
     run = Run(__file__, args, out, sources)
     if run.up_to_date():
         return
-    with run:
-        shown = named_images.look_up(work, paths, models.specs)
-        pixel = predict.per_pixel(work, shown, args.spacing)
+    run.say_if_replacing()
+    seen = prepared.for_models(work, models.specs[0], options.read(args, View))
+    how = named_slices.Reading(1, models.specs[0].window or named_slices.BY_CHANNELS[1], None, seen)
+    with run, named_slices.as_images(found, how) as of_files:
+        shown = named_slices.look_up(work, of_files, models.specs)
+        pixel = predict.per_pixel(work, shown, args.spacing, of_files.spacing)
         level, origin = thresholds.threshold(3, experiment, models.folders, level_of(args.threshold), LEVELS / 2)
         chosen = device.pick(args.device, args.threads)
         run.note(device=str(chosen), threshold=level, seen_in_training=int(shown.seen.sum()))
         certain, _ = thresholds.threshold(2, of_detector, models.detectors, None, detection_predict.THRESHOLD)
-        seen = prepared.for_models(work, models.specs[0], options.read(args, View)).look_at(shown.paths)
+        seen.look_at(shown.paths)
         places = places_of(shown, models, certain, args, (chosen, seen))
         lesions = places.lesions if places else None
         with files.replacing_folder(out / "masks") as masks:
@@ -93,12 +97,12 @@ def predict_images(work: Workspace, models: Models, args: argparse.Namespace) ->
             run.wrote(*sheets.replace(out, shown, None if args.no_overlays else drawn))
         volumes = predict.per_group(table, pixel)
         run.wrote(out / "masks", tables.write_csv(out / "predicted.csv", table), tables.write_csv(out / "volumes.csv", volumes))
-    print(f"{work.show(out)}: {len(paths)} images, {len(models.folders)} model(s), ", end="")
+    print(f"{work.show(out)}: {len(predicted)} images, {len(models.folders)} model(s), ", end="")
     print(f"probability from {metrics.as_probability(level):.3g} up ({origin})")
     units = " and ".join(sorted(volumes["unit"].unique()))
     print(f"  {(predicted > 0).sum()} with a mask; {len(volumes)} patient(s) or folder(s), volumes in {units}")
     if shown.seen.any():
-        print(f"  mind: {shown.seen.sum()} of the {len(paths)} images were {sheets.SEEN}")
+        print(f"  mind: {shown.seen.sum()} of the {len(predicted)} images were {sheets.SEEN}")
 
 
 def predict_other(work: Workspace, other: Workspace, models: Models, args: argparse.Namespace) -> None:
@@ -128,7 +132,7 @@ def predict_other(work: Workspace, other: Workspace, models: Models, args: argpa
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("images", nargs="*", type=Path, help="image files, or folders that are searched with all below them")
+    parser.add_argument("images", nargs="*", type=Path, help="image, DICOM or NIfTI files, or folders, searched with all below")
     parser.add_argument("--experiment", required=True, help="which models; see outputs/NAME/task3")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--fold", type=cli.whole_number, metavar="K", help="the model of one fold; default: the mean of all")

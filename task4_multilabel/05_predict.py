@@ -80,6 +80,7 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
     run = Run(__file__, args, out, experiments.model_files(folders) + sources)
     if run.up_to_date():
         return
+    run.say_if_replacing()
     with run:
         slices, problems, pixels = named_slices.read_all(paths, how, specs[0].image_size)
         shown, slices, copies = predict.known(work, slices, specs)

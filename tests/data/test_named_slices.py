@@ -2,11 +2,15 @@
 
 import numpy as np
 import pydicom
+import pytest
 
 from helpers import toy
 from helpers.dicom_files import head, write_series
+from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import images, named_slices
+from hemoct.ct import hounsfield
+from hemoct.data import images, named_slices, prepared
+from hemoct.prepare.preparation import NOTHING
 
 
 def test_frames_of_one_file_have_their_places_and_are_known_when_converted(run_step, tmp_path):
@@ -42,3 +46,22 @@ def test_planes_of_many_files_lie_in_one_mapped_file(work: Workspace) -> None:
     for at, (path, one) in enumerate(zip(paths, slices, strict=True)):
         assert one.at == at and np.shares_memory(one.planes, pixels)
         assert (one.planes[0] == images.resize(images.read_grey(path), 16)).all()
+
+
+def test_a_series_is_images_for_steps_that_read_these(tmp_path):
+    hu = head(3)
+    written = write_series(tmp_path / "in", hu)
+    (tmp_path / "in" / "notes.dcm").write_bytes(b"no DICOM")
+    shown = prepared.Shown(NOTHING, "left")
+    how = named_slices.Reading(1, "brain", None, shown)
+    with named_slices.as_images(named_slices.find([tmp_path / "in"]), how) as files:
+        assert files.paths == written and list(files.problems) == [tmp_path / "in" / "notes.dcm"]
+        grey = [images.read_grey(files.read_as[str(path)]) for path in files.paths]
+        assert np.array_equal(grey, hounsfield.window(hu, hounsfield.WINDOWS["brain"]))
+        assert all(
+            None not in files.spacing[str(path)] and shown.of_file(files.read_as[str(path)]).turns == 1 for path in written
+        )
+        (folder,) = {files.read_as[str(path)].parent for path in written}
+    assert not folder.exists()
+    with pytest.raises(UserError, match=r"notes\.dcm"), named_slices.as_images({tmp_path / "in" / "notes.dcm": True}, how):
+        pass

@@ -404,7 +404,7 @@ def test_networks_of_an_experiment_must_be_alike(work, predict):
 def test_mistakes_with_places_are_one_line(work, predict, tmp_path):
     stopped(predict(), "images")
     (tmp_path / "empty").mkdir()
-    stopped(predict(tmp_path / "empty"), "no image in")
+    stopped(predict(tmp_path / "empty"), "no image", "empty")
     stopped(predict(tmp_path / "nowhere"), "neither a file nor a folder")
     stopped(predict(work.raw, "--out", work.raw / "predicted"), "searched for images")
     stopped(predict(work.raw, "--threshold", 1), "--threshold")

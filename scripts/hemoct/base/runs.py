@@ -101,6 +101,15 @@ class Run:
                 "that step again"
             )
 
+    def say_if_replacing(self) -> None:
+        """Say that what a finished run left is replaced, and what is other now: its flags, or the files that it read."""
+        if not self.path.is_file() or (old := files.read_json(self.path))["status"] != "ok":
+            return
+        changed = self.changed(old["arguments"])
+        others = [name for name, digest in self.record["inputs"].items() if old["inputs"].get(name) != digest]
+        why = f"other flags ({', '.join(changed)})" if changed else f"other files ({others[0]})" if others else "the same call"
+        print(f"{self._relative(self.path.parent)}: replaces what an earlier call wrote; before: {why}")
+
     def changed(self, old: dict[str, Any], trained: bool = False) -> list[str]:
         """The flags, with their old values, in which older arguments differ from those of this call.
 

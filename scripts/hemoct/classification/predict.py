@@ -1,18 +1,22 @@
 """Probabilities of new images: the mean of the fold models of an experiment."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from hemoct.base import tables
+from hemoct.base import figure as base_figure, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.classification import networks
-from hemoct.data import images, slices
+from hemoct.data import images, named_slices, slices
+from hemoct.data.named_images import ImageFiles
+from hemoct.data.named_slices import AsImages
 from hemoct.data.prepared import Shown
+from hemoct.evaluation import overlays, sheets
 from hemoct.prepare.preparation import NOTHING, Preparation
 from hemoct.training import inference
 from hemoct.training.batches import Store
@@ -51,6 +55,37 @@ def predict_files(paths: list[Path], folders: list[Path], batch_size: int, devic
     load = functools.cache(networks.load)
     predicted = np.concatenate([_mean(pixels, folders, batch_size, device, load) for pixels in parts])
     return inference.with_columns(pd.DataFrame({"image": [str(path) for path in paths]}), spec.classes, None, predicted)
+
+
+def known(work: Workspace, files: AsImages, folders: list[Path]) -> ImageFiles:
+    """What the tables know of files, in the order in which they were found."""
+    specs = [networks.ClassifierSpec.read(folder) for folder in folders]
+    found = named_slices.look_up(work, files, specs)
+    order = pd.Series(np.arange(len(found.table)), index=found.table["image"]).loc[[str(path) for path in files.paths]].to_numpy()
+    table, labels = (frame.iloc[order].reset_index(drop=True) for frame in (found.table, found.labels))
+    return replace(found, table=table, labels=labels, seen=found.seen[order])
+
+
+def call(frame: pd.DataFrame, classes: list[str], threshold: float) -> pd.Series | None:
+    """Add `threshold` and whether it is reached, of a single label; None of several, of which the highest is meant."""
+    if len(classes) > 1:
+        return None
+    frame["threshold"] = threshold
+    frame[classes[0]] = (frame[f"p_{classes[0]}"] >= threshold).astype(int)
+    return frame[classes[0]]
+
+
+def montage(shown: ImageFiles, frame: pd.DataFrame, classes: list[str], path: Path) -> Path:
+    """The images with the highest probabilities, of the last label, in the order of the table."""
+    name = classes[-1]
+    rows = np.sort(np.argsort(-frame[f"p_{name}"].to_numpy(), kind="stable")[: sheets.PAGE])
+    tiles = []
+    for row, grey in zip(rows, images.decode([shown.paths[row] for row in rows], desc="draw"), strict=True):
+        called = " called" if frame.get(name, pd.Series(0, frame.index))[row] else ""
+        caption = f"{shown.title(row)}{' *' if shown.seen[row] else ''}\n{name} {frame[f'p_{name}'][row]:.2f}{called}"
+        tiles.append((overlays.enlarged(grey, overlays.TILE)[0], caption))
+    heading = [f"{len(frame)} images, the {len(rows)} highest probabilities of {name}; no diagnosis"]
+    return base_figure.save(overlays.sheet(tiles, heading + [f"* {sheets.SEEN}"] * bool(shown.seen.any())), path)
 
 
 def _mean(

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -30,10 +30,13 @@ class ImageFiles:
     """bool (n,): an image of the data set that one of the models had in training or validation"""
     layout: str | None
     """that of the data set, for what its labels mean"""
+    read_as: Mapping[str, Path] = field(default_factory=dict, kw_only=True)
+    """the image file that stands for a slice of a scan, by its name (named_slices.as_images)"""
 
     @property
     def paths(self) -> list[Path]:
-        return [Path(name) for name in self.table["image"]]
+        """What is read of each."""
+        return [self.read_as.get(name, Path(name)) for name in self.table["image"]]
 
     @cached_property
     def places(self) -> list[str]:
@@ -90,6 +93,8 @@ class Place:
     name: str
     """of the series, for people"""
     number: int
+    spacing: float | None = None
+    """mm that the slice stands for, between its neighbours"""
 
 
 def look_up(
@@ -98,6 +103,7 @@ def look_up(
     specs: Sequence,
     places: Mapping[Path, Place] = MappingProxyType({}),
     known_as: Mapping[str, str] = MappingProxyType({}),
+    read_as: Mapping[str, Path] = MappingProxyType({}),
 ) -> ImageFiles:
     """Match files with labels.csv by their place (links resolved) and sort them into groups. Without labels.csv none is known.
 
@@ -128,7 +134,7 @@ def look_up(
     known = pd.DataFrame(index=table.index)
     if labels is not None:
         known = labels.set_index("image_id").reindex(table["image_id"]).reset_index(drop=True)
-    return ImageFiles(table, known, _seen(work, labels, table["image_id"], specs), layout)
+    return ImageFiles(table, known, _seen(work, labels, table["image_id"], specs), layout, read_as=read_as)
 
 
 def _stem(path: Path) -> str:

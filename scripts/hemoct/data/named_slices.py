@@ -7,7 +7,8 @@ that a network sees, on the same way as in scripts/01_get_data.py and the cache:
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,8 @@ from hemoct.base.workspace import Workspace
 from hemoct.ct import dicom, hounsfield, nifti, series as ct_series
 from hemoct.ct.facts import Facts
 from hemoct.ct.hounsfield import Window
-from hemoct.data import images
-from hemoct.data.named_images import Place
+from hemoct.data import images, named_images
+from hemoct.data.named_images import ImageFiles, Place
 from hemoct.data.prepared import Shown
 from hemoct.ingest import conversion, conversion_tables, layouts
 from hemoct.prepare.orientation import UNKNOWN
@@ -136,7 +137,7 @@ def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Sli
         how.shown.look_at(path for path in found if not conversion.is_source(path))
     slices: list[Slice] = []
     problems: dict[Path, str] = {}
-    results = images.decode(found, f"read at {size} px", partial(_read_small, found=found, how=how, size=size))
+    results = images.decode(found, f"read at {size} px", partial(_tried, found=found, how=how, size=size))
     with tempfile.TemporaryFile() as stream:
         at = 0
         for path, result in zip(found, results, strict=True):
@@ -147,18 +148,22 @@ def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Sli
                 stream.write(one.planes.tobytes())
                 slices.append(replace(one, planes=NO_PLANES, at=at))  # a view would keep all of it
                 at += len(one.planes)
-        if not slices:
-            first, problem = next(iter(problems.items()))
-            raise UserError(f"none of {len(problems)} files can be read (first: {first} {problem})")
+        _stop_if_none(slices, problems)
         stream.flush()
         pixels = np.memmap(stream, np.uint8, "r", shape=(at, size, size))
     ends = [one.at for one in slices[1:]] + [at]
     return [replace(one, planes=pixels[one.at : end]) for one, end in zip(slices, ends, strict=True)], problems, pixels
 
 
-def _read_small(path: Path, found: dict[Path, bool], how: Reading, size: int) -> list[Slice] | str:
+def _stop_if_none(read: list, problems: dict[Path, str]) -> None:
+    if not read:
+        first, problem = next(iter(problems.items()))
+        raise UserError(f"none of {len(problems)} files can be read (first: {first} {problem})")
+
+
+def _tried(path: Path, found: dict[Path, bool], how: Reading, size: int | None) -> list[Slice] | str:
     try:
-        return [_small(one, how, size) for one in read(path, how)]
+        return [one if size is None else _small(one, how, size) for one in read(path, how)]
     except UserError as error:
         if found[path]:
             raise
@@ -168,6 +173,59 @@ def _read_small(path: Path, found: dict[Path, bool], how: Reading, size: int) ->
 def _small(one: Slice, how: Reading, size: int) -> Slice:
     planes = how.preparation(one).apply(one.planes).planes
     return replace(one, planes=np.stack([images.resize(plane, size) for plane in planes]))
+
+
+@dataclass(frozen=True)
+class AsImages:
+    """Slices of files of any kind, for steps that read images."""
+
+    paths: list[Path]
+    """of each slice: its file, or VOLUME/NUMBER"""
+    read_as: dict[str, Path]
+    """the image that stands for a slice in HU, by its name"""
+    places: dict[Path, Place]
+    """see `arrange`"""
+    spacing: dict[str, tuple[float, float, float]]
+    """mm between rows, columns and slices, as the header says, by name"""
+    problems: dict[Path, str]
+
+
+@contextmanager
+def as_images(found: dict[Path, bool], how: Reading) -> Iterator[AsImages]:
+    """Files of `find`, those in HU as 8-bit images for as long as this is used. How heads lie in them is told to `how.shown`."""
+    scans = [path for path in found if conversion.is_volume(path) or conversion.is_dicom(path)]
+    with tempfile.TemporaryDirectory(prefix="hemoct-") as folder:
+        slices, read_as, problems, folders = [], {}, {}, {}
+        decoded = images.decode(scans, "read", partial(_tried, found=found, how=how, size=None))
+        for number, (path, of_file) in enumerate(zip(scans, decoded, strict=True)):
+            if isinstance(of_file, str):
+                problems[path] = of_file
+                continue
+            for one in of_file:
+                place = folders.setdefault(one.path.parent, len(folders))
+                image = Path(folder) / str(place) / f"{number:05d}-{one.path.stem}.png"
+                image.parent.mkdir(exist_ok=True)
+                Image.fromarray(one.planes[0]).save(image, compress_level=1)
+                read_as[str(one.path)] = image
+                slices.append(replace(one, planes=NO_PLANES))
+        places, left = arrange(slices)
+        kept = [one for one in slices if one.path not in left]
+        if how.shown is not None:
+            how.shown.know({read_as[str(one.path)].parent: "up" for one in kept if one.facts.plane in ("", "axial")})
+        paths = [path for path in found if path not in scans] + [one.path for one in kept]
+        _stop_if_none(paths, problems | left)
+        spacing = {str(one.path): sides for one in kept if None not in (sides := _sides(one, places.get(one.path)))}
+        yield AsImages(paths, read_as, places, spacing, problems | left)
+
+
+def look_up(work: Workspace, files: AsImages, specs: Sequence) -> ImageFiles:
+    """What the tables know of slices, see named_images.look_up."""
+    return named_images.look_up(work, files.paths, specs, files.places, converted(work) if files.places else {}, files.read_as)
+
+
+def _sides(one: Slice, place: Place | None) -> tuple[float | None, float | None, float | None]:
+    between = (place.spacing if place else None) or one.facts.spacing_between or one.facts.thickness
+    return one.facts.spacing_row, one.facts.spacing_col, between
 
 
 def again(how: Reading) -> Callable[[Path], Slice]:
@@ -209,7 +267,7 @@ def arrange(slices: list[Slice]) -> tuple[dict[Path, Place], dict[Path, str]]:
         for number, of_pass in enumerate(arranged.passes, 1):
             key = "\0".join((*of, str(number)))
             for place, row in enumerate(of_pass):
-                places[Path(row["image"])] = Place(key, Path(rows[0]["folder"]).name, place)
+                places[Path(row["image"])] = Place(key, Path(rows[0]["folder"]).name, place, row.get("spacing_z"))
     return places, left
 
 

@@ -158,19 +158,28 @@ class Shown:
             return self
         folders: dict[Path, list[Path]] = {}
         for path in paths:
-            folders.setdefault(path.parent, []).append(path)
+            if path.parent not in self._of_folder:
+                folders.setdefault(path.parent, []).append(path)
         for folder, inside in folders.items():
             chosen = inside[:: max(1, -(-len(inside) // OF_FOLDER))]
             self._of_folder[folder] = orientations.vote(_readable((str(path), path) for path in chosen))
-        self._say()
+        self._say(list(folders))
         return self
 
-    def _say(self) -> None:
-        for folder, found in self._of_folder.items():
+    def know(self, folders: dict[Path, str]) -> None:
+        """The orientation of the images of folders, which their headers told."""
+        self._of_folder.update({folder: Found(orientation, 1.0, 1) for folder, orientation in folders.items()})
+        for present in sorted({*folders.values()}):
+            if orientations.turns(present, self.wanted):
+                print(f"scans with the nose {present}, by their headers; turned, as the models know the nose {self.wanted}")
+
+    def _say(self, folders: list[Path]) -> None:
+        told = {folder: self._of_folder[folder] for folder in folders}
+        for folder, found in told.items():
             turns = orientations.turns(found.orientation, self.wanted)
             if turns:
                 print(f"{folder}: {found}; turned, as the models know the nose {self.wanted}")
-        unsure = [folder for folder, found in self._of_folder.items() if found.orientation == UNKNOWN]
+        unsure = [folder for folder, found in told.items() if found.orientation == UNKNOWN]
         if unsure:
             print(f"{len(unsure)} folder(s) of unknown orientation (first: {unsure[0]}): taken as the models know it, with the "
                   f"nose {self.wanted}; --orientation says otherwise")  # fmt: skip

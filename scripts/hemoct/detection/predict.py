@@ -13,9 +13,10 @@ from PIL import Image
 from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes, images, named_images
+from hemoct.data import boxes, images, named_images, named_slices
 from hemoct.data.fusion import fuse
 from hemoct.data.named_images import ImageFiles
+from hemoct.data.named_slices import AsImages
 from hemoct.detection import data, networks
 from hemoct.detection.data import BoxData
 from hemoct.detection.networks import DetectorSpec
@@ -85,9 +86,9 @@ class AnnotatedFiles(ImageFiles):
     """those of the models by their numbers, then those that only the annotation has"""
 
 
-def look_up(work: Workspace, paths: list[Path], specs: Sequence[DetectorSpec]) -> AnnotatedFiles:
+def look_up(work: Workspace, paths: list[Path], specs: Sequence[DetectorSpec], sources: AsImages | None = None) -> AnnotatedFiles:
     """What the tables know of files, see hemoct.data.named_images, with their boxes. `specs`: those of the models."""
-    files = named_images.look_up(work, paths, specs)
+    files = named_slices.look_up(work, sources, specs) if sources else named_images.look_up(work, paths, specs)
     classes = specs[0].classes if specs else []
     if files.labels.columns.empty:
         n = len(files.table)

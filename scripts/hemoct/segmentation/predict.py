@@ -1,10 +1,11 @@
 """Masks of image files: where to look, the mean probability of several networks, and the tables of what was predicted."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import groupby, islice
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -250,12 +251,18 @@ def write_masks(
     return table if boxes is not None else table.drop(columns="core_px_unvalidated")
 
 
-def per_pixel(work: Workspace, shown: ImageFiles, spacing: list[float] | None) -> pd.DataFrame:
+def per_pixel(
+    work: Workspace, shown: ImageFiles, spacing: list[float] | None, known: Mapping[str, tuple] = MappingProxyType({})
+) -> pd.DataFrame:
     """What a pixel of each image counts and in which unit: factor, unit (see hemoct.data.volumes).
 
-    `spacing`: mm between rows, columns and slices of the images for which labels.csv has none.
+    `known`: mm between rows, columns and slices by the headers of images for which labels.csv has none, by their names;
+    `spacing`: of those for which neither has any.
     """
     of_image = shown.labels.reindex(columns=volumes.SPACINGS).astype(object)
+    for row, name in enumerate(shown.table["image"]):
+        if name in known and of_image.loc[row].isna().all():
+            of_image.loc[row] = known[name]
     if spacing is not None:
         of_image[of_image.isna().all(axis=1)] = spacing
     about = of_image.assign(image_id=shown.table["image"], patient=shown.table["group"])
