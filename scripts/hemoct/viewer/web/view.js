@@ -97,6 +97,19 @@ function applyOverlays() {
   });
 }
 
+// NiiVue computes gradients for the light of 3D renderings, which are not shown here: without a graphics card they take nearly all
+// the time. Their shaders draw nothing.
+function withoutLight() {
+  const { gl } = viewer, refresh = viewer.refreshLayers.bind(viewer);
+  for (const shader of [viewer.blurShader, viewer.sobelFirstOrderShader]) {
+    const use = shader.use.bind(shader);
+    shader.use = (of) => { use(of); of.enable(of.RASTERIZER_DISCARD); };
+  }
+  viewer.refreshLayers = (...of) => {
+    try { refresh(...of); } finally { gl.disable(gl.RASTERIZER_DISCARD); }
+  };
+}
+
 // ---- where we are
 
 function count(axis) {
@@ -324,6 +337,7 @@ async function start() {
     viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
   });
   await viewer.attachToCanvas($("canvas"));
+  withoutLight();
   viewer.addColormap("truth", colours(TRUTH, 2));
   viewer.addColormap("prediction", colours(PREDICTION, least()));
   viewer.addColormap("core", colours(CORE, 2));
