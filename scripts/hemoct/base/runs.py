@@ -105,7 +105,7 @@ class Run:
         """Say that what a finished run left is replaced, and what is other now: its flags, or the files that it read."""
         if not self.path.is_file() or (old := files.read_json(self.path))["status"] != "ok":
             return
-        changed = self.changed(old["arguments"])
+        changed = [flag.split()[0] for flag in self.changed(old["arguments"])]
         others = [name for name, digest in self.record["inputs"].items() if old["inputs"].get(name) != digest]
         why = f"other flags ({', '.join(changed)})" if changed else f"other files ({others[0]})" if others else "the same call"
         print(f"{self._relative(self.path.parent)}: replaces what an earlier call wrote; before: {why}")

@@ -297,5 +297,4 @@ def _map(figure: Figure, axis: Axes, values: np.ndarray, title: str, unit: str, 
 
 def _colours(names: list[str]) -> list[Any]:
     """The house palette; what is unknown is grey."""
-    palette = sns.color_palette("colorblind", len(names))
-    return ["0.7" if name == "unknown" else colour for name, colour in zip(names, palette, strict=True)]
+    return ["0.7" if name == "unknown" else one for name, one in zip(names, sns.color_palette("colorblind", len(names)))]  # noqa: B905

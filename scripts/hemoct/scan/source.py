@@ -102,9 +102,7 @@ def _of_one(path: Path, found: list[Path], wanted: str | None) -> list[Path]:
         groups = {name: of for name, of in groups.items() if wanted.lower() in name.lower()}
     if len(groups) != 1:
         named = few(sorted(groups), 4) or "none fits --series"
-        raise UserError(
-            f"{path} holds images of {len(groups)} scans or patients ({named}); name one folder, or --series TEXT"
-        )
+        raise UserError(f"{path} holds images of {len(groups)} scans or patients ({named}); name one folder, or --series TEXT")
     return next(iter(groups.values()))
 
 
@@ -113,9 +111,7 @@ def _decoded_image(channels: set[int], coloured: bool, named: bool, path: Path) 
     try:
         rgb = pixels.read(path, "RGB")
         if not coloured and (np.ptp(rgb, axis=-1) > COLOURED).mean() > COLOURED_SHARE:
-            raise UserError(
-                f"{path} is in colour, perhaps a screenshot, no slice; export grey slices, or give DICOM"
-            )
+            raise UserError(f"{path} is in colour, perhaps a screenshot, no slice; export grey slices, or give DICOM")
         planes = {1: pixels.read(path, "L")[None]}
         return planes | ({3: rgb.transpose(2, 0, 1)} if 3 in channels else {})
     except UserError as error:
@@ -199,9 +195,7 @@ def _volume_of(path: Path, found: list[Path], wanted: str | None) -> Path:
         volumes = numbered or [one for one in volumes if wanted.lower() in one.name.lower()]
     if len(volumes) != 1:
         named = few([str(one.relative_to(path)) for one in found], 4)
-        raise UserError(
-            f"{path} holds {len(found)} NIfTI file(s) ({named}), {len(volumes) or 'none'} may be meant; name one"
-        )
+        raise UserError(f"{path} holds {len(found)} NIfTI file(s) ({named}), {len(volumes) or 'none'} may be meant; name one")
     return volumes[0]
 
 
@@ -211,9 +205,7 @@ def _nifti(path: Path, file: Path, wanted: Wanted) -> Pixels:
         reading.add(file, number, hu, facts)
     if not wanted.any_values and not any(facts.air for facts in reading.facts):
         what = "whole numbers from 0 to 255" if GREY in volume.remarks.split() else "no value near that of air, -1000 HU"
-        raise UserError(
-            f"{file} holds {what}: no CT in HU, perhaps MR; --window LEVEL/WIDTH takes its values as they are"
-        )
+        raise UserError(f"{file} holds {what}: no CT in HU, perhaps MR; --window LEVEL/WIDTH takes its values as they are")
     first, affine = reading.facts[0], volume.shown_affine
     sides = float(np.linalg.norm(affine[:3, 0])), float(np.linalg.norm(affine[:3, 1])), first.spacing_between
     many = len(reading.facts)
