@@ -127,6 +127,7 @@ steps=(
     "task4_multilabel/03_evaluate.py $typed --experiment $typer"
     "task4_multilabel/04_cascade.py $typed --types $typer --binary $classifier"
     "task4_multilabel/10_explain.py $typed --experiment $typer $mask_value"
+    ${typed:+"scripts/80_predict_scan.py"}
     ${typed:+"scripts/90_make_report.py $typed"}
     "scripts/90_make_report.py"
 )
@@ -196,6 +197,10 @@ for ((number = 1; number <= ${#steps[@]}; number++)); do
     command=("${words[@]}" "${place[@]}")
     if [[ ${words[1]-} == --dataset ]]; then command=("${words[@]}" ${root:+--root "$root"}); fi
     case ${words[*]} in
+    */80_predict_scan.py) # a patient of no split, seen by the models of both data sets
+        at=${root:+$root/}
+        command+=("${at}data/raw/$dataset/unseen/dicom" --models "${at}outputs/$dataset" --models "${at}outputs/demo-types"
+            --out "${at}outputs/$dataset/scans/unseen") ;;
     */01_get_data.py\ --dataset*) command+=(--from "${root:+$root/}data/raw/$dataset/types") ;;
     */02_merge_annotations.py*) command+=(${merge_flags[@]+"${merge_flags[@]}"}) ;;
     */03_make_labels.py) command+=(${label_flags[@]+"${label_flags[@]}"}) ;;
@@ -219,4 +224,6 @@ for ((number = 1; number <= ${#steps[@]}; number++)); do
     fi
 done
 [ -n "$list" ] || printf '\nDone. Look at %s first; all results lie beside it.\n' "${root:-$repository}/outputs/$dataset/report.html"
-[ -n "$list" ] || [ -z "$typed" ] || printf 'The types of bleeding: %s\n' "${root:-$repository}/outputs/demo-types/report.html"
+[ -n "$list" ] || [ -z "$typed" ] || printf 'The types of bleeding: %s\nA patient that no model has seen: %s\n%s\n' \
+    "${root:-$repository}/outputs/demo-types/report.html" "${root:-$repository}/outputs/$dataset/scans/unseen/scan.html" \
+    "All patients in the browser: python scripts/81_view.py ${root:+$root/}outputs/$dataset"

@@ -36,7 +36,7 @@ def test_every_step_of_the_demonstration_leaves_exactly_its_files_and_a_report_t
     for command in commands():
         step, *words = shlex.split(command)
         brief = next((flags for start, flags in BRIEF.items() if start in command), "")
-        words = [str(tmp_path / word) if word.startswith("data/raw/") else word for word in words]
+        words = [str(tmp_path / word) if word.startswith(("data/raw/", "outputs/")) else word for word in words]
         result = run_step(step, *words, *brief.split(), "--root", tmp_path)
         assert result.code == 0, f"{command}\n{result.err}"
     (tmp_path.parent / EXPECTED.name).write_text(summary(tmp_path), encoding="utf-8")
