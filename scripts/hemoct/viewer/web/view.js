@@ -39,7 +39,7 @@ function make(kind, text, of = {}) {
 function colours([red, green, blue], least) {
   const from = Math.min(Math.max(least, 2), EDGE - 3);
   const points = [0, from - 1, from, EDGE - 1, EDGE, 255];
-  return { R: points.map(() => red), G: points.map(() => green), B: points.map(() => blue), A: [0, 0, 40, 150, 255, 255], I: points };
+  return { R: points.map(() => red), G: points.map(() => green), B: points.map(() => blue), A: [0, 0, 25, 100, 255, 255], I: points };
 }
 
 function chosen(task) {
@@ -51,12 +51,12 @@ function layers(number) {
   const from = `case/${number}/`;
   const found = [{ url: `${from}grey.nii.gz`, colormap: "gray", cal_min: low(), cal_max: high() }];
   const layer = (url, colormap, kind) => found.push({ url: from + url, colormap, opacity: opacity(kind), cal_min: 0, cal_max: 255, kind });
-  if (index.truth) layer("truth.nii.gz", "truth", "truth");
   for (const kind of index.layers ?? []) layer(`${kind}.nii.gz`, kind, kind);
   const [boxes, masks] = [chosen(2), chosen(3)];
   if (index.kind === "dataset" && (boxes !== null || masks !== null)) {
     layer(`prediction-${boxes ?? "x"}-${masks ?? "x"}.nii.gz`, "prediction", "prediction");
   }
+  if (index.truth) layer("truth.nii.gz", "truth", "truth"); // on top
   return found;
 }
 
