@@ -8,9 +8,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterable
+import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,10 @@ from hemoct.prepare.geometry import Geometry
 from hemoct.scan import answer
 from hemoct.scan.result import Label, Scan
 
-SIDES = ((48, 512), (100, 384), (10_000, 256))
-"""up to how many slices, and the longest side at which each is shown, px: so that a page can be mailed"""
+SIZES = ((48, 512, 80), (100, 384, 75), (sys.maxsize, 224, 65))
+"""up to how many slices, the longest side at which each is shown, px, and the quality of WebP: so that a page can be mailed"""
 PRESETS = {"brain": "b", "subdural": "s", "bone": "o"}
 """windows of slices in HU, each with its key"""
-QUALITY = 80  # of WebP
 HEAT = 64  # px of a map's longest side
 WARM = np.array([255, 120, 0])
 ROUND = 1  # digits of a place in pixels
@@ -44,6 +42,8 @@ class Turned:
     geometry: Geometry
     side: int
     """px of the longest side of what is embedded"""
+    quality: int
+    """of its WebP"""
 
     @property
     def scale(self) -> float:
@@ -94,14 +94,14 @@ def content(scan: Scan) -> dict[str, Any]:
     source, n = scan.source, len(scan)
     height, width = source.grey.shape[1:]
     turns = orientation.turns(source.orientation, "up")
-    how = Turned(Geometry(width, height, turns), next(side for most, side in SIDES if n <= most))
+    how = Turned(Geometry(width, height, turns), *next(of[1:] for of in SIZES if n <= of[0]))
     wide, high = how.size
     mm = source.spacing[:2] if source.spacing else (1.0, 1.0)
     tall = mm[1] / mm[0] if turns % 2 == 0 else mm[0] / mm[1]
     masks = scan.masks
     return {
         "width": wide, "height": high, "tall": round(tall, 4),
-        "presets": {name: [_webp(how.image(grey)) for grey in of] for name, of in _looks(scan).items()},
+        "presets": _presets(scan, how),
         "probability": scan.bleeding.probability.round(4).tolist() if scan.bleeding else [],
         "called": scan.bleeding.called.astype(int).tolist() if scan.bleeding else [],
         "boxes": [how.boxes(of) for of in scan.boxes.each] if scan.boxes else [],
@@ -113,16 +113,17 @@ def content(scan: Scan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _looks(scan: Scan) -> dict[str, Iterable[np.ndarray]]:
-    """Grey values by the name of a window: those of HU, made when they are asked for; else those that the files hold."""
-    hu = scan.source.hu
-    if hu is None:
-        return {"as stored": scan.source.grey}
-    return {name: map(partial(hounsfield.window, shown=hounsfield.WINDOWS[name]), hu) for name in PRESETS}
+def _presets(scan: Scan, how: Turned) -> dict[str, list[str]]:
+    """Pictures of all slices by the name of a window: of HU those of PRESETS, else what the files hold."""
+    source = scan.source
+    small = [how.image(of) for of in (source.grey if source.hu is None else source.hu)]
+    if source.hu is None:
+        return {"as stored": [_webp(grey, how.quality) for grey in small]}
+    return {name: [_webp(hounsfield.window(hu, hounsfield.WINDOWS[name]), how.quality) for hu in small] for name in PRESETS}
 
 
-def _webp(grey: np.ndarray) -> str:
-    return _as_text(Image.fromarray(grey), "webp", quality=QUALITY, method=4)
+def _webp(grey: np.ndarray, quality: int) -> str:
+    return _as_text(Image.fromarray(grey), "webp", quality=quality, method=2)
 
 
 def _heat(how: Turned, heat: np.ndarray) -> str:
