@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import untrained
 from hemoct.base import files
@@ -17,6 +18,8 @@ from hemoct.scan.result import Model
 from hemoct.scan.runners import Around, Task
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+UNNEEDED = ("torch", "torchvision", "timm", "ultralytics", "segmentation_models_pytorch", "monai", "captum", "onnx", "numba",
+            "sklearn", "pycocotools", "safetensors", "huggingface_hub")  # fmt: skip
 
 
 def task(number: int, folds: int = 2, **more) -> Task:
@@ -157,16 +160,29 @@ def test_a_graph_that_cannot_be_run_stops(folder):
         network.patches(np.zeros((1, 1, 64, 64), np.uint8), np.zeros(1, int), np.zeros((1, 3)))
 
 
-def test_neither_torch_nor_what_trains_is_imported(folder):
+def test_a_scan_needs_neither_torch_nor_what_trains(made, tmp_path):
+    """The step itself, on images, with a bundle of task 1, in a Python in which these packages cannot be imported."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(made / "task1-fold0.onnx", alone)
+    bundle.write(
+        alone, {"tasks": [bundle.describe(task(1, folds=1), ("classifier", 64, ["task1-fold0.onnx"]), [], {})]}, "# card\n"
+    )
+    (tmp_path / "one").mkdir()
+    for number in range(3):
+        Image.new("L", (70, 60), 40 * number).save(tmp_path / "one" / f"{number}.png")
+    words = ["80_predict_scan.py", str(tmp_path / "one"), "--models", str(alone), "--out", str(tmp_path / "out")]
     code = f"""
-import sys
-for name in ("torch", "torchvision", "timm", "ultralytics", "segmentation_models_pytorch", "monai", "onnx", "numba", "sklearn"):
-    sys.modules[name] = None  # importing it is an error
-import numpy as np
-from pathlib import Path
-from hemoct.scan import bundle, predict
-network = bundle.load(Path({str(folder)!r})).of(1).load()[0]
-assert network.probabilities(np.zeros((2, 1, 64, 64), np.uint8)).shape == (2, 1)
+import runpy, sys
+class Hidden:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in {UNNEEDED!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hidden())
+sys.path.insert(0, {str(REPOSITORY / "scripts")!r})
+sys.argv = {words!r}
+runpy.run_path({str(REPOSITORY / "scripts" / "80_predict_scan.py")!r}, run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and (tmp_path / "out" / "scan.html").is_file(), done.stderr
+    assert "hemorrhage" in done.stdout

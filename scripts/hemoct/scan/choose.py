@@ -4,6 +4,7 @@ Test results have no say: what was chosen by them would be reported better than 
 """
 
 import importlib
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -222,6 +223,8 @@ def _task(work: Workspace, number: int, folders: list[Path], which: Which) -> tu
 
 def _load(number: int, folders: list[Path], device: str, threads: int | None) -> list:
     """The networks of fold folders; torch is imported here, when a scan has been read."""
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(f"{folders[0]} needs PyTorch, which is not here; install it, or take a bundle (scripts/82_export.py)")
     return importlib.import_module("hemoct.scan.torch_runners").load(number, folders, device, threads)
 
 
