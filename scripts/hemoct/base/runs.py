@@ -21,7 +21,7 @@ NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command", "defau
 NOT_COMPARED = {"fold", "device", "threads", "experiment"}
 RECORDED_PACKAGES = (
     *("torch", "torchvision", "timm", "ultralytics", "pycocotools", "ensemble-boxes", "segmentation-models-pytorch", "monai"),
-    *("numpy", "scipy", "pandas", "scikit-learn", "pillow"),
+    *("numpy", "scipy", "pandas", "scikit-learn", "pillow", "onnx", "onnxruntime"),
 )
 ANOTHER_NAME = "give another --experiment NAME, or --overwrite to replace it"
 

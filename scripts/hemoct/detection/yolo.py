@@ -44,8 +44,7 @@ from hemoct.training.options import SCRATCH, Initial
 LR = 1e-3  # of AdamW, for the default batch
 WORKERS = 4  # Ultralytics uses none on a CPU, where decoded images lie in memory
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD"}
-STRIDE = 32
-HEADS = ("Detect", "v10Detect")
+STRIDE, HEADS = 32, ("Detect", "v10Detect")
 SCHEDULES = {"onecycle": {"cos_lr": True}, "cosine": {"cos_lr": True}, "constant": {"lrf": 1.0}}
 STILL = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "mosaic"), 0.0)
 MOVED = STILL | {"hsv_v": CT.contrast, "degrees": CT.degrees, "translate": CT.shift, "scale": CT.scale, "mirror": 0.5}
