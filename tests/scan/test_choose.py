@@ -68,6 +68,17 @@ def test_what_cannot_look_at_a_scan_by_itself_is_passed_over_and_said(work):
         choose.of_dataset(work, Which(experiments={1: "several"}))
 
 
+def test_a_protocol_whose_validation_knows_the_patients_is_chosen_only_where_nothing_else_is(work):
+    put(work, "leaky", 1, 1, protocol="slice")
+    assert choose.of_dataset(work, Which()).tasks[0].model.experiment == "leaky"
+    put(work, "honest", 0.6, 0.6)
+    found = choose.of_dataset(work, Which())
+    assert found.tasks[0].model.experiment == "honest" and any(
+        "passed over: leaky: patients in training" in line for line in found.said
+    )
+    assert choose.of_dataset(work, Which(experiments={1: "leaky"})).tasks[0].model.experiment == "leaky"
+
+
 def test_of_several_places_the_first_that_knows_a_task_is_taken(work, tmp_path):
     put(work, "a", 0.9, 0.9)
     other = type(work)(tmp_path, "other")

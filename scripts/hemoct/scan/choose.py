@@ -35,6 +35,7 @@ REPORTED = {1: "auroc", 2: "map50", 3: "dice_patient", 4: "f1_macro"}
 """what is told of an experiment, out of fold"""
 MOST = 0.5
 """share of the folds of the experiment with most that another needs in order to be chosen"""
+LEAKY = "patients in training and in validation (protocol slice)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +121,16 @@ def _best(work: Workspace, number: int, wanted: str | None) -> tuple[str | None,
         if why := _unfit(work, number, wanted):
             raise UserError(f"--experiment {number}={wanted}: {why}")
         return wanted, [f"task {number}: {wanted}, as given"]
-    unfit = {name: why for name in there if (why := _unfit(work, number, name))}
-    passed_over = [f"task {number}: {name} is passed over: {why}" for name, why in unfit.items()]
-    folds = {name: len(experiments.folds(work.task(number) / name, "best.pt")) for name in there if name not in unfit}
-    few = [name for name, count in folds.items() if count < MOST * max(folds.values())]
-    passed_over += [f"task {number}: {name} is passed over: {folds[name]} fold(s) of {max(folds.values())}" for name in few]
-    scores = {name: score(work, number, name) for name in folds if name not in few}
+    out = {name: why for name in there if (why := _unfit(work, number, name))}
+    folds = {name: experiments.folds(work.task(number) / name, "best.pt") for name in there if name not in out}
+    leaky = {name: LEAKY for name, of in folds.items() if experiments.description(of[0]).get("protocol") == "slice"}
+    if len(leaky) < len(folds):
+        out |= leaky
+    most = max((len(of) for name, of in folds.items() if name not in out), default=0)
+    out |= {name: f"{len(of)} fold(s) of {most}" for name, of in folds.items() if name not in out and len(of) < MOST * most}
+    scores = {name: score(work, number, name) for name in folds if name not in out}
+    passed_over = [f"task {number}: passed over: {', '.join(name for name in out if out[name] == why)}: {why}"
+                   for why in dict.fromkeys(out.values())]  # fmt: skip
     if not scores:
         return None, passed_over
     best = max(scores, key=lambda name: (-math.inf if math.isnan(scores[name]) else scores[name], name))
@@ -143,14 +148,14 @@ def _unfit(work: Workspace, number: int, name: str) -> str:
     folders = experiments.folds(work.task(number) / name, "best.pt")
     if not folders:
         made_of = experiments.folds(work.task(number) / name, "predictions.csv")
-        return "it has no network of its own, as an ensemble has none" if made_of else "it holds no trained fold"
+        return "no network of its own, as of an ensemble, or its weights are gone" if made_of else "no trained fold"
     described = experiments.description(folders[0])
     if described.get("task") != number or SINGLE[number] not in described:
-        return "its network looks at features of whole scans, or is made of others"
+        return "a network on features of whole scans, or made of others"
     if described.get("region"):
-        return "" if number == 3 else "its network looks at regions that a detector cut out"
+        return "" if number == 3 else "a network on regions that a detector cut out"
     if number == 1 and len(described["classes"]) > 1:
-        return "it knows several classes"
+        return "a network of several classes"
     return ""
 
 
