@@ -15,8 +15,8 @@ from PIL import Image
 from hemoct.base import cli, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import splits
-from hemoct.data.slices import Selection
 from hemoct.detection import data as detection_data
+from hemoct.training.options import Selection
 
 SLICES = 20  # a patient
 FOLD = 0

@@ -8,15 +8,19 @@ Next    python task1_classification/02_evaluate.py
 On a laptop without a GPU: --backbone tf_efficientnet_lite0 (its ImageNet weights need no network) --epochs 5 --lr 1e-3
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import torch
 
 from hemoct.base import cli, experiments, options as base_options
 from hemoct.base.workspace import Workspace
-from hemoct.classification import options, train
-from hemoct.data import slices
-from hemoct.training import step, weights
-from hemoct.training.batches import Store
+from hemoct.classification import options
+from hemoct.training import step
+
+if TYPE_CHECKING:
+    import torch
 
 TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
 
@@ -29,10 +33,14 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone)
     folders = [experiment / "refit"] if args.refit else chosen.selection.folders(experiment)
-    inputs = [work.work / name for name in TABLES] + weights.inputs(chosen.initial)
+    inputs = [work.work / name for name in TABLES] + chosen.initial.inputs()
     inputs += [fold / "history.csv" for fold in experiments.folds(experiment, "history.csv")] if args.refit else []
 
     def prepare(where: torch.device) -> tuple:
+        from hemoct.classification import train  # what computes is not imported at the top: --help shall be quick
+        from hemoct.data import slices
+        from hemoct.training.batches import Store
+
         data = slices.load(work, args.image_size, args.label, args.limit_patients, known_only=False, prepare=args.prepare)
         store = Store(data.pixels, where)
         return f"{args.backbone}, {', '.join(data.classes)}", lambda run: train.train_fold(run, chosen, data, store)

@@ -21,13 +21,11 @@ from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, options, tables
+from hemoct.base import cli, experiments, options
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import named_slices, prepared
-from hemoct.data.prepared import View
-from hemoct.evaluation import external, sheets, thresholds
+from hemoct.prepare.options import View
 from hemoct.training.options import Hardware
 
 THRESHOLD = 0.5
@@ -49,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         folders = experiments.with_model(work, 1, args.experiment)
     if args.on:
-        predict_other(work, external.other(work, args.on), folders, args)
+        predict_other(work, folders, args)
     else:
         predict_images(work, args.out or experiment / "predicted.csv", folders, args)
 
@@ -58,11 +56,14 @@ def predict_images(work: Workspace, out: Path, folders: list[Path], args: argpar
     """The table of images from anywhere."""
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name the file")
-    found = named_slices.find(args.images)
-    from hemoct.classification import networks, predict  # torch, which takes seconds, when there is something to predict
-    from hemoct.training import device
+    # what computes is not imported at the top: --help shall be quick, and refusals shall not wait for torch
+    from hemoct.base import tables
+    from hemoct.classification import predictions
+    from hemoct.data import named_slices, prepared
+    from hemoct.evaluation import sheets, thresholds
 
-    spec = networks.read_shared(folders)
+    found = named_slices.find(args.images)
+    spec = predictions.read_shared(folders)
     shown = prepared.for_models(work, spec, options.read(args, View))
     how = named_slices.Reading(1, spec.window or named_slices.BY_CHANNELS[1], None, shown)
     experiment = folders[0].parent
@@ -71,6 +72,9 @@ def predict_images(work: Workspace, out: Path, folders: list[Path], args: argpar
     if run.up_to_date():
         return
     run.say_if_replacing()
+    from hemoct.classification import predict
+    from hemoct.training import device
+
     with run, named_slices.as_images(found, how) as files:
         where = device.pick(args.device, args.threads)
         known = predict.known(work, files, folders)
@@ -91,11 +95,14 @@ def predict_images(work: Workspace, out: Path, folders: list[Path], args: argpar
         print(f"  mind: {known.seen.sum()} of the {len(frame)} images were {sheets.SEEN}")
 
 
-def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
+def predict_other(work: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
     """The labelled images of another data set, in the form of predictions.csv, for 02_evaluate.py --on."""
-    from hemoct.classification import networks, predict
-    from hemoct.training import device
+    from hemoct.base import tables
+    from hemoct.classification import predictions
+    from hemoct.data import prepared
+    from hemoct.evaluation import external
 
+    other = external.other(work, args.on)
     out = external.folder(work, 1, args.experiment, other.dataset)
     run = Run(
         __file__,
@@ -105,10 +112,13 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
     )
     if run.up_to_date():
         return
+    from hemoct.classification import predict
+    from hemoct.training import device
+
     with run:
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
-        preparation = prepared.for_other(work, networks.read_shared(folders), other, options.read(args, View)).of_all
+        preparation = prepared.for_other(work, predictions.read_shared(folders), other, options.read(args, View)).of_all
         frame = predict.predict_data(other, folders, args.batch_size, where, args.map, preparation)
         run.wrote(tables.write_predictions(out, frame))
     print(f"{work.show(out)}: {len(frame)} images of {other.dataset}, mean of {len(folders)} model(s)")

@@ -13,29 +13,49 @@ Next    python task1_classification/02_evaluate.py
     python task1_classification/05_train_head.py --features tf_efficientnet_lite0-5ep --head gru
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import numpy as np
 
 from hemoct.base import cli
 from hemoct.base.workspace import Workspace
-from hemoct.classification import networks
-from hemoct.data import slices
 from hemoct.volumes import step
 from hemoct.volumes.options import Options
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from hemoct.classification.predictions import ClassifierSpec
+    from hemoct.data.slices import SliceData
 
 
 def main(argv: list[str] | None = None) -> None:
     tables = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
-    step.run(__file__, __doc__, argv, step.Kind(1, tables, networks.load, read))
+    step.run(__file__, __doc__, argv, step.Kind(1, tables, load, read))
 
 
-def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[slices.SliceData, np.ndarray]:
+def load(folder: Path, where: torch.device) -> tuple[nn.Module, ClassifierSpec]:
+    """The model of a fold."""
+    from hemoct.classification import networks  # what computes is not imported at the top: --help shall be quick
+
+    return networks.load(folder, where)
+
+
+def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[SliceData, np.ndarray]:
     """The slices, and the one plane of each, as the `models` see them, or --backbone; see volumes.step.Kind."""
+    import numpy as np
+
+    from hemoct.classification.predictions import ClassifierSpec
+    from hemoct.data import slices
+
     size, label = chosen.features.image_size, None
     if models:
-        spec = networks.ClassifierSpec.read_all(models, ("image_size", "label"))[0]
+        spec = ClassifierSpec.read_all(models, ("image_size", "label"))[0]
         size, label = spec.image_size, spec.label
     data = slices.load(work, size, label, chosen.selection.limit_patients, known_only=False, prepare=chosen.selection.prepare)
     return data, np.arange(len(data.table))[:, None]

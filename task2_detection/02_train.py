@@ -11,13 +11,19 @@ Next    python task2_detection/03_training_curves.py
 On a laptop without a GPU or network: --weights none --image-size 256 --epochs 30 --batch-size 16 --negatives 1 --fold 0
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import torch
 
 from hemoct.base import cli, options as base_options
 from hemoct.base.workspace import Workspace
-from hemoct.detection import data as detection_data, networks, options
-from hemoct.training import step, weights
+from hemoct.detection import options
+from hemoct.training import step
+
+if TYPE_CHECKING:
+    import torch
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,9 +32,12 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(2) / cli.experiment_name(parser, args, args.model)
     inputs = [work.work / name for name in ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")]
-    inputs += weights.inputs(chosen.initial)
+    inputs += chosen.initial.inputs()
 
     def prepare(where: torch.device) -> tuple:
+        # what computes is not imported at the top: --help shall be quick
+        from hemoct.detection import data as detection_data, networks
+
         networks.stop_if_unfit(chosen)
         data = detection_data.load(work, args.limit_patients)
         return f"{args.model}, {', '.join(data.classes)}", lambda run: networks.train_fold(run, chosen, work, data, where)

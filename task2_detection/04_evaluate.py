@@ -40,7 +40,7 @@ from hemoct.detection import (
 from hemoct.detection.evaluate import BoxEvaluation
 from hemoct.evaluation import bootstrap, protocol, subjects
 from hemoct.evaluation.subjects import Subject
-from hemoct.prepare.orientation import mirror_axis
+from hemoct.prepare.options import mirror_axis
 
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 HARDEST = 12  # cases of each kind on the contact sheet

@@ -24,16 +24,10 @@ from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, options, tables
+from hemoct.base import cli, experiments, options
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import contents, fusion, named_images, named_slices, prepared
-from hemoct.data.prepared import View
-from hemoct.detection import networks, predict
-from hemoct.detection.predict import BoxDrawing
-from hemoct.detection.predictions import DetectorSpec
-from hemoct.evaluation import external, sheets, thresholds
-from hemoct.training import device
+from hemoct.prepare.options import View
 from hemoct.training.options import Hardware
 
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
@@ -66,16 +60,24 @@ def main(argv: list[str] | None = None) -> None:
     if args.on and (args.out or args.no_overlays or args.threshold is not None):
         parser.error("--on writes every box to a table: --out, --no-overlays and --threshold do not go with it")
 
+    # what computes is not imported at the top: --help shall be quick, and refusals shall not wait for torch
+    from hemoct.detection import predict
+
     work = Workspace.of(args)
     folders = predict.models(work, args.experiment, args.fold, args.fuse or bool(args.on))
     if args.on:
-        predict_other(work, external.other(work, args.on), folders, args)
+        predict_other(work, folders, args)
     else:
         predict_images(work, folders, args)
 
 
 def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
     """Table and pictures of images from anywhere."""
+    from hemoct.base import tables
+    from hemoct.data import fusion, named_images, named_slices, prepared
+    from hemoct.detection import predict, predictions
+    from hemoct.evaluation import sheets, thresholds
+
     experiment = work.task(2) / args.experiment
     out = args.out or experiment / "predicted"
     named_images.stop_if_taken(out, args.images, Path(__file__).stem, predict.OUTPUTS)
@@ -86,7 +88,9 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
     if run.up_to_date():
         return
     run.say_if_replacing()
-    specs = DetectorSpec.read_all(folders, ("classes",))
+    from hemoct.training import device
+
+    specs = predictions.DetectorSpec.read_all(folders, ("classes",))
     shown = prepared.for_models(work, specs[0], options.read(args, View))
     how = named_slices.Reading(1, specs[0].window or named_slices.BY_CHANNELS[1], None, shown)
     with run, named_slices.as_images(found, how) as sources:
@@ -96,8 +100,8 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
         run.note(device=str(where), threshold=threshold, seen_in_training=int(files.seen.sum()))
         by_model = predict.detect(files.paths, folders, args.batch_size, where, shown.look_at(files.paths).image)
         predicted = fusion.at_threshold(predict.fused(by_model, files.paths), threshold)
-        table = networks.as_rows(files.table[["image"]], predicted, specs[0].classes)
-        run.wrote(*sheets.replace(out, files, None if args.no_overlays else BoxDrawing(files, predicted)))
+        table = predictions.as_rows(files.table[["image"]], predicted, specs[0].classes)
+        run.wrote(*sheets.replace(out, files, None if args.no_overlays else predict.BoxDrawing(files, predicted)))
         run.wrote(tables.write_csv(out / "predicted.csv", table))
     positive = sum(len(boxes) > 0 for boxes in predicted)
     print(f"{work.show(out)}: {len(predicted)} images, {len(folders)} model(s), confidence from {threshold:.3g} up ({why})")
@@ -106,14 +110,22 @@ def predict_images(work: Workspace, folders: list[Path], args: argparse.Namespac
         print(f"  mind: {files.seen.sum()} of the {len(predicted)} images were {sheets.SEEN}")
 
 
-def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
+def predict_other(work: Workspace, folders: list[Path], args: argparse.Namespace) -> None:
     """Every box on the labelled images of another data set, in the form of predictions.csv, for 04_evaluate.py --on."""
+    from hemoct.base import tables
+    from hemoct.data import contents, prepared
+    from hemoct.detection import predict, predictions
+    from hemoct.evaluation import external
+
+    other = external.other(work, args.on)
     out = external.folder(work, 2, args.experiment, other.dataset)
     run = Run(__file__, args, out, [*experiments.model_files(folders), *(other.work / name for name in TABLES)])
     if run.up_to_date():
         return
+    from hemoct.training import device
+
     with run:
-        specs = DetectorSpec.read_all(folders, ("classes",))
+        specs = predictions.DetectorSpec.read_all(folders, ("classes",))
         data = predict.labelled_slices(other, specs[0].classes)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
@@ -122,7 +134,7 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], args: 
         shown = prepared.for_other(work, specs[0], other, options.read(args, View))
         predicted = predict.fused(predict.detect(paths, folders, args.batch_size, where, shown.image), paths)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
-        run.wrote(tables.write_predictions(out, networks.as_rows(about, predicted, specs[0].classes)))
+        run.wrote(tables.write_predictions(out, predictions.as_rows(about, predicted, specs[0].classes)))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s)")
     cli.say_next(work, experiments.evaluate_step(2), "--experiment", args.experiment, "--on", other.dataset)
 

@@ -18,18 +18,21 @@ On a laptop without a GPU or network: --weights none --encoder resnet18 --boxes 
 repository), --precision bf16 where the CPU has it; some 20 minutes a fold.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import torch
 
-from hemoct.base import cli, experiments, options as base_options, tables
+from hemoct.base import cli, experiments, options as base_options
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.detection import predictions
-from hemoct.segmentation import data as segmentation_data, train
 from hemoct.segmentation.options import Options
-from hemoct.training import step, weights
+from hemoct.training import step
+
+if TYPE_CHECKING:
+    import torch
 
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")
 
@@ -37,16 +40,20 @@ TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")
 def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, Options)
     args = cli.parse(parser, argv, __file__)
+    from hemoct.detection import predictions  # what computes is not imported at the top: --help shall be quick
+
     chosen, work = base_options.read(args, Options), Workspace.of(args)
     experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-{args.encoder}")
     detectors = detectors_of(work, chosen)
-    inputs = [*(work.work / name for name in TABLES), *weights.inputs(chosen.initial)]
+    inputs = [*(work.work / name for name in TABLES), *chosen.initial.inputs()]
     of_fold = {
         folder: [*inputs, *(detectors[folder.name] / name for name in predictions.NEEDED if detectors)]
         for folder in chosen.selection.folders(experiment)
     }
 
     def prepare(where: torch.device) -> tuple:
+        from hemoct.segmentation import data as segmentation_data, train
+
         data = segmentation_data.load(work, args.mask_value, args.limit_patients)
         return f"{args.model}, {args.encoder}, {args.region}", lambda run: train.train_fold(
             run, chosen, work, data, detectors.get(run.folder.name), where
@@ -60,6 +67,9 @@ def detectors_of(work: Workspace, chosen: Options) -> dict[str, Path]:
     """The folder of the detector of each fold, by its name; empty where none is needed."""
     if not chosen.region.needs_detector:
         return {}
+    from hemoct.base import tables
+    from hemoct.detection import predictions
+
     if tables.read_boxes(work).empty:
         raise UserError(f"{work.dataset} has no boxes to look around; add --region slice: the network sees whole slices")
     selection, name = chosen.selection, chosen.region.boxes

@@ -23,27 +23,26 @@ Next    look at the pictures; they are no diagnosis. After --on: python task3_se
     python task3_segmentation/05_predict.py slices/ --experiment unet-resnet34 --spacing 0.45 0.45 5
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import numpy as np
-import torch
-from PIL import Image
 
-from hemoct.base import cli, experiments, files, options, tables
+from hemoct.base import cli, experiments, files, options
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import named_images, named_slices, prepared
-from hemoct.data.named_images import ImageFiles
-from hemoct.data.prepared import Shown, View
-from hemoct.detection import predict as detection_predict
-from hemoct.evaluation import external, sheets, thresholds
-from hemoct.segmentation import data as segmentation_data, drawing, metrics, predict
-from hemoct.segmentation.metrics import LEVELS
-from hemoct.segmentation.predict import Models, Places
-from hemoct.training import device
+from hemoct.prepare.options import View
 from hemoct.training.options import Hardware
+
+if TYPE_CHECKING:
+    import torch
+
+    from hemoct.data.named_images import ImageFiles
+    from hemoct.data.prepared import Shown
+    from hemoct.segmentation.predict import Models, Places
 
 TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
 
@@ -55,16 +54,25 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("name images or folders, or another data set with --on")
     if args.on and (args.out or args.no_overlays or args.threshold is not None or args.spacing or args.boxes_from):
         parser.error("--on writes probabilities: --threshold, --boxes-from, --spacing, --out, --no-overlays do not go with it")
+    # what computes is not imported at the top: --help shall be quick, and refusals shall not wait for torch
+    from hemoct.segmentation import predict
+
     work = Workspace.of(args)
     models = predict.find_models(work, args.experiment, args.fold, own_boxes=args.boxes_from is not None)
     if args.on:
-        predict_other(work, external.other(work, args.on), models, args)
+        predict_other(work, models, args)
     else:
         predict_images(work, models, args)
 
 
 def predict_images(work: Workspace, models: Models, args: argparse.Namespace) -> None:
     """Masks, tables and pictures of images from anywhere."""
+    from hemoct.base import tables
+    from hemoct.data import named_images, named_slices, prepared
+    from hemoct.detection import predict as detection_predict
+    from hemoct.evaluation import sheets, thresholds
+    from hemoct.segmentation import metrics, predict
+
     experiment = work.task(3) / args.experiment
     of_detector = work.task(2) / (models.specs[0].boxes or predict.TRUTH)
     out = args.out or experiment / "predicted"
@@ -77,12 +85,15 @@ def predict_images(work: Workspace, models: Models, args: argparse.Namespace) ->
     if run.up_to_date():
         return
     run.say_if_replacing()
+    from hemoct.segmentation import drawing
+    from hemoct.training import device
+
     seen = prepared.for_models(work, models.specs[0], options.read(args, View))
     how = named_slices.Reading(1, models.specs[0].window or named_slices.BY_CHANNELS[1], None, seen)
     with run, named_slices.as_images(found, how) as of_files:
         shown = named_slices.look_up(work, of_files, models.specs)
         pixel = predict.per_pixel(work, shown, args.spacing, of_files.spacing)
-        level, origin = thresholds.threshold(3, experiment, models.folders, level_of(args.threshold), LEVELS / 2)
+        level, origin = thresholds.threshold(3, experiment, models.folders, level_of(args.threshold), metrics.LEVELS / 2)
         chosen = device.pick(args.device, args.threads)
         run.note(device=str(chosen), threshold=level, seen_in_training=int(shown.seen.sum()))
         certain, _ = thresholds.threshold(2, of_detector, models.detectors, None, detection_predict.THRESHOLD)
@@ -105,12 +116,24 @@ def predict_images(work: Workspace, models: Models, args: argparse.Namespace) ->
         print(f"  mind: {shown.seen.sum()} of the {len(predicted)} images were {sheets.SEEN}")
 
 
-def predict_other(work: Workspace, other: Workspace, models: Models, args: argparse.Namespace) -> None:
+def predict_other(work: Workspace, models: Models, args: argparse.Namespace) -> None:
     """Probability maps of all slices of another data set, in the form of a fold's, for 03_evaluate.py --on."""
+    import numpy as np
+    from PIL import Image
+
+    from hemoct.base import tables
+    from hemoct.data import named_images, prepared
+    from hemoct.detection import predict as detection_predict
+    from hemoct.evaluation import external
+    from hemoct.segmentation import data as segmentation_data, predict
+
+    other = external.other(work, args.on)
     out = external.folder(work, 3, args.experiment, other.dataset)
     run = Run(__file__, args, out, [*models.files, *(other.work / name for name in TABLES[:3])])
     if run.up_to_date():
         return
+    from hemoct.training import device
+
     with run:
         data = segmentation_data.load(other, split=False)
         shown = named_images.look_up(other, [other.raw / name for name in data.table["image"]], specs=())
@@ -156,6 +179,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def level_of(share: float | None) -> float | None:
     """A probability as a level of an 8-bit map; 0 stands for any probability."""
+    from hemoct.segmentation.metrics import LEVELS
+
     return None if share is None else max(1.0, (LEVELS - 1) * share)
 
 
@@ -166,6 +191,8 @@ def places_of(
 
     `how`: on which device, and how the images are shown to models.
     """
+    from hemoct.segmentation import predict
+
     if args.boxes_from:
         boxes, others = predict.boxes_from(args.boxes_from, shown)
         ignored = f", {others} row(s) are of other images" if others else ""

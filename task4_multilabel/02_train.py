@@ -14,16 +14,21 @@ Next    python task4_multilabel/03_evaluate.py
 On a laptop without a GPU or network: --weights none --image-size 128 --lr 1e-3
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import torch
 
 from hemoct.base import cli, experiments, options as base_options
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import data as multilabel_data, options, train, working_set
-from hemoct.training import step, weights
-from hemoct.training.batches import Stacks, Store
+from hemoct.multilabel import options
+from hemoct.training import step
 
-TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
+if TYPE_CHECKING:
+    import torch
+
+TABLES = ("task4/working_set.csv", "labels.csv", "images.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,10 +38,14 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--pos-weight goes with --loss weighted-bce")
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(4) / cli.experiment_name(parser, args, args.backbone)
-    inputs = [working_set.folder(work) / "working_set.csv", *(work.work / name for name in TABLES)]
-    inputs += weights.inputs(chosen.initial)
+    inputs = [work.work / name for name in TABLES] + chosen.initial.inputs()
 
     def prepare(where: torch.device) -> tuple:
+        import torch  # what computes is not imported at the top: --help shall be quick
+
+        from hemoct.multilabel import data as multilabel_data, train
+        from hemoct.training.batches import Stacks, Store
+
         data = multilabel_data.load(work, chosen.network, chosen.view, args.limit_patients, args.prepare)
         chosen.stop_if_unfit(data.classes)
         source = Stacks(Store(data.pixels, where), torch.as_tensor(data.planes))

@@ -23,27 +23,25 @@ Next    look at the figures; they are no diagnosis. After --on: python task4_mul
     python task4_multilabel/05_predict.py series/ one_more.png --experiment resnet18
 """
 
+from __future__ import annotations
+
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import numpy as np
-import pandas as pd
 
-from hemoct.base import cli, experiments, files, options, tables
+from hemoct.base import cli, experiments, files, options
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.ct import hounsfield
-from hemoct.data import named_images, named_slices, prepared
-from hemoct.data.prepared import View
-from hemoct.evaluation import external, sheets, thresholds
-from hemoct.ingest import layouts
-from hemoct.multilabel import cascade, data as multilabel_data, predict
-from hemoct.multilabel.networks import MultiLabelSpec
-from hemoct.multilabel.predict import PredictedLabels
-from hemoct.training import device, inference
+from hemoct.prepare.options import View
 from hemoct.training.options import Hardware
+
+if TYPE_CHECKING:
+    from hemoct.multilabel.predict import PredictedLabels
+    from hemoct.multilabel.predictions import MultiLabelSpec
 
 TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
 LISTED = 10  # files that were passed over and are named on the screen; all are in the table
@@ -57,18 +55,31 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("name images or folders, or another data set with --on")
     if args.on and (args.out or args.window or args.threshold is not None or args.intercept is not None):
         parser.error("--on writes probabilities: --threshold, --window, --intercept and --out do not go with it")
+    # what computes is not imported at the top: --help shall be quick, and refusals shall not wait for torch
+    from hemoct.data import named_images
+    from hemoct.multilabel import cascade, predict
+    from hemoct.multilabel.predictions import MultiLabelSpec
+
     work = Workspace.of(args)
     cascade.stop_if_cascade(work.task(4) / args.experiment)
     folders = named_images.models(work, 4, args.experiment, args.fold)
     specs = MultiLabelSpec.read_all(folders, predict.ALIKE)
     if args.on:
-        predict_other(work, external.other(work, args.on), folders, specs[0], args)
+        predict_other(work, folders, specs[0], args)
     else:
         predict_images(work, folders, specs, args)
 
 
 def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelSpec], args: argparse.Namespace) -> None:
     """Tables and figures of slices from anywhere."""
+    import numpy as np
+
+    from hemoct.base import tables
+    from hemoct.data import named_images, named_slices, prepared
+    from hemoct.evaluation import thresholds
+    from hemoct.ingest import layouts
+    from hemoct.multilabel import data as multilabel_data, predict
+
     experiment = work.task(4) / args.experiment
     how, why = named_slices.reading(work, specs[0], args.window, args.intercept)
     how = replace(how, shown=prepared.for_models(work, specs[0], options.read(args, View)))
@@ -81,6 +92,8 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
     if run.up_to_date():
         return
     run.say_if_replacing()
+    from hemoct.training import device
+
     with run:
         slices, problems, pixels = named_slices.read_all(paths, how, specs[0].image_size)
         shown, slices, copies = predict.known(work, slices, specs)
@@ -91,7 +104,7 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
         rows = np.concatenate([np.arange(each.at, each.at + len(each.planes)) for each in slices])
         planes = rows[multilabel_data.stacked(shown.neighbours(specs[0].context), specs[0].channels)]
         probability = predict.mean_probabilities(pixels, planes, folders, args.batch_size, where)
-        predicted = PredictedLabels(shown, classes, probability, limits, predict.truth(work, shown, classes))
+        predicted = predict.PredictedLabels(shown, classes, probability, limits, predict.truth(work, shown, classes))
         drawn = np.sort(np.argsort(-probability.max(axis=1), kind="stable")[: args.figures])
         with files.replacing_folder(out / "figures") as figures:
             footer = f"Mean of {len(folders)} model(s) of {args.experiment}."
@@ -104,12 +117,20 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
         print(f"  {line}")
 
 
-def predict_other(work: Workspace, other: Workspace, folders: list[Path], spec: MultiLabelSpec, args: argparse.Namespace) -> None:
+def predict_other(work: Workspace, folders: list[Path], spec: MultiLabelSpec, args: argparse.Namespace) -> None:
     """Probabilities of the labels that another data set knows, in the form of predictions.csv, for 03_evaluate.py --on."""
+    from hemoct.base import tables
+    from hemoct.data import prepared
+    from hemoct.evaluation import external
+    from hemoct.multilabel import data as multilabel_data, predict
+
+    other = external.other(work, args.on)
     out = external.folder(work, 4, args.experiment, other.dataset)
     run = Run(__file__, args, out, [*experiments.model_files(folders), *(other.work / name for name in TABLES[:3])])
     if run.up_to_date():
         return
+    from hemoct.training import device
+
     with run:
         preparation = prepared.for_other(work, spec, other, options.read(args, View)).of_all
         data = multilabel_data.load_other(other, spec.classes, spec, preparation)
@@ -118,7 +139,7 @@ def predict_other(work: Workspace, other: Workspace, folders: list[Path], spec: 
         probability = predict.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, where)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
         shared = [spec.classes.index(name) for name in data.classes]
-        frame = inference.with_columns(about, data.classes, data.targets, probability[:, shared])
+        frame = tables.with_columns(about, data.classes, data.targets, probability[:, shared])
         run.wrote(tables.write_predictions(out, frame))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s), labels {', '.join(data.classes)}")
     cli.say_next(work, experiments.evaluate_step(4), "--experiment", args.experiment, "--on", other.dataset)
@@ -148,6 +169,10 @@ def make_parser() -> cli.Parser:
 
 def list_problems(path: Path, problems: dict[Path, str]) -> list[Path]:
     """Name the files that were passed over, on the screen and in a table; take away that of an earlier call without any."""
+    import pandas as pd
+
+    from hemoct.base import tables
+
     for file, problem in list(problems.items())[:LISTED]:
         print(f"passed over: {file} {problem}")
     if len(problems) > LISTED:
@@ -159,6 +184,8 @@ def list_problems(path: Path, problems: dict[Path, str]) -> list[Path]:
 
 def report(predicted: PredictedLabels, chosen: str, drawn: int) -> None:
     """Print the thresholds, how often each label is called, what was not drawn and what was seen in training."""
+    from hemoct.evaluation import sheets
+
     n, called = len(predicted.called), predicted.called.sum(axis=0)
     print(f"  called from these probabilities up ({chosen}):")
     for name, count in zip(predicted.classes, called, strict=True):

@@ -14,26 +14,44 @@ Next    python task4_multilabel/03_evaluate.py
     python task4_multilabel/08_train_head.py --features resnet18 --head gru
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import numpy as np
 
 from hemoct.base import cli
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import data as multilabel_data, networks
 from hemoct.multilabel.options import Network, View
 from hemoct.volumes import step
 from hemoct.volumes.options import Options
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from hemoct.multilabel.data import LabelledSlices
+    from hemoct.multilabel.predictions import MultiLabelSpec
+
 
 def main(argv: list[str] | None = None) -> None:
     tables = ("task4/working_set.csv", "labels.csv", "images.csv", "dataset.json", "splits.csv")
-    step.run(__file__, __doc__, argv, step.Kind(4, tables, networks.load, read))
+    step.run(__file__, __doc__, argv, step.Kind(4, tables, load, read))
 
 
-def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[multilabel_data.LabelledSlices, np.ndarray]:
+def load(folder: Path, where: torch.device) -> tuple[nn.Module, MultiLabelSpec]:
+    """The model of a fold."""
+    from hemoct.multilabel import networks  # what computes is not imported at the top: --help shall be quick
+
+    return networks.load(folder, where)
+
+
+def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[LabelledSlices, np.ndarray]:
     """The slices with the labels that the `models` learned, and what they see of each, or --backbone; see volumes.step.Kind."""
+    from hemoct.multilabel import data as multilabel_data, networks
+
     network, view = Network(backbone=chosen.features.backbone, image_size=chosen.features.image_size), View()
     if models:
         alike = ("classes", "heads", "image_size", "channels", "context")

@@ -22,7 +22,7 @@ def predicted(work: Workspace, monkeypatch):
     tables.write_dataset(work, dataset)
 
     def run(classes: list[str], names: dict[str, str] | None = None):
-        monkeypatch.setattr(predict.networks, "read_shared", lambda _: SimpleNamespace(classes=classes, image_size=32))
+        monkeypatch.setattr(predict.predictions, "read_shared", lambda _: SimpleNamespace(classes=classes, image_size=32))
         monkeypatch.setattr(predict, "_mean", lambda pixels, *_: np.full((len(pixels), len(classes)), 0.25))
         return predict.predict_data(work, [], 4, None, names)
 
@@ -51,7 +51,7 @@ def test_other_labels_stop_with_the_flag_that_helps(predicted):
 
 def test_of_many_files_a_part_lies_in_memory(work: Workspace, monkeypatch):
     paths = [work.raw / name for name in toy.make(work, patients=9, slices=1)["image"]]
-    monkeypatch.setattr(predict.networks, "read_shared", lambda _: SimpleNamespace(classes=["a"], image_size=16))
+    monkeypatch.setattr(predict.predictions, "read_shared", lambda _: SimpleNamespace(classes=["a"], image_size=16))
     parts = []
     monkeypatch.setattr(predict, "_mean", lambda pixels, *_: parts.append(len(pixels)) or pixels.mean((1, 2))[:, None])
     monkeypatch.setattr(predict, "TOGETHER", 2)

@@ -12,8 +12,7 @@ from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, splits
 from hemoct.detection.data import BoxData
-from hemoct.detection.networks import DetectorSpec
-from hemoct.detection.predictions import COLUMNS, CORNERS
+from hemoct.detection.predictions import COLUMNS, CORNERS, DetectorSpec
 
 YOLO, TORCHVISION = ("box", "cls", "dfl"), ("box", "cls")
 """the losses in the history.csv of each family"""

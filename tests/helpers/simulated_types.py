@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import files, tables
+from hemoct.base.label_meaning import ANY
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices as data_slices, splits
-from hemoct.data.slices import ANY
 
 TYPES = ("IVH", "IPH", "SAH")
 SHARES = (0.6, 0.5, 0.3)

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from hemoct.classification import networks as classification_networks
-from hemoct.classification.networks import ClassifierSpec
+from hemoct.classification.predictions import ClassifierSpec
 from hemoct.detection import networks as detection_networks, yolo as detection_yolo
 from hemoct.detection.predictions import DetectorSpec
 from hemoct.multilabel import networks as multilabel_networks
-from hemoct.multilabel.networks import MultiLabelSpec
+from hemoct.multilabel.predictions import MultiLabelSpec
 from hemoct.segmentation import networks as segmentation_networks
-from hemoct.segmentation.networks import SegmenterSpec
+from hemoct.segmentation.predictions import SegmenterSpec
 from hemoct.training import checkpoints
 from hemoct.training.specs import Spec
 

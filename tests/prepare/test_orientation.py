@@ -5,7 +5,8 @@ import pytest
 
 from helpers import heads as drawn
 from hemoct.prepare import orientation
-from hemoct.prepare.orientation import KNOWN, UNKNOWN, vote
+from hemoct.prepare.options import KNOWN, UNKNOWN, mirror_axis
+from hemoct.prepare.orientation import vote
 
 
 def of_patients(turns: int = 0, patients: int = 6):
@@ -42,6 +43,6 @@ def test_nothing_is_guessed():
 
 
 def test_the_mirror_axis_follows():
-    assert [orientation.mirror_axis(where) for where in ("up", "left", "down", "right", UNKNOWN, None)] == [
+    assert [mirror_axis(where) for where in ("up", "left", "down", "right", UNKNOWN, None)] == [
         "horizontal", "vertical", "horizontal", "vertical", "horizontal", "horizontal",
     ]  # fmt: skip

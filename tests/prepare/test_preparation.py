@@ -7,17 +7,18 @@ import pytest
 
 from helpers import heads as drawn
 from hemoct.base.errors import UserError
-from hemoct.prepare import head as heads, methods, preparation
-from hemoct.prepare.preparation import NAMES, NOTHING, Preparation
+from hemoct.prepare import head as heads, methods, options
+from hemoct.prepare.options import NAMES
+from hemoct.prepare.preparation import NOTHING, Preparation
 
 
 def test_names_are_known_and_keep_their_order():
-    assert preparation.names("head,text,invert") == ["head", "text", "invert"] and preparation.names("none") == []
+    assert options.names("head,text,invert") == ["head", "text", "invert"] and options.names("none") == []
     for wrong in ("skull", "head,,text", "", "head,head"):
         with pytest.raises(argparse.ArgumentTypeError):
-            preparation.names(wrong)
+            options.names(wrong)
     with pytest.raises(argparse.ArgumentTypeError, match="there are: head, text, invert, median, clahe, brain"):
-        preparation.names("head,skull")
+        options.names("head,skull")
 
 
 def test_nothing_is_done_by_default():
@@ -62,6 +63,6 @@ def test_each_way_to_prepare_has_a_key_of_its_own():
 
 
 def test_what_moves_pixels_is_refused_where_nothing_can_follow():
-    preparation.stop_if_moving([name for name in NAMES if name != "head"], "x")
+    options.stop_if_moving([name for name in NAMES if name != "head"], "x")
     with pytest.raises(UserError, match="head moves each image by itself, which boxes cannot follow; there text, invert"):
-        preparation.stop_if_moving(["text", "head"], "boxes cannot follow")
+        options.stop_if_moving(["text", "head"], "boxes cannot follow")

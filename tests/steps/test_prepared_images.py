@@ -12,8 +12,8 @@ from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import prepared
-from hemoct.data.prepared import View
 from hemoct.ingest import layouts
+from hemoct.prepare.options import View
 from hemoct.training.specs import Spec
 
 LABELS = "scripts/03_make_labels.py"

@@ -9,7 +9,7 @@ import torch
 
 from hemoct.base.errors import UserError
 from hemoct.classification import networks as classification_networks
-from hemoct.classification.networks import ClassifierSpec
+from hemoct.classification.predictions import ClassifierSpec
 from hemoct.training import checkpoints, device, networks, weights
 from hemoct.training.options import SCRATCH, Initial
 

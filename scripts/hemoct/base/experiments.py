@@ -16,6 +16,8 @@ PREDICT = {1: "04_predict.py", 2: "05_predict.py", 3: "05_predict.py", 4: "05_pr
 """the step of a task that predicts new images, or with --on another data set"""
 FOLDERS = {1: "task1_classification", 2: "task2_detection", 3: "task3_segmentation", 4: "task4_multilabel"}
 
+FOLDS = 5
+"""of a data set, see hemoct.data.splits"""
 OWN = re.compile(r"comparison|grid|explain_bce|gate|truth-boxes|fold\d+|on-.*|first-\d+-patients|unfinished", re.IGNORECASE)
 """folders of ours, beside those of experiments or in them"""
 LONGEST_NAME = 200  # bytes

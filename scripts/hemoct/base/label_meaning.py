@@ -17,6 +17,8 @@ REPORT = {
     "'Hemorrhage from masks' is therefore a proxy, and slices with a box but an empty mask can never be found by it.",
 }
 
+ANY = "any"
+"""the label that says whether there is any of the others"""
 NORMAL = re.compile(r"normal|negative|none|healthy|(no|non|without)([_ -].*)?", re.IGNORECASE)
 """names of labels that say that there is nothing"""
 

@@ -260,6 +260,15 @@ def read_splits(work: Workspace) -> pd.DataFrame:
     return read_csv(path, SPLIT_COLUMNS)
 
 
+def with_columns(frame: pd.DataFrame, classes: list[str], targets: np.ndarray | None, probabilities: np.ndarray) -> pd.DataFrame:
+    """`frame` with y_LABEL (where there are `targets`) and p_LABEL for each class; both arrays are (n, classes)."""
+    for column, name in enumerate(classes):
+        if targets is not None:
+            frame[f"y_{name}"] = pd.array(targets[:, column], dtype="Float64").astype("Int64")  # NaN, unknown, becomes empty
+        frame[f"p_{name}"] = probabilities[:, column]
+    return frame
+
+
 def write_predictions(folder: Path, frame: pd.DataFrame) -> Path:
     return write_csv(folder / "predictions.csv", frame)
 

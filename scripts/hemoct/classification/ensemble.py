@@ -19,7 +19,6 @@ from hemoct.base import cli, experiments, files, runs, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import predictions
-from hemoct.training import inference
 
 RULES = ("mean", "weights", "stacking")
 SETTING = ("splits_sha256", "protocol", "split", "classes", "exclusive")
@@ -139,7 +138,7 @@ def write_fold(folder: Path, members: list[Path], found: Members, rule: str, mad
     task, said = specs[0]["task"], {key: [spec[key] for spec in specs if key in spec] for key in (*SETTING, "label")}
     shared = {key: values[0] if values and values.count(values[0]) == len(values) else None for key, values in said.items()}
     p, fitted = combine(found, rule, bool(shared["exclusive"]) and len(found.classes) > 1)
-    frame = inference.with_columns(found.table.copy(), found.classes, found.truth, p)
+    frame = tables.with_columns(found.table.copy(), found.classes, found.truth, p)
     networks = [{name: spec.get(name) for name in ("backbone", "head")} for spec in specs]
     made_of = [predictions.stage(task, member) | network for member, network in zip(members, networks, strict=True)]
     content = {"task": task, "made_by": made_by, "made_of": made_of, "rule": rule, "fitted": fitted, **shared,

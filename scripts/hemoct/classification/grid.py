@@ -15,7 +15,7 @@ from hemoct.base.workspace import REPOSITORY, Workspace
 from hemoct.classification import options
 from hemoct.data import slices
 from hemoct.evaluation import protocol, text
-from hemoct.training import networks, weights
+from hemoct.training import networks
 
 TRAIN, EVALUATE = (REPOSITORY / step(1) for step in (experiments.train_step, experiments.evaluate_step))
 FIXED = {"dataset", "root", "skip_if_done", "resume", "overwrite", "help"}
@@ -103,7 +103,7 @@ def _condition(name: str, given: dict[str, str], common: list[str]) -> Condition
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     for backbone in (args.backbone, *args.join):
         networks.stop_if_unknown(backbone, "--backbone")
-    weights.inputs(chosen.initial)
+    chosen.initial.inputs()
     dataset = tables.read_dataset(work)
     slices.choose_targets(tables.read_labels(work, dataset), dataset, args.label)
     return Condition(name, words, cli.experiment_name(parser, args, args.backbone))

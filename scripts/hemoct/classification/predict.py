@@ -11,7 +11,8 @@ import torch
 from hemoct.base import figure as base_figure, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import networks
+from hemoct.classification import networks, predictions
+from hemoct.classification.predictions import ClassifierSpec
 from hemoct.data import images, named_slices, slices
 from hemoct.data.named_images import ImageFiles
 from hemoct.data.named_slices import AsImages
@@ -32,7 +33,7 @@ def predict_data(
 
     `names`: what the models call a label of the data set, by its name there. `preparation`: see data.prepared.for_other.
     """
-    spec = networks.read_shared(folders)
+    spec = predictions.read_shared(folders)
     dataset = tables.read_dataset(work)
     labels, dataset = tables.rename_labels(tables.read_labels(work, dataset), dataset, names or {})
     one = spec.classes[0] if len(spec.classes) == 1 else None
@@ -45,21 +46,21 @@ def predict_data(
     chosen, kept = slices.choose(work, labels, ~np.isnan(targets).any(axis=1), None, split=False)
     about = chosen.table[["image_id", "patient"]].assign(fold=0, part="test")
     pixels = images.cached(work, chosen.table, spec.image_size, preparation=preparation)
-    return inference.with_columns(about, spec.classes, targets[kept], _mean(pixels, folders, batch_size, device))
+    return tables.with_columns(about, spec.classes, targets[kept], _mean(pixels, folders, batch_size, device))
 
 
 def predict_files(paths: list[Path], folders: list[Path], batch_size: int, device: torch.device, shown: Shown) -> pd.DataFrame:
     """Image files: image, p_*. `shown`: how they are prepared. No more than TOGETHER batches of them lie in memory."""
-    spec = networks.read_shared(folders)
+    spec = predictions.read_shared(folders)
     parts = images.decode_parts(paths, spec.image_size, TOGETHER * batch_size, prepared=shown.look_at(paths).of_file)
     load = functools.cache(networks.load)
     predicted = np.concatenate([_mean(pixels, folders, batch_size, device, load) for pixels in parts])
-    return inference.with_columns(pd.DataFrame({"image": [str(path) for path in paths]}), spec.classes, None, predicted)
+    return tables.with_columns(pd.DataFrame({"image": [str(path) for path in paths]}), spec.classes, None, predicted)
 
 
 def known(work: Workspace, files: AsImages, folders: list[Path]) -> ImageFiles:
     """What the tables know of files, in the order in which they were found."""
-    specs = [networks.ClassifierSpec.read(folder) for folder in folders]
+    specs = [ClassifierSpec.read(folder) for folder in folders]
     found = named_slices.look_up(work, files, specs)
     order = pd.Series(np.arange(len(found.table)), index=found.table["image"]).loc[[str(path) for path in files.paths]].to_numpy()
     table, labels = (frame.iloc[order].reset_index(drop=True) for frame in (found.table, found.labels))

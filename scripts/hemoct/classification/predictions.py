@@ -1,13 +1,47 @@
 """Predictions of classifiers, read and checked: of the folds, on other data, as published."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from hemoct.base import tables
+from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import predictions
 from hemoct.evaluation.subjects import Subject
+from hemoct.training.specs import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierSpec(Spec):
+    """model.json of task 1: all that rebuilds a classifier and feeds it."""
+
+    TASK = 1
+
+    backbone: str
+    classes: list[str]
+    """one name: a single logit with sigmoid; several: one logit each"""
+    exclusive: bool
+    """softmax over the classes instead of a sigmoid for each"""
+    label: str | None = None
+    joined: list[str] = field(default_factory=list)
+    """further backbones, whose features stand beside those of the first"""
+    joined_weights: list[dict[str, Any] | None] = field(default_factory=list)
+    """`initial_weights` of these"""
+    units: list[int] = field(default_factory=list)
+    """widths of the layers between joined features and logits"""
+    region: dict[str, Any] | None = None
+    """None for whole slices; else what is cut out of each: see hemoct.detection.gate.Gate.describe"""
+
+
+def read_shared(folders: list[Path]) -> ClassifierSpec:
+    """What several classifiers, whose mean is taken, have in common; stops where they are none of whole slices."""
+    spec = ClassifierSpec.read_all(folders, ("classes", "image_size", "region"))[0]
+    if spec.region is not None:
+        raise UserError(f"{folders[0] / 'model.json'} is of a classifier of regions that a detector cut out; name another")
+    return spec
 
 
 def read(work: Workspace, experiment: str, limit_patients: int | None = None) -> tuple[pd.DataFrame, str]:

@@ -12,8 +12,8 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.classification import networks
-from hemoct.classification.networks import ClassifierSpec
 from hemoct.classification.options import Options
+from hemoct.classification.predictions import ClassifierSpec
 from hemoct.data import images, slices
 from hemoct.data.slices import Fold, SliceData
 from hemoct.training import checkpoints, device, fit, inference, networks as training_networks, weights

@@ -5,12 +5,17 @@ stroke 40/40, bone 600/2800), with the values that entries of the RSNA 2019 chal
 600/2800.
 """
 
+from __future__ import annotations
+
 import argparse
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.dataset import Dataset
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 AIR_HU = -1000
 WRAP_BITS, WRAP_FROM, WRAP_SHARE, WRAP_INTERCEPT = 12, 3072, 0.01, -100  # see hemoct.ct.dicom

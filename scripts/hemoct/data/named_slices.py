@@ -27,7 +27,7 @@ from hemoct.data import images, named_images
 from hemoct.data.named_images import ImageFiles, Place
 from hemoct.data.prepared import Shown
 from hemoct.ingest import conversion, conversion_tables, layouts
-from hemoct.prepare.orientation import UNKNOWN
+from hemoct.prepare.options import UNKNOWN
 from hemoct.prepare.preparation import NOTHING, Preparation
 
 BY_CHANNELS = {1: "brain", 3: "brain,subdural,bone"}

@@ -12,33 +12,19 @@ import pandas as pd
 
 from hemoct.base import files, pixels, tables
 from hemoct.base.errors import UserError
-from hemoct.base.options import flag
 from hemoct.base.workspace import Workspace
 from hemoct.ct import hounsfield
 from hemoct.ingest import layouts
-from hemoct.prepare import methods, orientation as orientations, preparation
+from hemoct.prepare import methods, orientation as orientations
 from hemoct.prepare.geometry import Geometry
-from hemoct.prepare.orientation import UNKNOWN, Found
+from hemoct.prepare.options import UNKNOWN, View
+from hemoct.prepare.orientation import Found
 from hemoct.prepare.preparation import NOTHING, Preparation
 from hemoct.training.specs import Spec
 
 LOOKED_AT = 400  # images of a data set, evenly drawn from its patients
 OF_FOLDER = 40  # images of a folder
 BONE_HU = 100  # Muschelli et al. 2015: brain is 0 to 100 HU
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """What a user says of images that are predicted."""
-
-    orientation: str = flag(
-        "auto", "where the nose points in them; auto: found from their grey values; they are turned to what the models know",
-        choices=("auto", *orientations.KNOWN, UNKNOWN),
-    )  # fmt: skip
-    prepare: list[str] | None = flag(
-        None, "only to make sure: images are always prepared as those that the models learned from; anything else stops",
-        type=preparation.names, metavar="NAMES",
-    )  # fmt: skip
 
 
 def bone(window: str | None) -> int:

@@ -9,44 +9,12 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import experiments, files, label_meaning, tables
-from hemoct.base.cli import positive_int
 from hemoct.base.errors import UserError
-from hemoct.base.options import flag
+from hemoct.base.label_meaning import ANY
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, prepared, splits
 from hemoct.ingest import layouts
-from hemoct.prepare import preparation
-from hemoct.prepare.preparation import NAMES
-
-ANY = "any"
-"""the label that says whether there is any of the others"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which folds are used, with which patients, and how slices are parted into training, validation and test."""
-
-    fold: str = flag("all", "the fold to train", choices=("all", *map(str, range(splits.FOLDS))))
-    limit_patients: int | None = flag(None, "a first look with N patients", type=positive_int, metavar="N", named="{}patients")
-    protocol: str = flag(
-        "patient", "slice: the naive split by slices, to measure how much it flatters", choices=("patient", "slice"), named="{}"
-    )
-    split: str = flag("folds", "given: the split that came with the data, one run", choices=("folds", "given"), named="{}")
-    prepare: list[str] = flag(
-        [], "what is done with each image, in this order: " + "; ".join(f"{name}: {does}" for name, does in NAMES.items()),
-        type=preparation.names, metavar="A,B", named="{}",
-    )  # fmt: skip
-
-    @property
-    def folds(self) -> list[int]:
-        """The numbers of the chosen folds."""
-        if self.split == "given":
-            return [0]
-        return list(range(splits.FOLDS)) if self.fold == "all" else [int(self.fold)]
-
-    def folders(self, experiment: Path) -> list[Path]:
-        """The folders of the chosen folds."""
-        return [experiment / f"fold{number}" for number in self.folds]
+from hemoct.training.options import Selection
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base.errors import UserError
+from hemoct.base.experiments import FOLDS
 from hemoct.base.tables import SPLIT_COLUMNS
-
-FOLDS = 5
 
 
 def strata(labels: pd.DataFrame, columns: list[str]) -> pd.Series:

@@ -17,7 +17,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes, images, slices as data_slices
-from hemoct.data.slices import Selection
+from hemoct.training.options import Selection
 from hemoct.training.specs import Spec
 
 LINKED = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # what Ultralytics and nnU-Net's reader know

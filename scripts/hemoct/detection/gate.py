@@ -25,7 +25,6 @@ from hemoct.detection import networks, predictions
 from hemoct.detection.options import Region
 from hemoct.detection.predictions import CORNERS
 from hemoct.evaluation import predictions as evaluation_predictions
-from hemoct.training import weights
 from hemoct.training.batches import Store
 
 # ---- the regions of a detector
@@ -130,7 +129,7 @@ class Gate:
     def inputs(self, fold: str) -> list[Path]:
         """The files that the fold `fold0`, `fold1` ... is trained from."""
         paths = [self.work.work / name for name in ("labels.csv", "images.csv", "dataset.json", "splits.csv")]
-        return paths + [self.detector / fold / name for name in predictions.NEEDED] + weights.inputs(self.options.initial)
+        return paths + [self.detector / fold / name for name in predictions.NEEDED] + self.options.initial.inputs()
 
     def describe(self) -> dict[str, Any]:
         """`region` of model.json: everything that is needed to cut the same regions again."""

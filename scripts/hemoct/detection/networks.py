@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -24,8 +23,8 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import fusion, images, prepared
 from hemoct.detection.data import BoxData, choose_negatives
 from hemoct.detection.options import Options
-from hemoct.detection.predictions import CORNERS, DetectorSpec
-from hemoct.prepare.preparation import stop_if_moving
+from hemoct.detection.predictions import DetectorSpec, as_rows
+from hemoct.prepare.options import stop_if_moving
 from hemoct.training import weights
 from hemoct.training.checkpoints import load_trained
 from hemoct.training.options import Strength
@@ -148,15 +147,3 @@ def predict_fold(work: Workspace, folder: Path, data: BoxData, batch_size: int, 
     predicted = detect(model, spec, decoded, batch_size)
     about = data.table[["image_id", "patient"]].assign(fold=spec.fold or 0, part=part)
     return tables.write_parts(folder, as_rows(about, predicted, spec.classes))
-
-
-def as_rows(about: pd.DataFrame, predicted: list[np.ndarray], classes: list[str]) -> pd.DataFrame:
-    """One row a box with the columns of `about` (one row a slice); a slice without any box has one row with an empty box."""
-    counts = np.array([max(1, len(boxes)) for boxes in predicted])
-    frame = about.loc[about.index.repeat(counts)].reset_index(drop=True)
-    empty = np.full((1, 6), np.nan)
-    values = np.concatenate([boxes if len(boxes) else empty for boxes in predicted])
-    frame["class"] = ["" if np.isnan(number) else classes[int(number)] for number in values[:, 5]]
-    frame["confidence"] = values[:, 4].round(5)
-    frame[CORNERS] = values[:, :4].round(1)
-    return frame

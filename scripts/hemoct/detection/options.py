@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from hemoct.base import cli
 from hemoct.base.options import flag, part
-from hemoct.data.slices import Selection
-from hemoct.training.options import Augmentation, Hardware, Initial, Training
+from hemoct.training.options import Augmentation, Hardware, Initial, Selection, Training
 
 AUGMENTATIONS = ("none", "ct", "ct-mosaic", "ultralytics")
 

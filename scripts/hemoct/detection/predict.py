@@ -1,13 +1,14 @@
 """Boxes on image files: by which models, their boxes as one (fused), which boxes are annotated on the files, pictures."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 from PIL import Image
 
 from hemoct.base import tables
@@ -17,11 +18,14 @@ from hemoct.data import boxes, images, named_images, named_slices
 from hemoct.data.fusion import fuse
 from hemoct.data.named_images import ImageFiles
 from hemoct.data.named_slices import AsImages
-from hemoct.detection import data, networks
+from hemoct.detection import data
 from hemoct.detection.data import BoxData
-from hemoct.detection.networks import DetectorSpec
+from hemoct.detection.predictions import DetectorSpec
 from hemoct.evaluation import overlays
 from hemoct.prepare.geometry import Geometry
+
+if TYPE_CHECKING:
+    import torch
 
 OUTPUTS = ("predicted.csv", "overlays", "patients")
 THRESHOLD = 0.25  # where no evaluation has chosen one: Ultralytics' default
@@ -55,6 +59,8 @@ def detect(
 
     One model after the other reads the files, so that neither all models nor all slices need to lie in memory.
     """
+    from hemoct.detection import networks  # not at the top: what can be refused shall not wait for torch
+
     geometry: dict[Path, Geometry] = {}
 
     def read(path: Path) -> np.ndarray:

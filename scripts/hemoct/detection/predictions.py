@@ -211,3 +211,15 @@ def read(work: Workspace, folder: Path, slices: Slices) -> tuple[pd.DataFrame, D
             f"splits.csv, test patients would leak; {AGAIN}"
         )
     return of_slices, spec
+
+
+def as_rows(about: pd.DataFrame, predicted: list[np.ndarray], classes: list[str]) -> pd.DataFrame:
+    """One row a box with the columns of `about` (one row a slice); a slice without any box has one row with an empty box."""
+    counts = np.array([max(1, len(boxes)) for boxes in predicted])
+    frame = about.loc[about.index.repeat(counts)].reset_index(drop=True)
+    empty = np.full((1, 6), np.nan)
+    values = np.concatenate([boxes if len(boxes) else empty for boxes in predicted])
+    frame["class"] = ["" if np.isnan(number) else classes[int(number)] for number in values[:, 5]]
+    frame["confidence"] = values[:, 4].round(5)
+    frame[CORNERS] = values[:, :4].round(1)
+    return frame

@@ -14,9 +14,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from hemoct.data.slices import Selection, Slices
+from hemoct.data.slices import Slices
 from hemoct.evaluation import bootstrap, comparison, text
 from hemoct.evaluation.comparison import Evaluated
+from hemoct.training.options import Selection
 
 POSITION, PREVALENCE = "position", "prevalence"
 WORDS = {

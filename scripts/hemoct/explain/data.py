@@ -30,7 +30,7 @@ from hemoct.multilabel import (
     predict,
     predictions as multilabel_predictions,
 )
-from hemoct.multilabel.networks import MultiLabelSpec
+from hemoct.multilabel.predictions import MultiLabelSpec
 from hemoct.prepare.geometry import Geometry
 from hemoct.prepare.preparation import Preparation
 from hemoct.segmentation import data as segmentation_data
@@ -68,8 +68,8 @@ def specs(task: int, folders: list[Path]) -> list[Spec]:
     """The descriptions of the models; stops where they are none of whole slices, or not alike."""
     if task == 4:
         return MultiLabelSpec.read_all(folders, predict.ALIKE)
-    classification_networks.read_shared(folders)
-    return [classification_networks.ClassifierSpec.read(folder) for folder in folders]
+    classification_predictions.read_shared(folders)
+    return [classification_predictions.ClassifierSpec.read(folder) for folder in folders]
 
 
 def load(task: int, folder: Path, device: torch.device) -> nn.Module:

@@ -16,10 +16,10 @@ import pandas as pd
 
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
+from hemoct.base.label_meaning import ANY
 from hemoct.base.workspace import Workspace
 from hemoct.classification import predictions as classification_predictions
 from hemoct.data import slices
-from hemoct.data.slices import ANY
 from hemoct.evaluation import bootstrap, decisions, predictions as evaluation_predictions, scores
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.predictions import label_columns

@@ -10,9 +10,9 @@ import pandas as pd
 
 from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
+from hemoct.base.label_meaning import ANY
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices as data_slices
-from hemoct.data.slices import ANY
 from hemoct.evaluation import baselines, bootstrap, comparison, comparison_step, protocol, text
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.predictions import check, label_columns

@@ -10,14 +10,15 @@ import pandas as pd
 
 from hemoct.base import tables
 from hemoct.base.errors import UserError
+from hemoct.base.label_meaning import ANY
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, prepared, slices as data_slices
-from hemoct.data.slices import ANY
 from hemoct.ingest import layouts
 from hemoct.multilabel import working_set
 from hemoct.multilabel.options import HEADS, Network, View
 from hemoct.multilabel.working_set import WorkingSet
-from hemoct.prepare.preparation import NOTHING, Preparation, stop_if_moving
+from hemoct.prepare.options import stop_if_moving
+from hemoct.prepare.preparation import NOTHING, Preparation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ def load(
 ) -> LabelledSlices:
     """Read the working set and splits.csv, decode what is not yet in the cache. With a head for it `any` comes first.
 
-    Neighbouring slices may lie outside of the working set. `prepare`: see data.slices.Selection.
+    Neighbouring slices may lie outside of the working set. `prepare`: see training.options.Selection.
     """
     labels = _by_place(work)
     truth = truth_of(work, labels, ANY in HEADS[network.heads], view or View())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.data.slices import ANY
+from hemoct.base.label_meaning import ANY
 from hemoct.evaluation import metrics, text
 from hemoct.multilabel import tables
 from hemoct.multilabel.evaluate import FEW, MultiLabel

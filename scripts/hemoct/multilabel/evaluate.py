@@ -13,7 +13,7 @@ import pandas as pd
 
 from hemoct.base import tables
 from hemoct.base.errors import UserError
-from hemoct.data.slices import ANY
+from hemoct.base.label_meaning import ANY
 from hemoct.evaluation import bootstrap, decisions, metrics, protocol, scores
 from hemoct.evaluation.decisions import Evaluation, Question, Scored
 from hemoct.evaluation.predictions import label_columns

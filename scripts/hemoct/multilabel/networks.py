@@ -1,7 +1,6 @@
 """Networks with one logit for each label of an image, and what rebuilds and feeds them."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,11 @@ from timm.models import register_model
 from torch import nn
 
 from hemoct.base.errors import UserError, one_line
-from hemoct.data.slices import ANY
+from hemoct.base.label_meaning import ANY
 from hemoct.multilabel.options import HEADS, SIMPLE, Network, View
+from hemoct.multilabel.predictions import MultiLabelSpec
 from hemoct.training import checkpoints, networks
 from hemoct.training.options import SCRATCH, Initial
-from hemoct.training.specs import Spec
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultiLabelSpec(Spec):
-    """model.json of task 4: all that rebuilds a network and feeds it."""
-
-    TASK = 4
-    exclusive = False
-
-    backbone: str
-    classes: list[str]
-    """the labels, a logit each; with a head of its own `any` is the first"""
-    heads: list[str]
-    channels: int = 1
-    """planes of an image: 1 grey, or 3 of red, green and blue (three CT windows)"""
-    context: int = 0
-    """neighbouring slices on each side that are seen too"""
-    attention: bool = False
-    """whether each label weighs the places of the feature map by itself; else their mean is seen"""
-
-    @property
-    def planes(self) -> int:
-        return self.channels * (2 * self.context + 1)
 
 
 class SimpleCnn(nn.Sequential):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from hemoct.base import cli
 from hemoct.base.errors import UserError
+from hemoct.base.label_meaning import ANY
 from hemoct.base.options import flag, part
-from hemoct.data.slices import ANY, Selection
 from hemoct.training import options as training_options
-from hemoct.training.options import STRENGTHS, Hardware, Initial, Training, known_strength
+from hemoct.training.options import STRENGTHS, Hardware, Initial, Selection, Training, known_strength
 
 SIMPLE = "simplecnn"
 TYPES = "types"

@@ -1,14 +1,16 @@
 """Labels of image files by several multi-label networks together: the mean of their probabilities, called by thresholds."""
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,16 +18,16 @@ from matplotlib.patches import Patch
 from tqdm import tqdm
 
 from hemoct.base import figure as base_figure, tables
+from hemoct.base.label_meaning import ANY
 from hemoct.base.workspace import Workspace
 from hemoct.data import named_slices, slices as data_slices
 from hemoct.data.named_images import ImageFiles, look_up
 from hemoct.data.named_slices import Slice
-from hemoct.data.slices import ANY
 from hemoct.evaluation.sheets import SEEN
-from hemoct.multilabel import networks
-from hemoct.multilabel.networks import MultiLabelSpec
-from hemoct.training import inference
-from hemoct.training.batches import Stacks, Store
+from hemoct.multilabel.predictions import MultiLabelSpec
+
+if TYPE_CHECKING:
+    import torch
 
 OUTPUTS = ("predicted.csv", "passed_over.csv", "figures")
 ALIKE = ("classes", "image_size", "channels", "context")
@@ -88,7 +90,7 @@ class PredictedLabels:
     def table(self) -> pd.DataFrame:
         """predicted.csv."""
         frame = self.shown.table[["image", "image_id", "group", "slice"]].copy()
-        frame = inference.with_columns(frame, self.classes, None, self.probability)
+        frame = tables.with_columns(frame, self.classes, None, self.probability)
         frame[self.classes] = self.called.astype(int)
         frame["labels"] = [self.words(row) for row in range(len(frame))]
         frame["most_likely"] = [self.most_likely(row) for row in range(len(frame))]
@@ -131,6 +133,12 @@ def mean_probabilities(
     pixels: np.ndarray, planes: np.ndarray, folders: list[Path], batch_size: int, device: torch.device
 ) -> np.ndarray:
     """The mean of the models' probabilities: float64 (n, classes). `pixels`, `planes`: see data.LabelledSlices."""
+    import torch  # not at the top: what can be refused shall not wait for torch
+
+    from hemoct.multilabel import networks
+    from hemoct.training import inference
+    from hemoct.training.batches import Stacks, Store
+
     source = Stacks(Store(pixels, device), torch.as_tensor(planes))
     return inference.mean_of_models(networks.load, folders, source, len(planes), batch_size)
 

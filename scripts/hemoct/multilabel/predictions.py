@@ -1,21 +1,46 @@
 """Predictions of multi-label experiments, of networks and of cascades: read, and checked against what the tables say now."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from hemoct.base import tables
 from hemoct.base.errors import UserError
+from hemoct.base.label_meaning import ANY
 from hemoct.base.workspace import Workspace
-from hemoct.data.slices import ANY
 from hemoct.evaluation import external, predictions as evaluation_predictions
 from hemoct.evaluation.subjects import Subject
 from hemoct.multilabel import data
+from hemoct.training.specs import Spec
 
 AGAIN = evaluation_predictions.AGAIN[4]
 """how wrong predictions are made again"""
 MADE_WITH = ("task4/working_set.csv",)
 """the tables that predictions must not be older than"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelSpec(Spec):
+    """model.json of task 4: all that rebuilds a network and feeds it."""
+
+    TASK = 4
+    exclusive = False
+
+    backbone: str
+    classes: list[str]
+    """the labels, a logit each; with a head of its own `any` is the first"""
+    heads: list[str]
+    channels: int = 1
+    """planes of an image: 1 grey, or 3 of red, green and blue (three CT windows)"""
+    context: int = 0
+    """neighbouring slices on each side that are seen too"""
+    attention: bool = False
+    """whether each label weighs the places of the feature map by itself; else their mean is seen"""
+
+    @property
+    def planes(self) -> int:
+        return self.channels * (2 * self.context + 1)
 
 
 def types(frame: pd.DataFrame) -> list[str]:

@@ -18,8 +18,8 @@ from hemoct.data.slices import ANY, Fold
 from hemoct.evaluation import metrics
 from hemoct.multilabel import networks
 from hemoct.multilabel.data import LabelledSlices
-from hemoct.multilabel.networks import MultiLabelSpec
 from hemoct.multilabel.options import HEADS, Augmentation, Balance, Options
+from hemoct.multilabel.predictions import MultiLabelSpec
 from hemoct.training import checkpoints, device, fit as training_fit, inference, weights
 from hemoct.training.batches import Stacks
 from hemoct.training.fit import Augment, Criterion, Fit, Labelled

@@ -12,10 +12,8 @@ import cv2
 import numpy as np
 
 from hemoct.prepare import head as heads
+from hemoct.prepare.options import KNOWN, UNKNOWN
 
-KNOWN = ("up", "left", "down", "right")
-"""where the nose points, in the order in which quarter turns against the clock lead from one to the next"""
-UNKNOWN = "unknown"
 LEAST_AREA = 0.06  # of an image, that a head covers; a vertex is round
 MARGIN = 1.0  # by which the weight of a direction exceeds the next: of less certain slices nothing is concluded
 AGREED, VOTES = 2 / 3, 5
@@ -50,11 +48,6 @@ def turns(present: str | None, wanted: str | None) -> int:
     if present not in KNOWN or wanted not in KNOWN:
         return 0
     return (KNOWN.index(wanted) - KNOWN.index(present)) % 4
-
-
-def mirror_axis(orientation: str | None) -> str:
-    """The image axis along which the patient's left and right lie; that of a nose that points up where it is not known."""
-    return "vertical" if orientation in ("left", "right") else "horizontal"
 
 
 def vote(slices: Iterable[tuple[str, np.ndarray]]) -> Found:

@@ -1,12 +1,10 @@
 """How an image is prepared before a network sees it: turned, then what --prepare names, in that order; what this cut."""
 
-import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hemoct.base.errors import UserError
 from hemoct.prepare import head as heads, methods
 from hemoct.prepare.geometry import Geometry
 
@@ -16,28 +14,6 @@ BY_GREY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """these look at grey values alone; the others go by the head, which is looked for in the first plane"""
 BY_HEAD = ("head", "brain")
 """these leave an image whole in which they see none"""
-NAMES = {
-    "head": "cut to the head; holder and pillow off",
-    "text": "burnt-in text and borders filled",
-    "invert": "dark for bright",
-    "median": "median of 3 x 3 pixels",
-    "clahe": "contrast-limited adaptive histogram equalisation",
-    "brain": "the brain alone, by simple thresholds",
-}
-MOVING = ("head",)
-"""which of them move pixels, so that boxes and masks have to move along"""
-STILL = tuple(name for name in NAMES if name not in MOVING)
-
-
-def names(text: str) -> list[str]:
-    """The names that --prepare gives, for argparse; an unknown or repeated one is an error that lists those there are."""
-    given = [name for name in text.split(",") if name != "none"]
-    unknown = [name for name in given if name not in NAMES]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no preparation; there are: {', '.join(NAMES)}, or none")
-    if len(set(given)) < len(given):
-        raise argparse.ArgumentTypeError(f"{text!r} names a preparation twice")
-    return given
 
 
 @dataclass(frozen=True)
@@ -57,7 +33,7 @@ class Preparation:
     """What is done with each image; nothing by default."""
 
     names: tuple[str, ...] = ()
-    """of NAMES, in their order"""
+    """of options.NAMES, in their order"""
     turns: int = 0
     """quarter turns against the clock, before all else"""
     bone: int = methods.BONE
@@ -98,10 +74,3 @@ class Preparation:
 
 
 NOTHING = Preparation()
-
-
-def stop_if_moving(given: Sequence[str], what: str) -> None:
-    """Stop at a preparation that moves the pixels of each image by itself, where `what` cannot follow."""
-    for name in given:
-        if name in MOVING:
-            raise UserError(f"--prepare {name} moves each image by itself, which {what}; there {', '.join(STILL)} go")

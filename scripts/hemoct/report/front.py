@@ -11,7 +11,6 @@ from hemoct.base import experiments, files, label_meaning, tables
 from hemoct.base.errors import UserError
 from hemoct.base.schemas import Damaged
 from hemoct.base.workspace import Workspace
-from hemoct.data import slices
 from hemoct.evaluation import baselines, protocol, text
 from hemoct.evaluation.text import Table
 from hemoct.report import results
@@ -70,7 +69,7 @@ def front(work: Workspace) -> Front:
 def _asked(one: Experiment, layout: str | None) -> str:
     """What a task asks of an image."""
     labels, positive = one.content.get("labels") or [], one.content.get("positive")
-    positive = "any of the labels" if positive == slices.ANY else positive
+    positive = "any of the labels" if positive == label_meaning.ANY else positive
     return {
         1: f"which images show {positive}" if positive else f"which of {', '.join(labels)} an image is",
         2: f"where there is {label_meaning.BOX.get(layout or '', 'a lesion')}, as boxes",

@@ -109,11 +109,11 @@ class TorchSegmenter(_OnDevice):
 
     def patches(self, squares: np.ndarray, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
         """See runners.Segmenter."""
-        from hemoct.segmentation import predict, train
+        from hemoct.segmentation import train
         from hemoct.segmentation.windows import Windows
 
         many, planes = squares.shape[:2]
         around = np.arange(many * planes).reshape(many, planes)
-        slices = predict.Squares(squares.reshape(-1, *squares.shape[2:]), around, self.spec, self.device)
+        slices = train.Squares(squares.reshape(-1, *squares.shape[2:]), around, self.spec, self.device)
         made = list(train.patches(self.model, slices, Windows(rows, places, np.ones(len(rows))), BATCH))
         return np.stack(made) if made else np.zeros((0, self.spec.image_size, self.spec.image_size), np.uint8)

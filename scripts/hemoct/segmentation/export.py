@@ -13,10 +13,10 @@ from hemoct.base.errors import UserError
 from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
-from hemoct.data.slices import Selection
 from hemoct.detection.data import exported, link, place_image
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
+from hemoct.training.options import Selection
 
 ENDING = ".png"  # nnU-Net knows one for images and labels, and it must be lossless
 CHANNEL = "rgb_to_0_1"

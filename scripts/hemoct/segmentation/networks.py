@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import huggingface_hub
@@ -13,46 +12,15 @@ from segmentation_models_pytorch import losses
 from torch import nn
 
 from hemoct.base.errors import UserError, one_line
+from hemoct.segmentation.predictions import SegmenterSpec
 from hemoct.training import checkpoints, networks, weights
 from hemoct.training.fit import Criterion
 from hemoct.training.options import SCRATCH, Initial
-from hemoct.training.specs import Spec
 
 AIR, BONE = 0.1, 0.95  # grey values in 0..1, of a brain window
 LEAST_STD = 0.02  # of a window of one grey value
 LIMIT = 4.0  # standard deviations
 TVERSKY = {"alpha": 0.3, "beta": 0.7}  # missed pixels count more than false ones (Salehi et al. 2017)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmenterSpec(Spec):
-    """model.json of task 3: all that rebuilds a segmentation network and feeds it."""
-
-    TASK = 3
-
-    model: str
-    encoder: str
-    context: int
-    """neighbouring slices on each side that are fed as further channels"""
-    source_size: int
-    """side of the square that windows are cut from, in pixels"""
-    region: str
-    """`slice`: the whole square; `box`: windows around boxes"""
-    normalise: str = "dataset"
-    """`dataset`: by mean and std; `window`: by those of each window's own brain, see `normalised`"""
-    boxes: str | None = None
-    """the detector's experiment of task 2, or `truth`"""
-    margin: float = 0.0
-    """of a window, at both ends of a box, in parts of its longer side"""
-    least_side: int = 0
-    """of a window, in pixels of the square"""
-    least_confidence: float = 0.0
-    """of a box; chosen on validation"""
-    mirror: str | None = None
-    """axis along which probabilities of the mirrored image are averaged in; None: not done"""
-    mask_value: int | None = None
-    validation: int = 1
-    """the fold that validates, counted on from the test fold"""
 
 
 def build(spec: SegmenterSpec, initial: Initial = SCRATCH) -> nn.Module:
@@ -82,7 +50,7 @@ def build(spec: SegmenterSpec, initial: Initial = SCRATCH) -> nn.Module:
         raise UserError(f"--model {spec.model} --encoder {spec.encoder} cannot be built: {reason}") from None
     if local is not None:
         networks.load_part(model.encoder, local[1], model.encoder.state_dict(), "imagenet")
-    for path in weights.inputs(initial):
+    for path in initial.inputs():
         checkpoints.load_fitting(model, checkpoints.read_state(path), path)
     _stop_if_size_does_not_fit(model, spec)
     return model

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from hemoct.base import cli
+from hemoct.base import cli, experiments
 from hemoct.base.errors import UserError
 from hemoct.base.options import flag, part
-from hemoct.data import slices, splits
-from hemoct.prepare.preparation import stop_if_moving
+from hemoct.prepare.options import stop_if_moving
+from hemoct.training import options as training_options
 from hemoct.training.options import Augmentation, Hardware, Initial, Strength, Training
 
 TRUTH = "truth"
@@ -66,12 +66,12 @@ class Region:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection(slices.Selection):
+class Selection(training_options.Selection):
     """Which slices and masks are learned from."""
 
     validation: int = flag(
         1, "the fold that validates, counted on from the test fold, 1 to 4; networks that differ in it learn from other "
-        "patients: members for 07_ensemble.py", type=int, choices=range(1, splits.FOLDS), metavar="N", named="validation{}",
+        "patients: members for 07_ensemble.py", type=int, choices=range(1, experiments.FOLDS), metavar="N", named="validation{}",
     )  # fmt: skip
     mask_value: int | None = flag(
         None, "the lesion in masks of several values (palette: its index)", type=cli.whole_number, metavar="V"

@@ -1,15 +1,17 @@
 """Masks of image files: where to look, the mean probability of several networks, and the tables of what was predicted."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import groupby, islice
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
 from hemoct.base import experiments, tables
@@ -18,13 +20,16 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes, fusion, images, volumes
 from hemoct.data.named_images import ImageFiles
 from hemoct.data.prepared import AS_THEY_ARE, Shown
-from hemoct.detection import networks as detection_networks, predict as detection_predict
-from hemoct.detection.predictions import CORNERS
+from hemoct.detection import predict as detection_predict
+from hemoct.detection.predictions import CORNERS, DetectorSpec
 from hemoct.prepare.geometry import Geometry
-from hemoct.segmentation import hematoma, networks, predictions, train, windows
-from hemoct.segmentation.networks import SegmenterSpec
-from hemoct.segmentation.windows import Boxes, Windows
-from hemoct.training.batches import Stacks, Store
+from hemoct.segmentation import hematoma, predictions
+from hemoct.segmentation.predictions import SegmenterSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from hemoct.segmentation.windows import Windows
 
 OUTPUTS = ("masks", "overlays", "patients", "predicted.csv", "volumes.csv")
 OF_FOLD = {"fold", "mean", "std", "least_confidence"}  # what may differ between the models of an experiment
@@ -87,7 +92,7 @@ def _detectors(work: Workspace, folders: list[Path], specs: list[SegmenterSpec])
                 f"{work.show(detector / 'best.pt')} is missing: these models look around the boxes of that detector; train it "
                 f"({experiments.train_step(2)} --experiment {experiment}), or give boxes with --boxes-from CSV"
             )
-        of_boxes = detection_networks.DetectorSpec.read(detector)
+        of_boxes = DetectorSpec.read(detector)
         if any(getattr(of_boxes, name) != getattr(spec, name) for name in ("splits_sha256", "protocol", "split", "fold")):
             raise UserError(
                 f"{work.show(detector)} learned from other patients than the model of its fold (splits.csv, protocol or fold in "
@@ -104,7 +109,7 @@ def detect(
     `prepared`: how the files are shown to the models.
     """
     different = list(dict.fromkeys(models.detectors))  # the members of an ensemble look around the same boxes
-    of_detectors = detection_networks.DetectorSpec.read_all(different, ())[0]
+    of_detectors = DetectorSpec.read_all(different, ())[0]
     each = detection_predict.detect(paths, different, batch_size, device, prepared.also_for(of_detectors).image)
     of_detector = dict(zip(different, ([fusion.rounded(of_image) for of_image in boxes] for boxes in each), strict=True))
     of_models = [of_detector[folder] for folder in models.detectors]
@@ -182,6 +187,8 @@ def probabilities(
     Each model's are those that training writes, 8 bit at the size of the image; `prepared`: how images are shown to it. All
     models lie in memory, and no more than CHUNK images with the neighbours that the models look at.
     """
+    from hemoct.segmentation import networks, train, windows  # not at the top: what can be refused shall not wait for torch
+
     models = [networks.load(folder, device) for folder in folders]
     context, size = models[0][1].context, models[0][1].source_size
     n, around = len(shown.table), shown.neighbours(context)
@@ -196,7 +203,7 @@ def probabilities(
         squares = np.stack([images.resize(grey, size) for grey, _ in seen.values()])
         total = {row: np.zeros(held[row].shape, dtype=np.float32) for row in rows}
         for number, (model, spec) in enumerate(models):
-            slices = Squares(squares, around[low:high] - low, spec, device)
+            slices = train.Squares(squares, around[low:high] - low, spec, device)
             if spec.region == "slice":
                 of_model = windows.whole_slices(np.array(rows) - low, spec.source_size)
             else:
@@ -208,16 +215,10 @@ def probabilities(
         yield from ((held[row], total[row] / len(models)) for row in rows)
 
 
-class Squares(train.Slices):
-    """Images in memory, without masks: uint8 (n, source_size, source_size), and the rows of their neighbours."""
-
-    def __init__(self, pixels: np.ndarray, around: np.ndarray, spec: SegmenterSpec, device: torch.device) -> None:
-        self.spec, self.grey = spec, Stacks(Store(pixels, device), torch.as_tensor(around))
-        self.mask = Store(np.zeros_like(pixels), device)
-
-
 def _around_boxes(spec: SegmenterSpec, wanted: dict[int, tuple[np.ndarray, Geometry]]) -> Windows:
     """The windows that a model looks at, of images by their row: boxes (k, 6), and how the image was turned."""
+    from hemoct.segmentation.windows import Boxes
+
     squared = [
         data_boxes.to_letterbox(geometry.boxes(boxes[:, :4]), *geometry.size, spec.source_size)
         for boxes, geometry in wanted.values()

@@ -1,6 +1,7 @@
 """Probability maps of a segmentation experiment: read beside the true masks, checked against errors and leaks, averaged."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from hemoct.data import images, named_images
 from hemoct.evaluation import external, predictions as evaluation_predictions, protocol, subjects
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
+from hemoct.training.specs import Spec
 
 AGAIN = evaluation_predictions.AGAIN[3]
 NEEDED = ("model.json", "predictions.csv", "probability")
@@ -24,6 +26,37 @@ ALIKE = ("task", "model", "encoder", "image_size", "context", "normalise", "regi
 """what model.json of all folds must say alike"""
 SHARED = ("protocol", "split", "splits_sha256", "region", "boxes", "context", "source_size", "mask_value")
 """what model.json of all members of an ensemble must say alike"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterSpec(Spec):
+    """model.json of task 3: all that rebuilds a segmentation network and feeds it."""
+
+    TASK = 3
+
+    model: str
+    encoder: str
+    context: int
+    """neighbouring slices on each side that are fed as further channels"""
+    source_size: int
+    """side of the square that windows are cut from, in pixels"""
+    region: str
+    """`slice`: the whole square; `box`: windows around boxes"""
+    normalise: str = "dataset"
+    """`dataset`: by mean and std; `window`: by those of each window's own brain, see `normalised`"""
+    boxes: str | None = None
+    """the detector's experiment of task 2, or `truth`"""
+    margin: float = 0.0
+    """of a window, at both ends of a box, in parts of its longer side"""
+    least_side: int = 0
+    """of a window, in pixels of the square"""
+    least_confidence: float = 0.0
+    """of a box; chosen on validation"""
+    mirror: str | None = None
+    """axis along which probabilities of the mirrored image are averaged in; None: not done"""
+    mask_value: int | None = None
+    validation: int = 1
+    """the fold that validates, counted on from the test fold"""
 
 
 def shared_spec(work: Workspace, folders: list[Path]) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from hemoct.data.slices import Fold
 from hemoct.segmentation import data as segmentation_data, metrics, networks, windows
 from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import Histograms
-from hemoct.segmentation.networks import SegmenterSpec
 from hemoct.segmentation.options import STRENGTHS, TRUTH, Options
+from hemoct.segmentation.predictions import SegmenterSpec
 from hemoct.segmentation.windows import LEAST_CONFIDENCES, Windows, compose, cut, paste, placement
 from hemoct.training import augment, checkpoints, device, weights
 from hemoct.training.batches import Stacks, Store
@@ -147,6 +147,14 @@ class Slices:
     def truth(self, row: int) -> np.ndarray:
         """The mask of a slice in its square: bool (size, size)."""
         return self.mask.pixels[row] >= segmentation_data.THRESHOLD
+
+
+class Squares(Slices):
+    """Images in memory, without masks: uint8 (n, source_size, source_size), and the rows of their neighbours."""
+
+    def __init__(self, pixels: np.ndarray, around: np.ndarray, spec: SegmenterSpec, device: torch.device) -> None:
+        self.spec, self.grey = spec, Stacks(Store(pixels, device), torch.as_tensor(around))
+        self.mask = Store(np.zeros_like(pixels), device)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from hemoct.data import boxes as data_boxes, images
 from hemoct.data.slices import Fold
 from hemoct.detection import predictions
 from hemoct.segmentation.data import MaskData
-from hemoct.segmentation.networks import SegmenterSpec
+from hemoct.segmentation.predictions import SegmenterSpec
 
 LEAST_CONFIDENCES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """least confidence of the boxes that a network looks around: the best of these is chosen on validation"""

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from hemoct.base import tables
 from hemoct.training.batches import Source
 from hemoct.training.specs import Spec
 
@@ -59,13 +60,4 @@ def predict_slices(
     """
     rows = about.index.to_numpy(copy=True)
     predicted = probabilities(logits(model, spec, source, rows, batch_size), spec.exclusive)
-    return with_columns(about.reset_index(drop=True), spec.classes, targets[rows], predicted)
-
-
-def with_columns(frame: pd.DataFrame, classes: list[str], targets: np.ndarray | None, probabilities: np.ndarray) -> pd.DataFrame:
-    """`frame` with y_LABEL (where there are `targets`) and p_LABEL for each class; both arrays are (n, classes)."""
-    for column, name in enumerate(classes):
-        if targets is not None:
-            frame[f"y_{name}"] = pd.array(targets[:, column], dtype="Float64").astype("Int64")  # NaN, unknown, becomes empty
-        frame[f"p_{name}"] = probabilities[:, column]
-    return frame
+    return tables.with_columns(about.reset_index(drop=True), spec.classes, targets[rows], predicted)

@@ -49,7 +49,7 @@ def build_backbone(name: str, image_size: int, channels: int, classes: int, init
         raise UserError(f"--backbone {name} cannot be built for {image_size} px: {one_line(error)}") from None
     if initial.weights == "imagenet":
         load_body(model, imagenet(name, initial.weights_dir)[1], "imagenet")
-    for path in weights.inputs(initial):
+    for path in initial.inputs():
         load_body(model, read_state(path), str(path))
     return model, _outputs(model, name, torch.zeros(1, channels, image_size, image_size))
 

@@ -1,13 +1,16 @@
-"""The options that every training has in common. Imports no torch."""
+"""The options that every training has in common. Imports nothing that computes: --help shall be quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hemoct.base import cli
+from hemoct.base import cli, experiments
+from hemoct.base.errors import UserError
 from hemoct.base.options import flag
-from hemoct.prepare.orientation import mirror_axis
+from hemoct.prepare.options import NAMES, mirror_axis, names
 
+WORDS = ("none", "imagenet", "coco")
+"""what --weights may be beside a file"""
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "fp32", "bf16")
 OPTIMIZERS = ("adamw", "adam", "sgd")
@@ -23,6 +26,15 @@ class Initial:
         None, "folder with ImageNet weights, NAME.safetensors or NAME.pth, which is looked into first; default: $HEMOCT_WEIGHTS",
         type=Path, metavar="DIR",
     )  # fmt: skip
+
+    def inputs(self) -> list[Path]:
+        """The file that --weights names, as an input of a run; empty for a word. Stops where there is no such file."""
+        if self.weights in WORDS:
+            return []
+        path = Path(self.weights)
+        if not path.is_file():
+            raise UserError(f"--weights {path}: no such file; give a word that --help lists, or a file with a state_dict")
+        return [path]
 
 
 SCRATCH = Initial(weights="none")
@@ -49,6 +61,34 @@ class Training:
     )
     seed: int = flag(42, "", named="seed{}")  # --seed is a flag of every step
     resume: bool = flag(False, "go on after the last complete epoch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which folds are used, with which patients, and how slices are parted into training, validation and test."""
+
+    fold: str = flag("all", "the fold to train", choices=("all", *map(str, range(experiments.FOLDS))))
+    limit_patients: int | None = flag(None, "a first look with N patients", type=cli.positive_int, metavar="N",
+                                      named="{}patients")  # fmt: skip
+    protocol: str = flag(
+        "patient", "slice: the naive split by slices, to measure how much it flatters", choices=("patient", "slice"), named="{}"
+    )
+    split: str = flag("folds", "given: the split that came with the data, one run", choices=("folds", "given"), named="{}")
+    prepare: list[str] = flag(
+        [], "what is done with each image, in this order: " + "; ".join(f"{name}: {does}" for name, does in NAMES.items()),
+        type=names, metavar="A,B", named="{}",
+    )  # fmt: skip
+
+    @property
+    def folds(self) -> list[int]:
+        """The numbers of the chosen folds."""
+        if self.split == "given":
+            return [0]
+        return list(range(experiments.FOLDS)) if self.fold == "all" else [int(self.fold)]
+
+    def folders(self, experiment: Path) -> list[Path]:
+        """The folders of the chosen folds."""
+        return [experiment / f"fold{number}" for number in self.folds]
 
 
 @dataclass(frozen=True, kw_only=True)

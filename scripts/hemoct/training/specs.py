@@ -28,7 +28,7 @@ class Spec:
     window: str | None = None
     """in which the slices were converted from HU; None: they were not, or it is not recorded"""
     prepare: list[str] = field(default_factory=list)
-    """what was done with each image, in this order (hemoct.prepare.preparation.NAMES)"""
+    """what was done with each image, in this order (hemoct.prepare.options.NAMES)"""
     orientation: str | None = None
     """where the nose points in what it learned from; None: not recorded"""
     initial_weights: dict[str, Any] | None = None

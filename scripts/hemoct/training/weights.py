@@ -16,11 +16,9 @@ import torch
 from hemoct.base import files
 from hemoct.base.errors import UserError
 from hemoct.training.checkpoints import read_state
-from hemoct.training.options import Initial
+from hemoct.training.options import WORDS, Initial
 from hemoct.training.specs import Spec
 
-WORDS = ("none", "imagenet", "coco")
-"""what --weights may be beside a file"""
 FOLDER = "HEMOCT_WEIGHTS"
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -65,16 +63,6 @@ class Origin:
     sha256: str | None
     """of the file; None for the hub, which checks its own"""
     licence: str | None
-
-
-def inputs(initial: Initial) -> list[Path]:
-    """The file that --weights names, as an input of a run; empty for a word. Stops where there is no such file."""
-    if initial.weights in WORDS:
-        return []
-    path = Path(initial.weights)
-    if not path.is_file():
-        raise UserError(f"--weights {path}: no such file; give a word that --help lists, or a file with a state_dict")
-    return [path]
 
 
 def local_imagenet(name: str, folder: Path | None = None) -> tuple[Origin, dict[str, torch.Tensor]] | None:

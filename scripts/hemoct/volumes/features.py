@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from hemoct.base import experiments, files
+from hemoct.base import files
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
@@ -44,20 +44,8 @@ class Maker:
         return self.about["std"]
 
 
-def inputs(work: Workspace, task: int, options: Options, folder: Path) -> list[Path]:
-    """The files of weights that the features of a fold come from. Stops where the experiment of --features has no such fold."""
-    name = options.features.features
-    if name is None:
-        return weights.inputs(options.initial)
-    experiments.with_model(work, task, name)  # stops where there is none at all
-    of_fold = work.task(task) / name / folder.name
-    if not (of_fold / "best.pt").exists():
-        raise UserError(f"{work.show(of_fold)} holds no model; train that fold first: python {experiments.train_step(task)}")
-    return experiments.model_files([of_fold])
-
-
 def maker(paths: list[Path], options: Options, planes: int, load: inference.Load, device: torch.device) -> Maker:
-    """What makes the features: the model of a fold, or the backbone as it comes. `paths`: see `inputs`; `planes` of an image."""
+    """What makes the features: the model of a fold, or the backbone as it is. `paths`: Options.inputs; `planes` of an image."""
     name, initial = options.features.features, options.initial
     if name is not None:
         folder = paths[0].parent

@@ -1,11 +1,13 @@
-"""The options of a head on the features of slices. Imports no torch."""
+"""The options of a head on the features of slices. Imports nothing that computes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from hemoct.base import cli
+from hemoct.base import cli, experiments
+from hemoct.base.errors import UserError
 from hemoct.base.options import flag, part
-from hemoct.data.slices import Selection
-from hemoct.training.options import Hardware, Initial, Training
+from hemoct.base.workspace import Workspace
+from hemoct.training.options import Hardware, Initial, Selection, Training
 
 HEADS = ("linear", "gru", "transformer")
 
@@ -44,3 +46,14 @@ class Options:
     def base(self) -> str:
         """What the name of an experiment begins with."""
         return f"{self.features.features or self.features.backbone}-{self.head.head}"
+
+    def inputs(self, work: Workspace, task: int, folder: Path) -> list[Path]:
+        """The weights that the features of a fold come from. Stops where the experiment of --features has no such fold."""
+        name = self.features.features
+        if name is None:
+            return self.initial.inputs()
+        experiments.with_model(work, task, name)  # stops where there is none at all
+        of_fold = work.task(task) / name / folder.name
+        if not (of_fold / "best.pt").exists():
+            raise UserError(f"{work.show(of_fold)} holds no model; train that fold first: python {experiments.train_step(task)}")
+        return experiments.model_files([of_fold])

@@ -1,21 +1,24 @@
 """What the steps of tasks 1 and 4 do that train heads on the features of slices."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from hemoct.base import cli, experiments, options as base_options
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data.slices import Slices
-from hemoct.training import inference, step as training_step
-from hemoct.training.batches import Stacks, Store
-from hemoct.volumes import features, scans, train
+from hemoct.training import step as training_step
 from hemoct.volumes.options import Options
-from hemoct.volumes.train import Scans
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from hemoct.data.slices import Slices
+    from hemoct.training import inference
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,14 @@ def run(step: str, doc: str | None, argv: list[str] | None, kind: Kind) -> None:
     chosen, work = base_options.read(args, Options), Workspace.of(args)
     experiment = work.task(kind.task) / cli.experiment_name(parser, args, chosen.base)
     tables = [work.work / name for name in kind.tables]
-    made_from = {folder: features.inputs(work, kind.task, chosen, folder) for folder in chosen.selection.folders(experiment)}
+    made_from = {folder: chosen.inputs(work, kind.task, folder) for folder in chosen.selection.folders(experiment)}
 
     def prepare(where: torch.device) -> tuple[str, Callable[[Run], list[Path]]]:
+        import torch  # not at the top: --help shall be quick
+
+        from hemoct.training.batches import Stacks, Store
+        from hemoct.volumes import features, scans, train
+
         models = [paths[0].parent for paths in made_from.values()] if chosen.features.features else []
         data, planes = kind.read(work, chosen, models)
         shown = work.show(work.work / "labels.csv")
@@ -50,7 +58,7 @@ def run(step: str, doc: str | None, argv: list[str] | None, kind: Kind) -> None:
         def train_fold(run: Run) -> list[Path]:
             maker = features.maker(made_from[run.folder], chosen, planes.shape[1], kind.load, where)
             found = features.kept(work, data.table, maker, source, args.precision)
-            return train.train_fold(run, chosen, data, Scans(found, data.targets, rows, where), maker, kind.task)
+            return train.train_fold(run, chosen, data, train.Scans(found, data.targets, rows, where), maker, kind.task)
 
         return args.head, train_fold
 

@@ -75,7 +75,7 @@ def train_fold(run: Run, options: Options, data: Slices, found: Scans, made_by: 
     checkpoints.load_trained(head, run.folder)
     predicted = inference.probabilities(logits_of(head, found, torch.arange(len(found.rows))), spec.exclusive)
     about = data.about(fold, np.arange(len(data.table)))
-    frame = inference.with_columns(about, spec.classes, data.targets, predicted)
+    frame = tables.with_columns(about, spec.classes, data.targets, predicted)
     return [*(run.folder / name for name in checkpoints.MODEL), *tables.write_parts(run.folder, frame)]
 
 
