@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import scans
+from helpers import browser, scans
+from helpers.browser import needs_browser
 from hemoct.scan import page
 from hemoct.scan.result import Label
 
@@ -76,3 +77,31 @@ def test_hu_have_windows_and_long_scans_small_pictures(path):
 def test_a_scan_without_any_model_has_a_page(path):
     scan = scans.scan(path.parent, bleeding=None, types=[], boxes=None, masks=None, heat=None, models=[])
     assert "No model was given" in page.write(scan, path).read_text()
+
+
+@needs_browser
+def test_a_slice_that_is_decoded_late_is_not_drawn_over_the_one_that_is_shown(path):
+    page.write(scans.scan(path.parent), path)
+    with browser.opened() as tab:
+        tab.show(path.as_uri())
+        same, shown = tab.run("""(async () => {
+            const usual = picture;
+            let first = true;
+            picture = (address) => {
+                if (!first) return usual(address);
+                first = false;
+                return new Promise((done) => setTimeout(() => usual(address).then(done), 200));
+            };
+            const late = show(3);  // with a box
+            await show(1);
+            const drawn = canvas.toDataURL();
+            await late;
+            return [drawn === canvas.toDataURL(), row];
+        })()""")
+        assert same and shown == 1 and not tab.errors
+
+
+def test_a_folder_that_is_called_by_a_dot_has_its_name(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    text = page.write(scans.scan(path.parent, source=scans.source(type(path)("."))), path).read_text()
+    assert f"<h1>{path.parent.name}</h1>" in text

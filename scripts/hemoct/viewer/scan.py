@@ -75,7 +75,7 @@ def _alone(path: Path) -> ScanView:
     pixels = read.grey if read.hu is None else read.hu
     lies = Frame(read.affine) if read.affine is not None else _of_images(read.grey.shape[2], read.spacing, read.orientation)
     notes = [_nose(read.orientation), *read.notes, *(f"not shown: {other}" for other in read.others)]
-    return ScanView(path.name, pixels, lies, read.names, notes, read.series)
+    return ScanView(path.resolve().name, pixels, lies, read.names, notes, read.series)
 
 
 def _of_images(width: int, spacing: Sequence[float] | None, nose: str) -> Frame:
@@ -114,7 +114,9 @@ def _predicted(folder: Path) -> ScanView:
         _nose(about["nose"]),
     ]
     slices = [_labels(said["labels"], table, number) for number in range(len(table))]
-    return ScanView(folder.name, pixels, lies, table["name"].astype(str).tolist(), notes, about["series"], [slices], drawn)
+    return ScanView(
+        folder.resolve().name, pixels, lies, table["name"].astype(str).tolist(), notes, about["series"], [slices], drawn
+    )
 
 
 def _volume(path: Path, cut: bool) -> np.ndarray:

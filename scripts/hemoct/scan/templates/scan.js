@@ -37,10 +37,12 @@ function outline(pen, lines, stroke, scale) {
 
 /* a slice and what was found on it, `width` px wide; bare: the slice alone */
 async function draw(target, number, width, bare) {
+  const asked = (target.asked = (target.asked || 0) + 1);
   const scale = width / data.width;
   const height = Math.round(data.height * scale);
   const slice = await picture(data.presets[preset][number]);
   const heat = !bare && shows("heat") && data.heat[number] ? await picture(data.heat[number]) : null;
+  if (target.asked !== asked) return; // a later call was quicker: its slice was decoded already
   target.width = width;
   target.height = height;
   target.style.aspectRatio = width + " / " + height * data.tall;
