@@ -168,7 +168,10 @@ def test_a_volume_without_air_is_no_ct(tmp_path):
 def test_a_damaged_packed_volume_is_named(tmp_path):
     nib.save(nib.Nifti1Image(dicom_files.head(5).transpose(2, 1, 0), np.eye(4)), tmp_path / "ct.nii.gz")
     path = tmp_path / "ct.nii.gz"
-    path.write_bytes(path.read_bytes()[:2000])
+    packed = path.read_bytes()
+    path.write_bytes(packed[:2000])
+    stopped(path, "ct.nii.gz", "unpacked")
+    path.write_bytes(packed[:2000] + b"\xff" * 300 + packed[2300:])
     stopped(path, "ct.nii.gz", "unpacked")
 
 
@@ -176,3 +179,17 @@ def test_pixels_that_are_no_squares_are_stretched_for_networks_alone(tmp_path):
     series(tmp_path, PixelSpacing=[1.0, 0.5])
     found = read(tmp_path)
     assert found.source.grey.shape == (4, 64, 64) and found.size == (128, 64) and found.scale == (2.0, 1.0)
+
+
+@pytest.mark.parametrize("other", [[1.0, 0.5], [0.6, 0.6]])
+def test_pixels_of_two_sizes_are_no_single_scan(tmp_path, other):
+    def edit(header, number):
+        header.PixelSpacing = [0.5, 0.5] if number < 2 else other
+
+    dicom_files.write_series(tmp_path, dicom_files.head(4), edit=edit)
+    stopped(tmp_path, "pixels of another size", "no single scan")
+
+
+def test_a_number_that_is_no_number_of_a_volume_is_text(tmp_path):
+    nib.save(nib.Nifti1Image(dicom_files.head(5).transpose(2, 1, 0), np.eye(4)), tmp_path / "ct.nii")
+    stopped(tmp_path, "none may be meant", series="²")

@@ -23,6 +23,7 @@ from hemoct.scan.result import Source
 Look = tuple[int, str]
 """channels, and the window or windows in which HU are shown (ct.hounsfield.parse_windows)"""
 TILTED = 1.0  # degrees
+ROUNDED = 0.01  # of the side of a pixel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +89,22 @@ class Reading:
     hu: Mapped = field(default_factory=lambda: Mapped(np.int16))
     stored: Mapped = field(default_factory=lambda: Mapped(np.uint8))
     planes: dict[Look, Mapped] = field(default_factory=dict)
+    sides: tuple[float | None, float | None] = (None, None)
+    """of a pixel as it is stored, mm"""
+    square: tuple[int, ...] = ()
+    """rows and columns of a slice in square pixels"""
 
     def add(self, path: Path, number: int | None, hu: np.ndarray, facts: Facts) -> None:
         """A slice in HU, float32 (rows, columns) as it is stored; `number`: in its file."""
         if self.facts and hu.shape != self.hu.shape:
             sizes = [" x ".join(map(str, shape[::-1])) for shape in (self.hu.shape, hu.shape)]
             raise UserError(f"{path} is {sizes[1]} px, the slices before it are {sizes[0]} px: no single scan; take it out")
-        self.hu.add(np.clip(np.rint(hu), -32768, 32767))
+        sides = facts.spacing_row, facts.spacing_col
         square, facts = conversion.square(path, hu, facts)
+        if self.facts and not (square.shape == self.square and _alike(sides, self.sides)):
+            raise UserError(f"{path} has pixels of another size (mm) than the slices before it: no single scan; take it out")
+        self.sides, self.square = sides, square.shape
+        self.hu.add(np.clip(np.rint(hu), -32768, 32767))
         for look in self.wanted.looks:
             self.planes.setdefault(look, Mapped(np.uint8)).add(_shown(path, square, facts, look))
         if square is not hu:
@@ -151,6 +160,11 @@ class Reading:
         told = [note for note, applies in named_slices.NOTES.items() if any(map(applies, self.facts))]
         tilt = max((facts.tilt or 0 for facts in self.facts), default=0)
         return [f"slices {note}" for note in told] + [f"the gantry was tilted by {tilt:.3g} degrees"] * (tilt > TILTED)
+
+
+def _alike(sides: tuple[float | None, float | None], others: tuple[float | None, float | None]) -> bool:
+    """Whether two spacings, as far as both are known, differ by no more than programs round."""
+    return all(not (one and other) or abs(one / other - 1) < ROUNDED for one, other in zip(sides, others, strict=True))
 
 
 def _shown(path: Path, hu: np.ndarray, facts: Facts, look: Look) -> np.ndarray:

@@ -4,6 +4,7 @@ import gzip
 import re
 import shutil
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -191,7 +192,7 @@ def _frames(intercept: float | None, any_modality: bool, name: str) -> dict[int 
 def _volume_of(path: Path, found: list[Path], wanted: str | None) -> Path:
     volumes = [one for one in found if path.is_file() or not (MASK_NAMES.search(nifti.stem(one).name) or _is_mask(path, one))]
     if wanted is not None:
-        numbered = volumes[int(wanted) - 1 : int(wanted)] if wanted.isdigit() else []
+        numbered = volumes[int(wanted) - 1 : int(wanted)] if wanted.isdecimal() else []
         volumes = numbered or [one for one in volumes if wanted.lower() in one.name.lower()]
     if len(volumes) != 1:
         named = few([str(one.relative_to(path)) for one in found], 4)
@@ -225,7 +226,7 @@ def _mapped_volume(file: Path) -> nifti.Volume:
         try:
             with gzip.open(file) as packed, unpacked.open("wb") as whole:
                 shutil.copyfileobj(packed, _Counted(whole, file), 1 << 20)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             if getattr(error, "errno", None) is not None:
                 raise
             raise UserError(f"{file} cannot be unpacked ({error}); replace the file") from None
