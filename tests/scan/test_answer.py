@@ -60,3 +60,21 @@ def test_slices_of_training_are_told():
 @pytest.mark.parametrize(("rows", "words"), [([], ""), ([0], "1"), ([1, 2, 3, 7], "2-4, 8")])
 def test_numbers_of_slices(rows, words):
     assert answer.slices(np.array(rows, int)) == words
+
+
+@pytest.mark.parametrize(
+    ("across", "nose", "patient"),
+    [
+        ((-1, 0), "up", "right"),
+        ((1, 0), "up", "left"),
+        ((1, 0), "down", "right"),
+        ((0, -1), "left", "left"),
+        ((0, 1), "left", "right"),
+    ],
+)
+def test_whose_left_it_is_is_said_by_the_header(across, nose, patient):
+    affine = np.eye(4)
+    affine[0, :2] = across  # how far columns and rows lead to the patient's right
+    scan = scans.scan(HERE, source=scans.source(HERE, orientation=nose, affine=affine))
+    assert f"by the header its left is the patient's {patient}" in said(scan)["Where"].more
+    assert "in radiology its left is the patient's right" in said(scans.scan(HERE))["Where"].more

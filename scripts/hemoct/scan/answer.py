@@ -80,7 +80,7 @@ def _where(scan: Scan) -> Line:
     side = _side(scan) if len(boxed) else None
     said = f"slices {slices(rows)}" if len(rows) else "nowhere"
     more = [f"boxes on slices {slices(boxed)}" if len(boxed) else "no box"] if scan.boxes else ["no model of boxes was given"]
-    more += [f"{side} of the image with the nose up; in radiology its left is the patient's right"] if side else []
+    more += [f"{side} of the image with the nose up; {_patient(scan)}"] if side else []
     return Line("Where", f"{said}, {side}" if side and len(rows) else said, "; ".join(more))
 
 
@@ -96,6 +96,15 @@ def _side(scan: Scan) -> str | None:
     if left == right:
         return "on both sides" if left else "in the middle"
     return "left" if left else "right"
+
+
+def _patient(scan: Scan) -> str:
+    """Which side of the patient lies at the left of the image with the nose up: the header may say otherwise than is usual."""
+    if scan.source.affine is None:
+        return "in radiology its left is the patient's right"
+    to_right = ((1, 0), (0, 1), (-1, 0), (0, -1))[orientation.turns(scan.source.orientation, "up")]  # column, row
+    patient = "left" if scan.source.affine[0, :2] @ to_right > 0 else "right"
+    return f"by the header its left is the patient's {patient}"
 
 
 def _volumes(scan: Scan) -> list[Line]:
