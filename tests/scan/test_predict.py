@@ -13,6 +13,7 @@ from PIL import Image
 
 from helpers import dicom_files, scan_networks
 from helpers.scan_networks import around, is_blood, models, task
+from hemoct.base.errors import UserError
 from hemoct.ct import hounsfield
 from hemoct.scan import looking, write
 from hemoct.scan.predict import How, predict
@@ -128,6 +129,25 @@ def test_windows_around_boxes_of_task_2_stand_in_for_a_detector_that_is_gone(tmp
     assert np.array_equal(scan.masks.edema, is_blood(scan.source.grey)) and scan.bleeding is None and not scan.types
     alone = predict(tmp_path, Models([task(3, around=around())], [], [], []))
     assert alone.masks is None and any("need boxes" in note for note in alone.source.notes)
+
+
+def test_cores_are_bright_in_the_window_of_the_segmenter(tmp_path):
+    dicom_files.write_series(tmp_path, dicom_files.head(4))
+    expected = predict(tmp_path, Models([task(2), task(3)], [], [], []))
+    among = predict(tmp_path, Models([task(1, window="bone"), task(2), task(3)], [], [], []))
+    assert expected.masks.core.any() and np.array_equal(among.masks.core, expected.masks.core)
+
+
+def test_three_windows_are_not_mixed_for_models_of_one_channel(tmp_path):
+    dicom_files.write_series(tmp_path, dicom_files.head(3))
+    with pytest.raises(UserError, match="task 1, 2 see slices of one channel"):
+        predict(tmp_path, Models([task(1), task(2)], [], [], []), How(window="brain,subdural,bone"))
+
+
+def test_models_that_do_not_know_what_they_learned_from_are_said(tmp_path):
+    dicom_files.write_series(tmp_path, dicom_files.head(3))
+    scan = predict(tmp_path, models(tasks=(1, 4)))
+    assert "not known: whether models of task 1, 4 learned from slices of this scan" in scan.source.notes
 
 
 def test_volumes_count_each_slice_by_its_own_thickness(tmp_path):

@@ -150,16 +150,16 @@ class Looking:
         for row, probability in enumerate(self._probabilities(task, each)):
             edema.add(self._stored(probability) >= level)
             if lesions is not None:
-                core.add(self._core(row, lesions[row]))
+                core.add(self._core(task, row, lesions[row]))
         return Masks(edema.array(), core.array() if lesions is not None else None, level / 255, task.rule)
 
-    def _core(self, row: int, boxes: np.ndarray) -> np.ndarray:
+    def _core(self, task: Task, row: int, boxes: np.ndarray) -> np.ndarray:
+        """Bright pixels in boxes, in the window that the segmenter sees: another task may see another."""
         from hemoct.segmentation import hematoma  # pandas and more, where there are masks alone
 
-        look = next(look for look in self.pixels.planes if look[0] == 1)
         if not len(boxes):
             return np.zeros(self.pixels.source.grey.shape[1:], bool)
-        found = hematoma.core(np.ascontiguousarray(self.pixels.planes[look][row, 0]), boxes[:, :4])
+        found = hematoma.core(np.ascontiguousarray(self.pixels.planes[look_of(task, self.window)][row, 0]), boxes[:, :4])
         return self._stored(found.astype(np.float32)) >= 0.5
 
     def _stored(self, plane: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hemoct.base.errors import UserError
+from hemoct.ct import hounsfield
 from hemoct.data import fusion
 from hemoct.scan import choose, source
 from hemoct.scan.looking import Looking, look_of
@@ -61,11 +63,19 @@ def predict(path: Path | str, models: Models | Path | str | Sequence[Path], how:
 def read(path: Path, models: Models, how: How) -> Pixels:
     """The scan as the models' networks see it; no network is loaded."""
     first = models.tasks[0]
+    _stop_if_too_many_windows(models, how.window)
     looks = dict.fromkeys([(1, look_of(first, how.window)[1]), *(look_of(task, how.window) for task in models.tasks)])
     return source.read(path, Wanted(
         looks=list(looks), series=how.series, intercept=how.intercept, any_values=how.window is not None,
         orientation=how.orientation, spacing=how.spacing,
     ))  # fmt: skip
+
+
+def _stop_if_too_many_windows(models: Models, window: str | None) -> None:
+    """Three windows as one channel are their mixture, which only those models know that learned from it."""
+    grey = [str(task.model.task) for task in models.tasks if task.channels == 1 and task.window != window]
+    if window is not None and grey and len(hounsfield.parse_windows(window)) == 3:
+        raise UserError(f"--window {window}: the models of task {', '.join(grey)} see slices of one channel; give one window")
 
 
 def look(pixels: Pixels, models: Models, how: How, seconds: dict[str, float]) -> Scan:
@@ -91,7 +101,7 @@ def look(pixels: Pixels, models: Models, how: How, seconds: dict[str, float]) ->
         with _timed(seconds, "task 3"):
             masks = one.masks(task, models.of(2), by_model)
     said = one.notes if masks is not None or models.of(3) is None else [*one.notes, "no masks: they need boxes to look around"]
-    pixels.source.notes.extend(dict.fromkeys(said))
+    pixels.source.notes.extend(dict.fromkeys([*said, *_unmarked(models)]))
     return Scan(pixels.source, [task.model for task in models.tasks], seen, bleeding, types, found, masks, heat, seconds)
 
 
@@ -120,6 +130,13 @@ def _known(pixels: Pixels, models: Models) -> tuple[np.ndarray, Callable[[int], 
         if (known.table["image_id"] != "").any():
             around = partial(_ordered, order, known.neighbours)
     return seen, around
+
+
+def _unmarked(models: Models) -> list[str]:
+    """Of which models nobody can say what they learned from: without a word, slices of their training would pass for new ones."""
+    known = {work.dataset for work, _ in models.learned if (work.work / "labels.csv").exists()}
+    lost = [str(task.model.task) for task in models.tasks if task.model.dataset not in known]
+    return [f"not known: whether models of task {', '.join(lost)} learned from slices of this scan"] * bool(lost)
 
 
 def _neighbours(n: int, context: int) -> np.ndarray:
