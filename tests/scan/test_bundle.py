@@ -102,6 +102,12 @@ def test_choosing_takes_a_bundle_for_what_it_is(folder):
     assert choose.models([folder], choose.Which(fast=True, threads=1)).of(3).around.detector is not None
 
 
+def test_an_experiment_that_is_named_is_not_replaced_by_that_of_the_bundle(folder):
+    assert choose.models([folder], choose.Which(experiments={1: "e1"})).of(1).model.experiment == "e1"
+    with pytest.raises(UserError, match=r"resnet18 \(task 1\) is not in"):
+        choose.models([folder], choose.Which(experiments={1: "resnet18"}))
+
+
 def test_another_version_stops(folder):
     change(folder, schema=bundle.SCHEMA + 1)
     assert refused(folder, "bundle.json", f"version {bundle.SCHEMA + 1}", "update this program")

@@ -79,6 +79,23 @@ def test_a_protocol_whose_validation_knows_the_patients_is_chosen_only_where_not
     assert choose.of_dataset(work, Which(experiments={1: "leaky"})).tasks[0].model.experiment == "leaky"
 
 
+def test_what_was_validated_around_true_boxes_is_chosen_only_where_nothing_else_is(work):
+    for name, boxes, dice in (("truth", None, 0.9), ("boxes", "yolov8n", 0.6)):
+        place = put(work, name, 1, 1, (0,), 3, task=3, model="unet", region="box", boxes=boxes, margin=0.1, least_side=8)
+        pd.DataFrame({"val_dice": [dice]}).to_csv(place / "fold0" / "history.csv", index=False)
+    found = choose.of_dataset(work, Which())
+    assert found.of(3).model.experiment == "boxes" and any("passed over: truth: validated around" in line for line in found.said)
+    assert choose.of_dataset(work, Which(experiments={3: "truth"})).of(3).model.experiment == "truth"
+
+
+def test_of_experiments_without_validation_nothing_is_called_the_best(work):
+    for name in ("a", "b"):
+        for path in put(work, name, 1, 1).glob("fold*/predictions.csv"):
+            path.unlink()
+    (line,) = choose.of_dataset(work, Which()).said
+    assert "one of 2: what they reach on validation is not known" in line
+
+
 def test_of_several_places_the_first_that_knows_a_task_is_taken(work, tmp_path):
     put(work, "a", 0.9, 0.9)
     other = type(work)(tmp_path, "other")

@@ -36,6 +36,7 @@ REPORTED = {1: "auroc", 2: "map50", 3: "dice_patient", 4: "f1_macro"}
 MOST = 0.5
 """share of the folds of the experiment with most that another needs in order to be chosen"""
 LEAKY = "patients in training and in validation (protocol slice)"
+TRUE_BOXES = "validated around true boxes, which a scan has not"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +75,15 @@ def models(places: list[Path], which: Which) -> Models:
 def _of_place(place: Path, which: Which) -> Models:
     if (place / BUNDLE).is_file():
         bundle = importlib.import_module("hemoct.scan.bundle").load(place, which.fast, which.threads)
-        return replace(bundle, tasks=[task for task in bundle.tasks if task.model.task in which.tasks])
+        return replace(bundle, tasks=[task for task in bundle.tasks if _is_wanted(task.model, which)])
     resolved = place.resolve()
     if not place.is_dir() or resolved.parent.name != "outputs":
         raise UserError(f"--models {place} is neither outputs/NAME of a data set nor a bundle ({BUNDLE})")
     return of_dataset(Workspace(resolved.parents[1], resolved.name), which)
+
+
+def _is_wanted(model: Model, which: Which) -> bool:
+    return model.task in which.tasks and which.experiments.get(model.task, model.experiment) == model.experiment
 
 
 def default(work: Workspace) -> list[Path]:
@@ -123,9 +128,9 @@ def _best(work: Workspace, number: int, wanted: str | None) -> tuple[str | None,
         return wanted, [f"task {number}: {wanted}, as given"]
     out = {name: why for name in there if (why := _unfit(work, number, name))}
     folds = {name: experiments.folds(work.task(number) / name, "best.pt") for name in there if name not in out}
-    leaky = {name: LEAKY for name, of in folds.items() if experiments.description(of[0]).get("protocol") == "slice"}
-    if len(leaky) < len(folds):
-        out |= leaky
+    flattered = {name: why for name, of in folds.items() if (why := _flattered(number, experiments.description(of[0])))}
+    if len(flattered) < len(folds):
+        out |= flattered
     most = max((len(of) for name, of in folds.items() if name not in out), default=0)
     out |= {name: f"{len(of)} fold(s) of {most}" for name, of in folds.items() if name not in out and len(of) < MOST * most}
     scores = {name: score(work, number, name) for name in folds if name not in out}
@@ -134,9 +139,20 @@ def _best(work: Workspace, number: int, wanted: str | None) -> tuple[str | None,
     if not scores:
         return None, passed_over
     best = max(scores, key=lambda name: (-math.inf if math.isnan(scores[name]) else scores[name], name))
-    of = f"the best of {len(scores)} on validation" if len(scores) > 1 else "the only one"
-    measured = "" if math.isnan(scores[best]) else f" ({NAMES[number]} {scores[best]:.3f} there)" if len(scores) > 1 else ""
-    return best, [f"task {number}: {best}, {of}{measured}", *passed_over]
+    why = f"the best of {len(scores)} on validation ({NAMES[number]} {scores[best]:.3f} there)"
+    if len(scores) == 1:
+        why = "the only one"
+    elif math.isnan(scores[best]):
+        why = f"one of {len(scores)}: what they reach on validation is not known"
+    return best, [f"task {number}: {best}, {why}", *passed_over]
+
+
+def _flattered(number: int, described: dict[str, Any]) -> str:
+    """Why validation says more of an experiment than a scan will; "" where it does not."""
+    if described.get("protocol") == "slice":
+        return LEAKY
+    around_true_boxes = number == 3 and described.get("region") == "box" and (described.get("boxes") or TRUTH) == TRUTH
+    return TRUE_BOXES if around_true_boxes else ""
 
 
 def _is_ours(name: str) -> bool:
