@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     work = Workspace.of(args)
     models = chosen(work, args)
     out = args.out or export.default_out(models)
-    stop_if_taken(out, bundle.BUNDLE)
     run = Run(__file__, args, out, models.files)
+    stop_if_taken(out, {bundle.BUNDLE, run.path.name})
     if run.up_to_date():
         return
     new = not out.exists()
@@ -111,9 +111,9 @@ def chosen(work: Workspace, args: argparse.Namespace) -> "Models":
     return Models([tasks[task] for task in sorted(tasks)], *joined)
 
 
-def stop_if_taken(out: Path, name: str) -> None:
-    """Stop rather than replace a folder that is no bundle."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / name).is_file()):
+def stop_if_taken(out: Path, names: set[str]) -> None:
+    """Stop rather than replace a folder that is no bundle. `names`: files of which a bundle, even a begun one, has one."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in names)):
         raise UserError(f"--out {out} is there and is no bundle; name another folder")
 
 

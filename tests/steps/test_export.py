@@ -12,7 +12,10 @@ import torch
 from helpers import quick, trained
 from helpers.refusals import refused
 from hemoct.base import files
+from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
+from hemoct.scan import choose, export as bundle_export
+from hemoct.scan.runners import Models
 
 STEP, PREDICT = "scripts/82_export.py", "scripts/80_predict_scan.py"
 EVALUATE = "task4_multilabel/03_evaluate.py"
@@ -111,7 +114,20 @@ def test_nothing_but_an_older_bundle_is_replaced(work, export, tmp_path):
     out = tmp_path / "bundle"
     assert export("--out", out).code == 0
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix != ".json"}
-    (work.task(4) / "e" / "metrics.json").unlink()
+    (work.task(4) / "e" / "metrics.json").rename(tmp_path / "metrics.json")
     assert refused(export("--out", out), "not evaluated yet")
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.suffix != ".json"} == before
     assert refused(export("--models", out), "exported already")
+    for path in out.iterdir():  # as a first call leaves it that is killed
+        if path.name != "82_export.run.json":
+            path.unlink()
+    (tmp_path / "metrics.json").rename(work.task(4) / "e" / "metrics.json")
+    assert export("--out", out).code == 0 and (out / "bundle.json").is_file()
+
+
+def test_data_sets_of_one_name_do_not_go_into_one_bundle(work, export, tmp_path):
+    shutil.copytree(work.task(4) / "e", tmp_path / "other" / "outputs" / "toy" / "task4" / "e")
+    learned = choose.models([work.outputs], choose.Which(tasks=(4,)))
+    other = choose.models([tmp_path / "other" / "outputs" / "toy"], choose.Which(tasks=(4,)))
+    with pytest.raises(UserError, match="data sets of one name"):
+        bundle_export.export(Models(learned.tasks, [], [*learned.learned, *other.learned], []), tmp_path / "out")

@@ -36,6 +36,8 @@ LICENCES = {
     "candidates": "AGPL-3.0: network and training of Ultralytics (an Enterprise Licence of Ultralytics is another way)",
     "boxes": "BSD-3-Clause: network of torchvision",
 }
+Made = dict[str, tuple[str, str]]
+"""kind and file of a graph, by the weights that it was made of"""
 
 
 def export(models: Models, folder: Path) -> list[str]:
@@ -43,14 +45,25 @@ def export(models: Models, folder: Path) -> list[str]:
 
     UserError, one line, where an experiment is not evaluated or a network cannot be exported.
     """
-    works = {work.dataset: work for work, _ in models.learned}
+    works = _works(models)
     _stop_if_unfit(models, works)
-    made: dict[str, str] = {}
+    made: Made = {}
     tasks = [_task(task, works[task.model.dataset], folder, made) for task in models.tasks]
     data = {name: _data(work) for name, work in works.items()}
     content = {"made": time.strftime("%Y-%m-%d"), "program": "hemoct, scripts/80_predict_scan.py", "notice": NO_DIAGNOSIS}
     content |= {"data": data, "tasks": tasks}
     return bundle.write(folder, content, card(content))
+
+
+def _works(models: Models) -> dict[str, Workspace]:
+    """Where each data set lies, by the name under which a bundle knows it."""
+    works: dict[str, Workspace] = {}
+    for work, _ in models.learned:
+        if (other := works.setdefault(work.dataset, work)) != work:
+            raise UserError(
+                f"{other.outputs} and {work.outputs} are data sets of one name, which a bundle cannot tell apart; rename one"
+            )
+    return works
 
 
 def _stop_if_unfit(models: Models, works: dict[str, Workspace]) -> None:
@@ -80,8 +93,8 @@ def _folders(task: Task, work: Workspace) -> list[Path]:
     return [work.task(task.model.task) / task.model.experiment / f"fold{fold}" for fold in task.model.folds]
 
 
-def _task(task: Task, work: Workspace, folder: Path, made: dict[str, str], owner: int | None = None) -> dict[str, Any]:
-    """Write the graphs of a task and describe it. `made`: kind and file by weights, of those there are; `owner`: see below."""
+def _task(task: Task, work: Workspace, folder: Path, made: Made, owner: int | None = None) -> dict[str, Any]:
+    """Write the graphs of a task and describe it. `made`: the graphs that there are; `owner`: see below."""
     from hemoct.scan import graphs  # torch; what is wrong with experiments is said before
 
     names, kinds = [], []
@@ -92,8 +105,8 @@ def _task(task: Task, work: Workspace, folder: Path, made: dict[str, str], owner
     for fold, weights, of_fold in zip(task.model.folds, task.model.weights, tqdm(folders, whose, disable=None), strict=True):
         if weights not in made:
             name = f"{whose}-fold{fold}.onnx"
-            made[weights] = f"{graphs.write(number, of_fold, folder / name)} {name}"
-        kind, _, name = made[weights].partition(" ")
+            made[weights] = graphs.write(number, of_fold, folder / name), name
+        kind, name = made[weights]
         names.append(name)
         kinds.append(kind)
     content = bundle.describe(task, (kinds[0], described[0]["image_size"], names), described, _evaluation(number, folders[0]))
