@@ -33,7 +33,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.ct import hounsfield
-from hemoct.prepare.orientation import KNOWN, UNKNOWN
+from hemoct.prepare.options import KNOWN, UNKNOWN
 from hemoct.training.options import Hardware
 
 if TYPE_CHECKING:
@@ -127,6 +127,10 @@ def done(run: Run, out: Path, args: argparse.Namespace) -> bool:
         print(f"up to date: {run.path}; open {out / 'scan.html'}")
         return True
     taken = [name for name in write.OUTPUTS if (out / name).exists()]
+    if taken and not run.path.is_file():
+        raise UserError(f"{out / taken[0]} is there and not of this step; give another --out DIR")
+    if any(args.scan.resolve().is_relative_to((out / name).resolve()) for name in taken):
+        raise UserError(f"{args.scan} lies in {out}, where it would be replaced; give another --out DIR")
     unfinished = run.path.is_file() and files.read_json(run.path)["status"] != "ok"
     if taken and not (args.overwrite or unfinished):
         raise UserError(f"{out / taken[0]} is of an earlier call with other files or flags; --overwrite replaces it")

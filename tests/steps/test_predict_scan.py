@@ -58,6 +58,18 @@ def test_a_second_call_writes_over_nothing_unasked(step, ct, work):
     assert step(ct, "--overwrite").code == 0 and len(pd.read_csv(out / "slices.csv")) < 4
 
 
+def test_nothing_of_others_and_no_scan_is_replaced(step, ct, work, tmp_path):
+    theirs = tmp_path / "theirs" / "masks" / "a.png"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"drawn by hand")
+    assert refused(step(ct, "--out", tmp_path / "theirs", "--overwrite"), "masks", "not of this step") and theirs.exists()
+    out = work.root / "outputs" / "scans" / "ct"
+    step(ct)
+    scan = (out / "scan.nii.gz").read_bytes()
+    assert refused(step(out / "scan.nii.gz", "--out", out, "--overwrite"), "would be replaced")
+    assert (out / "scan.nii.gz").read_bytes() == scan
+
+
 def test_a_call_that_was_killed_is_begun_again(step, ct, work):
     step(ct)
     record = work.root / "outputs" / "scans" / "ct" / "80_predict_scan.run.json"
