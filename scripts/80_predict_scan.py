@@ -15,7 +15,7 @@ Reads   SCAN
 Writes  outputs/scans/SCAN/ (or --out DIR)   scan.html, which opens without network and can be mailed; scan.json; slices.csv:
             probability, threshold, yes or no of each label; boxes.csv (pixels); edema.nii.gz, core.nii.gz, scan.nii.gz;
             masks/{edema,core}/NNN.png; montage.png
-Next    open scan.html; python scripts/81_view.py SCAN
+Next    open scan.html; python scripts/81_view.py outputs/scans/SCAN
 
     python scripts/80_predict_scan.py ct/series7 --models outputs/phe-sich
 """

@@ -131,6 +131,13 @@ def test_windows_around_boxes_of_task_2_stand_in_for_a_detector_that_is_gone(tmp
     assert alone.masks is None and any("need boxes" in note for note in alone.source.notes)
 
 
+def test_a_segmenter_whose_detector_sees_another_window(tmp_path):
+    dicom_files.write_series(tmp_path, dicom_files.head(4))
+    where = replace(around(), detector=task(2, window="bone"))
+    scan = predict(tmp_path, Models([task(3, around=where)], [], [], []))
+    assert scan.masks is not None and not scan.masks.edema.any()  # no blood is seen in the window of bone
+
+
 def test_cores_are_bright_in_the_window_of_the_segmenter(tmp_path):
     dicom_files.write_series(tmp_path, dicom_files.head(4))
     expected = predict(tmp_path, Models([task(2), task(3)], [], [], []))

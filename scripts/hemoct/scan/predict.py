@@ -64,7 +64,9 @@ def read(path: Path, models: Models, how: How) -> Pixels:
     """The scan as the models' networks see it; no network is loaded."""
     first = models.tasks[0]
     _stop_if_too_many_windows(models, how.window)
-    looks = dict.fromkeys([(1, look_of(first, how.window)[1]), *(look_of(task, how.window) for task in models.tasks)])
+    detectors = [task.around.detector for task in models.tasks if task.around and task.around.detector]
+    each = [look_of(task, how.window) for task in (*models.tasks, *detectors)]
+    looks = dict.fromkeys([(1, look_of(first, how.window)[1]), *each])
     return source.read(path, Wanted(
         looks=list(looks), series=how.series, intercept=how.intercept, any_values=how.window is not None,
         orientation=how.orientation, spacing=how.spacing,
