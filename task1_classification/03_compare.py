@@ -14,16 +14,18 @@ Next    python scripts/90_make_report.py
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli
-from hemoct.evaluation import comparison, comparison_step
-
-KIND = comparison_step.Kind(
-    task=1, read=comparison.read, needed=("metrics.json", "predictions.csv"), compared=comparison.METRICS,
-    shares=comparison_step.MEASURED,
-)  # fmt: skip
+from hemoct.evaluation import comparison_step
 
 
 def main(argv: list[str] | None = None) -> None:
-    comparison_step.run(__file__, cli.parse(comparison_step.parser(__doc__), argv, __file__), KIND)
+    args = cli.parse(comparison_step.parser(__doc__), argv, __file__)
+    from hemoct.evaluation import comparison  # what computes is not imported at the top: --help shall be quick
+
+    kind = comparison_step.Kind(
+        task=1, read=comparison.read, needed=("metrics.json", "predictions.csv"), compared=comparison.METRICS,
+        shares=comparison_step.MEASURED,
+    )  # fmt: skip
+    comparison_step.run(__file__, args, kind)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Next    python scripts/90_make_report.py
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli
-from hemoct.detection import evaluate
 from hemoct.evaluation import comparison_step
 
 METRICS = (
@@ -22,11 +21,14 @@ METRICS = (
     *("precision", "recall", "f1"),
 )
 """of boxes and lesions, then of slices"""
-KIND = comparison_step.Kind(2, evaluate.read, ("metrics.json", "predictions.csv"), METRICS, METRICS, cases="test slices")
 
 
 def main(argv: list[str] | None = None) -> None:
-    comparison_step.run(__file__, cli.parse(comparison_step.parser(__doc__), argv, __file__), KIND)
+    args = cli.parse(comparison_step.parser(__doc__), argv, __file__)
+    from hemoct.detection import evaluate  # what computes is not imported at the top: --help shall be quick
+
+    kind = comparison_step.Kind(2, evaluate.read, ("metrics.json", "predictions.csv"), METRICS, METRICS, cases="test slices")
+    comparison_step.run(__file__, args, kind)
 
 
 if __name__ == "__main__":

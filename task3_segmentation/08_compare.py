@@ -14,16 +14,17 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 
 from hemoct.base import cli
 from hemoct.evaluation import comparison_step
-from hemoct.segmentation import tables
-
-KIND = comparison_step.Kind(
-    task=3, read=tables.read_evaluated, needed=tables.NEEDED,
-    compared=tables.COMPARED, shares=tables.SHARES, cases="test slices",
-)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
-    comparison_step.run(__file__, cli.parse(comparison_step.parser(__doc__), argv, __file__), KIND)
+    args = cli.parse(comparison_step.parser(__doc__), argv, __file__)
+    from hemoct.segmentation import tables  # what computes is not imported at the top: --help shall be quick
+
+    kind = comparison_step.Kind(
+        task=3, read=tables.read_evaluated, needed=tables.NEEDED,
+        compared=tables.COMPARED, shares=tables.SHARES, cases="test slices",
+    )  # fmt: skip
+    comparison_step.run(__file__, args, kind)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 
 from hemoct.base import cli
 from hemoct.evaluation import comparison_step
-from hemoct.multilabel import compare
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = comparison_step.parser(__doc__)
     parser.add_argument("--labels", type=cli.names, metavar="A,B", help="compare by these labels alone; default: all")
     args = cli.parse(parser, argv, __file__)
+    from hemoct.multilabel import compare  # what computes is not imported at the top: --help shall be quick
+
     comparison_step.run(__file__, args, compare.kind(args.labels, args.seed))
 
 

@@ -1,20 +1,22 @@
 """What the steps of all tasks do that set experiments side by side: flags, inputs, tables, figure."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-from hemoct.base import cli, experiments, figure as base_figure, files, tables
+from hemoct.base import cli, experiments, files
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import baselines, bootstrap, comparison, protocol
-from hemoct.evaluation.comparison import DIFFERENCE, VALUE, Evaluated
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from hemoct.evaluation.comparison import Evaluated
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def run(step: str, args: argparse.Namespace, kind: Kind) -> None:
     record = Run(step, args, folder, [work.task(kind.task) / name / file for name in names for file in kind.needed])
     if record.up_to_date():
         return
+    from hemoct.evaluation import baselines, protocol  # what computes is not imported at the top: --help shall be quick
+
     evaluated = [kind.read(work, name) for name in names]
     said = [(one.name, baselines.sentence(one.content.get("baselines", {}), key)) for one in evaluated for key in HEADLINES]
     remarks += [f"{name} {words}" for name, words in said if words]
@@ -73,6 +77,9 @@ def write(
     folder: Path, evaluated: list[Evaluated], kind: Kind, dataset: str, seed: int, remarks: tuple[str, ...] = (),
 ) -> list[Path]:  # fmt: skip
     """Write comparison.csv, comparison.md, with `remarks` below, and comparison.png to `folder`; returns them."""
+    from hemoct.base import figure as base_figure, tables
+    from hemoct.evaluation import bootstrap, comparison
+
     table = comparison.table(evaluated, bootstrap.RESAMPLES, seed)
     labels = dict.fromkeys(label for one in evaluated for label in one.content["labels"]) if kind.of_label else ()
     more = tuple(f"{metric}_{label}" for metric in kind.of_label for label in labels)
@@ -97,6 +104,12 @@ def side_by_side(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = 
 
     `table` is that of `comparison.table`; of its metrics those that are `measured` are drawn.
     """
+    import numpy as np
+    from matplotlib.ticker import MaxNLocator
+
+    from hemoct.base import figure as base_figure
+    from hemoct.evaluation import comparison
+
     names = [name for name in measured if name in set(table["metric"])]
     shown = list(table["shown"].unique())
     differ = table["difference"].notna().any()
@@ -107,7 +120,7 @@ def side_by_side(table: pd.DataFrame, heading: str, measured: tuple[str, ...] = 
     for number, name in enumerate(shown):
         rows = table[table["shown"] == name].set_index("metric").reindex(names)
         place = np.arange(len(names)) + (number - (len(shown) - 1) / 2) * 0.8 / len(shown)
-        for axis, columns in zip(axes[0, : 1 + bool(number)], (VALUE, DIFFERENCE), strict=False):
+        for axis, columns in zip(axes[0, : 1 + bool(number)], (comparison.VALUE, comparison.DIFFERENCE), strict=False):
             value, low, high = rows[list(columns)].to_numpy(dtype=float).T
             axis.plot(value, place, "o", markersize=5, color=f"C{number}", label=name)
             axis.hlines(place, low, high, color=f"C{number}", linewidth=1.6)

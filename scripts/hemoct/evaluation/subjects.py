@@ -1,18 +1,20 @@
 """What a step evaluates: an experiment, the data that it meets, and where the results go."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from hemoct.base import cli, experiments, files, tables as base_tables
+from hemoct.base import cli, experiments, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import recorded
 from hemoct.base.workspace import Workspace
-from hemoct.evaluation import external, predictions, protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OF_FOLD = ("best.pt", "model.json", "history.csv", "predictions.csv")
 """the files of a fold that an evaluation rests on"""
@@ -60,6 +62,8 @@ class Subject:
 
     def other_predictions(self) -> Path:
         """predictions.csv on the other data; stops when it is missing, changed, or made by other models than these."""
+        from hemoct.evaluation import external  # what computes is not imported at the top: --help shall be quick
+
         named = (self.task, self.experiment, self.data.dataset)
         folder, again = external.folder(self.work, *named), external.again(self.work, *named)
         if not (folder / "predictions.csv").exists():
@@ -92,12 +96,16 @@ class Subject:
 
     def about(self, of: str) -> dict[str, Any]:
         """What metrics.json says first; `of`: a key of protocol.PROTOCOLS."""
+        from hemoct.evaluation import protocol
+
         return protocol.describe(self.work, self.task, self.experiment, self.data, of, self.folders)
 
     def histories(self, columns: Iterable[str] = ("epoch", "train_loss", "val_loss")) -> dict[str, pd.DataFrame]:
         """history.csv of each fold that has one; none for other data, which no model was trained on."""
+        from hemoct.base import tables
+
         folders = [] if self.on_other_data else [folder for folder in self.folders if (folder / "history.csv").exists()]
-        return {folder.name: base_tables.read_csv(folder / "history.csv", columns) for folder in folders}
+        return {folder.name: tables.read_csv(folder / "history.csv", columns) for folder in folders}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +119,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def chosen(args: argparse.Namespace, task: int) -> Iterator[Subject]:
     """The experiments that the flags name; by default all that are trained, or that have predictions on the other data."""
+    from hemoct.evaluation import external, predictions
+
     work = Workspace.of(args)
     data = external.other(work, args.on) if args.on else work
     names = args.experiment or (external.predicted(work, task, args.on) if args.on else experiments.trained(work, task))
