@@ -7,7 +7,8 @@ axial one of the brain is taken, in a soft-tissue kernel; the others are listed 
 that any viewer shows them over it. In PHE-SICH-CT-IDS masks are those of the edema; the core, bright pixels in boxes, is an
 unvalidated estimate of the bleeding. Slices on which a model was trained or validated give no honest result; they are
 counted and marked.
-Nothing of a patient's header is written, but with --identifiers. Research use, no diagnosis.
+Nothing of a patient's header is written, but with --identifiers; names of files stand in the tables, not on the page.
+Research use, no diagnosis.
 
 Reads   SCAN
         outputs/NAME/taskN/EXPERIMENT/foldK/{best.pt,model.json}    the training steps of the four tasks
@@ -65,8 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     for line in [*models.said, *series(pixels.source)]:
         print(line)
     with run:
-        clear(out)
         scan = predict.look(pixels, models, how, seconds)
+        clear(out)
         begun = time.perf_counter()
         run.wrote(*write.write(scan, out, args.identifiers))
         run.note(seen_in_training=int(scan.seen.sum()))

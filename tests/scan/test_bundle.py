@@ -98,6 +98,15 @@ def test_one_fold_is_enough_where_it_is_asked_for(folder):
     assert around.least_confidence == [0.2] and around.detector.model.folds == [0] and len(models.files) == 4
 
 
+def test_one_fold_decides_by_its_own_threshold(folder):
+    tasks = json.loads((folder / "bundle.json").read_text())["tasks"]
+    tasks[0]["evaluation"] = {"folds": [{"fold": 0, "threshold": 0.25}, {"fold": 1, "threshold": 0.75}]}
+    change(folder, tasks=tasks)
+    one, mean = (bundle.load(folder, fast=fast).tasks[0] for fast in (True, False))
+    assert one.thresholds == [0.25] and one.rule == "of the fold, chosen on validation"
+    assert mean.thresholds == tasks[0]["thresholds"] and mean.rule == tasks[0]["rule"]
+
+
 def test_choosing_takes_a_bundle_for_what_it_is(folder):
     assert choose.models([folder], choose.Which(fast=True, threads=1)).of(3).around.detector is not None
 

@@ -74,6 +74,14 @@ def test_hu_have_windows_and_long_scans_small_pictures(path):
     assert (told["width"], told["height"]) == (168, 224) and not told["boxes"] and not told["heat"]
 
 
+def test_names_of_files_are_not_mailed(path):
+    names = ["1.2.840.113619.2.55.3", "Doe^Jane.dcm"]
+    source = scans.source(path.parent, 6, names=[names[0]] * 6, passed_over={names[1]: "is no image", "b": "is no image"})
+    text = page.write(scans.scan(path.parent, source=source), path).read_text()
+    assert not any(name in text for name in names) and "2 file(s) passed over: is no image" in text
+    assert f"<h1>{path.parent.name}</h1>" in text
+
+
 def test_a_scan_without_any_model_has_a_page(path):
     scan = scans.scan(path.parent, bleeding=None, types=[], boxes=None, masks=None, heat=None, models=[])
     assert "No model was given" in page.write(scan, path).read_text()

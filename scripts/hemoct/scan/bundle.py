@@ -24,6 +24,7 @@ EXPORT = "python scripts/82_export.py"
 GRAPH = re.compile(r"[A-Za-z0-9-]+\.onnx")
 KINDS = {1: ("classifier",), 2: ("boxes", "candidates"), 3: ("patches",), 4: ("classifier",)}
 """of onnx_runners.KINDS, by task"""
+OWN = "of the fold, chosen on validation"
 WORKERS = 4  # files that are hashed at a time
 
 
@@ -166,10 +167,22 @@ def _stop_if_other(folder: Path, known: dict[str, str], names: list[str]) -> Non
             raise _damaged(folder / name, "its checksum is another one")
 
 
+def _limits(one: Described, fast: bool) -> tuple[list[float], str]:
+    """The thresholds of a task and where they come from; of one fold alone those that it chose itself."""
+    of_folds = {fold.get("fold"): fold for fold in one.evaluation.get("folds", [])}
+    own = of_folds.get(one.folds[0]) if fast and len(one.folds) > 1 else None
+    if own is None:
+        return one.thresholds, one.rule
+    each = own.get("thresholds") or {}
+    values = [each.get(name) for name in one.classes] if one.task == 4 else [own.get("threshold")]
+    kept = [usual if value is None else float(value) for value, usual in zip(values, one.thresholds, strict=True)]
+    return kept, OWN
+
+
 def _task(folder: Path, one: Described, how: tuple[bool, int | None]) -> Task:
     """A task as it is predicted with. `how`: whether one fold is enough, and threads."""
     kept = slice(1 if how[0] else None)
-    paths = [folder / name for name in one.networks[kept]]
+    paths, (limits, rule) = [folder / name for name in one.networks[kept]], _limits(one, how[0])
     around = None
     if one.around is not None:
         about = files.read_into(_Around, one.around, folder / BUNDLE)
@@ -178,7 +191,7 @@ def _task(folder: Path, one: Described, how: tuple[bool, int | None]) -> Task:
     return Task(
         model=Model(one.task, one.experiment, one.dataset, one.folds[kept], one.score, one.weights[kept]), size=one.size,
         channels=one.channels, context=one.context, window=one.window, prepare=one.prepare, orientation=one.orientation,
-        classes=one.classes, thresholds=one.thresholds, rule=one.rule,
+        classes=one.classes, thresholds=limits, rule=rule,
         load=partial(_load, paths, one.kind, one.image_size, how[1]), around=around,
     )  # fmt: skip
 

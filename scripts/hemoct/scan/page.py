@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,9 @@ def write(scan: Scan, path: Path) -> Path:
     )  # fmt: skip
     told = content(scan)
     page = environment.get_template(TEMPLATE).render(
-        title=scan.source.path.resolve().name, source=scan.source, lines=answer.lines(scan), notes=answer.notes(scan),
-        disclaimer=answer.NO_DIAGNOSIS, models=scan.models, rows=_rows(scan), columns=_labels(scan), curve=_curve(scan),
+        title=path.resolve().parent.name, source=scan.source, passed_over=Counter(scan.source.passed_over.values()),
+        lines=answer.lines(scan), notes=answer.notes(scan), disclaimer=answer.NO_DIAGNOSIS, models=scan.models,
+        rows=_rows(scan), columns=_labels(scan), curve=_curve(scan),
         data=_in_script(told), has={name: bool(told[name]) and any(told[name]) for name in ("boxes", "edema", "core", "heat")},
         presets={name: PRESETS.get(name) for name in told["presets"]}, seconds=scan.seconds, boxes=scan.boxes, masks=scan.masks,
     )  # fmt: skip
