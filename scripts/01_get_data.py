@@ -18,6 +18,7 @@ Writes  data/raw/NAME                             the data set, or a link to it
         data/raw/NAME/types/                      --demo: labels.csv of IVH, IPH and SAH with its images, a data set of its own:
                                                   --from data/raw/demo/types --dataset demo-types
         data/raw/NAME/{dicom,nifti}/              --demo: a series and two volumes with HU, to try the conversion
+        data/raw/NAME/unseen/                     --demo: a series of a patient of no split, for scripts/80_predict_scan.py
         data/raw/NAME/slices.csv                  converted: image, patient, study, series, group, slice, spacing, position (mm),
                                                   mask, labels (from masks or from the tables of a public data set)
         data/raw/NAME/conversion/                 converted: headers.csv (other tags), bad_files.csv (file, problem), boxes.csv
@@ -43,10 +44,9 @@ from hemoct.base.cli import NOT_WRITABLE
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import REPOSITORY, Workspace
-from hemoct.ct import hounsfield, stack
-from hemoct.ingest import conversion, conversion_tables, label_columns, layouts, table_text
-from hemoct.sources import figshare, phantom_dataset, scans
-from hemoct.sources.folder import Contents
+from hemoct.ct import hounsfield
+from hemoct.ingest.options import LAYOUTS
+from hemoct.sources import figshare
 
 PREDICT_STEPS = {1: "task1_classification/04_predict.py", 4: "task4_multilabel/05_predict.py"}
 
@@ -96,6 +96,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args = cli.parse(parser, argv, __file__)
     if args.source is None and (args.convert or args.intercept is not None or args.window != parser.get_default("window")):
         parser.error("--convert, --window and --intercept go with --from DIR")
+    from hemoct.sources import phantom_dataset  # what computes is not imported at the top: --help shall be quick
+
     least_values = {
         "patients": phantom_dataset.FEWEST_PATIENTS,
         "slices": phantom_dataset.FEWEST_SLICES,
@@ -109,6 +111,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def origin_of(args: argparse.Namespace) -> dict[str, Any]:
     """Where the data come from, as far as that is known before they are there; a bad --from stops here."""
+    from hemoct.ingest import conversion, layouts
+    from hemoct.sources import phantom_dataset
+    from hemoct.sources.folder import Contents
+
     if args.demo:
         drawing = {"patients": args.patients, "slices": args.slices, "size": args.size, "seed": args.seed}
         return {"drawn": phantom_dataset.VERSION, **drawing}
@@ -125,7 +131,7 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--from {args.source}: no DICOM file and no NIfTI volume to --convert; name the folder with them")
     if recognised is None:
         raise UserError(
-            f"--from {args.source}: no data set in a known layout ({', '.join(layouts.NAMES)}), and no DICOM or NIfTI; it holds "
+            f"--from {args.source}: no data set in a known layout ({', '.join(LAYOUTS)}), and no DICOM or NIfTI; it holds "
             f"{layouts.kinds(files.walk(folder)) or 'nothing'}; name its top folder"
         )
     return {"registered": str(folder)}
@@ -133,6 +139,8 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def is_there(work: Workspace, origin: dict[str, Any]) -> bool:
     """Whether data/raw/NAME holds exactly this already. Anything else there stops the step: raw data are never overwritten."""
+    from hemoct.ingest import layouts
+
     if not os.path.lexists(work.raw):
         return False
     work.stop_if_moved()
@@ -163,6 +171,9 @@ def register(folder: Path, work: Workspace) -> None:
 
 def draw(origin: dict[str, Any], work: Workspace) -> None:
     """Draw into a temporary folder and rename it when it is complete."""
+    from hemoct.ingest import layouts
+    from hemoct.sources import phantom_dataset
+
     drawing = work.raw.with_name(f".drawing-{work.dataset}")
     shutil.rmtree(drawing, ignore_errors=True)  # of a run that was killed
     try:
@@ -175,6 +186,11 @@ def draw(origin: dict[str, Any], work: Workspace) -> None:
 
 def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -> dict[str, Any]:
     """Convert into a folder beside data/raw/NAME and rename it when it is complete; returns what the run record keeps."""
+    from hemoct.ct import stack
+    from hemoct.ingest import layouts
+    from hemoct.sources import scans
+    from hemoct.sources.folder import Contents
+
     source = Path(origin["converted"])
     target = work.raw.with_name(f".converting-{work.dataset}")
     windows, workers = hounsfield.parse_windows(args.window), args.workers or os.cpu_count() or 1
@@ -191,6 +207,8 @@ def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -
 
 def download(origin: dict[str, Any], api: str, work: Workspace) -> None:
     """Download and unpack beside data/raw/NAME, rename when complete; what was downloaded is kept until then."""
+    from hemoct.ingest import layouts
+
     article = figshare.read_article(origin["figshare"], api)
     size = sum(item.size for item in article.items) / 1e9
     print(f"{article.title}, version {article.version}, {article.licence}: {len(article.items)} files, {size:.2f} GB")
@@ -198,7 +216,7 @@ def download(origin: dict[str, Any], api: str, work: Workspace) -> None:
     unpacked = parts / "unpacked"
     figshare.unpack(figshare.download(article, parts / "files"), unpacked)
     if layouts.recognise(unpacked) is None:
-        raise UserError(f"{unpacked}: downloaded, but in no known layout ({', '.join(layouts.NAMES)}); look into it")
+        raise UserError(f"{unpacked}: downloaded, but in no known layout ({', '.join(LAYOUTS)}); look into it")
     checksums = {item.name: item.md5 for item in article.items}
     origin |= {"version": article.version, "licence": article.licence, "md5": checksums}
     files.write_json(unpacked / layouts.ORIGIN, origin)
@@ -208,6 +226,9 @@ def download(origin: dict[str, Any], api: str, work: Workspace) -> None:
 
 def report(work: Workspace, converted: bool) -> None:
     """Print what the data set is and what comes next."""
+    from hemoct.ingest import conversion_tables, layouts
+    from hemoct.sources import scans
+
     recognised = layouts.recognise(work.raw)
     print(f"{work.show(work.raw)}: {recognised.summary}")
     if not converted:
@@ -226,12 +247,16 @@ def report(work: Workspace, converted: bool) -> None:
 
 def has_labels(work: Workspace) -> bool:
     """Whether a converted data set has a table of labels, or columns of labels in slices.csv."""
+    from hemoct.ingest import conversion_tables, label_columns, table_text
+
     tables = [path for path in work.raw.glob("*.csv") if path.name != conversion_tables.TABLE]
     return bool(tables or label_columns.may_be_labels(table_text.header(work.raw / conversion_tables.TABLE)))
 
 
 def predict_commands(work: Workspace) -> list[str]:
     """How to predict converted slices with the newest models of tasks 1 and 4; without any, how to get data to train them."""
+    from hemoct.ingest import conversion_tables
+
     slices = work.raw / conversion_tables.IMAGES
     commands = []
     for task, step in PREDICT_STEPS.items():

@@ -26,11 +26,11 @@ def test_the_page_is_there_until_ctrl_c(work, words) -> None:
             address = re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", process.stdout.readline())[0]
             assert process.stdout.readline().startswith("from another machine first: ssh -L")
             assert process.stdout.readline() == "Ctrl-C ends it\n"
-            assert b'"toy"' in DIRECT.open(f"{address}index.json", timeout=30).read()
+            assert b'"toy"' in DIRECT.open(f"{address}index.json", timeout=120).read()
             with pytest.raises(urllib.error.HTTPError, match="404"):
-                DIRECT.open(re.sub(r"/[\w-]+/$", "/", address), timeout=30)
+                DIRECT.open(re.sub(r"/[\w-]+/$", "/", address), timeout=120)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=120)
             assert (process.returncode, out, err) == (0, "\nclosed\n", "")
         finally:
             process.kill()
