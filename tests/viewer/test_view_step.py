@@ -21,7 +21,10 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def test_the_page_is_there_until_ctrl_c(work, words) -> None:
     viewed.make(work)
     command = [sys.executable, "-u", str(REPOSITORY / "scripts/81_view.py"), *words, "--root", str(work.root), "--no-browser"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=work.root) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=work.root,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell ignores it for what runs in the background
+    ) as process:  # fmt: skip
         try:
             address = re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", process.stdout.readline())[0]
             assert process.stdout.readline().startswith("from another machine first: ssh -L")
