@@ -349,6 +349,7 @@ def peak(folder: Path, number: int) -> int:
     return usage.ru_maxrss
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
     assert peak(tmp_path / "more", 2000) <= 1.1 * peak(tmp_path / "less", 500)
 

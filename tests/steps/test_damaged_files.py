@@ -152,7 +152,7 @@ def pick(path: Path, most: int) -> list[tuple[str, bytes]]:
     return [ways[number] for number in chosen]
 
 
-@pytest.mark.parametrize("tree", ["task1", "task3"], indirect=True)
+@pytest.mark.parametrize("tree", [pytest.param("task1", marks=pytest.mark.slow), "task3"], indirect=True)
 def test_a_damaged_file_is_told_by_its_name(tree: Read, work: Workspace) -> None:
     run_step, steps = tree
     assert problems(work, run_step, steps[:1], most=2) == []

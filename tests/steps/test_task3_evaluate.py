@@ -441,6 +441,7 @@ def large(root: Path, slices: int) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_slices(tmp_path):
     """Many more masks: kept in memory, they and their maps would take 90 MB more."""
     roots = large(tmp_path / "few", 70), large(tmp_path / "many", 245)
