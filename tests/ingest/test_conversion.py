@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pydicom
+import pytest
 from conftest import REPOSITORY
 from PIL import Image
 
