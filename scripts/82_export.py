@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     models = chosen(work, args)
     out = args.out or export.default_out(models)
     run = Run(__file__, args, out, models.files)
-    stop_if_taken(out, {bundle.BUNDLE, run.path.name})
+    stop_if_taken(out, {bundle.BUNDLE, bundle.CARD, bundle.SUMS, run.path.name})
     if run.up_to_date():
         return
     new = not out.exists()
@@ -112,9 +112,12 @@ def chosen(work: Workspace, args: argparse.Namespace) -> "Models":
 
 
 def stop_if_taken(out: Path, names: set[str]) -> None:
-    """Stop rather than replace a folder that is no bundle. `names`: files of which a bundle, even a begun one, has one."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not any((out / name).is_file() for name in names)):
+    """Stop rather than replace a folder that is no bundle, or that holds more. `names`: files of a bundle, even a begun one."""
+    there = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
+    if out.is_file() or (there and not there & names):
         raise UserError(f"--out {out} is there and is no bundle; name another folder")
+    if others := [name for name in sorted(there - names) if not name.endswith(".onnx")]:
+        raise UserError(f"--out {out} also holds {others[0]}, which is of no bundle; move it, or name another folder")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,10 @@ def test_what_cannot_be_exported_stops_in_one_line_and_leaves_nothing(work, expo
 
 def test_nothing_but_an_older_bundle_is_replaced(work, export, tmp_path):
     assert refused(export("--out", work.raw), "is no bundle")
+    (tmp_path / "mine").mkdir()
+    for name in ("bundle.json", "notes.txt"):
+        (tmp_path / "mine" / name).write_text("{}")
+    assert refused(export("--out", tmp_path / "mine"), "also holds notes.txt") and (tmp_path / "mine" / "notes.txt").exists()
     (tmp_path / "file").write_text("")
     assert refused(export("--out", tmp_path / "file"), "is no bundle")
     out = tmp_path / "bundle"

@@ -128,7 +128,7 @@ def chosen(found: list[Candidate], wanted: str | None, folder: Path) -> int:
     """The place of the one that is taken. `wanted`: a number as they are listed, from 1, or a part of their words or names."""
     if wanted is None:
         return 0
-    if wanted.isdigit():
+    if wanted.isdecimal():
         fits = [int(wanted) - 1] if 0 < int(wanted) <= len(found) else []
     else:
         text = wanted.lower()
