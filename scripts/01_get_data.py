@@ -39,16 +39,13 @@ from typing import Any
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, files
-from hemoct.base.cli import NOT_WRITABLE
+from hemoct.base import cli, experiments, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import REPOSITORY, Workspace
 from hemoct.ct import hounsfield
-from hemoct.ingest.options import LAYOUTS
+from hemoct.ingest.options import LAYOUTS, ORIGIN
 from hemoct.sources import figshare
-
-PREDICT_STEPS = {1: "task1_classification/04_predict.py", 4: "task4_multilabel/05_predict.py"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -98,11 +95,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--convert, --window and --intercept go with --from DIR")
     from hemoct.sources import phantom_dataset  # what computes is not imported at the top: --help shall be quick
 
-    least_values = {
-        "patients": phantom_dataset.FEWEST_PATIENTS,
-        "slices": phantom_dataset.FEWEST_SLICES,
-        "size": phantom_dataset.SMALLEST_SIZE,
-    }
+    least_values = {"patients": phantom_dataset.FEWEST_PATIENTS, "slices": phantom_dataset.FEWEST_SLICES,
+                    "size": phantom_dataset.SMALLEST_SIZE}  # fmt: skip
     for name, least in least_values.items():
         if getattr(args, name) < least:
             parser.error(f"--{name} {getattr(args, name)} is too small, the smallest is {least}")
@@ -116,8 +110,7 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
     from hemoct.sources.folder import Contents
 
     if args.demo:
-        drawing = {"patients": args.patients, "slices": args.slices, "size": args.size, "seed": args.seed}
-        return {"drawn": phantom_dataset.VERSION, **drawing}
+        return {"drawn": phantom_dataset.VERSION} | {name: getattr(args, name) for name in ("patients", "slices", "size", "seed")}
     if args.figshare:
         return {"figshare": figshare.PHE_SICH}
     folder = args.source.expanduser().resolve()
@@ -139,15 +132,13 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def is_there(work: Workspace, origin: dict[str, Any]) -> bool:
     """Whether data/raw/NAME holds exactly this already. Anything else there stops the step: raw data are never overwritten."""
-    from hemoct.ingest import layouts
-
     if not os.path.lexists(work.raw):
         return False
     work.stop_if_moved()
     if "registered" in origin:
         same = work.raw.resolve() == Path(origin["registered"])
     else:
-        path = work.raw / layouts.ORIGIN
+        path = work.raw / ORIGIN
         recorded = files.read_json(path) if path.is_file() else {}
         same = recorded.items() >= {name: value for name, value in origin.items() if name != "version"}.items()
         if same and "converted" in origin and recorded["version"] != origin["version"]:
@@ -164,21 +155,20 @@ def register(folder: Path, work: Workspace) -> None:
         work.raw.symlink_to(folder, target_is_directory=True)
     except (OSError, NotImplementedError) as error:
         # A disk without links answers EPERM, which elsewhere means that nothing can be written.
-        if getattr(error, "errno", None) in NOT_WRITABLE - {errno.EPERM}:
+        if getattr(error, "errno", None) in cli.NOT_WRITABLE - {errno.EPERM}:
             raise
         raise UserError(f"{work.raw}: this disk has no symbolic links ({error}); copy {folder} there by hand") from None
 
 
 def draw(origin: dict[str, Any], work: Workspace) -> None:
     """Draw into a temporary folder and rename it when it is complete."""
-    from hemoct.ingest import layouts
     from hemoct.sources import phantom_dataset
 
     drawing = work.raw.with_name(f".drawing-{work.dataset}")
     shutil.rmtree(drawing, ignore_errors=True)  # of a run that was killed
     try:
         phantom_dataset.draw_dataset(drawing, **{name: value for name, value in origin.items() if name != "drawn"})
-        files.write_json(drawing / layouts.ORIGIN, origin)
+        files.write_json(drawing / ORIGIN, origin)
         os.rename(drawing, work.raw)
     finally:
         shutil.rmtree(drawing, ignore_errors=True)
@@ -187,7 +177,6 @@ def draw(origin: dict[str, Any], work: Workspace) -> None:
 def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -> dict[str, Any]:
     """Convert into a folder beside data/raw/NAME and rename it when it is complete; returns what the run record keeps."""
     from hemoct.ct import stack
-    from hemoct.ingest import layouts
     from hemoct.sources import scans
     from hemoct.sources.folder import Contents
 
@@ -198,11 +187,10 @@ def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -
     made = scans.convert(contents, target, windows, args.intercept, workers)
     pages = any(path.suffix.lower() in stack.SUFFIXES for path in (*contents.scans, *contents.pictures))  # say nothing of it
     facts = {"source": made.source.name if made.source else "", "orientation": None if pages else "up"}
-    files.write_json(target / layouts.ORIGIN, origin | facts)
+    files.write_json(target / ORIGIN, origin | facts)
     os.rename(target, work.raw)
     print("\n".join(made.lines()))
-    summary = made.summary
-    return {"slices": summary.slices, "patients": summary.patients, "series": summary.series, "bad": summary.bad, **summary.notes}
+    return {name: getattr(made.summary, name) for name in ("slices", "patients", "series", "bad")} | made.summary.notes
 
 
 def download(origin: dict[str, Any], api: str, work: Workspace) -> None:
@@ -219,7 +207,7 @@ def download(origin: dict[str, Any], api: str, work: Workspace) -> None:
         raise UserError(f"{unpacked}: downloaded, but in no known layout ({', '.join(LAYOUTS)}); look into it")
     checksums = {item.name: item.md5 for item in article.items}
     origin |= {"version": article.version, "licence": article.licence, "md5": checksums}
-    files.write_json(unpacked / layouts.ORIGIN, origin)
+    files.write_json(unpacked / ORIGIN, origin)
     os.rename(unpacked, work.raw)
     shutil.rmtree(parts, ignore_errors=True)
 
@@ -237,12 +225,11 @@ def report(work: Workspace, converted: bool) -> None:
         table = work.show(work.raw / conversion_tables.TABLE)
         print(f"no labels: to train, add columns of labels to {table}, or put a table of images and labels beside it, and run")
         print(f"  {work.command('scripts/03_make_labels.py')}")
-        commands = predict_commands(work)
+        commands = predict_commands(work, work.raw / conversion_tables.IMAGES)
     else:
         step = "02_merge_annotations" if recognised.layout in layouts.WITH_XML else "03_make_labels"
         commands = [work.command(f"scripts/{step}.py")]
-    for command in commands:
-        print(f"Next: {command}")
+    print("".join(f"Next: {command}\n" for command in commands), end="")
 
 
 def has_labels(work: Workspace) -> bool:
@@ -253,19 +240,16 @@ def has_labels(work: Workspace) -> bool:
     return bool(tables or label_columns.may_be_labels(table_text.header(work.raw / conversion_tables.TABLE)))
 
 
-def predict_commands(work: Workspace) -> list[str]:
+def predict_commands(work: Workspace, slices: Path) -> list[str]:
     """How to predict converted slices with the newest models of tasks 1 and 4; without any, how to get data to train them."""
-    from hemoct.ingest import conversion_tables
-
-    slices = work.raw / conversion_tables.IMAGES
     commands = []
-    for task, step in PREDICT_STEPS.items():
+    for task in (1, 4):
         models = sorted(work.root.glob(f"outputs/*/task{task}/*/fold*/best.pt"), key=lambda path: path.stat().st_mtime_ns)
         if models:
             experiment = models[-1].parents[1]
             trained = Workspace(work.root, experiment.parents[1].name)
             path = work.show(slices) if work.root == REPOSITORY else str(slices)
-            commands.append(trained.command(step, path, "--experiment", experiment.name))
+            commands.append(trained.command(experiments.predict_step(task), path, "--experiment", experiment.name))
     if not commands:
         print("to predict, first train a model on other data, for example on PHE-SICH-CT-IDS")
         commands.append(Workspace(work.root, "phe-sich").command("scripts/01_get_data.py", "--figshare"))

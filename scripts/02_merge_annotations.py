@@ -10,32 +10,37 @@ Writes  data/work/NAME/merged_annotation/*.xml     named by image_id
 Next    python scripts/03_make_labels.py
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import pandas as pd
-from tqdm import tqdm
 
-from hemoct.base import cli, files, tables
+from hemoct.base import cli, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.ingest import annotations as ingest_annotations, layouts
-from hemoct.ingest.annotations import AnnotationError, Repair
+from hemoct.ingest.options import LAYOUTS
 
-DROPPED = f"{ingest_annotations.DROPPED}: not in merged_annotation, the source file is unchanged"
+if TYPE_CHECKING:
+    from hemoct.ingest.annotations import Annotated, Repair
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     group = parser.add_argument_group("what the data are")
-    group.add_argument(
-        "--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto: recognised by the names of the files"
-    )
+    group.add_argument("--layout", choices=("auto", *LAYOUTS), default="auto", help="auto: recognised by the names of the files")
     group.add_argument("--image-set", choices=("png", "jpg"), help="which set of PHE-SICH; default: png if it is there")
     args = cli.parse(parser, argv, __file__)
+    # what computes is not imported at the top: --help shall be quick
+    import pandas as pd
+
+    from hemoct.base import tables
+    from hemoct.ingest import annotations as ingest_annotations, layouts
+
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
     listing = layouts.list_files(raw)
@@ -56,11 +61,16 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Next: {work.command('scripts/03_make_labels.py')}")
 
 
-def merge(work: Workspace, annotated: ingest_annotations.Annotated) -> list[Repair]:
+def merge(work: Workspace, annotated: Annotated) -> list[Repair]:
     """Write each usable XML into merged_annotation, named by its image; returns what was repaired or dropped, in order of files.
 
     Of several for one image the one that `Annotated.rank` puts first is taken, and none of them when that cannot be used.
     """
+    from tqdm import tqdm
+
+    from hemoct.ingest.annotations import DROPPED, AnnotationError, Repair
+
+    dropped = f"{DROPPED}: not in merged_annotation, the source file is unchanged"
     repairs: dict[Path, list[Repair]] = {}
     sources: dict[str, Path] = {}
     with files.replacing_folder(work.work / "merged_annotation") as folder:
@@ -68,7 +78,7 @@ def merge(work: Workspace, annotated: ingest_annotations.Annotated) -> list[Repa
             try:
                 repairs[path] = merge_file(work.raw, path, annotated, sources, folder)
             except AnnotationError as error:
-                repairs[path] = [Repair(str(path), str(error), DROPPED)]
+                repairs[path] = [Repair(str(path), str(error), dropped)]
         found = [repair for path in annotated.files for repair in repairs[path]]
         if not any(folder.iterdir()):
             first = f" (first: {found[0].file}: {found[0].problem})" if found else ""
@@ -76,10 +86,11 @@ def merge(work: Workspace, annotated: ingest_annotations.Annotated) -> list[Repa
     return found
 
 
-def merge_file(
-    raw: Path, path: Path, annotated: ingest_annotations.Annotated, sources: dict[str, Path], folder: Path
-) -> list[Repair]:
+def merge_file(raw: Path, path: Path, annotated: Annotated, sources: dict[str, Path], folder: Path) -> list[Repair]:
     """Write one XML; `sources` gets its path under its image_id. Raises AnnotationError if it cannot be used."""
+    from hemoct.ingest import annotations as ingest_annotations
+    from hemoct.ingest.annotations import Repair
+
     if not annotated.rank(path)[0]:  # also one that is broken: an old copy must not take its place
         _claim(annotated.image_of(path, ""), path, sources)
     annotation = ingest_annotations.read_voc(raw / path)
@@ -96,12 +107,16 @@ def merge_file(
 
 def _claim(image_id: str, path: Path, sources: dict[str, Path]) -> None:
     """Note that an image has this annotation. Raises AnnotationError if it has another one."""
+    from hemoct.ingest.annotations import AnnotationError
+
     if sources.setdefault(image_id, path) != path:
         raise AnnotationError(f"a second annotation of {image_id}, {sources[image_id]} is its own")
 
 
 def report(work: Workspace, repairs: list[Repair]) -> None:
     """Print how many files were merged, repaired and dropped, and why."""
+    from hemoct.ingest import annotations as ingest_annotations
+
     folder = work.work / "merged_annotation"
     dropped = [repair for repair in repairs if repair.dropped]
     kinds = Counter(repair.problem.split(":")[0] for repair in repairs if not repair.dropped)

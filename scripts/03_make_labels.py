@@ -23,26 +23,36 @@ Writes  data/work/NAME/{labels,boxes}.csv       image_id, patient, slice, image,
 Next    python scripts/04_check_data.py
 """
 
+from __future__ import annotations
+
 import argparse
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import pandas as pd
 
-from hemoct.base import cli, options as base_options, tables
+from hemoct.base import cli, options as base_options
 from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import contents, prepared
-from hemoct.ingest import layouts, patient_rules, readers
-from hemoct.ingest.reader_tables import AUTO, Options, Tables
-from hemoct.prepare import orientation
-from hemoct.sources import known
+from hemoct.ingest.options import AUTO, LAYOUTS, Options
+from hemoct.prepare.options import KNOWN, UNKNOWN
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hemoct.ingest.reader_tables import Tables
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import tables
+    from hemoct.data import contents, prepared
+    from hemoct.ingest import layouts, readers
+    from hemoct.sources import known
+
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
     table = [raw / args.csv] if args.csv else []  # it may lie outside data/raw/NAME
@@ -74,11 +84,9 @@ def main(argv: list[str] | None = None) -> None:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     group = base_options.add(parser, Options, "what the data are")
+    group.add_argument("--layout", choices=("auto", *LAYOUTS), default="auto", help="auto: recognised by the names of the files")
     group.add_argument(
-        "--layout", choices=("auto", *layouts.NAMES), default="auto", help="auto: recognised by the names of the files"
-    )
-    group.add_argument(
-        "--orientation", choices=("auto", *orientation.KNOWN, orientation.UNKNOWN), default="auto",
+        "--orientation", choices=("auto", *KNOWN, UNKNOWN), default="auto",
         help="where the nose points in the images of heads; auto: found from their grey values",
     )  # fmt: skip
     return cli.parse(parser, argv, __file__)
@@ -86,6 +94,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def options_for(layout: str, args: argparse.Namespace) -> Options:
     """The flags as Options; a flag that this layout cannot use is a mistake and stops."""
+    from hemoct.ingest import readers
+
     options = base_options.read(args, Options)
     takes = readers.READERS[layout].takes
     for each in fields(Options):
@@ -97,6 +107,8 @@ def options_for(layout: str, args: argparse.Namespace) -> Options:
 
 def write_problems(work: Workspace, problems: pd.DataFrame | None) -> Path | None:
     """Write label_problems.csv and print its rows by kind; without any problem, delete the table of an earlier run."""
+    from hemoct.base import tables
+
     path = work.work / "label_problems.csv"
     if problems is None or problems.empty:
         path.unlink(missing_ok=True)
@@ -108,11 +120,13 @@ def write_problems(work: Workspace, problems: pd.DataFrame | None) -> Path | Non
 
 def report(made: Tables) -> None:
     """Print what the tables hold, and what a user must know before trusting them."""
+    from hemoct.ingest import reader_tables
+
     print(few([f"{count} {name}" for name, count in made.dataset.counts.items()], most=12))
     print(f"patients from {made.dataset.patient_source}")
     if not made.dataset.knows_patients:
         print("  two images of one person may fall into two folds; --patient-regex or --patient-column prevents that")
-        proposal = patient_rules.propose([*map(Path, made.labels["image"])], made.dataset.labels)
+        proposal = reader_tables.propose([*map(Path, made.labels["image"])], made.dataset.labels)
         if proposal:
             print(f"  a rule that fits the file names: --patient-regex {proposal}; --patient-regex {AUTO} takes it")
     if made.dataset.counts["unknown"]:

@@ -14,18 +14,22 @@ Writes  data/work/NAME/audit.json    counts, severity and examples of each check
 Next    python scripts/05_make_splits.py
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, figure as base_figure, files, tables
+from hemoct.base import cli, files
 from hemoct.base.errors import UserError, few
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import audit, audit_checks, audit_data, audit_figures, audit_prepared, prepared
-from hemoct.prepare import preparation
+from hemoct.prepare import options as preparation
+
+if TYPE_CHECKING:
+    from hemoct.data.audit_data import Audited
 
 NEEDED = ("labels.csv", "boxes.csv", "dataset.json")
 
@@ -39,6 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--prepare", type=preparation.names, default=[], metavar="A,B",
                         help=f"also show what a training with --prepare does: {', '.join(preparation.NAMES)}")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import figure as base_figure, tables
+    from hemoct.data import audit, audit_checks, audit_data, audit_figures
+
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
     inputs = [work.need(work.work / name, "scripts/03_make_labels.py") for name in NEEDED]
@@ -67,8 +75,11 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Next: {work.command('scripts/05_make_splits.py')}")
 
 
-def show_prepared(work: Workspace, data: audit_data.Audited, args: argparse.Namespace) -> list[Path]:
+def show_prepared(work: Workspace, data: Audited, args: argparse.Namespace) -> list[Path]:
     """Write what --prepare does to the images that were read, and print it."""
+    from hemoct.base import figure as base_figure, tables
+    from hemoct.data import audit_prepared, prepared
+
     made = prepared.for_training(work, args.prepare)
     rows = data.images[data.images["image_state"] == ""]
     if rows.empty:

@@ -12,19 +12,30 @@ Next    python task1_classification/01_train.py
         python task4_multilabel/01_prepare_labels.py        where one image may have several labels
 """
 
-import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import pandas as pd
+from __future__ import annotations
 
-from hemoct.base import cli, tables
+from typing import TYPE_CHECKING
+
+import environment  # noqa: F401 (first: without the environment it says how to activate it)
+
+from hemoct.base import cli
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.data import splits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hemoct.base.tables import Dataset
 
 LABELS_SHOWN = 8
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(cli.parser(__doc__), argv, __file__)
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import tables
+    from hemoct.data import splits
+
     work = Workspace.of(args)
     run = Run(__file__, args, work.work, [work.work / "labels.csv", work.work / "dataset.json"])
     if run.up_to_date():
@@ -44,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def report(frame: pd.DataFrame, labels: pd.DataFrame, names: list[str]) -> None:
     """Print images, patients and positives of each fold; of many labels the first few."""
+    import pandas as pd
+
     shown = names[:LABELS_SHOWN]
     folds = frame.merge(labels[["image_id", *shown]], on="image_id").groupby("fold")
     sizes = folds.agg(images=("image_id", "size"), patients=("patient", "nunique"))
@@ -52,7 +65,7 @@ def report(frame: pd.DataFrame, labels: pd.DataFrame, names: list[str]) -> None:
         print(f"and {len(names) - len(shown)} more labels")
 
 
-def next_steps(dataset: tables.Dataset) -> list[str]:
+def next_steps(dataset: Dataset) -> list[str]:
     """The first step of every task for which the data set has what is needed."""
     needs = {
         "task1_classification/01_train.py": True,

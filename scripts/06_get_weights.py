@@ -12,10 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import safetensors.torch
 
 from hemoct.base import cli, files
-from hemoct.training import networks
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,6 +26,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def fetch(args: argparse.Namespace) -> Path:
     """Write the weights and what is known of them; a folder that is there is added to."""
+    import safetensors.torch  # what computes is not imported at the top: --help shall be quick
+
+    from hemoct.training import networks
+
     listed = args.to / "weights.json"
     known = files.read_json(listed) if listed.exists() else {}
     for name in args.networks:

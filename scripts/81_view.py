@@ -12,7 +12,6 @@ from pathlib import Path
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli
-from hemoct.viewer import choice, server
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,6 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     group.add_argument("--port", type=cli.whole_number, default=0, metavar="N", help="on 127.0.0.1; 0 takes any that is free")
     group.add_argument("--no-browser", action="store_true", help="only say the address")
     args = cli.parse(parser, argv, __file__)
+    from hemoct.viewer import choice, server  # what computes is not imported at the top: --help shall be quick
 
     with server.serving(choice.content(args), args.port) as page:
         server.show(page, browser=not args.no_browser)

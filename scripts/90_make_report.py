@@ -12,11 +12,12 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 from hemoct.base import cli
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.report import pages
 
 
 def main(argv: list[str] | None = None) -> None:
     args = cli.parse(cli.parser(__doc__), argv, __file__)
+    from hemoct.report import pages  # what computes is not imported at the top: --help shall be quick
+
     work = Workspace.of(args)
     parts = pages.collect(work)
 

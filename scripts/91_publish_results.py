@@ -24,7 +24,7 @@ from hemoct.base import cli, experiments, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.report import panel, publish, reference
+from hemoct.report import publish
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     pages.add_argument("--readme-only", action="store_true", help="write the tables from what outputs/reference holds")
     pages.add_argument("--panel", action="store_true", help="draw the picture of README.md again")
     args = cli.parse(parser, argv, __file__)
+    from hemoct.report import reference  # what computes is not imported at the top: --help shall be quick
+
     work = Workspace.of(args)
     readme = args.root / "README.md"
     if not readme.is_file():
@@ -44,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.title and len(args.experiment or []) != 1:
         raise UserError("--title names one experiment; give it with --experiment NAME")
     if args.panel:
+        from hemoct.report import panel
+
         print(f"{work.show(panel.draw(work.reference.parent / 'panel.png'))}: drawn")
     if args.readme_only:
         write_pages(work, readme)
@@ -66,6 +70,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def write_pages(work: Workspace, readme: Path) -> None:
     """Write both READMEs from what outputs/reference holds."""
+    from hemoct.report import reference
+
     kept = work.reference.parent
     text = reference.update_readme(readme.read_text(encoding="utf-8"), kept)  # refuses before anything is written
     for path, content in ((readme, text), (kept / "README.md", reference.page(kept))):

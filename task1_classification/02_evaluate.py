@@ -17,20 +17,25 @@ Next    python task1_classification/03_compare.py
 --reference computes the published numbers of outputs/reference again, from the published predictions, and writes nothing.
 """
 
+from __future__ import annotations
+
 import argparse
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import pandas as pd
 
-from hemoct.base import cli, figure as base_figure, files, tables
+from hemoct.base import cli, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import evaluate, figures, tables as classification_tables
-from hemoct.evaluation import protocol, subjects
-from hemoct.evaluation.decisions import Evaluation
+from hemoct.evaluation import subjects
 from hemoct.evaluation.subjects import Subject
 from hemoct.evaluation.thresholds import DECIDING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hemoct.evaluation.decisions import Evaluation
 
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 WORST = 12  # mistakes of each kind on the contact sheet
@@ -58,6 +63,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import figure as base_figure, tables
+    from hemoct.classification import evaluate, tables as classification_tables
+
     run = Run(__file__, args, subject.folder, subject.inputs(TABLES))
     if run.up_to_date():
         return
@@ -72,6 +81,10 @@ def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
 
 def drawn(subject: Subject, evaluation: Evaluation, content: dict, image_files: pd.Series) -> dict:
     """The figures by name; None where there is nothing to show. `image_files`: by image_id."""
+    from hemoct.base import tables
+    from hemoct.classification import figures, tables as classification_tables
+    from hemoct.evaluation import protocol
+
     heading = protocol.headline(content)[0]
     lines = [heading, *filter(None, [content["labels_mean"]])]
     worst, boxes = classification_tables.worst(evaluation, WORST), tables.read_boxes(subject.data)
@@ -86,6 +99,8 @@ def drawn(subject: Subject, evaluation: Evaluation, content: dict, image_files: 
 
 def print_published(work: Workspace, args: argparse.Namespace) -> None:
     """Print the published numbers beside those that follow from the published predictions."""
+    from hemoct.classification import evaluate
+
     if args.on or args.limit_patients:
         raise UserError("--reference speaks of what is published: --on and --limit-patients do not go with it")
     there = sorted(path.parent.name for path in (work.reference / "task1").glob("*/metrics.json"))

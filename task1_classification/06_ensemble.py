@@ -14,11 +14,11 @@ Next    python task1_classification/02_evaluate.py --experiment EXPERIMENT
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli
-from hemoct.classification import ensemble
+from hemoct.classification import ensemble_step
 
 
 def main(argv: list[str] | None = None) -> None:
-    ensemble.run(__file__, __doc__, argv, task=1)
+    ensemble_step.run(__file__, __doc__, argv, task=1)
 
 
 if __name__ == "__main__":

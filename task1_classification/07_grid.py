@@ -12,8 +12,12 @@ Next    python task1_classification/03_compare.py
     python task1_classification/07_grid.py --csv conditions.csv
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
@@ -21,7 +25,10 @@ from hemoct.base import cli, options as base_options
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import grid, options
+from hemoct.classification import options
+
+if TYPE_CHECKING:
+    from hemoct.classification.grid import Condition
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if not args.grid and not args.csv:
         parser.error("say what differs: --grid FLAG=A,B or --csv FILE")
+    from hemoct.classification import grid  # what computes is not imported at the top: --help shall be quick
+
     work, (_, common) = Workspace.of(args), cli.taken(sys.argv[1:] if argv is None else argv, "--grid", "--csv")
     listed = grid.conditions(args.grid, args.csv, common)
     folder, failed = work.task(1) / "grid", set()
@@ -49,8 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     cli.say_next(work, "task1_classification/03_compare.py", *(condition.experiment for condition in listed))
 
 
-def train_and_evaluate(work: Workspace, condition: grid.Condition, words: list[str], seed: int) -> bool:
+def train_and_evaluate(work: Workspace, condition: Condition, words: list[str], seed: int) -> bool:
     """Whether both steps ended well; each in a process of its own, so that one that is killed takes no other with it."""
+    from hemoct.classification import grid
+
     place = ["--dataset", work.dataset, "--root", str(work.root), "--seed", str(seed), "--skip-if-done"]
     commands = [
         [str(grid.TRAIN), *words, "--resume", "--skip-if-done"],
@@ -61,7 +72,11 @@ def train_and_evaluate(work: Workspace, condition: grid.Condition, words: list[s
 
 def make_parser() -> cli.Parser:
     parser = cli.parser(__doc__)
-    grid.add_flags(parser)
+    group = parser.add_argument_group("grid")
+    group.add_argument("--grid", action="append", default=[], metavar="FLAG=A,B", help="a flag of 01_train.py and its values; "
+                       "several are combined; values that hold commas are parted by semicolons: 'units=6;128,64'")  # fmt: skip
+    group.add_argument("--csv", type=Path, metavar="FILE", help="one row a condition, columns are flags of 01_train.py; an empty "
+                       "cell is the default")  # fmt: skip
     base_options.add_all(parser, options.Options)
     return parser
 

@@ -13,19 +13,21 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 
 from hemoct.base import cli, experiments, options
 from hemoct.base.runs import Run
-from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
-from hemoct.data.slices import Selection
-from hemoct.detection import data as detection_data
+from hemoct.training.options import Selection
 
-WRITERS = {"yolo": detection_data.write_yolo, "coco": detection_data.write_coco}
+FORMATS = ("yolo", "coco")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     options.add(parser, Selection, "data", without=("prepare",), fold={"help": "the fold to write"})
-    parser.add_argument("--format", default="yolo", choices=tuple(WRITERS), help="form of the label files")
+    parser.add_argument("--format", default="yolo", choices=FORMATS, help="form of the label files")
     args = cli.parse(parser, argv, __file__)
+    from hemoct.base.tables import PARTS  # what computes is not imported at the top: --help shall be quick
+    from hemoct.detection import data as detection_data
+
+    writers = {"yolo": detection_data.write_yolo, "coco": detection_data.write_coco}
     selection, work = options.read(args, Selection), Workspace.of(args)
     inputs = [work.work / name for name in ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")]
     folders = [detection_data.export_folder(work, args.format, selection, number) for number in selection.folds]
@@ -38,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     for run in due:
         part = data.fold(run.folder, selection).part
         with run:
-            run.wrote(*WRITERS[args.format](run.folder, work, data, part, sizes))
+            run.wrote(*writers[args.format](run.folder, work, data, part, sizes))
         counts = ", ".join(f"{name} {(part == name).sum()} ({data.positive[part == name].sum()} with boxes)" for name in PARTS)
         print(f"{work.show(run.folder)}: {counts}")
     cli.say_next(work, experiments.train_step(2))

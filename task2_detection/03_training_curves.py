@@ -10,24 +10,38 @@ Both families of detectors have the same history.csv; a loss that a family does 
 drawn up to its last epoch.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, figure as base_figure, tables
+from hemoct.base import cli, experiments
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.detection import figures, tables as detection_tables
-from hemoct.detection.tables import RECORD, Training
+
+if TYPE_CHECKING:
+    from hemoct.detection.tables import Training
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--experiment", nargs="+", metavar="NAME", help="default: all of the data set")
     args = cli.parse(parser, argv, __file__)
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import figure as base_figure, tables
+    from hemoct.detection import figures, tables as detection_tables
+
     work = Workspace.of(args)
     for experiment in args.experiment or experiments.with_history(work, 2):
         folder = work.task(2) / experiment
         trainings = detection_tables.trainings(work, experiment)
-        run = Run(__file__, args, folder, [folder / fold.fold / name for fold in trainings for name in ("history.csv", RECORD)])
+        run = Run(
+            __file__,
+            args,
+            folder,
+            [folder / fold.fold / name for fold in trainings for name in ("history.csv", detection_tables.RECORD)],
+        )
         if run.up_to_date():
             continue
         with run:

@@ -19,28 +19,24 @@ Writes  outputs/NAME/task2/EXPERIMENT/    predictions.csv (out-of-fold), metrics
 Next    python scripts/90_make_report.py
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import pandas as pd
 
-from hemoct.base import cli, experiments, figure as base_figure, files, label_meaning, tables
+from hemoct.base import cli, experiments, files, label_meaning
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import figures as classification_figures, tables as classification_tables
-from hemoct.detection import (
-    data as detection_data,
-    errors,
-    evaluate as detection_evaluate,
-    figures as detection_figures,
-    predictions,
-    tables as detection_tables,
-)
-from hemoct.detection.evaluate import BoxEvaluation
-from hemoct.evaluation import bootstrap, protocol, subjects
+from hemoct.evaluation import subjects
 from hemoct.evaluation.subjects import Subject
-from hemoct.prepare.options import mirror_axis
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hemoct.detection.evaluate import BoxEvaluation
 
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 HARDEST = 12  # cases of each kind on the contact sheet
@@ -57,6 +53,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import figure as base_figure, tables
+    from hemoct.classification import tables as classification_tables
+    from hemoct.detection import data as detection_data, errors, evaluate as detection_evaluate, figures, predictions
+    from hemoct.evaluation import protocol
+
     folder = subject.folder
     run = Run(__file__, args, folder, subject.inputs(TABLES))
     if run.up_to_date():
@@ -78,9 +80,7 @@ def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
         test_images = [subject.data.raw / name for name in names]
         hard = write_errors(run, folder, evaluation, test_images, data.orientation, args.seed)
         heading = protocol.headline(content)[0]
-        sheet = detection_figures.hard_cases(
-            evaluation, errors.hardest(hard["errors"], HARDEST), test_images, data.layout, heading
-        )
+        sheet = figures.hard_cases(evaluation, errors.hardest(hard["errors"], HARDEST), test_images, data.layout, heading)
         run.wrote(*base_figure.save_all(drawn(evaluation, content, hard, data.layout), folder))
         run.wrote(*([base_figure.save(sheet, folder / "hard_cases.png")] if sheet else []))
         for fold in subject.folders if subject.is_whole else []:
@@ -90,6 +90,11 @@ def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
 
 def write_tables(run: Run, folder: Path, evaluation: BoxEvaluation, about: dict, test: pd.DataFrame, seed: int) -> dict:
     """Write the tables of an evaluation; returns the content of metrics.json."""
+    from hemoct.base import tables
+    from hemoct.classification import tables as classification_tables
+    from hemoct.detection import evaluate as detection_evaluate, tables as detection_tables
+    from hemoct.evaluation import bootstrap, protocol
+
     per_patient = classification_tables.patients_table(evaluation.slices, evaluation.numbers)
     content = detection_evaluate.report(evaluation, about, per_patient, seed)
     text = [*protocol.headline(content), *detection_tables.report_lines(content)]
@@ -116,6 +121,10 @@ def write_errors(
     run: Run, folder: Path, evaluation: BoxEvaluation, test_images: list[Path], orientation: str, seed: int
 ) -> dict[str, pd.DataFrame]:
     """Look at missed and false boxes in the images and write what is hard; returns the tables by name."""
+    from hemoct.base import tables
+    from hemoct.detection import errors
+    from hemoct.prepare.options import mirror_axis
+
     true, false = errors.true_and_false(evaluation)
     errors.look(true, false, test_images, mirror_axis(orientation))
     table = errors.errors(true, false)
@@ -130,6 +139,10 @@ def write_errors(
 
 def drawn(evaluation: BoxEvaluation, content: dict, hard: dict[str, pd.DataFrame], layout: str) -> dict:
     """The figures by name; None where there is nothing to show."""
+    from hemoct.classification import figures as classification_figures
+    from hemoct.detection import figures as detection_figures
+    from hemoct.evaluation import protocol
+
     heading = protocol.headline(content)[0]
     if layout in label_meaning.BOX:
         heading = f"{heading}; box = {label_meaning.BOX[layout]}"
@@ -147,6 +160,9 @@ def drawn(evaluation: BoxEvaluation, content: dict, hard: dict[str, pd.DataFrame
 
 def write_fold(run: Run, fold: Path, evaluation: BoxEvaluation, about: dict, seed: int) -> None:
     """metrics.json of one fold alone, where it has test slices."""
+    from hemoct.classification import tables as classification_tables
+    from hemoct.detection import evaluate as detection_evaluate
+
     of_fold = evaluation.of_fold(experiments.fold_of(fold))
     if len(of_fold.scene):
         per_patient = classification_tables.patients_table(of_fold.slices, of_fold.numbers)

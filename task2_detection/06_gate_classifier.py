@@ -15,24 +15,23 @@ Next    python scripts/90_make_report.py
     python task2_detection/06_gate_classifier.py --experiment yolov8n --classifier resnet18
 """
 
+from __future__ import annotations
+
 import argparse
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import pandas as pd
 
-from hemoct.base import cli, experiments, figure as base_figure, files, options, runs, tables
+from hemoct.base import cli, experiments, files, options, runs
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import tables as classification_tables
 from hemoct.classification.options import Options
-from hemoct.data import slices
-from hemoct.data.slices import SliceData
-from hemoct.detection import compare, gate, predictions
-from hemoct.detection.gate import Gate
 from hemoct.detection.options import Region
-from hemoct.evaluation import comparison_step, protocol
-from hemoct.evaluation.comparison import Evaluated
-from hemoct.training import device
+
+if TYPE_CHECKING:
+    from hemoct.data.slices import SliceData
+    from hemoct.detection.gate import Gate
+    from hemoct.evaluation.comparison import Evaluated
 
 SHOWN = 6  # regions of each kind in the figure
 
@@ -42,14 +41,19 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if args.name.startswith("fold"):
         parser.error(f"--name {args.name} is a folder of the detector; choose another")
+    from hemoct.data import slices  # what computes is not imported at the top: --help shall be quick
+    from hemoct.detection import compare, gate, predictions
+
     work = Workspace.of(args)
     folders, of = predictions.folders(work, args.experiment, args.fold)
     data = slices.load(work, None, args.label, args.limit_patients)
     whole = compare.whole_slices(work, args.classifier, of, data.classes) if args.classifier else None
-    chosen = Gate.of(args, work, folders[0], data.orientation)
+    chosen = gate.Gate.of(args, work, folders[0], data.orientation)
     inputs = {chosen.place / folder.name: chosen.inputs(folder.name) for folder in folders}
     remedy = "give another --name, or --overwrite to replace it"
     for run in runs.due(__file__, chosen.recorded(args), inputs, remedy):
+        from hemoct.training import device
+
         with run:
             where = device.pick(args.device, args.threads)
             run.note(device=str(where))
@@ -72,6 +76,13 @@ def make_parser() -> cli.Parser:
 
 def evaluate(chosen: Gate, args: argparse.Namespace, of: str, data: SliceData, whole: Evaluated | None) -> None:
     """Join the folds that were trained with these flags, evaluate them, and compare them with the detector and whole slices."""
+    import pandas as pd
+
+    from hemoct.base import figure as base_figure, tables
+    from hemoct.classification import tables as classification_tables
+    from hemoct.detection import compare, gate
+    from hemoct.evaluation import comparison_step, protocol
+
     work, place = chosen.work, chosen.place
     trained = experiments.folds(place, "predictions.csv")
     folds = [path for path in trained if Run(__file__, chosen.recorded(args), path, chosen.inputs(path.name)).is_done()]

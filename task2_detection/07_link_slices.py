@@ -16,10 +16,9 @@ from dataclasses import replace
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, runs, tables
+from hemoct.base import cli, experiments, runs
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.detection import data as detection_data, lesions, predictions
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,6 +27,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--name", help="folder of the result in outputs/NAME/task2; default: EXPERIMENT-linked")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other flags")
     args = cli.parse(parser, argv, __file__)
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import tables
+    from hemoct.detection import data as detection_data, lesions, predictions
+
     work = Workspace.of(args)
     target = work.task(2) / experiments.new_name("--name", args.name or f"{args.experiment}-linked")
     if experiments.folds(target, "best.pt"):

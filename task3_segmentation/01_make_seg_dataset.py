@@ -26,7 +26,7 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 from hemoct.base import cli, experiments, options as base_options
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.segmentation import data as segmentation_data, export, options
+from hemoct.segmentation import options
 
 TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
 
@@ -42,6 +42,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--format nnunet writes all folds into one data set; name the fold to nnUNetv2_train")
     if args.dataset_id > 999:
         parser.error(f"--dataset-id {args.dataset_id} has more than three digits")
+    from hemoct.segmentation import (  # what computes is not imported at the top: --help shall be quick
+        data as segmentation_data,
+        export,
+    )
+
     work, selection = Workspace.of(args), base_options.read(args, options.Selection)
     protocol = "given" if selection.split == "given" else selection.protocol
     if args.format == "nnunet":

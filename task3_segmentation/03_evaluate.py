@@ -18,19 +18,22 @@ Writes  outputs/NAME/task3/EXPERIMENT/    metrics.json, foldK/metrics.json, segm
 Next    python task3_segmentation/04_to_classification.py
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, figure as base_figure, files, tables
+from hemoct.base import cli, files
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import tables as classification_tables
-from hemoct.evaluation import bootstrap, protocol, subjects
-from hemoct.segmentation import evaluate, figures, predictions, tables as segmentation_tables
-from hemoct.segmentation.evaluate import Segmentation
-from hemoct.segmentation.predictions import Subject
+from hemoct.evaluation import subjects
+
+if TYPE_CHECKING:
+    from hemoct.segmentation.evaluate import Segmentation
+    from hemoct.segmentation.predictions import Subject
 
 HISTORY = ("epoch", "train_loss", "val_dice")
 EXAMPLES = 2  # slices of each kind: best, median, worst
@@ -44,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if args.mask_value is not None and not args.on:
         parser.error("--mask-value goes with --on; model.json says it of the data of the training")
+    from hemoct.segmentation.predictions import Subject  # what computes is not imported at the top: --help shall be quick
+
     for subject in subjects.chosen(args, 3):
         evaluate_one(Subject.of(subject), args)
     cli.say_next(Workspace.of(args), "task3_segmentation/04_to_classification.py")
@@ -51,6 +56,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
+    from hemoct.classification import tables as classification_tables
+    from hemoct.evaluation import bootstrap
+    from hemoct.segmentation import evaluate, predictions, tables as segmentation_tables
+
     run = Run(__file__, args, subject.folder, subject.inputs(("labels.csv", "images.csv", "dataset.json")))
     if run.up_to_date():
         return
@@ -75,6 +84,9 @@ def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
 
 def write_tables(folder: Path, evaluation: Segmentation, content: dict) -> list[Path]:
     """Write metrics.json and all CSV files."""
+    from hemoct.base import tables
+    from hemoct.segmentation import evaluate, tables as segmentation_tables
+
     by_name = {
         "segmentation_metrics": segmentation_tables.metrics_table(evaluation, content),
         "per_slice": segmentation_tables.per_slice(evaluation),
@@ -90,6 +102,10 @@ def write_tables(folder: Path, evaluation: Segmentation, content: dict) -> list[
 
 def draw(folder: Path, evaluation: Segmentation, content: dict, trainings: dict, cases: list) -> list[Path]:
     """Draw and save every figure that is not empty."""
+    from hemoct.base import figure as base_figure
+    from hemoct.evaluation import protocol
+    from hemoct.segmentation import figures
+
     heading = "; ".join(filter(None, [protocol.headline(content)[0], content["labels_mean"]]))
     drawn = {
         "confusion_matrix": figures.confusion(content, heading),

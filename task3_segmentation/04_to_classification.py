@@ -11,19 +11,22 @@ Writes  outputs/NAME/task3/EXPERIMENT/classification/           metrics.json, sl
 Next    python task3_segmentation/08_compare.py
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import pandas as pd
 
-from hemoct.base import cli, experiments, figure as base_figure, files, tables
+from hemoct.base import cli, experiments, files
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import figures, tables as classification_tables
-from hemoct.evaluation import bootstrap, protocol, scores
-from hemoct.evaluation.decisions import Evaluation
-from hemoct.segmentation import slices as segmentation_slices
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hemoct.evaluation.decisions import Evaluation
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,6 +41,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def classify(work: Workspace, experiment: str, args: argparse.Namespace) -> None:
     """Classify the slices of one experiment and write all its files."""
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import tables
+    from hemoct.classification import tables as classification_tables
+    from hemoct.evaluation import bootstrap, protocol
+    from hemoct.segmentation import slices as segmentation_slices
+
     source = work.task(3) / experiment
     folder = source / "classification"
     inputs = [
@@ -68,6 +77,9 @@ def classify(work: Workspace, experiment: str, args: argparse.Namespace) -> None
 
 def report(evaluation: Evaluation, of_masks: dict, per_patient: pd.DataFrame, missing: int, seed: int) -> dict:
     """metrics.json of the slices. `of_masks`: that of the masks; `missing`: test slices without a mask file."""
+    from hemoct.evaluation import bootstrap, protocol, scores
+    from hemoct.segmentation import slices as segmentation_slices
+
     about = {name: of_masks[name] for name in protocol.ABOUT if name in of_masks}
     content = scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed)
     return content | {"notes": [*content["notes"], *segmentation_slices.notes(evaluation, missing), *of_masks["notes"]]}
@@ -75,6 +87,10 @@ def report(evaluation: Evaluation, of_masks: dict, per_patient: pd.DataFrame, mi
 
 def write_tables(folder: Path, evaluation: Evaluation, content: dict, per_patient: pd.DataFrame, seed: int) -> list[Path]:
     """Write metrics.json and the tables of slices."""
+    from hemoct.base import tables
+    from hemoct.classification import tables as classification_tables
+    from hemoct.evaluation import bootstrap, protocol
+
     points = classification_tables.operating_points(evaluation, bootstrap.RESAMPLES, seed)
     text = classification_tables.text_report(evaluation, protocol.headline(content))
     return [
@@ -88,6 +104,10 @@ def write_tables(folder: Path, evaluation: Evaluation, content: dict, per_patien
 
 def draw(folder: Path, evaluation: Evaluation, content: dict) -> list[Path]:
     """Draw and save the figures."""
+    from hemoct.base import figure as base_figure
+    from hemoct.classification import figures
+    from hemoct.evaluation import protocol
+
     heading = f"from predicted masks: {protocol.headline(content)[0]}"
     drawn = {
         "confusion_matrix": figures.confusion(evaluation, heading),

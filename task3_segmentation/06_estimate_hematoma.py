@@ -14,12 +14,10 @@ Next    python scripts/90_make_report.py
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, figure as base_figure, files, tables
+from hemoct.base import cli, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.detection import predictions
-from hemoct.segmentation import data as segmentation_data, figures, hematoma
 
 TABLES = ("labels.csv", "images.csv", "splits.csv", "dataset.json")
 SHOWN = 8  # patients in the figure
@@ -30,6 +28,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--experiment", required=True, help="of task 3: whose edema stands beside the core")
     parser.add_argument("--boxes", required=True, metavar="EXPERIMENT", help="of task 2: in whose boxes the core is looked for")
     args = cli.parse(parser, argv, __file__)
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import figure as base_figure, tables
+    from hemoct.detection import predictions
+    from hemoct.segmentation import data as segmentation_data, figures, hematoma
+
     work = Workspace.of(args)
     experiment = work.task(3) / args.experiment
     if not tables.read_dataset(work).knows_patients:

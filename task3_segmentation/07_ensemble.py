@@ -18,9 +18,8 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 from hemoct.base import cli
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.classification import ensemble
-from hemoct.classification.ensemble import Ensemble
-from hemoct.segmentation import data as segmentation_data, predictions
+from hemoct.classification import ensemble_step
+from hemoct.classification.ensemble_step import Ensemble
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
 
@@ -33,6 +32,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--experiment", required=True, help="name of the folder; NAME/truth-boxes for upper bounds")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
     args = cli.parse(parser, argv, __file__)
+    from hemoct.classification import ensemble  # what computes is not imported at the top: --help shall be quick
+    from hemoct.segmentation import data as segmentation_data, predictions
+
     work, members = Workspace.of(args), list(dict.fromkeys(args.members))
     for name in members:
         if own := predictions.members(work.task(3) / name):
@@ -41,13 +43,13 @@ def main(argv: list[str] | None = None) -> None:
     inputs = [folder / name for folders in by_fold.values() for folder in folders for name in predictions.NEEDED]
     inputs += [work.work / name for name in TABLES]
 
-    def prepare() -> ensemble.Write:
+    def prepare() -> ensemble_step.Write:
         data = segmentation_data.load(work)
         for member in members:
             predictions.read(work, member, data)  # stops when they are stale, incomplete or of other patients
         return lambda folder, folders: predictions.write_mean(work, folder, folders, members, data)
 
-    ensemble.make(__file__, args, Ensemble(3, args.experiment, by_fold), inputs, prepare)
+    ensemble_step.make(__file__, args, Ensemble(3, args.experiment, by_fold), inputs, prepare)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,21 @@ Writes  data/work/NAME/task4/working_set.csv                image_id, patient, o
 Next    python task4_multilabel/02_train.py
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import pandas as pd
 
-from hemoct.base import cli, experiments, figure, tables
+from hemoct.base import cli, experiments
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import figures, working_set
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hemoct.multilabel.working_set import WorkingSet
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -31,6 +37,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--labels", type=cli.names, metavar="A,B", help="label columns of labels.csv; default: all")
     parser.add_argument("--balance", type=cli.positive_int, metavar="N", help="images to draw per label; default: all images")
     args = cli.parse(parser, argv, __file__)
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import tables
+    from hemoct.multilabel import working_set
+
     work = Workspace.of(args)
     folder = working_set.folder(work)
     dataset = tables.read_dataset(work)
@@ -52,8 +62,11 @@ def main(argv: list[str] | None = None) -> None:
     cli.say_next(work, experiments.train_step(4))
 
 
-def write(work: Workspace, chosen: working_set.WorkingSet, drawn: pd.DataFrame | None, counts: pd.DataFrame) -> list[Path]:
+def write(work: Workspace, chosen: WorkingSet, drawn: pd.DataFrame | None, counts: pd.DataFrame) -> list[Path]:
     """Write the tables and the figure; take away drawn.csv of an earlier run that drew."""
+    from hemoct.base import figure, tables
+    from hemoct.multilabel import figures, working_set
+
     folder, together = working_set.folder(work), working_set.cooccurrence_table(chosen)
     heading = f"{work.dataset}: {len(chosen.table):,} images of {chosen.table['patient'].nunique():,} patients"
     if drawn is None:
@@ -72,8 +85,10 @@ def write(work: Workspace, chosen: working_set.WorkingSet, drawn: pd.DataFrame |
     ]
 
 
-def report(chosen: working_set.WorkingSet, drawn: pd.DataFrame | None, counts: pd.DataFrame) -> None:
+def report(chosen: WorkingSet, drawn: pd.DataFrame | None, counts: pd.DataFrame) -> None:
     """Print what is in the working set, what was drawn, and which label is missing where."""
+    from hemoct.multilabel import working_set
+
     print(f"{len(chosen.table)} images of {chosen.table['patient'].nunique()} patients")
     whole = counts[counts["fold"] == "all"].drop(columns=["fold", "part"])
     print((whole if drawn is None else drawn).to_string(index=False))

@@ -18,28 +18,23 @@ Writes  outputs/NAME/task4/EXPERIMENT/foldK/metrics.json
 Next    python task4_multilabel/04_cascade.py, task4_multilabel/07_compare.py
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, figure, files, tables
+from hemoct.base import cli, experiments, files
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import figures as classification_figures
-from hemoct.evaluation import bootstrap, protocol, subjects
+from hemoct.evaluation import subjects
 from hemoct.evaluation.subjects import Subject
-from hemoct.multilabel import (
-    cascade,
-    compare,
-    diagnosis,
-    evaluate as multilabel_evaluate,
-    figures as multilabel_figures,
-    options,
-    predictions,
-    tables as multilabel_tables,
-)
-from hemoct.multilabel.evaluate import MultiLabel
+from hemoct.multilabel import options
+
+if TYPE_CHECKING:
+    from hemoct.multilabel.evaluate import MultiLabel
 
 TABLES = ("labels.csv", "images.csv", "dataset.json")
 
@@ -58,6 +53,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluate(subject: Subject, args: argparse.Namespace) -> None:
     """Evaluate one experiment and write all its files."""
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import figure, tables
+    from hemoct.evaluation import bootstrap, protocol
+    from hemoct.multilabel import cascade, compare, diagnosis, evaluate as multilabel_evaluate, tables as multilabel_tables
+
     work, folder = subject.work, subject.folder
     if subject.on_other_data:
         cascade.stop_if_cascade(work.task(4) / subject.experiment)
@@ -87,6 +87,10 @@ def evaluate(subject: Subject, args: argparse.Namespace) -> None:
 
 def write_tables(folder: Path, evaluation: MultiLabel, content: dict) -> list[Path]:
     """Write the tables of an evaluation. `content`: metrics.json."""
+    from hemoct.base import tables
+    from hemoct.evaluation import protocol
+    from hemoct.multilabel import tables as multilabel_tables
+
     report = multilabel_tables.text_report(evaluation, protocol.headline(content))
     return [
         tables.write_csv(folder / "per_label.csv", multilabel_tables.per_label(evaluation, content)),
@@ -99,6 +103,9 @@ def write_tables(folder: Path, evaluation: MultiLabel, content: dict) -> list[Pa
 
 def diagnose(subject: Subject, evaluation: MultiLabel, content: dict) -> list[Path]:
     """Write what training says beside the test images. `content`: metrics.json."""
+    from hemoct.base import tables
+    from hemoct.multilabel import diagnosis, predictions, tables as multilabel_tables
+
     with_training = [fold for fold in subject.folders if (fold / "train_predictions.csv").exists()]
     training = predictions.read_training(subject.work, with_training) if with_training else None
     histories = subject.histories()
@@ -121,6 +128,9 @@ def flags_of(folders: list[Path]) -> dict | None:
 
 def write_fold(fold: Path, evaluation: MultiLabel, about: dict, seed: int) -> list[Path]:
     """Write metrics.json of one fold alone, where it has test images."""
+    from hemoct.evaluation import bootstrap
+    from hemoct.multilabel import evaluate as multilabel_evaluate
+
     of_fold = evaluation.of_fold(experiments.fold_of(fold))
     if not len(of_fold.table):
         return []
@@ -129,6 +139,10 @@ def write_fold(fold: Path, evaluation: MultiLabel, about: dict, seed: int) -> li
 
 def drawn(subject: Subject, evaluation: MultiLabel, content: dict) -> dict:
     """The figures by name; None where there is nothing to show."""
+    from hemoct.classification import figures as classification_figures
+    from hemoct.evaluation import protocol
+    from hemoct.multilabel import figures as multilabel_figures
+
     heading, histories = protocol.headline(content)[0], subject.histories()
     return {
         "confusion_matrices": multilabel_figures.confusion_matrices(evaluation, heading),

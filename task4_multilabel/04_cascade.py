@@ -27,7 +27,6 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 
 from hemoct.base import cli, experiments, options, runs
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import cascade, compare, predictions
 from hemoct.multilabel.options import Stages
 
 TABLES = ("labels.csv", "dataset.json", "splits.csv")
@@ -36,6 +35,8 @@ TABLES = ("labels.csv", "dataset.json", "splits.csv")
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = cli.parse(parser, argv, __file__)
+    from hemoct.multilabel import cascade, compare, predictions  # what computes is not imported at the top: --help shall be quick
+
     work = Workspace.of(args)
     stages = options.read(args, Stages)
     experiment = work.task(4) / cli.experiment_name(parser, args, f"{args.types}-cascade")

@@ -16,19 +16,23 @@ Next    python task4_multilabel/02_train.py
     python task4_multilabel/06_explain_bce.py --logits logits.csv --truths truths.csv
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
-import pandas as pd
 
-from hemoct.base import cli, experiments, figure, tables
+from hemoct.base import cli, experiments
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.multilabel import explain_bce
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOGITS, TRUTHS, LABELS = "[[2.0,-1.2,0.5],[-0.5,0.8,1.5]]", "[[1,0,1],[0,1,1]]", "IVH,IPH,SAH"
-SHOWN_IMAGES, SHOWN_LABELS = len(explain_bce.MARKERS), 6  # on the screen and in figures; the tables hold all
+SHOWN_LABELS = 6  # on the screen and in figures; the tables hold all
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,6 +43,11 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if (args.logits is None) != (args.truths is None):
         raise UserError("--logits and --truths belong together; give both or none")
+    # what computes is not imported at the top: --help shall be quick
+    from hemoct.base import figure, tables
+    from hemoct.multilabel import explain_bce
+
+    shown_images = len(explain_bce.MARKERS)
     logits, truths = args.logits or LOGITS, args.truths or TRUTHS
     cells = explain_bce.read(logits, truths, args.labels, cli.names(LABELS))
     work = Workspace.of(args)
@@ -50,9 +59,9 @@ def main(argv: list[str] | None = None) -> None:
         table = explain_bce.explain(cells)
         sums = explain_bce.sums(table)
         total = sums.iloc[-1]
-        shown = explain_bce.head(table, SHOWN_IMAGES, SHOWN_LABELS)
+        shown = explain_bce.head(table, shown_images, SHOWN_LABELS)
         whole = f"mean BCE {total['mean']:.2f}, sum {total['sum']:.2f}, of {total['cells']} cells"
-        part = "" if len(shown) == len(table) else f" (shown: at most {SHOWN_IMAGES} images and {SHOWN_LABELS} labels)"
+        part = "" if len(shown) == len(table) else f" (shown: at most {shown_images} images and {SHOWN_LABELS} labels)"
         run.wrote(
             tables.write_csv(folder / "bce.csv", table),
             tables.write_csv(folder / "bce_sums.csv", sums),
@@ -69,6 +78,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def as_text(table: pd.DataFrame) -> str:
     """Probabilities, losses and verdicts as three small tables of images x labels."""
+    from hemoct.multilabel import explain_bce
+
     parts = [
         ("probability = 1 / (1 + exp(-logit))", explain_bce.grid(table, "probability").to_string(float_format="{:.2f}".format)),
         (

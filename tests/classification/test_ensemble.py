@@ -6,6 +6,7 @@ import pytest
 
 from hemoct.classification import ensemble
 from hemoct.classification.ensemble import Members
+from hemoct.classification.ensemble_step import RULES
 
 
 def members(classes: int = 1, n: int = 400, exclusive: bool = False) -> Members:
@@ -28,7 +29,7 @@ def log_loss(found: Members, p: np.ndarray, exclusive: bool = False) -> float:
 def test_what_is_fitted_beats_the_mean_where_one_member_knows_nothing(classes, exclusive):
     found = members(classes, exclusive=exclusive)
     losses = {}
-    for rule in ensemble.RULES:
+    for rule in RULES:
         p, fitted = ensemble.combine(found, rule, exclusive)
         losses[rule] = log_loss(found, p, exclusive)
         assert p.shape == (400, classes) and ((p >= 0) & (p <= 1)).all() and len(fitted) == (1 if exclusive else classes)
@@ -46,7 +47,7 @@ def test_the_mean_is_the_mean():
     assert np.array_equal(ensemble.combine(found, "mean", False)[0], found.p.mean(axis=0))
 
 
-@pytest.mark.parametrize("rule", ensemble.RULES)
+@pytest.mark.parametrize("rule", RULES)
 def test_truth_of_test_changes_nothing_but_scores(rule):
     found = members(2)
     truth = found.truth.copy()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hemoct.ingest import patient_rules
+from hemoct.ingest import reader_tables
 
 KINDS = {
     r"^(\d+)_": [f"{patient:04d}_{number:02d}.png" for patient in range(6) for number in range(4)],
@@ -24,7 +24,7 @@ PATIENTS = {r"^(\d+)_": 6, r"^(sub-\d+)_": 7, r"^([^_]+)_": 6, "number": 5, "fol
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_the_rule_is_the_one_that_groups_best(kind: str | None):
-    found = patient_rules.propose([*map(Path, KINDS[kind])])
+    found = reader_tables.propose([*map(Path, KINDS[kind])])
     if kind not in PATIENTS:
         assert found is None, found
     else:
@@ -33,5 +33,5 @@ def test_the_rule_is_the_one_that_groups_best(kind: str | None):
 
 def test_class_folders_are_no_patients():
     images = [Path(f"class{name}/{number}.png") for name in range(6) for number in range(5)]
-    assert patient_rules.propose(images).rule == patient_rules.FOLDER
-    assert patient_rules.propose(images, [f"class{name}" for name in range(6)]) is None
+    assert reader_tables.propose(images).rule == reader_tables.FOLDER
+    assert reader_tables.propose(images, [f"class{name}" for name in range(6)]) is None

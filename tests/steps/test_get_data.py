@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.fake_figshare import Server, random_bytes, zip_of
-from hemoct.ingest import layouts
+from hemoct.ingest.options import LAYOUTS
 from hemoct.sources import figshare, phantom_dataset
 
 STEP = "scripts/01_get_data.py"
@@ -132,7 +132,7 @@ def test_dangling_link_is_not_overwritten(run_step, tmp_path: Path, drawn: Path)
 def test_folders_that_are_no_data_set(run_step, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "read.txt").write_text("nothing here")
-    for source, message in ((tmp_path / "notes", ", ".join(layouts.NAMES)), (tmp_path / "none", "no such folder")):
+    for source, message in ((tmp_path / "notes", ", ".join(LAYOUTS)), (tmp_path / "none", "no such folder")):
         failed = run_step(STEP, "--from", source, "--root", tmp_path)
         assert failed.code == 2 and failed.err.count("\n") == 1 and message in failed.err
     assert not (tmp_path / "data").exists()

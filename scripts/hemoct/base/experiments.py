@@ -44,6 +44,11 @@ def evaluate_step(task: int) -> str:
     return f"{FOLDERS[task]}/{STEPS[task][1]}"
 
 
+def predict_step(task: int) -> str:
+    """The step that predicts with the models of a task: `task2_detection/05_predict.py`."""
+    return f"{FOLDERS[task]}/{PREDICT[task]}"
+
+
 def evaluated(work: Workspace, task: int) -> list[str]:
     """The experiments of a task that have a metrics.json. Raises UserError when there is none."""
     return _holding(work, task, lambda folder: (folder / "metrics.json").exists(), "evaluated", STEPS[task][1])

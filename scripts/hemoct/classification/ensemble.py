@@ -3,9 +3,6 @@
 What is fitted, is fitted on the fold's validation images; test is only predicted.
 """
 
-import argparse
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,11 @@ import pandas as pd
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from hemoct.base import cli, experiments, files, runs, tables
+from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import predictions
 
-RULES = ("mean", "weights", "stacking")
 SETTING = ("splits_sha256", "protocol", "split", "classes", "exclusive")
 """what members must have in common, by model.json"""
 KEYS = tables.PREDICTION_COLUMNS
@@ -144,60 +140,3 @@ def write_fold(folder: Path, members: list[Path], found: Members, rule: str, mad
     content = {"task": task, "made_by": made_by, "made_of": made_of, "rule": rule, "fitted": fitted, **shared,
                "fold": experiments.fold_of(folder)}  # fmt: skip
     return [files.write_json(folder / "model.json", content), tables.write_predictions(folder, frame)]
-
-
-def run(step: str, doc: str | None, argv: list[str] | None, task: int) -> None:
-    """A step that makes an ensemble, whole. `step`: its file, `doc`: its help."""
-    parser = cli.parser(doc)
-    parser.add_argument("members", nargs="+", metavar="MEMBER", help="experiments of the task, two or more")
-    parser.add_argument("--rule", choices=RULES, default="mean", help="how probabilities are put together")
-    parser.add_argument("--experiment", metavar="NAME", help="name of the folder; default: RULE-MEMBER-MEMBER...")
-    parser.add_argument("--overwrite", action="store_true", help="replace a finished run of the same name that had other members")
-    args = cli.parse(parser, argv, step)
-    by_fold = folds(Workspace.of(args), task, args.members)
-    inputs = [path / file for paths in by_fold.values() for path in paths for file in ("model.json", "predictions.csv")]
-
-    def prepare() -> Write:
-        found = {fold: read(paths, several=task == 4) for fold, paths in by_fold.items()}
-        return lambda folder, paths: write_fold(folder, paths, found[folder.name], args.rule, runs.step_name(step))
-
-    make(
-        step,
-        args,
-        Ensemble(task, args.experiment or "-".join([args.rule, *dict.fromkeys(args.members)]), by_fold),
-        inputs,
-        prepare,
-    )
-
-
-Write = Callable[[Path, list[Path]], list[Path]]
-"""writes the files of a fold to a folder, from the folders of its members; returns them"""
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """An experiment that is made of others."""
-
-    task: int
-    name: str
-    by_fold: dict[str, list[Path]]
-    """see `folds`"""
-
-
-def make(step: str, args: argparse.Namespace, made: Ensemble, inputs: list[Path], prepare: Callable[[], Write]) -> None:
-    """Write the folds of an ensemble where they are not up to date. `prepare` reads and checks what the members say."""
-    work = Workspace.of(args)
-    experiments.new_name("--experiment", made.name.removesuffix("/truth-boxes"))
-    folder = work.task(made.task) / made.name
-    if experiments.folds(folder, "best.pt"):
-        raise UserError(f"{work.show(folder)} holds a trained model; give the ensemble another --experiment")
-    for one in runs.due(step, args, {folder: inputs}):
-        write = prepare()
-        with one:
-            for old in experiments.folds(folder, "model.json"):  # of earlier members, which had more folds
-                if old.name not in made.by_fold:
-                    shutil.rmtree(old)
-            for fold, paths in made.by_fold.items():
-                one.wrote(*write(folder / fold, paths))
-        print(f"{work.show(folder)}: made of {', '.join(dict.fromkeys(args.members))}; {len(made.by_fold)} fold(s)")
-    cli.say_next(work, experiments.evaluate_step(made.task), "--experiment", made.name)

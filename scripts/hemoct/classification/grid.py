@@ -15,7 +15,6 @@ from hemoct.base.workspace import REPOSITORY, Workspace
 from hemoct.classification import options
 from hemoct.data import slices
 from hemoct.evaluation import protocol, text
-from hemoct.training import networks
 
 TRAIN, EVALUATE = (REPOSITORY / step(1) for step in (experiments.train_step, experiments.evaluate_step))
 FIXED = {"dataset", "root", "skip_if_done", "resume", "overwrite", "help"}
@@ -37,15 +36,6 @@ class Condition:
     """its flags of 01_train.py"""
     experiment: str
     """the folder of its results"""
-
-
-def add_flags(parser: cli.Parser) -> None:
-    """The flags that say what differs between conditions."""
-    group = parser.add_argument_group("grid")
-    group.add_argument("--grid", action="append", default=[], metavar="FLAG=A,B", help="a flag of 01_train.py and its values; "
-                       "several are combined; values that hold commas are parted by semicolons: 'units=6;128,64'")  # fmt: skip
-    group.add_argument("--csv", type=Path, metavar="FILE", help="one row a condition, columns are flags of 01_train.py; an empty "
-                       "cell is the default")  # fmt: skip
 
 
 def conditions(grid: list[str], table: Path | None, common: list[str]) -> list[Condition]:
@@ -101,11 +91,13 @@ def _condition(name: str, given: dict[str, str], common: list[str]) -> Condition
             words.append(f"{option}={value}")
     args = cli.parse(parser, [*common, *words], str(TRAIN))
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
-    for backbone in (args.backbone, *args.join):
-        networks.stop_if_unknown(backbone, "--backbone")
     chosen.initial.inputs()
     dataset = tables.read_dataset(work)
     slices.choose_targets(tables.read_labels(work, dataset), dataset, args.label)
+    from hemoct.training import networks  # torch: what is missing is said without it
+
+    for backbone in (args.backbone, *args.join):
+        networks.stop_if_unknown(backbone, "--backbone")
     return Condition(name, words, cli.experiment_name(parser, args, args.backbone))
 
 

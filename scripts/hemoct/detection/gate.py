@@ -3,29 +3,31 @@
 The gate of fold K classifies the regions of the detector of fold K (see detection.predictions for what that means).
 """
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
 from hemoct.base import experiments, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.classification import train
 from hemoct.classification.options import Options
 from hemoct.data import images
 from hemoct.data.slices import SliceData
-from hemoct.detection import networks, predictions
+from hemoct.detection import predictions
 from hemoct.detection.options import Region
 from hemoct.detection.predictions import CORNERS
 from hemoct.evaluation import predictions as evaluation_predictions
-from hemoct.training.batches import Store
+
+if TYPE_CHECKING:
+    import torch
 
 # ---- the regions of a detector
 
@@ -111,7 +113,7 @@ class Gate:
     @classmethod
     def of(cls, args: argparse.Namespace, work: Workspace, fold: Path, orientation: str) -> Self:
         """That of a call of 06_gate_classifier.py. `fold`: a fold's folder of the detector; `orientation`: that of the data."""
-        spec, chosen = networks.DetectorSpec.read(fold), options.read(args, Options)
+        spec, chosen = predictions.DetectorSpec.read(fold), options.read(args, Options)
         selection = replace(chosen.selection, protocol=spec.protocol, split=spec.split)
         augmentation = replace(chosen.augmentation, mirror=chosen.augmentation.axis(orientation))
         chosen = replace(chosen, selection=selection, augmentation=augmentation)
@@ -138,6 +140,9 @@ class Gate:
 
 def train_fold(run: Run, gate: Gate, data: SliceData, device: torch.device) -> list[Path]:
     """Cut out the regions of one fold, train on them, predict its validation and test slices; returns the written files."""
+    from hemoct.classification import train  # torch: what is missing, or up to date, is said without it
+    from hemoct.training.batches import Store
+
     data, best = read(gate.work, gate.detector / run.folder.name, data)
     network, selection = gate.options.network, gate.options.selection
     places = squares(best[CORNERS].to_numpy(), gate.region)

@@ -32,7 +32,7 @@ def again(work: Workspace, task: int, experiment: str, other: str) -> str:
 
 
 def made_by(task: int, experiment: str, other: str) -> str:
-    return f"{experiments.FOLDERS[task]}/{experiments.PREDICT[task]} --experiment {experiment} --on {other}"
+    return f"{experiments.predict_step(task)} --experiment {experiment} --on {other}"
 
 
 SHARED = 0.05

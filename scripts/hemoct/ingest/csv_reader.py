@@ -13,7 +13,8 @@ from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import conversion_tables, image_names, label_columns, layouts, reader_tables, table_text
 from hemoct.ingest.label_columns import PATIENT_FACTS
-from hemoct.ingest.reader_tables import LabelTable, Options, Tables
+from hemoct.ingest.options import Options
+from hemoct.ingest.reader_tables import LabelTable, Tables
 
 NUMBER_COLUMNS = ("slice", "spacing_row", "spacing_col", "spacing_z", "position")
 OWN_COLUMNS = ("_name", "_path")  # added here, not in the file

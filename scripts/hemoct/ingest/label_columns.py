@@ -9,7 +9,8 @@ import pandas as pd
 
 from hemoct.base import tables
 from hemoct.base.errors import UserError, few
-from hemoct.ingest.table_text import FIRST_ROW, IMAGE_COLUMNS
+from hemoct.ingest.options import IMAGE_COLUMNS
+from hemoct.ingest.table_text import FIRST_ROW
 
 UNKNOWN = {"", "-1", "nan", "na", "n/a", "none", "null", "unknown", "?"}
 WORDS = {

@@ -20,11 +20,10 @@ from hemoct.base import files
 from hemoct.base.errors import UserError, few
 from hemoct.ingest import beside, table_text
 from hemoct.ingest.beside import IMAGE_FOLDERS, lies_in
+from hemoct.ingest.options import IMAGE_COLUMNS, LAYOUTS, ORIGIN
 from hemoct.ingest.phe_sich import phe_id, phe_sets
 
-NAMES = ("phe-sich", "voc", "folders", "csv", "rsna", "yolo", "masks")
 WITH_XML = {"phe-sich", "voc"}
-ORIGIN = "hemoct_origin.json"  # lies in every data set that 01_get_data.py drew, converted or downloaded
 SPLIT_FOLDERS = {
     **{"train": "train", "training": "train"},
     **{"val": "val", "valid": "val", "validation": "val"},
@@ -49,14 +48,14 @@ def recorded_orientation(raw: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Recognised:
-    """The layout of a data set (one of NAMES) and one line about it for people."""
+    """The layout of a data set (one of LAYOUTS) and one line about it for people."""
 
     layout: str
     summary: str
 
 
 def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | None:
-    """Tell the layout of a data set by the names of its files; None when it looks like none of NAMES.
+    """Tell the layout of a data set by the names of its files; None when it looks like none of LAYOUTS.
 
     The first that fits is taken, from the most particular to the most general.
     """
@@ -112,7 +111,8 @@ def choose(folder: Path, listing: list[Path], wanted: str) -> str:
     recognised = recognise(folder, listing)
     if recognised is None:
         raise UserError(
-            f"{folder} has no layout that is known here ({', '.join(NAMES)}); check the folder, or name its layout with --layout"
+            f"{folder} has no layout that is known here ({', '.join(LAYOUTS)}); check the folder, or name its layout with "
+            "--layout"
         )
     classes = _class_names(only_images(listing))
     if recognised.layout == "folders" and are_numbered(classes):
@@ -252,7 +252,7 @@ def top_tables(listing: list[Path]) -> list[Path]:
 
 def _names_images(path: Path) -> bool:
     """Whether a table has a column that is called as one of images."""
-    return bool({name.strip().lower() for name in table_text.header(path)} & {*table_text.IMAGE_COLUMNS})
+    return bool({name.strip().lower() for name in table_text.header(path)} & {*IMAGE_COLUMNS})
 
 
 def named_table(raw: Path, table: str | Path) -> Path:

@@ -1,50 +1,36 @@
 """What all readers share: the user's choices, the patient of an image, the file that a row means, the tables they return."""
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct.base import cli, headers, tables
+from hemoct.base import headers, tables
 from hemoct.base.errors import UserError
-from hemoct.base.options import flag
-from hemoct.ingest import annotations as ingest_annotations, conversion_tables, image_names, layouts, patient_rules, table_text
+from hemoct.ingest import annotations as ingest_annotations, conversion_tables, image_names, layouts, table_text
 from hemoct.ingest.annotations import AnnotationError, Box
+from hemoct.ingest.options import AUTO
 
-AUTO = "auto"
 LONGEST_NAME = 150  # bytes: figures are called by it
 PROBLEM_COLUMNS = ["name", "problem"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user may choose about a data set. Each layout takes some of them (`readers.READERS`)."""
-
-    image_set: str | None = flag(None, "which set of PHE-SICH; default: png if it is there", choices=("png", "jpg"))
-    csv: str | None = flag(None, "table (csv, rsna), in data/raw/NAME or elsewhere; default: the only one", metavar="FILE")
-    image_column: str | None = flag(None, f"of the table (csv); default: {', '.join(table_text.IMAGE_COLUMNS)}", metavar="COLUMN")
-    skip_missing: bool = flag(False, "leave out rows without an image (csv, rsna)")
-    patient_regex: str | None = flag(
-        None,
-        "searched in the file's stem, or in its path if the rule has a /; its first group is the patient: '^(\\d+)_'; auto: "
-        "the rule that groups the file names best",
-        metavar="RULE",
-    )
-    patient_column: str | None = flag(None, "of the table (csv, rsna); default: patient, if there is one", metavar="COLUMN")
-    labels: list[str] | None = flag(
-        None, "label columns (csv, rsna), class names by id (yolo), side (phe-sich)", type=cli.names, metavar="A,B"
-    )
-    map: dict[str, str] | None = flag(
-        None, "call labels and classes otherwise, as other data call them: any=hemorrhage; several of one new name are joined",
-        type=cli.pairs, metavar="OLD=NEW,...",
-    )  # fmt: skip
-    without_xml: str = flag(
-        "unknown", "what images without an XML show (voc): negative = no object", choices=("unknown", "negative")
-    )
-    exclusive: bool = flag(False, "exactly one label of each image is 1 (csv): trained with softmax")
+FOLDER = r"([^/]+)/[^/]+$"
+RULES = (
+    r"^(\d+)[_-]",
+    r"^([A-Za-z]+[_-]?\d+)[_-]",
+    r"^([^_]+)_",
+    r"^([^-]+)-",
+    r"^([^_]+_[^_]+)_",
+    r"^(.+?)[ _-]*\(?\d+\)?$",
+    FOLDER,
+)
+"""rules on file names that tell patients apart, searched in the file's stem, or in its path without suffix where the rule has a
+`/`; the first group is the patient; from the coarsest to the finest, as far as that can be said"""
+FEWEST, SINGLES = 5, 0.5
+"""a rule is proposed where it finds so many patients (one a fold), of whom less than this share has but one image"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +70,7 @@ def problems_frame(problems: dict[str, Iterable[str]]) -> pd.DataFrame:
 def image_rows(images: list[Path], regex: str | None) -> tuple[pd.DataFrame, str]:
     """The columns tables.IMAGE_COLUMNS with empty mask and annotation, and the patient source for dataset.json.
 
-    `regex` is searched in each file's stem (see patient_rules), its first group is the patient; AUTO: the rule that is proposed.
+    `regex` is searched in each file's stem (see RULES), its first group is the patient; AUTO: the rule that is proposed.
     Without it an image is its own patient.
     """
     frame = pd.DataFrame({"image_id": layouts.image_ids(images), "image": [path.as_posix() for path in images]}, dtype="object")
@@ -93,13 +79,13 @@ def image_rows(images: list[Path], regex: str | None) -> tuple[pd.DataFrame, str
         frame["patient"], frame["slice"] = frame["image_id"], pd.NA
         return frame, tables.NO_PATIENTS
     if regex == AUTO:
-        proposal = patient_rules.propose(images)
+        proposal = propose(images)
         if proposal is None:
             raise UserError(f"--patient-regex {AUTO}: no usual rule groups the file names (first: {images[0]}); write the rule")
         print(f"rule for patients, from the file names: {proposal}")
         regex = proposal.rule
     rule = _compiled(regex)
-    matches = [rule.search(patient_rules.searched(regex, path)) for path in images]
+    matches = [rule.search(searched(regex, path)) for path in images]
     unmatched = [path for path, match in zip(images, matches, strict=True) if not match or not match[1]]
     if unmatched:
         raise UserError(
@@ -216,3 +202,44 @@ def _skipped_by_conversion(raw: Path, names: pd.Series) -> set[str]:
 
 def _stem(name: str) -> str:
     return image_names.bare(name).rsplit("/", 1)[-1]
+
+
+# ---- which rule on file names tells patients apart: proposed, and used only when asked for
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A rule, and what it makes of the file names."""
+
+    rule: str
+    patients: int
+    example: str
+    """two files that are taken for one patient"""
+
+    def __str__(self) -> str:
+        return f"'{self.rule}' gives {self.patients} patients ({self.example})"
+
+
+def searched(rule: str, path: Path) -> str:
+    """What of an image's path (relative to data/raw/NAME) a rule is searched in."""
+    return path.with_suffix("").as_posix() if "/" in rule else path.stem
+
+
+def propose(images: list[Path], classes: Collection[str] = ()) -> Proposal | None:
+    """The rule that groups the images best: the coarsest that matches all and leaves few of them alone; None if there is none.
+
+    `classes` are no patients, though folders may be called like them.
+    """
+    found = []
+    for rule in RULES:
+        matches = [re.search(rule, searched(rule, path)) for path in images]
+        if not all(matches):
+            continue
+        patients = [match[1] for match in matches]
+        counts = Counter(patients)
+        alone = sum(count == 1 for count in counts.values())
+        if len(counts) >= FEWEST and not counts.keys() <= {*classes} and alone < SINGLES * len(counts):
+            first = next(name for name in patients if counts[name] > 1)
+            pair = [path.name for path, name in zip(images, patients, strict=True) if name == first][:2]
+            found.append(Proposal(rule, len(counts), f"{' and '.join(pair)} are {first}"))
+    return min(found, key=lambda each: each.patients, default=None)

@@ -14,7 +14,8 @@ from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import annotations as ingest_annotations, beside, csv_reader, layouts, phe_sich, rsna_reader, yolo_reader
 from hemoct.ingest.annotations import AnnotationError
-from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, describe, image_rows, presence
+from hemoct.ingest.options import Options
+from hemoct.ingest.reader_tables import Tables, boxes_frame, describe, image_rows, presence
 
 MANY_PICTURES = (".tif", ".tiff", ".gif", ".webp", ".png")
 """files that may hold several"""

@@ -14,7 +14,8 @@ from pandas.api.types import union_categoricals
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import csv_reader, label_columns, layouts, table_text
-from hemoct.ingest.reader_tables import LabelTable, Options, Tables, problems_frame
+from hemoct.ingest.options import Options
+from hemoct.ingest.reader_tables import LabelTable, Tables, problems_frame
 
 TYPES = ["epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural"]
 LABELS = [*TYPES, "any"]

@@ -14,12 +14,12 @@ import pandas as pd
 
 from hemoct.base import limits, tables
 from hemoct.base.errors import UserError, one_line
+from hemoct.ingest.options import IMAGE_COLUMNS
 
 SUFFIXES = {".csv", ".tsv", ".xlsx"}
 MOST_CELLS = 20_000_000  # of an Excel sheet, the empty ones too
 LONGEST_ROW = 1 << 20  # characters of the names of all columns
 FIRST_ROW = 2  # the line of the row with index 0: after the header, counted from 1
-IMAGE_COLUMNS = ("image", "filename", "image_id")
 KNOWN = {"split": "given_split", **{name: name for name in (*IMAGE_COLUMNS, *tables.IMAGE_COLUMNS, *tables.OPTIONAL_COLUMNS)}}
 """names of columns that have a meaning here, in whatever case they are written"""
 

@@ -16,7 +16,8 @@ from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import annotations as ingest_annotations, beside, layouts
 from hemoct.ingest.annotations import AnnotationError, Box
-from hemoct.ingest.reader_tables import Options, Tables, boxes_frame, image_rows, presence, problems_frame
+from hemoct.ingest.options import Options
+from hemoct.ingest.reader_tables import Tables, boxes_frame, image_rows, presence, problems_frame
 
 MOST_BYTES = 1 << 20  # of a YAML file that names classes
 ROUNDING = 1e-4  # some tools write 1.000001 for the border of the image
