@@ -20,7 +20,7 @@ Next    python task1_classification/03_compare.py
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 WORST = 12  # mistakes of each kind on the contact sheet
+SAME = 1e-6  # predictions.csv holds eight digits
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -99,8 +100,6 @@ def drawn(subject: Subject, evaluation: Evaluation, content: dict, image_files: 
 
 def print_published(work: Workspace, args: argparse.Namespace) -> None:
     """Print the published numbers beside those that follow from the published predictions."""
-    from hemoct.classification import evaluate
-
     if args.on or args.limit_patients:
         raise UserError("--reference speaks of what is published: --on and --limit-patients do not go with it")
     there = sorted(path.parent.name for path in (work.reference / "task1").glob("*/metrics.json"))
@@ -109,7 +108,32 @@ def print_published(work: Workspace, args: argparse.Namespace) -> None:
             f"{work.show(work.reference / 'task1')} holds no published experiment; name a data set that has one (--dataset)"
         )
     for experiment in args.experiment or there:
-        print(evaluate.published_again(work, experiment), end="\n\n")
+        print(published_again(work, experiment), end="\n\n")
+
+
+def published_again(work: Workspace, experiment: str) -> str:
+    """Compute every metric of a published experiment again, from its published predictions alone, for people to read.
+
+    Thresholds and temperatures are those of its metrics.json, for validation predictions are not published.
+    """
+    from hemoct.evaluation import comparison, protocol, text
+
+    published = comparison.read(work, experiment, work.reference / "task1" / experiment)
+    block = published.block(*(published.content["bootstrap"][name] for name in ("resamples", "seed")))
+    rows = [
+        [text.metric_name(name), text.metric(block[name]), text.metric(cell), "same" if _same(block[name], cell) else "DIFFERS"]
+        for name, cell in published.content["metrics"].items()
+    ]
+    table = text.Table(["metric", "computed again (95 % interval)", "published", ""], rows)
+    return "\n".join([*protocol.headline(published.content), "", table.markdown()])
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two values are the same, with their intervals."""
+    import numpy as np
+
+    pairs = [(one["value"], other["value"]), *zip(one["ci95"] or [None], other["ci95"] or [None], strict=True)]
+    return all(a is b is None or (a is not None and b is not None and np.isclose(a, b, atol=SAME)) for a, b in pairs)
 
 
 if __name__ == "__main__":

@@ -17,18 +17,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, options as base_options
+from hemoct.base import cli, files, options as base_options
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import options
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from hemoct.classification.grid import Condition
+
+METRICS = {"accuracy": ("accuracy",), "F1": ("f1", "f1_macro")}
+"""what the table shows, by the keys of metrics.json: for several classes F1 is their mean"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
             if not train_and_evaluate(work, condition, [*common, *condition.words], args.seed):
                 failed.add(condition.experiment)
                 print(f"condition {number} failed, see above", flush=True)
-        run.wrote(*grid.write(folder, grid.table(work, listed, failed), args.command))
+        run.wrote(*write(folder, table(work, listed, failed), args.command))
         print((folder / "grid.md").read_text(encoding="utf-8"))
         if failed:  # inside the run, so that its record never says ok
             raise UserError(
@@ -68,6 +73,51 @@ def train_and_evaluate(work: Workspace, condition: Condition, words: list[str], 
         [str(grid.EVALUATE), "--experiment", condition.experiment, *place],
     ]
     return all(subprocess.run([sys.executable, *command], check=False).returncode == 0 for command in commands)
+
+
+def table(work: Workspace, listed: list[Condition], failed: set[str]) -> pd.DataFrame:
+    """grid.csv: condition, experiment, accuracy and F1 with their intervals, n, patients, folds; the highest F1 first, what has
+    none last. `failed`: experiments whose training or evaluation did not end; of them no number is shown."""
+    import numpy as np
+    import pandas as pd
+
+    from hemoct.evaluation import protocol
+
+    unknown = {"value": None, "ci95": None}
+    unfinished = {"metrics": {}, "n": pd.NA, "patients": pd.NA, "folds_done": "failed"}
+    rows = []
+    for condition in listed:
+        row: dict[str, Any] = {"condition": condition.name, "experiment": condition.experiment}
+        path = work.task(1) / condition.experiment / "metrics.json"
+        content = protocol.read(path) if path.exists() and condition.experiment not in failed else unfinished
+        for name, keys in METRICS.items():
+            entry = next((content["metrics"][key] for key in keys if key in content["metrics"]), unknown)
+            low, high = entry["ci95"] or (np.nan, np.nan)
+            row |= {name: np.nan if entry["value"] is None else entry["value"], f"{name}_low": low, f"{name}_high": high}
+        rows.append(row | {"n": content["n"], "patients": content["patients"], "folds": content["folds_done"]})
+    frame = pd.DataFrame(rows).astype({"n": "Int64", "patients": "Int64"})
+    return frame.sort_values(["F1", "accuracy"], ascending=False, kind="stable", na_position="last", ignore_index=True)
+
+
+def write(folder: Path, frame: pd.DataFrame, command: str) -> list[Path]:
+    """Write grid.csv and grid.md; returns them. `command`: the one that made the grid."""
+    import pandas as pd
+
+    from hemoct.base import tables
+    from hemoct.evaluation import protocol, text
+
+    columns = ["condition", *METRICS, "n", "folds"]
+    cells = [
+        [row["condition"], *(text.interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in METRICS),
+         "" if pd.isna(row["n"]) else protocol.size(row), row["folds"]]
+        for row in frame.to_dict("records")
+    ]  # fmt: skip
+    about = [
+        "# Task 1: a grid of trainings", f"`{command}`", "Test images out of fold, 95 % intervals over patients, the highest F1 "
+        "first. The best of many is flattered by having been chosen; whether two differ says 03_compare.py, which pairs them by "
+        "image.", text.Table(columns, cells).markdown(),
+    ]  # fmt: skip
+    return [tables.write_csv(folder / "grid.csv", frame), files.write_text(folder / "grid.md", "\n\n".join(about) + "\n")]
 
 
 def make_parser() -> cli.Parser:

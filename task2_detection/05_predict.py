@@ -19,16 +19,23 @@ Next    look at the pictures; they are no diagnosis. After --on: python task2_de
     python task2_detection/05_predict.py slices/ one_more.png --experiment yolov8n --fuse
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli, experiments, options
+from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.prepare.options import View
 from hemoct.training.options import Hardware
+
+if TYPE_CHECKING:
+    from hemoct.detection.data import BoxData
 
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
 
@@ -126,7 +133,7 @@ def predict_other(work: Workspace, folders: list[Path], args: argparse.Namespace
 
     with run:
         specs = predictions.DetectorSpec.read_all(folders, ("classes",))
-        data = predict.labelled_slices(other, specs[0].classes)
+        data = labelled_slices(other, specs[0].classes)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
         contents.checked(other, data.table["image"])
@@ -137,6 +144,21 @@ def predict_other(work: Workspace, folders: list[Path], args: argparse.Namespace
         run.wrote(tables.write_predictions(out, predictions.as_rows(about, predicted, specs[0].classes)))
     print(f"{work.show(out)}: {len(about)} images of {other.dataset}, {len(folders)} model(s)")
     cli.say_next(work, experiments.evaluate_step(2), "--experiment", args.experiment, "--on", other.dataset)
+
+
+def labelled_slices(other: Workspace, classes: list[str]) -> BoxData:
+    """The labelled slices of another data set; stops when its boxes are of other classes than those of the models."""
+    from hemoct.base import tables
+    from hemoct.detection import data
+
+    theirs = tables.read_dataset(other).classes
+    if sorted(theirs) != sorted(classes):
+        raise UserError(
+            f"{other.show(other.work / 'dataset.json')}: its boxes are of class {', '.join(theirs) or '(none)'}, the models know "
+            f"{', '.join(classes)}; give the classes of its annotations the same names and run: "
+            f"python scripts/03_make_labels.py --dataset {other.dataset}"
+        )
+    return data.load(other, split=False)
 
 
 if __name__ == "__main__":

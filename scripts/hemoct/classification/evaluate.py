@@ -3,20 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hemoct.base import files, tables
-from hemoct.base.workspace import Workspace
 from hemoct.classification import predictions, tables as classification_tables
 from hemoct.data import slices
-from hemoct.evaluation import baselines, bootstrap, comparison, decisions, protocol, scores, text
+from hemoct.evaluation import baselines, bootstrap, decisions, protocol, scores
 from hemoct.evaluation.comparison import Evaluated
 from hemoct.evaluation.decisions import Evaluation
 from hemoct.evaluation.subjects import Subject
 from hemoct.evaluation.thresholds import EXPECTED_F1, MAX_F1
-
-SAME = 1e-6  # predictions.csv holds eight digits
 
 
 def decide(subject: Subject, decides: str = MAX_F1) -> tuple[Evaluation, str]:
@@ -73,23 +69,3 @@ def _baselines(subject: Subject, evaluation: Evaluation, of: str, seed: int) -> 
 
     own, frame = Evaluated("the model", {"protocol": ""}, evaluation), baselines.framed(data, truth, subject.folders, of)
     return baselines.beside(own, judged, frame, data.table, seed, data.exclusive)
-
-
-def published_again(work: Workspace, experiment: str) -> str:
-    """Compute every metric of a published experiment again, from its published predictions alone, for people to read.
-
-    Thresholds and temperatures are those of its metrics.json, for validation predictions are not published.
-    """
-    published = comparison.read(work, experiment, work.reference / "task1" / experiment)
-    block = published.block(*(published.content["bootstrap"][name] for name in ("resamples", "seed")))
-    rows = [
-        [text.metric_name(name), text.metric(block[name]), text.metric(cell), "same" if _same(block[name], cell) else "DIFFERS"]
-        for name, cell in published.content["metrics"].items()
-    ]
-    table = text.Table(["metric", "computed again (95 % interval)", "published", ""], rows)
-    return "\n".join([*protocol.headline(published.content), "", table.markdown()])
-
-
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    pairs = [(one["value"], other["value"]), *zip(one["ci95"] or [None], other["ci95"] or [None], strict=True)]
-    return all(a is b is None or (a is not None and b is not None and np.isclose(a, b, atol=SAME)) for a, b in pairs)

@@ -1,29 +1,20 @@
-"""A grid of trainings: which conditions there are, checked before anything is trained, and what their evaluations say."""
+"""A grid of trainings: which conditions there are, checked before anything is trained."""
 
 import csv
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from hemoct.base import cli, experiments, files, options as base_options, tables
+from hemoct.base import cli, experiments, options as base_options, tables
 from hemoct.base.errors import UserError, one_line
 from hemoct.base.workspace import REPOSITORY, Workspace
 from hemoct.classification import options
 from hemoct.data import slices
-from hemoct.evaluation import protocol, text
 
 TRAIN, EVALUATE = (REPOSITORY / step(1) for step in (experiments.train_step, experiments.evaluate_step))
 FIXED = {"dataset", "root", "skip_if_done", "resume", "overwrite", "help"}
 """flags that are the same for all conditions"""
 YES, NO = ("yes", "true", "1"), ("no", "false", "0")
-METRICS = {"accuracy": ("accuracy",), "F1": ("f1", "f1_macro")}
-"""what the table shows, by the keys of metrics.json: for several classes F1 is their mean"""
-UNKNOWN = {"value": None, "ci95": None}
-FAILED = {"metrics": {}, "n": pd.NA, "patients": pd.NA, "folds_done": "failed"}
 
 
 @dataclass(frozen=True)
@@ -99,36 +90,3 @@ def _condition(name: str, given: dict[str, str], common: list[str]) -> Condition
     for backbone in (args.backbone, *args.join):
         networks.stop_if_unknown(backbone, "--backbone")
     return Condition(name, words, cli.experiment_name(parser, args, args.backbone))
-
-
-def table(work: Workspace, listed: list[Condition], failed: set[str]) -> pd.DataFrame:
-    """grid.csv: condition, experiment, accuracy and F1 with their intervals, n, patients, folds; the highest F1 first, what has
-    none last. `failed`: experiments whose training or evaluation did not end; of them no number is shown."""
-    rows = []
-    for condition in listed:
-        row: dict[str, Any] = {"condition": condition.name, "experiment": condition.experiment}
-        path = work.task(1) / condition.experiment / "metrics.json"
-        content = protocol.read(path) if path.exists() and condition.experiment not in failed else FAILED
-        for name, keys in METRICS.items():
-            entry = next((content["metrics"][key] for key in keys if key in content["metrics"]), UNKNOWN)
-            low, high = entry["ci95"] or (np.nan, np.nan)
-            row |= {name: np.nan if entry["value"] is None else entry["value"], f"{name}_low": low, f"{name}_high": high}
-        rows.append(row | {"n": content["n"], "patients": content["patients"], "folds": content["folds_done"]})
-    frame = pd.DataFrame(rows).astype({"n": "Int64", "patients": "Int64"})
-    return frame.sort_values(["F1", "accuracy"], ascending=False, kind="stable", na_position="last", ignore_index=True)
-
-
-def write(folder: Path, frame: pd.DataFrame, command: str) -> list[Path]:
-    """Write grid.csv and grid.md; returns them. `command`: the one that made the grid."""
-    columns = ["condition", *METRICS, "n", "folds"]
-    cells = [
-        [row["condition"], *(text.interval(row[name], row[f"{name}_low"], row[f"{name}_high"]) for name in METRICS),
-         "" if pd.isna(row["n"]) else protocol.size(row), row["folds"]]
-        for row in frame.to_dict("records")
-    ]  # fmt: skip
-    about = [
-        "# Task 1: a grid of trainings", f"`{command}`", "Test images out of fold, 95 % intervals over patients, the highest F1 "
-        "first. The best of many is flattered by having been chosen; whether two differ says 03_compare.py, which pairs them by "
-        "image.", text.Table(columns, cells).markdown(),
-    ]  # fmt: skip
-    return [tables.write_csv(folder / "grid.csv", frame), files.write_text(folder / "grid.md", "\n\n".join(about) + "\n")]

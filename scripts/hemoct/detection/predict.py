@@ -18,8 +18,6 @@ from hemoct.data import boxes, images, named_images, named_slices
 from hemoct.data.fusion import fuse
 from hemoct.data.named_images import ImageFiles
 from hemoct.data.named_slices import AsImages
-from hemoct.detection import data
-from hemoct.detection.data import BoxData
 from hemoct.detection.predictions import DetectorSpec
 from hemoct.evaluation import overlays
 from hemoct.prepare.geometry import Geometry
@@ -105,18 +103,6 @@ def look_up(work: Workspace, paths: list[Path], specs: Sequence[DetectorSpec], s
     labelled = files.labels[tables.read_dataset(work).labels].notna().all(axis=1)
     truth = [of_image if len(of_image) or known else None for of_image, known in zip(corners, labelled, strict=True)]
     return AnnotatedFiles(**vars(files), truth=truth, truth_class=numbers, classes=classes)
-
-
-def labelled_slices(other: Workspace, classes: list[str]) -> BoxData:
-    """The labelled slices of another data set; stops when its boxes are of other classes than those of the models."""
-    theirs = tables.read_dataset(other).classes
-    if sorted(theirs) != sorted(classes):
-        raise UserError(
-            f"{other.show(other.work / 'dataset.json')}: its boxes are of class {', '.join(theirs) or '(none)'}, the models know "
-            f"{', '.join(classes)}; give the classes of its annotations the same names and run: "
-            f"python scripts/03_make_labels.py --dataset {other.dataset}"
-        )
-    return data.load(other, split=False)
 
 
 # ---- pictures

@@ -247,10 +247,5 @@ def _mbh_seg(made: Slices, contents: Contents) -> None:
     made.told.append(f"{len(case)} cases in {path}: a type that a case lacks is 0 on all of its slices without a mask")
 
 
-TABLES: dict[str, Callable[[Slices, Contents], None]] = {
-    "ct-ich": _ct_ich,
-    "cq500": _cq500,
-    "bhx": _bhx,
-    "mbh-seg": _mbh_seg,
-}
+TABLES: dict[str, Callable[[Slices, Contents], None]] = {"ct-ich": _ct_ich, "cq500": _cq500, "bhx": _bhx, "mbh-seg": _mbh_seg}
 """what reads the tables of a source, by its name"""

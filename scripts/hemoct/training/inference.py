@@ -18,12 +18,7 @@ Load = Callable[[Path, torch.device], tuple[nn.Module, Spec]]
 
 @torch.inference_mode()
 def logits(
-    model: nn.Module,
-    spec: Spec,
-    store: Source,
-    rows: np.ndarray,
-    batch_size: int,
-    dtype: torch.dtype | None = None,
+    model: nn.Module, spec: Spec, store: Source, rows: np.ndarray, batch_size: int, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     """Logits of the slices `rows` of a store: float32 (len(rows), classes) on the store's device. `dtype` is that of autocast."""
     model.eval()
