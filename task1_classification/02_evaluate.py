@@ -30,7 +30,6 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import subjects
 from hemoct.evaluation.subjects import Subject
-from hemoct.evaluation.thresholds import DECIDING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from hemoct.evaluation.decisions import Evaluation
 
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json")
+DECIDING = ("max-f1", "expected-f1")  # the words of evaluation.thresholds.DECIDING, which --help does not wait for
 WORST = 12  # mistakes of each kind on the contact sheet
 SAME = 1e-6  # predictions.csv holds eight digits
 
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--reference", action="store_true", help="compute the published numbers again from outputs/reference")
     parser.add_argument(
         "--threshold",
-        choices=tuple(DECIDING),
+        choices=DECIDING,
         default="max-f1",
         help="chosen on validation: the highest F1 there, or the highest F1 to be expected of calibrated probabilities, which "
         "depends less on a few images",
@@ -67,13 +67,14 @@ def evaluate_one(subject: Subject, args: argparse.Namespace) -> None:
     # what computes is not imported at the top: --help shall be quick
     from hemoct.base import figure as base_figure, tables
     from hemoct.classification import evaluate, tables as classification_tables
+    from hemoct.evaluation import thresholds
 
     run = Run(__file__, args, subject.folder, subject.inputs(TABLES))
     if run.up_to_date():
         return
     with run:
         labels = tables.read_labels(subject.data, tables.read_dataset(subject.data)).set_index("image_id")
-        evaluation, of = evaluate.decide(subject, DECIDING[args.threshold])
+        evaluation, of = evaluate.decide(subject, thresholds.DECIDING[args.threshold])
         run.wrote(*evaluate.write(subject, evaluation, subject.about(of), labels["slice"], args.seed))
         content = files.read_json(subject.folder / "metrics.json")
         run.wrote(*base_figure.save_all(drawn(subject, evaluation, content, labels["image"]), subject.folder))

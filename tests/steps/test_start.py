@@ -6,11 +6,11 @@ import pytest
 
 from helpers import starting, toy
 from helpers.starting import NETWORKS, REPOSITORY, TABLES
-from hemoct.base import experiments, files, label_meaning
+from hemoct.base import experiments, files
 from hemoct.base.workspace import Workspace
 from hemoct.classification.predictions import ClassifierSpec
-from hemoct.data import slices, splits
 from hemoct.detection.predictions import DetectorSpec
+from hemoct.evaluation import thresholds
 from hemoct.multilabel.predictions import MultiLabelSpec
 from hemoct.segmentation.predictions import SegmenterSpec
 
@@ -126,5 +126,6 @@ def test_what_is_up_to_date_is_said_without_networks(work):
         assert started.code == 0 and "up to date" in started.out, (call, started.err)
 
 
-def test_what_is_written_in_one_place_alone_is_the_same_where_it_is_used():
-    assert splits.FOLDS == experiments.FOLDS and slices.ANY == label_meaning.ANY
+def test_words_of_flags_are_those_of_what_computes(helped):
+    told = helped[experiments.evaluate_step(1)].out
+    assert f"--threshold {{{','.join(thresholds.DECIDING)}}}" in told
