@@ -138,7 +138,8 @@ def test_the_panel_is_what_is_drawn(tmp_path: Path) -> None:
 def test_the_data_set_is_the_one_that_models_were_trained_on(path: Path) -> None:
     name = f"data/work/{path.parent.name}/dataset.json"
     records = [files.read_json(record) for record in path.parent.glob("task*/*/fold*/*_train.run.json")]
-    assert records and {record["inputs"][name] for record in records} == {files.sha256(path)}
+    hashes = {record["inputs"][name] for record in records if name in record["inputs"]}  # one may be compared that learned elsewhere
+    assert hashes == {files.sha256(path)}
 
 
 def test_reference_results_hold_no_weights_and_no_path_of_a_machine() -> None:
