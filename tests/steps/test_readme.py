@@ -138,7 +138,10 @@ def test_the_panel_is_what_is_drawn(tmp_path: Path) -> None:
 def test_the_data_set_is_the_one_that_models_were_trained_on(path: Path) -> None:
     name = f"data/work/{path.parent.name}/dataset.json"
     records = [files.read_json(record) for record in path.parent.glob("task*/*/fold*/*_train.run.json")]
-    hashes = {record["inputs"][name] for record in records if name in record["inputs"]}  # one may be compared that learned elsewhere
+    of_it = [
+        record for record in records if name in record["inputs"]
+    ]  # another one, compared with these, may have learned elsewhere
+    hashes = {record["inputs"][name] for record in of_it}
     assert hashes == {files.sha256(path)}
 
 
