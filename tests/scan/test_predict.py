@@ -247,3 +247,16 @@ def test_patches_are_pasted_as_in_training(k, sides, apart):
     assert [row for row, _ in found] == [row for row, _ in expected] == [0, 2, 5]
     for (_, one), (_, other) in zip(found, expected, strict=True):
         assert np.abs(one.astype(int) - other).max() <= apart and (one != other).mean() < 0.01
+
+
+def test_a_network_without_maps_is_said_where_slices_are_called(tmp_path):
+    class Blind(scan_networks.SeesBlood):
+        def maps(self, pixels):
+            return None
+
+    dicom_files.write_series(tmp_path / "ct", dicom_files.head(4))
+    blind = Models([task(1, load=lambda: [Blind()])], [], [], [])
+    scan = predict(tmp_path / "ct", blind)
+    assert scan.heat is None and any("its network gives no map" in note for note in scan.source.notes)
+    assert not any("no map" in note for note in predict(tmp_path / "ct", blind, How(heat=False)).source.notes)
+    assert not any("no map" in note for note in predict(tmp_path / "ct", models()).source.notes)

@@ -26,6 +26,8 @@ from hemoct.scan.reading import Pixels, Wanted
 from hemoct.scan.result import Boxes, Scan
 from hemoct.scan.runners import Models
 
+NO_MAP = "where the classifier looks is not shown: its network gives no map (of an exported one its last layer alone can)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class How:
@@ -102,7 +104,9 @@ def look(pixels: Pixels, models: Models, how: How, seconds: dict[str, float]) ->
     if task := models.of(3):
         with _timed(seconds, "task 3"):
             masks = one.masks(task, models.of(2), by_model)
-    said = one.notes if masks is not None or models.of(3) is None else [*one.notes, "no masks: they need boxes to look around"]
+    said = [*one.notes]
+    said += ["no masks: they need boxes to look around"] * (masks is None and models.of(3) is not None)
+    said += [NO_MAP] * bool(how.heat and heat is None and bleeding is not None and bleeding.called.any())
     pixels.source.notes.extend(dict.fromkeys([*said, *_unmarked(models)]))
     return Scan(pixels.source, [task.model for task in models.tasks], seen, bleeding, types, found, masks, heat, seconds)
 
