@@ -32,6 +32,6 @@ def scan(path: Path, n: int = 6, **changed: Any) -> Scan:
         "seen": np.zeros(n, bool), "types": [Label(4, "IPH", np.linspace(0.1, 0.6, n), 0.5, "given")], "heat": heat,
         "bleeding": Label(1, "hemorrhage", np.where(np.isin(np.arange(n), rows), 0.9, 0.1), 0.5, "mean of 2 folds"),
         "boxes": Boxes([box if row in rows else np.zeros((0, 6)) for row in range(n)], ["lesion"], 0.3, "given"),
-        "masks": Masks(edema, core, 0.5, "given"), "seconds": {"reading": 0.1},
+        "masks": Masks(edema, core, 0.5, "given", "perihematomal edema"), "seconds": {"reading": 0.1},
     }  # fmt: skip
     return Scan(**usual | changed)

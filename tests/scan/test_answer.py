@@ -1,5 +1,6 @@
 """The answer in words: a decision with its threshold, where, how much, and what makes it doubtful."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,21 @@ def test_a_scan_with_bleeding():
     assert lines["hemorrhage"].said == "yes, on 2 of 6 slices" and lines["hemorrhage"].kind == answer.YES
     assert "0.90, on slice 3 of 6" in lines["hemorrhage"].more and "0.50 up (mean of 2 folds)" in lines["hemorrhage"].more
     assert lines["Where"].said == "slices 3-4, left"
-    assert lines["Edema"].said == "16 px, spacing unknown" and lines["Bleeding core"].said == "8 px, spacing unknown"
+    assert (
+        lines["Perihematomal edema"].said == "16 px, spacing unknown" and lines["Bleeding core"].said == "8 px, spacing unknown"
+    )
     assert lines["Types"].said == "IPH (2 slices, up to 0.60)"
 
 
 def test_spacing_makes_ml():
     source = scans.source(HERE, spacing=(10.0, 10.0, 5.0), stands_for=np.full(6, 5.0))
-    assert said(scans.scan(HERE, source=source))["Edema"].said == "8.0 ml"
+    assert said(scans.scan(HERE, source=source))["Perihematomal edema"].said == "8.0 ml"
+
+
+def test_masks_are_called_what_they_outline():
+    bleeding = replace(scans.scan(HERE).masks, means="lesion")
+    lines = said(scans.scan(HERE, masks=bleeding))
+    assert lines["Lesion"].said == "16 px, spacing unknown" and not any("dema" in name for name in lines)
 
 
 def test_nothing_is_called_and_nothing_is_promised():
@@ -35,7 +44,7 @@ def test_nothing_is_called_and_nothing_is_promised():
     none = Boxes([np.zeros((0, 6))] * 6, ["lesion"], 0.3, "given")
     scan = scans.scan(HERE, bleeding=label, boxes=none)
     assert said(scan)["hemorrhage"].said == "no slice is called" and said(scan)["Where"].said == "nowhere"
-    assert "the models disagree: no slice is called, but there are edema" in answer.notes(scan)
+    assert "the models disagree: no slice is called, but there are perihematomal edema" in answer.notes(scan)
 
 
 @pytest.mark.parametrize(("nose", "side"), [("up", "left"), ("down", "right"), ("unknown", None)])

@@ -46,7 +46,7 @@ def made(tmp_path_factory) -> Path:
     around = Around(0.1, 32, [0.2, 0.3], task(2))
     content = [
         bundle.describe(task(1), ("classifier", 64, names[1]), [], {}),
-        bundle.describe(task(3), ("patches", 32, names[3]), [], {}),
+        bundle.describe(task(3, means="perihematomal edema"), ("patches", 32, names[3]), [], {}),
     ]
     content[1]["around"] = bundle.around(around, bundle.describe(task(2), ("candidates", 64, names[2]), [], {}))
     bundle.write(folder, {"tasks": content}, "# card\n")
@@ -77,8 +77,9 @@ def refused(folder: Path, *words: str) -> bool:
 def test_what_was_exported_is_what_is_read(folder):
     models = bundle.load(folder)
     assert [one.model.task for one in models.tasks] == [1, 3] and models.learned == [] and len(models.said) == 1
-    for read, written in zip(models.tasks, (task(1), task(3)), strict=True):
-        for name in ("model", "size", "channels", "context", "window", "prepare", "orientation", "classes", "thresholds", "rule"):
+    for read, written in zip(models.tasks, (task(1), task(3, means="perihematomal edema")), strict=True):
+        for name in ("model", "size", "channels", "context", "window", "prepare", "orientation", "classes", "thresholds", "rule",
+                     "means"):  # fmt: skip
             assert getattr(read, name) == getattr(written, name), name
     around = models.tasks[1].around
     assert (around.margin, around.least_side, around.least_confidence) == (0.1, 32, [0.2, 0.3])

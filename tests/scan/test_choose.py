@@ -1,5 +1,6 @@
 """Which models look at a scan: by validation alone, whole experiments, and said why."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from helpers import toy
-from hemoct.base import files
+from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.classification import networks as classification_networks
 from hemoct.classification.networks import ClassifierSpec
@@ -66,6 +67,14 @@ def test_what_cannot_look_at_a_scan_by_itself_is_passed_over_and_said(work):
         assert any(name in line and why in line for line in found.said), said
     with pytest.raises(UserError, match="several classes"):
         choose.of_dataset(work, Which(experiments={1: "several"}))
+
+
+@pytest.mark.parametrize(("layout", "outlined"), [("phe-sich", "perihematomal edema"), ("csv", "lesion")])
+def test_masks_are_called_what_the_data_set_outlines(work, layout, outlined):
+    toy.make(work)
+    tables.write_dataset(work, replace(tables.read_dataset(work), layout=layout))
+    put(work, "a", 0.9, 0.9)
+    assert choose.of_dataset(work, Which()).tasks[0].means == outlined
 
 
 def test_a_protocol_whose_validation_knows_the_patients_is_chosen_only_where_nothing_else_is(work):

@@ -51,9 +51,10 @@ def _disagreement(scan: Scan) -> list[str]:
     """The tasks are models of their own, and nothing makes them agree."""
     if scan.bleeding is None:
         return []
-    others = {"boxes": scan.boxes and any(map(len, scan.boxes.each)), "edema": scan.masks and scan.masks.edema.any()}
+    others = {"boxes": any(map(len, scan.boxes.each))} if scan.boxes else {}
+    others |= {scan.masks.means: scan.masks.edema.any()} if scan.masks else {}
     called = bool(scan.bleeding.called.any())
-    apart = ", ".join(name for name, found in others.items() if found is not None and bool(found) != called)
+    apart = ", ".join(name for name, found in others.items() if bool(found) != called)
     words = f"slices are called, but without {apart}" if called else f"no slice is called, but there are {apart}"
     return [f"the models disagree: {words}"] * bool(apart)
 
@@ -110,9 +111,9 @@ def _patient(scan: Scan) -> str:
 def _volumes(scan: Scan) -> list[Line]:
     if scan.masks is None:
         return []
-    said = []
+    said, reached = [], f"pixels from probability {scan.masks.threshold:.2f} up ({scan.masks.rule})"
     for name, mask, more in (
-        ("Edema", scan.masks.edema, f"pixels from probability {scan.masks.threshold:.2f} up ({scan.masks.rule})"),
+        (scan.masks.means.capitalize(), scan.masks.edema, reached),
         ("Bleeding core", scan.masks.core, "bright core of the boxes: an estimate that nobody has validated"),
     ):
         if mask is not None:

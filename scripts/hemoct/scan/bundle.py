@@ -58,6 +58,7 @@ class Described:
     """of task 3: the fields of Around, its detector described like a task"""
     training: list
     """of each network: what model.json says of it"""
+    means: str = "lesion"
     evaluation: dict
     """protocol, n, patients, folds (thresholds, calibration temperature), metrics with ci95; empty where there is none"""
 
@@ -66,7 +67,7 @@ def describe(task: Task, made: tuple[str, int, list[str]], training: list[dict],
     """A task as bundle.json holds it, but for `around`. `made`: kind, image size and the files of its networks."""
     model, (kind, image_size, networks) = task.model, made
     told = {"task": model.task, "experiment": model.experiment, "dataset": model.dataset, "folds": model.folds}
-    fields = ("size", "channels", "context", "window", "prepare", "orientation", "classes", "thresholds", "rule")
+    fields = ("size", "channels", "context", "window", "prepare", "orientation", "classes", "thresholds", "rule", "means")
     return told | {"score": model.score, "weights": model.weights} | {name: getattr(task, name) for name in fields} | {
         "kind": kind, "image_size": image_size, "networks": networks, "around": None, "training": training,
         "evaluation": evaluation,
@@ -192,7 +193,7 @@ def _task(folder: Path, one: Described, how: tuple[bool, int | None]) -> Task:
         model=Model(one.task, one.experiment, one.dataset, one.folds[kept], one.score, one.weights[kept]), size=one.size,
         channels=one.channels, context=one.context, window=one.window, prepare=one.prepare, orientation=one.orientation,
         classes=one.classes, thresholds=limits, rule=rule,
-        load=partial(_load, paths, one.kind, one.image_size, how[1]), around=around,
+        load=partial(_load, paths, one.kind, one.image_size, how[1]), around=around, means=one.means,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.base import experiments, files, tables
+from hemoct.base import experiments, files, label_meaning, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import named_images, prepared
@@ -238,6 +238,7 @@ def _task(work: Workspace, number: int, folders: list[Path], which: Which) -> tu
         context=first.get("context", 0), window=first.get("window"), prepare=first.get("prepare", []),
         orientation=_orientation(work, described), classes=classes, thresholds=chosen, rule=rule,
         load=partial(_load, number, folders, which.device, which.threads), around=around,
+        means=label_meaning.lesion(tables.read_dataset(work).layout if (work.work / "dataset.json").exists() else None),
     )  # fmt: skip
     return task, said
 

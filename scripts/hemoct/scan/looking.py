@@ -151,7 +151,7 @@ class Looking:
             edema.add(self._stored(probability) >= level)
             if lesions is not None:
                 core.add(self._core(task, row, lesions[row]))
-        return Masks(edema.array(), core.array() if lesions is not None else None, level / 255, task.rule)
+        return Masks(edema.array(), core.array() if lesions is not None else None, level / 255, task.rule, task.means)
 
     def _core(self, task: Task, row: int, boxes: np.ndarray) -> np.ndarray:
         """Bright pixels in boxes, in the window that the segmenter sees: another task may see another."""

@@ -24,7 +24,7 @@ from hemoct.ct import hounsfield
 from hemoct.prepare import orientation
 from hemoct.prepare.geometry import Geometry
 from hemoct.scan import answer
-from hemoct.scan.result import Label, Scan
+from hemoct.scan.result import Scan
 
 SIZES = ((48, 512, 80), (100, 384, 75), (sys.maxsize, 224, 65))
 """up to how many slices, the longest side at which each is shown, px, and the quality of WebP: so that a page can be mailed"""
@@ -84,7 +84,7 @@ def write(scan: Scan, path: Path) -> Path:
     page = environment.get_template(TEMPLATE).render(
         title=path.resolve().parent.name, source=scan.source, passed_over=Counter(scan.source.passed_over.values()),
         lines=answer.lines(scan), notes=answer.notes(scan), disclaimer=answer.NO_DIAGNOSIS, models=scan.models,
-        rows=_rows(scan), columns=_labels(scan), curve=_curve(scan),
+        rows=_rows(scan), columns=scan.labels, curve=_curve(scan),
         data=_in_script(told), has={name: bool(told[name]) and any(told[name]) for name in ("boxes", "edema", "core", "heat")},
         presets={name: PRESETS.get(name) for name in told["presets"]}, seconds=scan.seconds, boxes=scan.boxes, masks=scan.masks,
     )  # fmt: skip
@@ -150,18 +150,14 @@ def _in_script(told: dict[str, Any]) -> str:
     return json.dumps(told, separators=(",", ":")).replace("<", "\\u003c").replace("\u2028", "\\u2028")
 
 
-def _labels(scan: Scan) -> list[Label]:
-    return [*([scan.bleeding] if scan.bleeding else []), *scan.types]
-
-
 def _caption(scan: Scan, row: int) -> str:
     """A slice in words, for its picture's alternative text."""
     said = [f"slice {row + 1} of {len(scan)}"]
-    said += [f"{label.name} {label.probability[row]:.2f}{' (called)' * bool(label.called[row])}" for label in _labels(scan)]
+    said += [f"{label.name} {label.probability[row]:.2f}{' (called)' * bool(label.called[row])}" for label in scan.labels]
     if scan.boxes:
         said.append(f"{len(scan.boxes.each[row])} box(es)")
     if scan.masks:
-        said.append(f"edema {int(scan.masks.edema[row].sum())} px")
+        said.append(f"{scan.masks.means} {int(scan.masks.edema[row].sum())} px")
     return ", ".join(said) + ("; was in training or validation" if scan.seen[row] else "")
 
 
@@ -169,7 +165,7 @@ def _rows(scan: Scan) -> list[dict[str, Any]]:
     """The table of slices."""
     return [
         {
-            "labels": [(f"{label.probability[row]:.3f}", bool(label.called[row])) for label in _labels(scan)],
+            "labels": [(f"{label.probability[row]:.3f}", bool(label.called[row])) for label in scan.labels],
             "boxes": len(scan.boxes.each[row]) if scan.boxes else None,
             "edema": int(scan.masks.edema[row].sum()) if scan.masks else None,
             "core": int(scan.masks.core[row].sum()) if scan.masks and scan.masks.core is not None else None,

@@ -110,6 +110,8 @@ class Masks:
     threshold: float
     """least probability of the edema, 0 to 1"""
     rule: str
+    means: str = "lesion"
+    """what `edema` is of these models in truth: other data sets outline other things (label_meaning.lesion)"""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ class Scan:
 
     def __len__(self) -> int:
         return len(self.source.names)
+
+    @property
+    def labels(self) -> list[Label]:
+        """Those of tasks 1 and 4."""
+        return [*([self.bleeding] if self.bleeding else []), *self.types]
 
     def volume(self, mask: np.ndarray) -> tuple[float, str]:
         """Of a mask (n, height, width): ml where the spacing is known, else the number of its pixels; and the unit."""

@@ -82,6 +82,8 @@ class Task:
     """the network of each fold"""
     around: Around | None = None
     """of task 3; None: whole slices"""
+    means: str = "lesion"
+    """of task 3: what the masks outline"""
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,9 @@ def write(scan: Scan, out: Path, identifiers: bool = False) -> list[Path]:
 def summary(scan: Scan, identifiers: bool) -> dict[str, Any]:
     """scan.json."""
     source = scan.source
-    labels = [*([scan.bleeding] if scan.bleeding else []), *scan.types]
     called = [
         {"task": label.task, "label": label.name, "slices": (np.flatnonzero(label.called) + 1).tolist(),
-         "highest": float(label.probability.max()), "threshold": label.threshold, "rule": label.rule} for label in labels
+         "highest": float(label.probability.max()), "threshold": label.threshold, "rule": label.rule} for label in scan.labels
     ]  # fmt: skip
     masks = {} if scan.masks is None else {"edema": scan.masks.edema, "core_unvalidated": scan.masks.core}
     content = {
@@ -63,7 +62,9 @@ def summary(scan: Scan, identifiers: bool) -> dict[str, Any]:
         "volumes": {name: dict(zip(("value", "unit"), scan.volume(mask), strict=True))
                     for name, mask in masks.items() if mask is not None},
         "boxes": None if scan.boxes is None else {"threshold": scan.boxes.threshold, "rule": scan.boxes.rule},
-        "masks": None if scan.masks is None else {"threshold": scan.masks.threshold, "rule": scan.masks.rule},
+        "masks": None if scan.masks is None else {
+            "means": scan.masks.means, "threshold": scan.masks.threshold, "rule": scan.masks.rule,
+        },
         "scan": {
             "kind": source.kind, "series": source.series, "other_series": source.others, "slices": len(scan),
             "rows": source.grey.shape[1], "columns": source.grey.shape[2], "spacing": source.spacing, "window": source.window,
@@ -80,7 +81,7 @@ def summary(scan: Scan, identifiers: bool) -> dict[str, Any]:
 def slices(scan: Scan) -> pd.DataFrame:
     """slices.csv: a row a slice, in the order of the scan; of each label its probability, threshold, and whether it is called."""
     frame = pd.DataFrame({"slice": np.arange(1, len(scan) + 1), "name": scan.source.names})
-    for label in [*([scan.bleeding] if scan.bleeding else []), *scan.types]:
+    for label in scan.labels:
         name = f"{label.name}_types" if label.name in frame else label.name
         frame[f"p_{name}"], frame[f"threshold_{name}"] = label.probability, label.threshold
         frame[name] = label.called.astype(int)
@@ -156,7 +157,8 @@ def montage(scan: Scan, path: Path) -> Path:
     rows = np.unique(np.linspace(0, len(scan) - 1, min(TILES, len(scan))).round().astype(int))
     tiles = [(_tile(scan, row), _caption(scan, row)) for row in rows]
     heading = [f"{scan.source.series}; {line.asked}: {line.said}" for line in answer.lines(scan)[:1]] or [scan.source.series]
-    colours = ["red: box"] * (scan.boxes is not None) + ["blue: edema, yellow: core (unvalidated)"] * (scan.masks is not None)
+    colours = ["red: box"] * (scan.boxes is not None)
+    colours += [f"blue: {scan.masks.means}, yellow: core (unvalidated)"] if scan.masks is not None else []
     heading += [", ".join(colours), *(["* in training or validation of a model"] if scan.seen.any() else []), answer.NO_DIAGNOSIS]
     with files.replacing(path) as temporary:
         overlays.sheet(tiles, list(filter(None, heading))).save(temporary, compress_level=3)
