@@ -13,7 +13,7 @@ from torchvision.ops import sigmoid_focal_loss
 from hemoct.base import label_meaning, tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
-from hemoct.data import images
+from hemoct.data import images, slices
 from hemoct.data.slices import ANY, Fold
 from hemoct.evaluation import metrics
 from hemoct.multilabel import networks
@@ -25,22 +25,24 @@ from hemoct.training.batches import Stacks
 from hemoct.training.fit import Augment, Criterion, Fit, Labelled
 from hemoct.training.options import STRENGTHS
 
-FOCAL = partial(sigmoid_focal_loss, alpha=-1.0, gamma=2.0, reduction="sum")
+FOCAL = partial(sigmoid_focal_loss, alpha=-1.0, gamma=2.0, reduction="none")
 """Lin et al. 2017, without its weight of the positives"""
-ASYMMETRIC = AsymmetricLossMultiLabel(gamma_pos=0.0, gamma_neg=4.0, clip=0.05, reduction="sum")
+ASYMMETRIC = AsymmetricLossMultiLabel(gamma_pos=0.0, gamma_neg=4.0, clip=0.05, reduction="none")
 """Ridnik et al. 2021"""
 
 
 def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks) -> list[Path]:
     """Train the model of the run's folder and predict the slices of its fold; returns what was written."""
-    fold, training = data.fold(run.folder, options.selection), options.training
+    training, initial = options.training, options.initial.of_fold(data.work, run.folder)
+    fold = slices.keep_labels(data, data.fold(run.folder, options.selection), options.labels.labelled, training.seed)
+    options = replace(options, initial=initial)
     rows = {part: fold.rows(part) for part in tables.PARTS}
     if len(rows["train"]) < 2 or not len(rows["val"]):
         raise UserError(f"{run.folder.name}: too few images to train or validate with; use more patients")
     spec = _spec(fold, options, data)
-    weights.stop_if_trained_elsewhere(options.initial, spec)
+    weights.stop_if_trained_elsewhere(initial, spec)
     torch.manual_seed(training.seed)
-    model = device.place(networks.build(spec, options.initial), source.device, spec.image_size)
+    model = device.place(networks.build(spec, initial), source.device, spec.image_size)
     targets = torch.as_tensor(data.targets, device=source.device)
     draws = Draws(rows["train"], data.targets[rows["train"]], spec.classes, options.balance)
     print_gaps(spec.classes, data.targets, rows)
@@ -58,7 +60,7 @@ def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks)
         fitting.log(epoch, of_training | of_validation, train_loss=mean, **numbers)
 
     checkpoints.load_trained(model, run.folder)
-    about = data.about(fold, np.arange(len(data.table)))
+    about = data.about(fold, np.flatnonzero(fold.part != slices.UNLABELLED))
     frame = inference.predict_slices(model, spec, source, about, data.targets, 4 * training.batch_size)
     return [*(run.folder / name for name in checkpoints.MODEL), *tables.write_parts(run.folder, frame)]
 
@@ -71,7 +73,7 @@ def _spec(fold: Fold, options: Options, data: LabelledSlices) -> MultiLabelSpec:
     return MultiLabelSpec(
         **data.learned(fold, selection), image_size=network.image_size, mean=mean, std=std, backbone=network.backbone,
         classes=data.classes, heads=HEADS[network.heads],
-        channels=network.channels, context=network.context, attention=network.attention,
+        channels=network.channels, context=network.context, attention=network.attention, labelled=fold.labelled,
         initial_weights=weights.origin(options.initial, network.backbone),
     )  # fmt: skip
 
@@ -84,13 +86,13 @@ def loss_function(name: str, pos_weight: torch.Tensor | None = None) -> Criterio
 
     `name`: one of options.LOSSES. `pos_weight` (labels,): how much a positive counts in `weighted-bce`, see `balancing_weights`.
     """
-    bce = partial(F.binary_cross_entropy_with_logits, reduction="sum")
-    sum_over_cells = {"focal": FOCAL, "asymmetric": ASYMMETRIC}.get(name, bce)
+    bce = partial(F.binary_cross_entropy_with_logits, reduction="none", pos_weight=pos_weight)
+    of_cells = {"focal": FOCAL, "asymmetric": ASYMMETRIC}.get(name, bce)
 
     def mean(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        known = ~torch.isnan(targets)
-        weigh = {} if pos_weight is None else {"pos_weight": pos_weight.to(logits).expand_as(logits)[known]}
-        return sum_over_cells(logits[known], targets[known], **weigh) / known.sum().clamp(min=1)
+        known = ~torch.isnan(targets)  # not picked out: how many they are only the GPU knows, and the host would wait for it
+        losses = of_cells(logits, targets.nan_to_num())
+        return torch.where(known, losses, 0).sum() / known.sum().clamp(min=1)
 
     return mean
 
@@ -114,7 +116,7 @@ def criterion(balance: Balance, heads: list[str], targets: torch.Tensor) -> Crit
         return loss_function(balance.loss, pos_weight)
     losses = [(part, loss_function(balance.loss, None if pos_weight is None else pos_weight[part]))
               for part in (slice(0, 1), slice(1, None))]  # fmt: skip
-    return lambda logits, targets: sum(loss(logits[:, part], targets[:, part]) for part, loss in losses)
+    return lambda logits, targets: sum(loss(logits[:, part].contiguous(), targets[:, part].contiguous()) for part, loss in losses)
 
 
 # ---- what an epoch shows, and how it is augmented
@@ -179,9 +181,12 @@ def augmentation(
     for number, name in enumerate(options.augment_label, start=1):
         which[torch.as_tensor(targets[:, classes.index(name)] == 1)] = number
 
+    if len(change) == 1:
+        return change[0]
+
     def augmented(batch: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         for number in which[rows].unique().tolist():
-            here = (which[rows] == number).to(batch.device)
+            here = (which[rows] == number).nonzero()[:, 0].to(batch.device, non_blocking=True)
             batch[here] = change[number](batch[here], rows)
         return batch
 

@@ -41,6 +41,7 @@ def train_fold(
 
     `detector`: the folder of its fold; None where true boxes or whole slices are seen.
     """
+    options = replace(options, initial=options.initial.of_fold(work, run.folder))
     fold = data.fold(run.folder, options.selection, options.selection.validation)
     side = options.image_size if options.region.region == "slice" else int(images.sizes(work, data.table).max())
     positive = segmentation_data.positive(segmentation_data.cached(work, data, side))
@@ -140,8 +141,9 @@ class Slices:
         rows, device = torch.as_tensor(windows.rows), self.grey.device
         placed = placement(torch.as_tensor(windows.places, dtype=torch.float32, device=device), self.spec.source_size)
         placed = placed if moves is None else compose(placed, moves)
-        for (position, grey), (_, mask) in zip(self.grey.batches(rows, size), self.mask.batches(rows, size), strict=True):
-            both = cut(torch.cat([grey, mask], dim=1), placed[position], self.spec.image_size)
+        of_batch = zip(self.grey.batches(rows, size), self.mask.batches(rows, size), placed.split(size), strict=True)
+        for (_, grey), (_, mask), here in of_batch:
+            both = cut(torch.cat([grey, mask], dim=1), here, self.spec.image_size)
             yield both[:, :-1], (both[:, -1:] >= 0.5).float()
 
     def truth(self, row: int) -> np.ndarray:
@@ -213,15 +215,19 @@ class Validation:
 def validate(fit: Fit, masked: Masked, validation: Validation, windows: Windows) -> dict[str, float]:
     """Mean loss of the windows, and mean Dice by patient at the best threshold."""
     fit.averaged.eval()
-    windows = windows.least(VALIDATED)
-    total, patches = 0.0, []
-    with torch.inference_mode():
+    windows, losses = windows.least(VALIDATED), []
+
+    def levels() -> Iterator[torch.Tensor]:
         for batch, masks in masked.slices.batches(windows, 4 * fit.options.batch_size):
             with fit.autocast():  # around the network alone: windows placed in bf16 lie up to a pixel off
                 output = networks.logits(fit.averaged, masked.slices.spec, batch)
-            total += float(masked.criterion(output, masks)) * len(batch)
-            patches += list(networks.in_8_bit(output.sigmoid()).cpu().numpy())
+            losses.append((masked.criterion(output, masks), len(batch)))
+            yield networks.in_8_bit(output.sigmoid())
+
+    with torch.inference_mode():
+        patches = list(chain.from_iterable(device.on_host(levels())))
     dice = {"val_dice": validation.best(windows, patches)[1]}
+    total = sum(float(loss) * count for loss, count in losses)  # read at the end: each reading makes the GPU wait
     return {"val_loss": total / len(windows)} | dice if patches else dice
 
 
@@ -240,8 +246,9 @@ def choose_confidence(validation: Validation, windows: Windows, patches: list[np
 def patches(model: nn.Module, slices: Slices, windows: Windows, batch_size: int) -> Iterator[np.ndarray]:
     """Probabilities of each window, 0..255: uint8 (side, side); the mean over the mirrored image where the spec says so."""
     model.eval()
-    for batch, _ in slices.batches(windows, batch_size):
-        yield from networks.levels(model, slices.spec, batch).cpu().numpy()
+    levels = (networks.levels(model, slices.spec, batch) for batch, _ in slices.batches(windows, batch_size))
+    for of_batch in device.on_host(levels):
+        yield from of_batch
 
 
 def pasted(windows: Windows, patches: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, np.ndarray]]:

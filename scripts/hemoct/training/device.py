@@ -2,7 +2,9 @@
 
 import functools
 import types
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -59,6 +61,29 @@ def place(model: nn.Module, device: torch.device, image_size: int) -> nn.Module:
 def _in_float32(convolution: nn.Conv2d, batch: torch.Tensor) -> torch.Tensor:
     with torch.autocast("cpu", enabled=False):
         return type(convolution).forward(convolution, batch.float()).to(batch.dtype)
+
+
+def on_host(results: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
+    """Results of a device as arrays. Each is copied while the GPU computes the next: waiting for one would let it run dry."""
+    copying = None
+    for result in results:
+        copied = result.to("cpu", non_blocking=True)
+        done = torch.cuda.Event() if result.is_cuda else None
+        if done is not None:
+            done.record()
+        else:
+            copied = result.cpu()
+        if copying is not None:
+            yield _copied(*copying)
+        copying = copied, done
+    if copying is not None:
+        yield _copied(*copying)
+
+
+def _copied(copied: torch.Tensor, done: torch.cuda.Event | None) -> np.ndarray:
+    if done is not None:
+        done.synchronize()
+    return copied.numpy()
 
 
 def free_memory(device: torch.device) -> int:

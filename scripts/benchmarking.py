@@ -1,0 +1,85 @@
+"""What the benchmarks share: two ways measured in alternation, a row of their ratio, one table printed and kept as JSON."""
+
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hemoct.base import files
+
+Wait = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: `ours` against `other`, both in `unit`, and the medians of what was measured in alternation."""
+
+    what: str
+    ours: float
+    other: float
+    ratio: float
+    """the median of the ratios of neighbouring measurements, above 1 where ours is better"""
+    unit: str
+    aim: float | None = None
+    """the least ratio that is wanted"""
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        wanted = "" if self.aim is None else f"  (aim {self.aim:g}{'' if self.ratio >= self.aim else ': MISSED'})"
+        return f"{self.what:58s} {self.ours:9.1f} {self.other:9.1f} {self.unit:9s} {self.ratio:6.3f}{wanted}"
+
+
+def alternate(ways: dict[str, Callable[[], Any]], repeats: int, wait: Wait = lambda: None) -> dict[str, list[float]]:
+    """Seconds of each way, in turn, so that a busy machine is busy for all; a first round warms up and does not count.
+
+    `wait`: returns when the device has done all that it was told.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, way in ways.items():
+            wait()
+            start = time.perf_counter()
+            way()
+            wait()
+            if repeat:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def speed(what: str, seconds: dict[str, list[float]], count: int, unit: str, aim: float | None = None) -> Row:
+    """The row of `ours` against `bare` from their seconds for `count` things each."""
+    ours, bare = seconds["ours"], seconds["bare"]
+    ratio = statistics.median(other / own for own, other in zip(ours, bare, strict=True))
+    medians = [count / statistics.median(values) for values in (ours, bare)]
+    return Row(what, *medians, ratio, unit, aim)
+
+
+def machine(device: str = "") -> dict[str, Any]:
+    """What the figures were measured on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": _processor(), "cores": cores, "python": platform.python_version()} | (
+        {"device": device} if device else {}
+    )
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def publish(out: Path | None, command: str, about: dict[str, Any], rows: list[Row], notes: dict[str, Any] | None = None) -> None:
+    """Print the table; with `out` it is written as JSON too."""
+    print(f"\n{'':58s} {'ours':>9s} {'other':>9s} {'':9s} {'ratio':>6s}")
+    for row in rows:
+        print(row)
+    if out is not None:
+        kept = [{key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(row).items()}
+                for row in rows]  # fmt: skip
+        files.write_json(out, {"command": command, "machine": about, "rows": kept, "notes": notes or {}})
+        print(f"wrote {out}")
