@@ -33,8 +33,9 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone)
     folders = [experiment / "refit"] if args.refit else chosen.selection.folders(experiment)
-    inputs = [work.work / name for name in TABLES] + chosen.initial.inputs()
+    inputs = [work.work / name for name in TABLES]
     inputs += [fold / "history.csv" for fold in experiments.folds(experiment, "history.csv")] if args.refit else []
+    of_fold = {folder: inputs + chosen.initial.of_fold(work, folder).inputs() for folder in folders}
 
     def prepare(where: torch.device) -> tuple:
         from hemoct.classification import train  # what computes is not imported at the top: --help shall be quick
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         store = Store(data.pixels, where)
         return f"{args.backbone}, {', '.join(data.classes)}", lambda run: train.train_fold(run, chosen, data, store)
 
-    step.train(__file__, args, dict.fromkeys(folders, inputs), prepare)
+    step.train(__file__, args, of_fold, prepare)
     cli.say_next(work, experiments.evaluate_step(1))
 
 

@@ -45,9 +45,13 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, Options), Workspace.of(args)
     experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-{args.encoder}")
     detectors = detectors_of(work, chosen)
-    inputs = [*(work.work / name for name in TABLES), *chosen.initial.inputs()]
+    inputs = [work.work / name for name in TABLES]
     of_fold = {
-        folder: [*inputs, *(detectors[folder.name] / name for name in predictions.NEEDED if detectors)]
+        folder: [
+            *inputs,
+            *chosen.initial.of_fold(work, folder).inputs(),
+            *(detectors[folder.name] / name for name in predictions.NEEDED if detectors),
+        ]
         for folder in chosen.selection.folders(experiment)
     }
 

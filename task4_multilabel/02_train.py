@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--pos-weight goes with --loss weighted-bce")
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(4) / cli.experiment_name(parser, args, args.backbone)
-    inputs = [work.work / name for name in TABLES] + chosen.initial.inputs()
+    inputs, folders = [work.work / name for name in TABLES], chosen.selection.folders(experiment)
+    of_fold = {folder: inputs + chosen.initial.of_fold(work, folder).inputs() for folder in folders}
 
     def prepare(where: torch.device) -> tuple:
         import torch  # what computes is not imported at the top: --help shall be quick
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         source = Stacks(Store(data.pixels, where), torch.as_tensor(data.planes))
         return f"{args.backbone}, {', '.join(data.classes)}", lambda run: train.train_fold(run, chosen, data, source)
 
-    step.train(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs), prepare)
+    step.train(__file__, args, of_fold, prepare)
     cli.say_next(work, experiments.evaluate_step(4))
 
 

@@ -20,6 +20,8 @@ from hemoct.base.workspace import REFERENCE, REPOSITORY, Workspace
 
 LONGEST_WORD = 4096  # letters of a path; a cell of a broken table may have millions
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
+FILE_SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]\w*$")
+"""of a file's name; that of a folder may end in a number, `lr0.001`"""
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 """what torch says of a GPU, and of a CPU, in errors that have no class of their own"""
 
@@ -128,7 +130,7 @@ def experiment_name(made: Parser, args: argparse.Namespace, base: str) -> str:
 def _in_name(value: Any, named: str | dict[Any, str]) -> str:
     """A flag's value as a name shows it: `1-2.5` or `A-B` of a list, `SAH3` or `SAH-strong` of a dictionary, else as it is."""
     if isinstance(named, dict):
-        return named[value] if value in named else named.get("", "{}").format(Path(str(value)).stem)
+        return named[value] if value in named else named.get("", "{}").format(FILE_SUFFIX.sub("", Path(str(value)).name))
     if isinstance(value, dict):
         value = "-".join(f"{key}-{item}" if isinstance(item, str) else f"{key}{item}" for key, item in value.items())
     elif isinstance(value, list):
@@ -161,6 +163,7 @@ positive_int = _number(int, lambda value: value > 0, "a whole number above 0")
 above_one = _number(int, lambda value: value > 1, "a whole number above 1: batch normalisation averages over a batch")
 positive_float = _number(float, lambda value: math.isfinite(value) and value > 0, "a number above 0")
 number_from_0 = _number(float, lambda value: math.isfinite(value) and value >= 0, "a number from 0 up")
+share_above_0 = _number(float, lambda value: 0 < value <= 1, "a number above 0, up to 1")
 share = _number(float, lambda value: 0 <= value < 1, "a number from 0 to below 1")
 
 

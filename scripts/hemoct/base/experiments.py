@@ -12,13 +12,17 @@ from hemoct.base.workspace import Workspace
 STEPS = {1: ("01_train.py", "02_evaluate.py"), 2: ("02_train.py", "04_evaluate.py"), 3: ("02_train.py", "03_evaluate.py"),
          4: ("02_train.py", "03_evaluate.py")}  # fmt: skip
 """the steps of a task that train and that evaluate"""
+PRETRAIN = "scripts/07_pretrain.py"
+"""the step that trains encoders without labels, for the tasks to start from; their model.json says task 0"""
 PREDICT = {1: "04_predict.py", 2: "05_predict.py", 3: "05_predict.py", 4: "05_predict.py"}
 """the step of a task that predicts new images, or with --on another data set"""
 FOLDERS = {1: "task1_classification", 2: "task2_detection", 3: "task3_segmentation", 4: "task4_multilabel"}
 
 FOLDS = 5
 """of a data set, see hemoct.data.splits"""
-OWN = re.compile(r"comparison|grid|explain_bce|gate|truth-boxes|fold\d+|on-.*|first-\d+-patients|unfinished", re.IGNORECASE)
+OWN = re.compile(
+    r"comparison|grid|label_curve|explain_bce|gate|truth-boxes|fold\d+|on-.*|first-\d+-patients|unfinished", re.IGNORECASE
+)
 """folders of ours, beside those of experiments or in them"""
 LONGEST_NAME = 200  # bytes
 
@@ -35,8 +39,8 @@ def new_name(flag: str, name: str) -> str:
 
 
 def train_step(task: int) -> str:
-    """The step that trains the models of a task: `task2_detection/02_train.py`."""
-    return f"{FOLDERS[task]}/{STEPS[task][0]}"
+    """The step that trains the models of a task: `task2_detection/02_train.py`; 0 is pre-training."""
+    return f"{FOLDERS[task]}/{STEPS[task][0]}" if task else PRETRAIN
 
 
 def evaluate_step(task: int) -> str:

@@ -45,6 +45,11 @@ class Workspace:
     def reference(self) -> Path:
         return self.root / "outputs" / REFERENCE / self.dataset
 
+    @property
+    def pretrained(self) -> Path:
+        """Where pre-trainings lie, whose weights tasks start from."""
+        return self.outputs / "pretrain"
+
     def task(self, number: int) -> Path:
         return self.outputs / f"task{number}"
 

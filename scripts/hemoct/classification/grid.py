@@ -82,7 +82,8 @@ def _condition(name: str, given: dict[str, str], common: list[str]) -> Condition
             words.append(f"{option}={value}")
     args = cli.parse(parser, [*common, *words], str(TRAIN))
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
-    chosen.initial.inputs()
+    for folder in chosen.selection.folders(work.task(1)):
+        chosen.initial.of_fold(work, folder).inputs()
     dataset = tables.read_dataset(work)
     slices.choose_targets(tables.read_labels(work, dataset), dataset, args.label)
     from hemoct.training import networks  # torch: what is missing is said without it

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from hemoct.classification.predictions import ClassifierSpec
-from hemoct.training import networks, weights
+from hemoct.training import heads, networks, weights
 from hemoct.training.checkpoints import load_trained
 from hemoct.training.options import SCRATCH, Initial
 
@@ -45,6 +45,8 @@ def build(spec: ClassifierSpec, initial: Initial = SCRATCH) -> nn.Module:
     """A classifier for one grey channel."""
     if spec.joined:
         return _joined(spec, initial)
+    if spec.head == heads.CONV:
+        return heads.class_maps(spec.backbone, spec.image_size, 1, len(spec.classes), initial)
     return networks.build_backbone(spec.backbone, spec.image_size, 1, len(spec.classes), initial)[0]
 
 

@@ -4,7 +4,18 @@ from dataclasses import dataclass
 
 from hemoct.base import cli
 from hemoct.base.options import flag, part
-from hemoct.training.options import Augmentation, Hardware, Initial, Selection, Training
+from hemoct.training.options import (
+    CONV,
+    HEAD,
+    HEADS,
+    LINEAR,
+    Augmentation,
+    Hardware,
+    Initial,
+    Labels,
+    Selection,
+    Training,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +29,7 @@ class Network:
                            metavar="A,B", named="{}")  # fmt: skip
     units: list[int] = flag([], "widths of layers behind joined features, such as 6 or 128,64; default: none", type=cli.widths,
                             metavar="N,N", named="units{}")  # fmt: skip
+    head: str = flag(LINEAR, HEAD, choices=HEADS, named={CONV: "conv-head"})
     transfer: str = flag(
         "finetune", "what is trained: finetune all layers, partial: the upper half of the stages and the head, frozen: the head",
         choices=("finetune", "partial", "frozen"), named="{}",
@@ -37,4 +49,5 @@ class Options:
     training: Training = part("training", without=("ema",), batch_size={"type": cli.above_one})
     augmentation: Augmentation = part("augmentation")
     selection: Selection = part("data")
+    labels: Labels = part("data")
     hardware: Hardware = part("device")

@@ -11,6 +11,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import predictions
 from hemoct.evaluation.subjects import Subject
+from hemoct.training.options import LINEAR
 from hemoct.training.specs import Spec
 
 
@@ -32,6 +33,10 @@ class ClassifierSpec(Spec):
     """`initial_weights` of these"""
     units: list[int] = field(default_factory=list)
     """widths of the layers between joined features and logits"""
+    labelled: dict[str, Any] | None = None
+    """see data.slices.Fold; None: it learned from the labels of all training patients"""
+    head: str = LINEAR
+    """what makes logits of the features of a single backbone: see training.options.HEADS"""
     region: dict[str, Any] | None = None
     """None for whole slices; else what is cut out of each: see hemoct.detection.gate.Gate.describe"""
 

@@ -28,7 +28,8 @@ def train_fold(run: Run, options: Options, data: SliceData, store: Store, region
     A folder that is no fold (`refit`) learns from all slices, for the mean best epoch of the folds. `store`: the pixels of
     `data`. `region`: see ClassifierSpec.
     """
-    fold = data.fold(run.folder, options.selection)
+    options = replace(options, initial=options.initial.of_fold(data.work, run.folder))
+    fold = slices.keep_labels(data, data.fold(run.folder, options.selection), options.labels.labelled, options.training.seed)
     rows = {part: fold.rows(part)[data.known[fold.rows(part)]] for part in tables.PARTS}
     if len(rows["train"]) < 2 or (fold.number is not None and not len(rows["val"])):
         raise UserError(f"{run.folder.name}: too few slices to train or validate with; use more patients")
@@ -44,14 +45,16 @@ def train_fold(run: Run, options: Options, data: SliceData, store: Store, region
     model = device.place(model, store.device, spec.image_size)
     targets = torch.as_tensor(data.targets, device=store.device)
 
-    fitting = Fit(model, run, training, -(-len(rows["train"]) // training.batch_size))
+    passes = 1 + (options.labels.least_steps - 1) * training.batch_size // len(rows["train"])
+    fitting = Fit(model, run, training, -(-passes * len(rows["train"]) // training.batch_size))
     spec.save(run.folder)
     loss = criterion(targets[rows["train"]], spec.exclusive, options.network.balance == "weights")
     strength, axis = STRENGTHS[options.augmentation.augment], options.augmentation.axis(data.orientation)
     labelled = Labelled(spec, store, targets, loss, fit.augmentation(strength, axis, fitting.device_generator))
     learned = torch.as_tensor(rows["train"])
     for epoch in fitting.epochs():
-        order = learned[draw(targets[learned], options.network.balance, fitting.generator)]
+        drawn = [draw(targets[learned], options.network.balance, fitting.generator) for _ in range(passes)]
+        order = learned[torch.cat(drawn)]
         numbers = {"train_loss": fit.one_epoch(fitting, labelled, order)[0]}
         if len(rows["val"]):
             numbers |= validate(fitting, labelled, rows["val"])
@@ -69,7 +72,7 @@ def _spec(
     return ClassifierSpec(
         **data.learned(fold, selection), image_size=network.image_size, mean=mean, std=std, backbone=network.backbone,
         classes=data.classes, exclusive=data.exclusive,
-        label=network.label, region=region, joined=network.join, units=network.units,
+        label=network.label, labelled=fold.labelled, region=region, joined=network.join, units=network.units, head=network.head,
         initial_weights=weights.origin(options.initial, network.backbone),
         joined_weights=[weights.origin(options.initial, name) for name in network.join],
     )  # fmt: skip
@@ -102,5 +105,5 @@ def validate(fitting: Fit, data: Labelled, rows: np.ndarray) -> dict[str, float]
 def predict(fold: Fold, data: SliceData, store: Store, batch_size: int) -> Path:
     """Write predictions.csv of a fold: its validation and test slices, those with an unknown label included."""
     model, spec = networks.load(fold.folder, store.device)
-    about = data.about(fold, np.flatnonzero(fold.part != "train"))
+    about = data.about(fold, np.flatnonzero(np.isin(fold.part, ("val", "test"))))
     return tables.write_predictions(fold.folder, inference.predict_slices(model, spec, store, about, data.targets, batch_size))

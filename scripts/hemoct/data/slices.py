@@ -1,7 +1,7 @@
 """The slices of a data set with what is to be learned from them: targets, parts of a fold, pixels at training size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,17 @@ class Fold:
     number: int | None
     """None: a model of all patients"""
     part: np.ndarray
-    """`train`, `val` or `test` of each slice, in the order of the data (n,)"""
+    """`train`, `val` or `test` of each slice, in the order of the data (n,); UNLABELLED where its label is not to be used"""
+    labelled: dict[str, Any] | None = None
+    """for model.json, where the labels of a share of the training patients alone are learned from: share, seed, patients, of"""
 
     def rows(self, part: str) -> np.ndarray:
         """The rows of the slices of a part, int (k,)."""
         return np.flatnonzero(self.part == part)
+
+
+UNLABELLED = "unlabelled"
+"""the part of training slices whose labels are not to be used"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,32 @@ class Slices:
         """Rows of the slices around each, see `neighbours`."""
         number = self.table["slice"].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
         return neighbours(self.table["patient"].to_numpy(), number, context)
+
+
+def keep_labels(data: Any, fold: Fold, share: float, seed: int) -> Fold:
+    """A fold with the labels of a `share` of its training patients alone; the part of the others' slices is UNLABELLED.
+
+    `data`: Slices with classes and targets (n, classes), NaN where unknown. Patients are drawn by `seed` and fold, so that those
+    of a smaller share are among those of a larger one. The first has a positive slice; the second, where there is such a patient,
+    has none. Raises UserError where the share is less than half a patient.
+    """
+    if share == 1:
+        return fold
+    patient, training = data.table["patient"].to_numpy(), (fold.part == "train") & ~np.isnan(data.targets).all(axis=1)
+    names, shown = np.unique(patient[training]), [not label_meaning.NORMAL.fullmatch(name) for name in data.classes]
+    count = int(share * len(names) + 0.5)
+    if not count:
+        least = f"the least share is {1 / len(names):.2g}" if len(names) else "use more patients"
+        raise UserError(f"--labelled {share:g}: of {len(names)} training patients that is none; {least}")
+    shows = set(patient[training & (data.targets[:, shown] == 1).any(axis=1)])
+    drawn = list(np.random.default_rng([seed, fold.number or 0]).permutation(names))
+    first = [next((name for name in drawn if (name in shows) == wanted), None) for wanted in (True, False)]
+    first = [name for name in first if name is not None]
+    kept = (first + [name for name in drawn if name not in first])[: max(count, len(first))]
+    part = np.where((fold.part == "train") & ~np.isin(patient, kept), UNLABELLED, fold.part)
+    print(f"  the labels of {len(kept)} of {len(names)} training patients ({(part == 'train').sum()} slices) are learned from")
+    labelled = {"share": share, "seed": seed, "patients": len(kept), "of": len(names)}
+    return replace(fold, part=part, labelled=labelled)
 
 
 def neighbours(patient: np.ndarray, number: np.ndarray, context: int) -> np.ndarray:

@@ -131,7 +131,8 @@ class Gate:
     def inputs(self, fold: str) -> list[Path]:
         """The files that the fold `fold0`, `fold1` ... is trained from."""
         paths = [self.work.work / name for name in ("labels.csv", "images.csv", "dataset.json", "splits.csv")]
-        return paths + [self.detector / fold / name for name in predictions.NEEDED] + self.options.initial.inputs()
+        initial = self.options.initial.of_fold(self.work, self.place / fold)
+        return paths + [self.detector / fold / name for name in predictions.NEEDED] + initial.inputs()
 
     def describe(self) -> dict[str, Any]:
         """`region` of model.json: everything that is needed to cut the same regions again."""

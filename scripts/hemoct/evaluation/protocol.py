@@ -42,8 +42,10 @@ def describe(
     given = any(experiments.description(folder).get("split") == "given" for folder in folders)  # on other data, too
     about |= _folds([experiments.fold_of(folder) for folder in folders], given or protocol == "given")
     about |= _limited(folders)
+    if labelled := [spec for folder in folders if (spec := experiments.description(folder).get("labelled"))]:
+        about["labelled"] = labelled
     few = f", trained with {about['limit_patients']} patients alone" if about["limit_patients"] else ""
-    about["folds_done"] = folds_text(about) + few
+    about["folds_done"] = folds_text(about) + few + labelled_text(folders)
     record = f"{Path(experiments.STEPS[task][0]).stem}.run.json"
     stopped = [place for place in folders if (place / record).exists() and files.read_json(place / record).get("status") != "ok"]
     about["training_unfinished"] = [folder.name for folder in stopped]
@@ -99,6 +101,13 @@ def _folds(numbers: list[int], given: bool) -> dict[str, Any]:
 def _limited(folders: list[Path]) -> dict[str, Any]:
     limits = [record.get("arguments", {}).get("limit_patients") for folder in folders for record in trainings(folder)]
     return {"limit_patients": min((limit for limit in limits if limit), default=None)}
+
+
+def labelled_text(folders: list[Path]) -> str:
+    """Of how many training patients the models of folds learned the labels, for people; empty where of all."""
+    specs = [experiments.description(place).get("labelled") for folder in folders for place in trained_in(folder)]
+    counts = [f"{spec['patients']} of {spec['of']}" for spec in specs if spec]
+    return f", trained with the labels of {' and '.join(dict.fromkeys(counts))} training patients" if counts else ""
 
 
 def folds_text(content: dict[str, Any]) -> str:

@@ -8,12 +8,11 @@ import torch
 from timm.models import register_model
 from torch import nn
 
-from hemoct.base.errors import UserError, one_line
 from hemoct.base.label_meaning import ANY
 from hemoct.multilabel.options import HEADS, SIMPLE, Network, View
 from hemoct.multilabel.predictions import MultiLabelSpec
-from hemoct.training import checkpoints, networks
-from hemoct.training.options import SCRATCH, Initial
+from hemoct.training import checkpoints, heads, networks
+from hemoct.training.options import CONV, SCRATCH, Initial
 
 
 class SimpleCnn(nn.Sequential):
@@ -92,10 +91,10 @@ def as_places(maps: torch.Tensor, features: int) -> torch.Tensor:
 
 def seen_by(spec: MultiLabelSpec) -> tuple[Network, View]:
     """What a trained network sees of an image, and the labels that it learned, as the options of its training said it."""
-    heads = next(words for words, names in HEADS.items() if names == spec.heads)
+    of_heads = next(words for words, names in HEADS.items() if names == spec.heads)
     of_own_head = [ANY] if ANY in spec.heads else []
-    network = Network(backbone=spec.backbone, heads=heads, attention=spec.attention, image_size=spec.image_size,
-                      channels=spec.channels, context=spec.context)  # fmt: skip
+    network = Network(backbone=spec.backbone, heads=of_heads, attention=spec.attention, head=spec.head,
+                      image_size=spec.image_size, channels=spec.channels, context=spec.context)  # fmt: skip
     return network, View(labels=[name for name in spec.classes if name not in of_own_head])
 
 
@@ -104,26 +103,21 @@ def build(spec: MultiLabelSpec, initial: Initial = SCRATCH) -> nn.Module:
 
     Raises UserError where a backbone is unknown, cannot work at the size, or its weights cannot be had.
     """
-    body, features = networks.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, initial)
     labels = len(spec.classes)
-    if spec.attention:  # it gives each label, hence `any` too, a head of its own
+    if spec.head == CONV:  # it gives each label, hence `any` too, a map of its own
+        return heads.class_maps(spec.backbone, spec.image_size, spec.planes, labels, initial)
+    body, features = networks.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, initial)
+    if spec.attention:  # and this a head of its own
         return _attentive(body, spec)
     head = TwoHeads(features, labels - 1) if ANY in spec.heads else nn.Linear(features, labels)
     return nn.Sequential(OrderedDict(body=body, head=head))
 
 
 def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
-    """A body whose maps each label weighs; one black slice tells whether it has any."""
-    if isinstance(body, SimpleCnn):
-        body.flat = nn.Identity()  # the maps are looked at before they are made flat
-    model = Attentive(body, body.num_features, len(spec.classes))
-    try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, spec.planes, spec.image_size, spec.image_size))
-    except (RuntimeError, AttributeError) as error:
-        reason = one_line(error)
-        raise UserError(f"--backbone {spec.backbone} has no feature maps for --attention ({reason}); take another") from None
-    return model
+    """A body whose maps each label weighs."""
+    model = Attentive(heads.without_head(body), body.num_features, len(spec.classes))
+    black = torch.zeros(1, spec.planes, spec.image_size, spec.image_size)
+    return heads.stop_if_without_maps(model, black, spec.backbone, "--attention")
 
 
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, MultiLabelSpec]:

@@ -10,7 +10,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.label_meaning import ANY
 from hemoct.base.options import flag, part
 from hemoct.training import options as training_options
-from hemoct.training.options import STRENGTHS, Hardware, Initial, Selection, Training, known_strength
+from hemoct.training.options import STRENGTHS, Hardware, Initial, Labels, Selection, Training, known_strength
 
 SIMPLE = "simplecnn"
 TYPES = "types"
@@ -47,10 +47,15 @@ class Network:
 
     backbone: str = flag("resnet18", f"any timm model, or {SIMPLE}: two convolutions and two linear layers")
     heads: str = flag("types", "any,types: a head for any bleeding too", choices=tuple(HEADS), named={"any,types": "two-heads"})
+    head: str = flag(LINEAR, HEAD, choices=HEADS_OF_FEATURES, named={CONV: "conv-head"})
     attention: bool = flag(False, "each label weighs the places of the feature map by itself", named={True: "attention"})
     image_size: int = flag(224, "side of the image in pixels", type=cli.positive_int, named="{}px")
     channels: int = flag(1, "1: grey; 3: red, green, blue, for three CT windows", type=int, choices=(1, 3), named="{}channels")
     context: int = flag(0, "neighbouring slices on each side as further channels", type=int, choices=range(6), named="context{}")
+
+    def __post_init__(self) -> None:
+        if self.attention and self.head == CONV:
+            raise UserError(f"--head {CONV} and --attention are both in place of the head on pooled features; choose one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +104,7 @@ class Options:
     augmentation: Augmentation = part("augmentation")
     training: Training = part("training", batch_size={"type": cli.above_one}, optimizer="adam", weight_decay=0.0)
     selection: Selection = part("data")
+    labels: Labels = part("data", without=("least_steps",))
     hardware: Hardware = part("device")
 
     def stop_if_unfit(self, classes: list[str]) -> None:

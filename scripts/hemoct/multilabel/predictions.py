@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,6 +13,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.evaluation import external, predictions as evaluation_predictions
 from hemoct.evaluation.subjects import Subject
 from hemoct.multilabel import data
+from hemoct.training.options import LINEAR
 from hemoct.training.specs import Spec
 
 AGAIN = evaluation_predictions.AGAIN[4]
@@ -37,6 +39,10 @@ class MultiLabelSpec(Spec):
     """neighbouring slices on each side that are seen too"""
     attention: bool = False
     """whether each label weighs the places of the feature map by itself; else their mean is seen"""
+    head: str = LINEAR
+    """what makes logits of the features: see training.options.HEADS"""
+    labelled: dict[str, Any] | None = None
+    """see data.slices.Fold; None: it learned from the labels of all training images"""
 
     @property
     def planes(self) -> int:

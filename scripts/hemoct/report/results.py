@@ -97,11 +97,11 @@ class Experiment:
 
     @property
     def level(self) -> int:
-        """0: says what to expect of a new patient, from every fold; 1: from some folds or few patients; 2: is flattered."""
+        """0: says what to expect of a new patient, from all folds; 1: from some folds, few patients or labels; 2: is flattered."""
         content = self.content
         if content["upper_bound"] or content["protocol"] not in ("patient", "given", "external"):
             return 2
-        return int(content["complete"] is False or bool(content["limit_patients"]))
+        return int(content["complete"] is False or bool(content["limit_patients"] or content.get("labelled")))
 
     @property
     def trained_on(self) -> str:

@@ -26,7 +26,7 @@ TVERSKY = {"alpha": 0.3, "beta": 0.7}  # missed pixels count more than false one
 def build(spec: SegmenterSpec, initial: Initial = SCRATCH) -> nn.Module:
     """A network (n, 2 * context + 1, size, size) -> logits (n, 1, size, size).
 
-    ImageNet weights are the encoder's, summed over RGB; those of a file are the whole network's.
+    ImageNet weights are the encoder's, summed over RGB, those of a pre-training too; those of a file are the whole network's.
     """
     name = timm_name(spec.encoder)
     imagenet = initial.weights == "imagenet"
@@ -51,7 +51,10 @@ def build(spec: SegmenterSpec, initial: Initial = SCRATCH) -> nn.Module:
     if local is not None:
         networks.load_part(model.encoder, local[1], model.encoder.state_dict(), "imagenet")
     for path in initial.inputs():
-        checkpoints.load_fitting(model, checkpoints.read_state(path), path)
+        if weights.of_pretraining(initial):
+            networks.load_part(model.encoder, checkpoints.read_state(path), model.encoder.state_dict(), str(path))
+        else:
+            checkpoints.load_fitting(model, checkpoints.read_state(path), path)
     _stop_if_size_does_not_fit(model, spec)
     return model
 

@@ -88,7 +88,10 @@ class Options:
     """All options of a training."""
 
     region: Region = part("where the network looks")
-    initial: Initial = part("network", weights={"help": "of the encoder: imagenet, none, or a file with a state_dict"})
+    initial: Initial = part(
+        "network",
+        weights={"help": "of the encoder: imagenet, none, a pre-training (scripts/07_pretrain.py), or a file with a state_dict"},
+    )
     network: Network = part("network")
     training: Training = part("training", epochs=40, batch_size={"default": 16, "type": cli.above_one}, lr=1e-3)
     augmentation: Augmentation = part("augmentation", augment={"default": "affine", "choices": tuple(STRENGTHS)})

@@ -77,10 +77,11 @@ def freeze(model: nn.Module, transfer: str) -> None:
         return
     kept: set[str] = set()
     if transfer == "partial":
-        if not hasattr(model, "group_matcher"):
+        body, below = (model.body, "body.") if hasattr(model, "body") else (model, "")
+        if not hasattr(body, "group_matcher"):
             raise UserError("--transfer partial knows the stages of a single network; with --join take finetune or frozen")
-        stages = group_parameters(model, model.group_matcher(coarse=True))
-        kept = {name for stage in sorted(stages)[len(stages) // 2 :] for name in stages[stage]}
+        stages = group_parameters(body, body.group_matcher(coarse=True))
+        kept = {f"{below}{name}" for stage in sorted(stages)[len(stages) // 2 :] for name in stages[stage]}
     head = {id(parameter) for parameter in model.get_classifier().parameters()}
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name in kept or id(parameter) in head
@@ -96,23 +97,24 @@ def train_mode(model: nn.Module) -> None:
 
 
 def load_body(model: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
-    """Load all but the head, which may have been trained for other classes. RGB input layers are summed to grey, or repeated.
-
-    Of a model of task 4 it is the body.
-    """
+    """Load all but the head, which may have been trained for other classes. See load_part."""
     head = (model.pretrained_cfg or {}).get("classifier") or ()
     head = tuple(f"{layer}." for layer in ((head,) if isinstance(head, str) else head))
     body = [name for name in model.state_dict() if not name.startswith(head)]
-    load_part(model, {name.removeprefix("body."): value for name, value in state.items()}, body, source)
+    load_part(model, state, body, source)
 
 
 def load_part(part: nn.Module, state: dict[str, torch.Tensor], wanted: Iterable[str], source: str) -> None:
-    """Load the tensors `wanted` of a part of a network of timm, an encoder, from the whole; RGB input is summed, or repeated."""
+    """Load the tensors `wanted` of a part of a network of timm, an encoder, from the whole; of task 4 and pre-training: from the
+    body. RGB input layers are summed to grey, or repeated; grey ones are repeated."""
     own, fitting = part.state_dict(), {}
+    state = {name.removeprefix("body."): value for name, value in state.items()}
     for name in wanted:
         value, due = state.get(name.removeprefix("model.")), own[name].shape
         if value is not None and value.dim() == 4 and value.shape[1] == 3 != due[1]:  # the first layer
             value = timm.models.adapt_input_conv(due[1], value)
+        if value is not None and value.dim() == 4 and value.shape[1] == 1 != due[1]:  # planes count alike
+            value = value.expand(-1, due[1], -1, -1) / due[1]
         if value is not None and value.shape == due:
             fitting[name] = value
     missing = sorted(set(wanted) - set(fitting))

@@ -1,12 +1,13 @@
 """The options that every training has in common. Imports nothing that computes: --help shall be quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from hemoct.base import cli, experiments
+from hemoct.base import cli, experiments, files
 from hemoct.base.errors import UserError
 from hemoct.base.options import flag
+from hemoct.base.workspace import Workspace
 from hemoct.prepare.options import NAMES, mirror_axis, names
 
 WORDS = ("none", "imagenet", "coco")
@@ -21,11 +22,38 @@ SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
 class Initial:
     """The weights that a training starts from."""
 
-    weights: str = flag("imagenet", "imagenet, none (from scratch), or a file with a state_dict", named={"none": "scratch"})
+    weights: str = flag(
+        "imagenet",
+        "imagenet, none (from scratch), a pre-training (scripts/07_pretrain.py), or a file with a state_dict",
+        named={"none": "scratch"},
+    )
     weights_dir: Path | None = flag(
         None, "folder with ImageNet weights, NAME.safetensors or NAME.pth, which is looked into first; default: $HEMOCT_WEIGHTS",
         type=Path, metavar="DIR",
     )  # fmt: skip
+
+    def of_fold(self, work: Workspace, folder: Path) -> Self:
+        """The weights for a fold's folder: of a pre-training that --weights names, those of the same fold; else the same.
+
+        Stops where there is no such file or pre-training, or where that of the fold is missing or not finished.
+        """
+        if self.weights in WORDS or Path(self.weights).is_file():
+            return self
+        found = work.pretrained / self.weights
+        if Path(self.weights).name != self.weights or not found.is_dir():
+            there = ", ".join(sorted(path.name for path in work.pretrained.glob("[!.]*") if path.is_dir())) or "none"
+            raise UserError(
+                f"--weights {self.weights}: no such file, and no such pre-training of {work.dataset} (there are: {there}); give "
+                f"a word that --help lists, a file with a state_dict, or run: python {experiments.PRETRAIN}"
+            )
+        of_fold = found / folder.name
+        record = of_fold / f"{Path(experiments.PRETRAIN).stem}.run.json"
+        if not record.is_file() or not (of_fold / "best.pt").is_file() or files.read_json(record)["status"] != "ok":
+            raise UserError(
+                f"--weights {self.weights}: {work.show(of_fold)} holds no finished pre-training; run {experiments.PRETRAIN} for "
+                "that fold first (--fold K), with the flags of the others"
+            )
+        return replace(self, weights=str(of_fold / "best.pt"))
 
     def inputs(self) -> list[Path]:
         """The file that --weights names, as an input of a run; empty for a word. Stops where there is no such file."""
@@ -89,6 +117,21 @@ class Selection:
     def folders(self, experiment: Path) -> list[Path]:
         """The folders of the chosen folds."""
         return [experiment / f"fold{number}" for number in self.folds]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """How many of the labels are learned from."""
+
+    labelled: float = flag(
+        1.0, "share of the training patients of a fold whose labels are learned from, drawn by --seed; those of a smaller share "
+        "are among those of a larger one; validation and test stay whole", type=cli.share_above_0, metavar="SHARE",
+        named="labelled{:g}",
+    )  # fmt: skip
+    least_steps: int = flag(
+        1, "an epoch repeats the training slices until it has so many steps: few slices make few", type=cli.positive_int,
+        metavar="N", named="steps{}",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

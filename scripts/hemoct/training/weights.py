@@ -15,12 +15,14 @@ import torch
 
 from hemoct.base import files
 from hemoct.base.errors import UserError
-from hemoct.training.checkpoints import read_state
+from hemoct.training.checkpoints import read_state, stop_if_exchanged
 from hemoct.training.options import WORDS, Initial
 from hemoct.training.specs import Spec
 
 FOLDER = "HEMOCT_WEIGHTS"
 SUFFIXES = (".safetensors", ".pth", ".pt")
+PRETRAINED, STARTING_FROM_IT = 0, (0, 1, 3, 4)
+"""what model.json of a pre-training gives as its task, and the tasks that may start from one"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,16 @@ class Origin:
     sha256: str | None
     """of the file; None for the hub, which checks its own"""
     licence: str | None
+
+
+@dataclass(frozen=True)
+class Pretrained(Origin):
+    """An encoder of scripts/07_pretrain.py."""
+
+    experiment: str
+    method: str
+    labelled: dict[str, Any] | None
+    """of whose labels it learned (data.slices.Fold.labelled): {} of all training patients, None of none"""
 
 
 def local_imagenet(name: str, folder: Path | None = None) -> tuple[Origin, dict[str, torch.Tensor]] | None:
@@ -124,7 +136,13 @@ def origin(initial: Initial, name: str) -> dict[str, Any] | None:
         return asdict(local[0] if local else of_hub(name))
     if initial.weights == "coco":
         return asdict(Origin(name, "hub coco", None, None))
-    return asdict(Origin(name, "file", files.sha256(Path(initial.weights)), None))
+    path, source = Path(initial.weights), of_pretraining(initial)
+    if source is None:
+        return asdict(Origin(name, "file", files.sha256(path), None))
+    before, experiment = source["initial_weights"] or {"source": "scratch", "licence": None}, path.parent.parent.name
+    words = f"pre-training {experiment}, {source['method']} from {before['source']}, fold {source['fold']}"
+    return asdict(Pretrained(name, words, files.sha256(path), before["licence"], experiment, source["method"],
+                             source["labelled"]))  # fmt: skip
 
 
 def normalisation(initial: Initial, name: str, mean: float, std: float) -> tuple[float, float]:
@@ -136,12 +154,21 @@ def normalisation(initial: Initial, name: str, mean: float, std: float) -> tuple
     return (source["mean"], source["std"]) if source else (mean, std)
 
 
+def of_pretraining(initial: Initial) -> dict[str, Any] | None:
+    """model.json of the pre-training whose weights --weights names; None where they are others."""
+    source = _described(initial)
+    return source if source and source.get("task") == PRETRAINED else None
+
+
 def stop_if_trained_elsewhere(initial: Initial, spec: Spec) -> None:
-    """Stop when a file of weights comes from another task, or from a fold whose training patients are not those of `spec`."""
+    """Stop when a file of weights comes from another task, or from a fold whose training patients are not those of `spec`.
+
+    A pre-training must be of the same network too, and of images that were prepared alike.
+    """
     source = _described(initial)
     if not source:
         return
-    if source.get("task") != spec.TASK:
+    if source.get("task") != spec.TASK and not (of_pretraining(initial) and spec.TASK in STARTING_FROM_IT):
         raise UserError(
             f"--weights {initial.weights} is a model of task {source.get('task', '(unknown)')}; name weights of task {spec.TASK}"
         )
@@ -149,6 +176,31 @@ def stop_if_trained_elsewhere(initial: Initial, spec: Spec) -> None:
         raise UserError(
             f"--weights {initial.weights} learned from other slices (fold {source['fold']}, {source['protocol']} protocol) "
             f"than fold {spec.fold}: test patients would leak; train each fold with the weights of the same one (--fold K)"
+        )
+    if of_pretraining(initial):
+        _stop_if_unlike(initial, source, spec)
+
+
+def _stop_if_unlike(initial: Initial, source: dict[str, Any], spec: Spec) -> None:
+    """Stop where a pre-training, by its model.json, is of another network or other images, or knows labels that it should not."""
+    stop_if_exchanged(Path(initial.weights).parent)
+    backbone = getattr(spec, "backbone", None) or getattr(spec, "encoder", "").removeprefix("tu-").removeprefix("timm-")
+    ours = {"backbone": backbone} | {name: getattr(spec, name) for name in ("prepare", "window", "orientation")}
+    for name, value in ours.items():
+        if source[name] != value:
+            theirs, here = ((",".join(said) if isinstance(said, list) else said) or "none" for said in (source[name], value))
+            raise UserError(f"--weights {initial.weights} was pre-trained with another {name} ({theirs}, here {here}); name a "
+                            "pre-training that is alike, or run scripts/07_pretrain.py again")  # fmt: skip
+    if getattr(spec, "normalise", "dataset") != "dataset":
+        raise UserError(f"--weights {initial.weights} was pre-trained on grey values normalised by the data set; leave out "
+                        f"--normalise {spec.normalise}")  # fmt: skip
+    known, here = source["labelled"], getattr(spec, "labelled", None)
+    if known is None or not here:
+        return
+    if known.get("seed", here["seed"]) != here["seed"] or known.get("share", 1.0) > here["share"]:
+        raise UserError(
+            f"--weights {initial.weights} learned from labels of other patients than --labelled {here['share']:g} with --seed "
+            f"{here['seed']} draws: it would know more labels than it says; pre-train with these flags"
         )
 
 
