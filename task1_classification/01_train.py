@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     args = cli.parse(parser, argv, __file__)
     if args.units and not args.join:
         parser.error("--units goes with --join")
+    if args.join and args.head != "linear":
+        parser.error(f"--head {args.head} goes with a single backbone, not with --join")
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone)
     folders = [experiment / "refit"] if args.refit else chosen.selection.folders(experiment)

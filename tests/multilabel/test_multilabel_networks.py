@@ -121,7 +121,7 @@ def test_a_backbone_without_maps_is_refused():
             return images.flatten(1)[:, :9]
 
     with pytest.raises(UserError, match=r"simplecnn has no feature maps for --attention \(maps \(1, 9\)"):
-        multilabel_networks._attentive(Flat(), SPEC)
+        multilabel_networks._with_places(Flat(), replace(SPEC, attention=True))
 
 
 # --- files

@@ -415,3 +415,15 @@ def test_a_training_on_one_class_stops(work, train, value):
     tables.write_labels(work, labels.assign(hemorrhage=value), tables.read_dataset(work))
     assert refused(train("--epochs", "1"), f"the same labels (hemorrhage = {value})", "--without-xml negative")
     assert not list(work.task(1).glob("e/fold*/best.pt"))
+
+
+def test_a_convolutional_head_is_trained_kept_and_rebuilt(work, train):
+    toy.make(work)
+    assert train("--fold", "0", "--epochs", "6", "--head", "conv").code == 0
+    folder = work.task(1) / "e" / "fold0"
+    model, spec = networks.load(folder, torch.device("cpu"))
+    assert spec.head == "conv" and hasattr(model, "maps")
+    history = tables.read_csv(folder / "history.csv", ["train_loss"])
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0] * 0.7
+    assert refused(train("--head", "conv", "--join", "test_efficientnet"), "--head conv", "--join")
+    assert refused(train("--fold", "0", "--head", "conv", "--backbone", "test_vit", "--overwrite"), "no feature maps")

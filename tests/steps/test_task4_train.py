@@ -455,3 +455,11 @@ def test_an_unknown_group_names_those_there_are(work, call):
     frame = toy_types.make(work)
     toy_types.save(work, frame.assign(group="low"))
     assert refused(call("--group", "high"), "--group high", "has low")
+
+
+def test_a_convolutional_head_stands_for_that_on_pooled_features(work, call):
+    toy_types.make(work)
+    assert call("--head", "conv", "--heads", "any,types").code == 0
+    model, spec = networks.load(folder_of(work), torch.device("cpu"))
+    assert spec.head == "conv" and model.maps.out_channels == 4
+    assert refused(call("--head", "conv", "--attention", "--overwrite"), "--head conv and --attention")

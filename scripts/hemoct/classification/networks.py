@@ -8,7 +8,7 @@ from torch import nn
 from hemoct.classification.predictions import ClassifierSpec
 from hemoct.training import heads, networks, weights
 from hemoct.training.checkpoints import load_trained
-from hemoct.training.options import SCRATCH, Initial
+from hemoct.training.options import LINEAR, SCRATCH, Initial
 
 
 class Bodies(nn.Module):
@@ -45,9 +45,11 @@ def build(spec: ClassifierSpec, initial: Initial = SCRATCH) -> nn.Module:
     """A classifier for one grey channel."""
     if spec.joined:
         return _joined(spec, initial)
-    if spec.head == heads.CONV:
-        return heads.class_maps(spec.backbone, spec.image_size, 1, len(spec.classes), initial)
-    return networks.build_backbone(spec.backbone, spec.image_size, 1, len(spec.classes), initial)[0]
+    classes = len(spec.classes)
+    if spec.head == LINEAR:
+        return networks.build_backbone(spec.backbone, spec.image_size, 1, classes, initial)[0]
+    model = heads.ClassMaps(networks.build_backbone(spec.backbone, spec.image_size, 1, 0, initial)[0], classes)
+    return heads.stop_if_without_maps(model, (1, spec.image_size), spec.backbone, f"--head {spec.head}")
 
 
 def _joined(spec: ClassifierSpec, initial: Initial) -> Joined:

@@ -7,7 +7,7 @@ from hemoct.base.options import flag, part
 from hemoct.training.options import (
     CONV,
     HEAD,
-    HEADS,
+    HEAD_KINDS,
     LINEAR,
     Augmentation,
     Hardware,
@@ -29,7 +29,7 @@ class Network:
                            metavar="A,B", named="{}")  # fmt: skip
     units: list[int] = flag([], "widths of layers behind joined features, such as 6 or 128,64; default: none", type=cli.widths,
                             metavar="N,N", named="units{}")  # fmt: skip
-    head: str = flag(LINEAR, HEAD, choices=HEADS, named={CONV: "conv-head"})
+    head: str = flag(LINEAR, HEAD, choices=HEAD_KINDS, named={CONV: "conv-head"})
     transfer: str = flag(
         "finetune", "what is trained: finetune all layers, partial: the upper half of the stages and the head, frozen: the head",
         choices=("finetune", "partial", "frozen"), named="{}",

@@ -36,7 +36,7 @@ class ClassifierSpec(Spec):
     labelled: dict[str, Any] | None = None
     """see data.slices.Fold; None: it learned from the labels of all training patients"""
     head: str = LINEAR
-    """what makes logits of the features of a single backbone: see training.options.HEADS"""
+    """what makes logits of the features of a single backbone: see training.options.HEAD"""
     region: dict[str, Any] | None = None
     """None for whole slices; else what is cut out of each: see hemoct.detection.gate.Gate.describe"""
 

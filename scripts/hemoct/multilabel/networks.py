@@ -12,7 +12,7 @@ from hemoct.base.label_meaning import ANY
 from hemoct.multilabel.options import HEADS, SIMPLE, Network, View
 from hemoct.multilabel.predictions import MultiLabelSpec
 from hemoct.training import checkpoints, heads, networks
-from hemoct.training.options import CONV, SCRATCH, Initial
+from hemoct.training.options import LINEAR, SCRATCH, Initial
 
 
 class SimpleCnn(nn.Sequential):
@@ -103,21 +103,21 @@ def build(spec: MultiLabelSpec, initial: Initial = SCRATCH) -> nn.Module:
 
     Raises UserError where a backbone is unknown, cannot work at the size, or its weights cannot be had.
     """
-    labels = len(spec.classes)
-    if spec.head == CONV:  # it gives each label, hence `any` too, a map of its own
-        return heads.class_maps(spec.backbone, spec.image_size, spec.planes, labels, initial)
     body, features = networks.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, initial)
-    if spec.attention:  # and this a head of its own
-        return _attentive(body, spec)
+    labels = len(spec.classes)
+    if spec.attention or spec.head != LINEAR:  # it gives each label, hence `any` too, a head of its own
+        return _with_places(body, spec)
     head = TwoHeads(features, labels - 1) if ANY in spec.heads else nn.Linear(features, labels)
     return nn.Sequential(OrderedDict(body=body, head=head))
 
 
-def _attentive(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
-    """A body whose maps each label weighs."""
-    model = Attentive(heads.without_head(body), body.num_features, len(spec.classes))
-    black = torch.zeros(1, spec.planes, spec.image_size, spec.image_size)
-    return heads.stop_if_without_maps(model, black, spec.backbone, "--attention")
+def _with_places(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
+    """A body with a head that looks at the places of its maps."""
+    if isinstance(body, SimpleCnn):
+        body.flat = nn.Identity()  # the maps are looked at before they are made flat
+    labels, flag = len(spec.classes), "--attention" if spec.attention else f"--head {spec.head}"
+    model = Attentive(body, body.num_features, labels) if spec.attention else heads.ClassMaps(body, labels)
+    return heads.stop_if_without_maps(model, (spec.planes, spec.image_size), spec.backbone, flag)
 
 
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, MultiLabelSpec]:

@@ -10,7 +10,19 @@ from hemoct.base.errors import UserError
 from hemoct.base.label_meaning import ANY
 from hemoct.base.options import flag, part
 from hemoct.training import options as training_options
-from hemoct.training.options import STRENGTHS, Hardware, Initial, Labels, Selection, Training, known_strength
+from hemoct.training.options import (
+    CONV,
+    HEAD,
+    HEAD_KINDS,
+    LINEAR,
+    STRENGTHS,
+    Hardware,
+    Initial,
+    Labels,
+    Selection,
+    Training,
+    known_strength,
+)
 
 SIMPLE = "simplecnn"
 TYPES = "types"
@@ -47,7 +59,7 @@ class Network:
 
     backbone: str = flag("resnet18", f"any timm model, or {SIMPLE}: two convolutions and two linear layers")
     heads: str = flag("types", "any,types: a head for any bleeding too", choices=tuple(HEADS), named={"any,types": "two-heads"})
-    head: str = flag(LINEAR, HEAD, choices=HEADS_OF_FEATURES, named={CONV: "conv-head"})
+    head: str = flag(LINEAR, HEAD, choices=HEAD_KINDS, named={CONV: "conv-head"})
     attention: bool = flag(False, "each label weighs the places of the feature map by itself", named={True: "attention"})
     image_size: int = flag(224, "side of the image in pixels", type=cli.positive_int, named="{}px")
     channels: int = flag(1, "1: grey; 3: red, green, blue, for three CT windows", type=int, choices=(1, 3), named="{}channels")

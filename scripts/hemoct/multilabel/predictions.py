@@ -40,7 +40,7 @@ class MultiLabelSpec(Spec):
     attention: bool = False
     """whether each label weighs the places of the feature map by itself; else their mean is seen"""
     head: str = LINEAR
-    """what makes logits of the features: see training.options.HEADS"""
+    """what makes logits of the features: see training.options.HEAD"""
     labelled: dict[str, Any] | None = None
     """see data.slices.Fold; None: it learned from the labels of all training images"""
 

@@ -73,8 +73,8 @@ def _spec(fold: Fold, options: Options, data: LabelledSlices) -> MultiLabelSpec:
     return MultiLabelSpec(
         **data.learned(fold, selection), image_size=network.image_size, mean=mean, std=std, backbone=network.backbone,
         classes=data.classes, heads=HEADS[network.heads],
-        channels=network.channels, context=network.context, attention=network.attention, head=network.head, labelled=fold.labelled,
-        initial_weights=weights.origin(options.initial, network.backbone),
+        channels=network.channels, context=network.context, attention=network.attention, head=network.head,
+        labelled=fold.labelled, initial_weights=weights.origin(options.initial, network.backbone),
     )  # fmt: skip
 
 

@@ -16,6 +16,9 @@ DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "fp32", "bf16")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
+LINEAR, CONV = HEAD_KINDS = ("linear", "conv")
+HEAD = "linear: a fully connected layer on the pooled features; conv: convolutions to a map for each class, then pooled"
+"""what --head says"""
 
 
 @dataclass(frozen=True, kw_only=True)
