@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, Options), Workspace.of(args)
     name = cli.experiment_name(parser, args, "-".join([*args.tasks, args.backbone]))
     folders = chosen.selection.folders(work.outputs / "multitask" / name)
-    inputs = [*(work.work / table for table in TABLES), *chosen.initial.inputs()]
+    inputs = [work.work / table for table in TABLES]
+    of_fold = {folder: inputs + chosen.initial.of_fold(work, folder).inputs() for folder in folders}
     places = {PARTS[task]: work.task(PARTS[task]) / name for task in args.tasks if task in PARTS}
     for place in places.values():
         stop_if_taken(work, [place / folder.name for folder in folders])
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         def train_fold(run: Run) -> list[Path]:
             with contextlib.ExitStack() as held:
                 parts = {
-                    task: held.enter_context(Run(__file__, args, place / run.folder.name, inputs))
+                    task: held.enter_context(Run(__file__, args, place / run.folder.name, of_fold[run.folder]))
                     for task, place in places.items()
                 }
                 written = train.train_fold(run, parts, chosen, data, where)
@@ -67,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
         return f"{', '.join(args.tasks)}, {args.backbone}", train_fold
 
-    step.train(__file__, args, dict.fromkeys(folders, inputs), prepare)
+    step.train(__file__, args, of_fold, prepare)
     for task in places:
         cli.say_next(work, experiments.evaluate_step(task))
 

@@ -22,7 +22,7 @@ def joint(weights: list[float], tasks=(CLASSIFY, SEGMENT, SIZE)) -> Joint:
         data=None,
         criteria=dict.fromkeys(tasks, MEAN_SQUARE),
         known={task: torch.tensor(of_task, dtype=torch.bool) for task, of_task in known.items()},
-        targets={CLASSIFY: torch.tensor([[0.0], [torch.nan], [0.0]]), SIZE: torch.tensor([0.0, 0.0, torch.nan])},
+        targets={},
         strength=None,
         weights=weights,
     )
@@ -33,30 +33,36 @@ OUTPUTS = {
     SEGMENT: torch.tensor([2.0, 4.0, 9.0]).reshape(3, 1, 1, 1),
     SIZE: torch.tensor([1.0, 1.0, 9.0]),
 }
+TARGETS = {
+    CLASSIFY: torch.tensor([[0.0], [torch.nan], [0.0]]),
+    SEGMENT: torch.zeros(3, 1, 1, 1),
+    SIZE: torch.tensor([0.0, 0.0, torch.nan]),
+}
 
 
 def test_what_is_not_known_does_not_count():
-    losses = joint([1, 1, 1]).losses(OUTPUTS, torch.arange(3), torch.zeros(3, 1, 1, 1))
+    losses = joint([1, 1, 1]).losses(OUTPUTS, torch.arange(3), TARGETS)
     assert {task: (loss.item(), count) for task, (loss, count) in losses.items()} == {
         CLASSIFY: (5.0, 2),
         SEGMENT: (10.0, 2),
         SIZE: (1.0, 2),
     }
-    alone = joint([1, 1, 1]).losses({task: output[2:] for task, output in OUTPUTS.items()}, torch.tensor([2]), torch.zeros(1))
+    of_third = {task: target[2:] for task, target in TARGETS.items()}
+    alone = joint([1, 1, 1]).losses({task: output[2:] for task, output in OUTPUTS.items()}, torch.tensor([2]), of_third)
     assert set(alone) == {CLASSIFY}, "no mask, no loss of it"
 
 
 @pytest.mark.parametrize(("weights", "expected"), [([1.0, 1.0, 1.0], 16.0), ([2.0, 0.5, 3.0], 18.0)])
 def test_fixed_weights(weights, expected):
     one = joint(weights)
-    losses = one.losses(OUTPUTS, torch.arange(3), torch.zeros(3, 1, 1, 1))
+    losses = one.losses(OUTPUTS, torch.arange(3), TARGETS)
     assert one.total(SimpleNamespace(log_variances=torch.zeros(3)), losses).item() == expected
 
 
 def test_weights_by_uncertainty_follow_the_losses():
     """L / s² + log s is least where s² = 2 L; of the regression L / 2 s² + log s where s² = L."""
     one, model = joint([]), SimpleNamespace(log_variances=torch.zeros(3, requires_grad=True))
-    losses = one.losses(OUTPUTS, torch.arange(3), torch.zeros(3, 1, 1, 1))
+    losses = one.losses(OUTPUTS, torch.arange(3), TARGETS)
     assert one.total(model, losses).item() == pytest.approx(5 + 10 + 0.5)
     optimizer = torch.optim.Adam([model.log_variances], 0.05)
     for _ in range(400):

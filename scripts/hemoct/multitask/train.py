@@ -1,7 +1,7 @@
 """Training of one network for several tasks: one fold, the losses of its heads, validation."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +37,7 @@ def train_fold(run: Run, parts: dict[int, Run], options: Options, data: Data, wh
 
     `parts`: the run of each task, by its number, in whose folder a part goes.
     """
+    options = replace(options, initial=options.initial.of_fold(data.labels.work, run.folder))
     fold, training = data.labels.fold(run.folder, options.selection), options.training
     tasks, known = options.network.tasks, known_of(data)
     anything = np.any([known[task] for task in tasks], axis=0)
@@ -142,14 +143,15 @@ class Joint:
 
     def batches(
         self, rows: np.ndarray, size: int, moves: torch.Tensor | None = None
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """The rows of a batch (b,), on the CPU, its slices in 0..1 and its masks, 0 or 1: float (b, 1, side, side)."""
-        batches = self.slices.batches(whole_slices(rows, self.spec.image_size), size, moves)
-        for of_batch, (batch, masks) in zip(torch.as_tensor(rows).split(size), batches, strict=True):
-            yield of_batch, batch, masks
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]:
+        """The rows of a batch (b,), on the CPU, its slices in 0..1, float (b, 1, side, side), and the targets of each task."""
+        batches, order = self.slices.batches(whole_slices(rows, self.spec.image_size), size, moves), torch.as_tensor(rows)
+        targets = [of_all[order.to(of_all.device)].split(size) for of_all in self.targets.values()]  # at once: a GPU would wait
+        for of_batch, (batch, masks), *others in zip(order.split(size), batches, *targets, strict=True):
+            yield of_batch, batch, {SEGMENT: masks} | dict(zip(self.targets, others, strict=True))
 
     def losses(
-        self, outputs: dict[str, torch.Tensor], rows: torch.Tensor, masks: torch.Tensor
+        self, outputs: dict[str, torch.Tensor], rows: torch.Tensor, targets: dict[str, torch.Tensor]
     ) -> dict[str, tuple[torch.Tensor, int]]:
         """The mean loss of each task over the slices of a batch that it knows, and how many these are; none for none."""
         losses = {}
@@ -157,9 +159,8 @@ class Joint:
             known = self.known[task][rows]
             count = int(known.sum())
             here = slice(None) if count == len(rows) else known.nonzero()[:, 0].to(output.device)
-            target = masks if task == SEGMENT else self.targets[task][rows]
             if count:
-                losses[task] = self.criteria[task](output.float()[here], target[here]), count
+                losses[task] = self.criteria[task](output.float()[here], targets[task][here]), count
         return losses
 
     def total(self, model: networks.MultiTask, losses: dict[str, tuple[torch.Tensor, int]]) -> torch.Tensor:
@@ -180,12 +181,12 @@ def one_epoch(fit: Fit, joint: Joint, order: np.ndarray) -> tuple[float, dict[st
     order = order[: len(order) - (len(order) % size == 1)]  # batch normalisation cannot use a single slice
     moves = strength and augment.draw_moves(len(order), strength, joint.spec.mirror, generator)
     total, sums = torch.zeros((), device=fit.device), _Sums(joint.spec.tasks)  # on the device: reading would make it wait
-    for rows, batch, masks in joint.batches(order, size, moves):
+    for rows, batch, targets in joint.batches(order, size, moves):
         if strength is not None:
             batch = augment.regrade(batch, strength, generator)
         with fit.autocast():
             outputs = fit.model(segmentation_networks.normalised(batch, joint.slices.spec))
-        losses = joint.losses(outputs, rows, masks)
+        losses = joint.losses(outputs, rows, targets)
         loss = joint.total(fit.model, losses)
         fit.step(loss)
         total += loss.detach() * len(rows)
@@ -221,18 +222,23 @@ def said_of(
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """What a network says of slices: logits (n, classes), 8-bit maps (n, side, side), sizes (n,); and its mean losses."""
     model.eval()
-    said: dict[str, list[np.ndarray]] = {task: [] for task in joint.spec.tasks}
+    said: dict[str, list[torch.Tensor]] = {task: [] for task in joint.spec.tasks if task != SEGMENT}
     sums = _Sums(joint.spec.tasks)
-    for of_batch, batch, masks in joint.batches(rows, size):
-        with autocast:
-            outputs = model(segmentation_networks.normalised(batch, joint.slices.spec))
-        outputs = {task: output.float() for task, output in outputs.items()}
-        sums.add(joint.losses(outputs, of_batch, masks))
-        if SEGMENT in outputs:
-            outputs[SEGMENT] = segmentation_networks.in_8_bit(outputs[SEGMENT].sigmoid())
-        for task, output in outputs.items():
-            said[task].append(output.cpu().numpy())
-    return {task: np.concatenate(of_task) for task, of_task in said.items()}, sums.means()
+
+    def levels() -> Iterator[torch.Tensor]:
+        for of_batch, batch, targets in joint.batches(rows, size):
+            with autocast:
+                outputs = model(segmentation_networks.normalised(batch, joint.slices.spec))
+            outputs = {task: output.float() for task, output in outputs.items()}
+            sums.add(joint.losses(outputs, of_batch, targets))
+            for task, of_task in said.items():
+                of_task.append(outputs[task])
+            if SEGMENT in outputs:
+                yield segmentation_networks.in_8_bit(outputs[SEGMENT].sigmoid())
+
+    maps = list(device.on_host(levels()))
+    heads = {task: torch.cat(of_task).cpu().numpy() for task, of_task in said.items()}
+    return heads | ({SEGMENT: np.concatenate(maps)} if maps else {}), sums.means()
 
 
 def validate(
