@@ -115,7 +115,7 @@ def normalised(batch: torch.Tensor, spec: SegmenterSpec) -> torch.Tensor:
     contrast to the brain around it. Values beyond LIMIT standard deviations are cut: bone and air would drown the rest.
     """
     if spec.normalise == "dataset":
-        return (batch - spec.mean) / spec.std
+        return (batch - spec.mean).div_(spec.std)
     brain = ((batch > AIR) & (batch < BONE)).float()
     count = brain.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
     mean = (batch * brain).sum(dim=(1, 2, 3), keepdim=True) / count

@@ -24,7 +24,7 @@ from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import Histograms
 from hemoct.segmentation.options import STRENGTHS, TRUTH, Options
 from hemoct.segmentation.predictions import SegmenterSpec
-from hemoct.segmentation.windows import LEAST_CONFIDENCES, Windows, compose, cut, paste, placement
+from hemoct.segmentation.windows import LEAST_CONFIDENCES, Windows, compose, grid, paste, placement, sample
 from hemoct.training import augment, checkpoints, device, weights
 from hemoct.training.batches import Stacks, Store
 from hemoct.training.fit import Criterion, Fit
@@ -143,8 +143,8 @@ class Slices:
         placed = placed if moves is None else compose(placed, moves)
         of_batch = zip(self.grey.batches(rows, size), self.mask.batches(rows, size), placed.split(size), strict=True)
         for (_, grey), (_, mask), here in of_batch:
-            both = cut(torch.cat([grey, mask], dim=1), here, self.spec.image_size)
-            yield both[:, :-1], (both[:, -1:] >= 0.5).float()
+            places = grid(here, self.spec.image_size)
+            yield sample(grey, places), (sample(mask, places) >= 0.5).float()
 
     def truth(self, row: int) -> np.ndarray:
         """The mask of a slice in its square: bool (size, size)."""

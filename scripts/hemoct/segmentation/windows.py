@@ -212,8 +212,17 @@ def compose(placed: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
 
 def cut(slices: torch.Tensor, placed: torch.Tensor, side: int) -> torch.Tensor:
     """Resample float slices (k, channels, size, size) at windows `placed` (see `placement`): (k, channels, side, side)."""
-    grid = F.affine_grid(placed, [slices.shape[0], 1, side, side], align_corners=False)
-    return F.grid_sample(slices, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return sample(slices, grid(placed, side))
+
+
+def grid(placed: torch.Tensor, side: int) -> torch.Tensor:
+    """The places that windows are resampled at, of torch's grid_sample: (k, side, side, 2)."""
+    return F.affine_grid(placed, [placed.shape[0], 1, side, side], align_corners=False)
+
+
+def sample(slices: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Float slices (k, channels, size, size) at places (k, side, side, 2): (k, channels, side, side)."""
+    return F.grid_sample(slices, places, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def paste(canvas: np.ndarray, patch: np.ndarray, window: np.ndarray) -> None:

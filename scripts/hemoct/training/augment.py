@@ -36,11 +36,14 @@ def draw_moves(n: int, strength: Strength, axis: str, generator: torch.Generator
 
 
 def regrade(images: torch.Tensor, strength: Strength, generator: torch.Generator) -> torch.Tensor:
-    """Change contrast and brightness of each image of a batch (batch, channels, height, width) in 0..1, and cut at 0 and 1."""
+    """Change contrast and brightness of each image of a batch (batch, channels, height, width) in 0..1, and cut at 0 and 1.
+
+    In place: on a CPU a new tensor costs more than what is computed in it.
+    """
     contrast, brightness = (
         _uniform(len(images), limit, generator).view(-1, 1, 1, 1) for limit in (strength.contrast, strength.brightness)
     )
-    return (images * (1 + contrast) + brightness).clamp_(0, 1)
+    return images.mul_(1 + contrast).add_(brightness).clamp_(0, 1)
 
 
 def _uniform(n: int, limit: float, generator: torch.Generator) -> torch.Tensor:

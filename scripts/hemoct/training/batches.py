@@ -35,7 +35,10 @@ class Gather(Dataset):
 
 
 class Source(Protocol):
-    """What yields (positions within `rows`, images in 0..1) for each batch of `size`: float (batch, channels, side, side)."""
+    """What yields (positions within `rows`, images in 0..1) for each batch of `size`: float (batch, channels, side, side).
+
+    The images are the caller's own, who may change them in place.
+    """
 
     device: torch.device
 

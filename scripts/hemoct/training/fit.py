@@ -186,7 +186,7 @@ def one_epoch(fit: Fit, data: Labelled, order: torch.Tensor) -> tuple[float, tor
     seen = []
     for (position, batch), target in zip(data.source.batches(order, size), targets, strict=True):
         with fit.autocast():
-            logits = fit.model((data.augment(batch, order[position]) - data.spec.mean) / data.spec.std)
+            logits = fit.model(data.augment(batch, order[position]).sub_(data.spec.mean).div_(data.spec.std))
         loss = data.criterion(logits.float(), target)
         fit.step(loss)
         total += loss.detach() * len(batch)

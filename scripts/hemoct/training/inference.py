@@ -24,7 +24,7 @@ def logits(
     model.eval()
     with torch.autocast(store.device.type, dtype=dtype, enabled=dtype is not None):
         batches = store.batches(torch.as_tensor(rows), batch_size)
-        return torch.cat([model((batch - spec.mean) / spec.std).float() for _, batch in batches])
+        return torch.cat([model(batch.sub_(spec.mean).div_(spec.std)).float() for _, batch in batches])
 
 
 def probabilities(logits: torch.Tensor, exclusive: bool) -> np.ndarray:
