@@ -1,6 +1,7 @@
 """Put a data set where every later step finds it: drawn, registered, converted or downloaded.
 
 --demo draws head-CT slices with the layout and the defects of PHE-SICH-CT-IDS (NAME is then `demo` by default).
+    --demo views draws angiograms, four of the front and four of the back circulation of each patient (NAME: `demo-views`).
 --from DIR registers a copy that you have; nothing is copied, data/raw/NAME becomes a link to it.
     If DIR holds DICOM files or NIfTI volumes of CT, and no more than a few pictures, they are converted: one 8-bit PNG per slice,
     in the brain window (40/80 HU) or another --window: a name, LEVEL/WIDTH or `file` (the window in the file), or three of them
@@ -73,7 +74,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.parser(__doc__)
     group = parser.add_argument_group("where the data come from: one of")
     source = group.add_mutually_exclusive_group(required=True)
-    source.add_argument("--demo", action="store_true", help="draw a phantom data set; no real pixels")
+    source.add_argument("--demo", nargs="?", const=True, default=False, choices=("views",), metavar="views",
+                        help="draw a phantom data set, no real pixels; views: angiograms, eight of each patient")  # fmt: skip
     source.add_argument("--from", dest="source", type=Path, metavar="DIR", help="register or convert an existing copy")
     source.add_argument("--figshare", action="store_true", help="download PHE-SICH-CT-IDS")
     demo = parser.add_argument_group("size of the --demo")
@@ -88,16 +90,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     convert.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes; default: one per core")
     server = parser.add_argument_group("download with --figshare")
     server.add_argument("--api", default=figshare.API, metavar="URL", help="address of the API, for tests and mirrors")
-    if "--demo" in (sys.argv[1:] if argv is None else argv):
-        parser.set_defaults(dataset="demo")
+    if "--demo" in (words := sys.argv[1:] if argv is None else argv):
+        parser.set_defaults(dataset="demo-views" if "views" in words[words.index("--demo") :][:2] else "demo")
     args = cli.parse(parser, argv, __file__)
     if args.source is None and (args.convert or args.intercept is not None or args.window != parser.get_default("window")):
         parser.error("--convert, --window and --intercept go with --from DIR")
-    from hemoct.sources import phantom_dataset  # what computes is not imported at the top: --help shall be quick
+    from hemoct.sources import drawn  # what computes is not imported at the top: --help shall be quick
 
-    least_values = {"patients": phantom_dataset.FEWEST_PATIENTS, "slices": phantom_dataset.FEWEST_SLICES,
-                    "size": phantom_dataset.SMALLEST_SIZE}  # fmt: skip
-    for name, least in least_values.items():
+    for name, least in drawn.LEAST.items():
         if getattr(args, name) < least:
             parser.error(f"--{name} {getattr(args, name)} is too small, the smallest is {least}")
     return args
@@ -106,11 +106,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def origin_of(args: argparse.Namespace) -> dict[str, Any]:
     """Where the data come from, as far as that is known before they are there; a bad --from stops here."""
     from hemoct.ingest import conversion, layouts
-    from hemoct.sources import phantom_dataset
+    from hemoct.sources import drawn
     from hemoct.sources.folder import Contents
 
     if args.demo:
-        return {"drawn": phantom_dataset.VERSION} | {name: getattr(args, name) for name in ("patients", "slices", "size", "seed")}
+        return drawn.origin(args)
     if args.figshare:
         return {"figshare": figshare.PHE_SICH}
     folder = args.source.expanduser().resolve()
@@ -162,12 +162,12 @@ def register(folder: Path, work: Workspace) -> None:
 
 def draw(origin: dict[str, Any], work: Workspace) -> None:
     """Draw into a temporary folder and rename it when it is complete."""
-    from hemoct.sources import phantom_dataset
+    from hemoct.sources import drawn
 
     drawing = work.raw.with_name(f".drawing-{work.dataset}")
     shutil.rmtree(drawing, ignore_errors=True)  # of a run that was killed
     try:
-        phantom_dataset.draw_dataset(drawing, **{name: value for name, value in origin.items() if name != "drawn"})
+        drawn.draw(drawing, origin)
         files.write_json(drawing / ORIGIN, origin)
         os.rename(drawing, work.raw)
     finally:

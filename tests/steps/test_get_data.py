@@ -5,9 +5,11 @@ import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from helpers.fake_figshare import Server, random_bytes, zip_of
+from helpers.refusals import refused
 from hemoct.ingest.options import LAYOUTS
 from hemoct.sources import figshare, phantom_dataset
 
@@ -216,3 +218,16 @@ def test_full_disk_while_downloading(run_step, tmp_path: Path, server: Server, m
 def test_real_data_are_recognised(run_step, tmp_path: Path, real_data: Path) -> None:
     done = run_step(STEP, "--from", real_data / "PHE-SICH-CT-IDS", "--root", tmp_path)
     assert done.code == 0 and "2947 slices" in done.out and "100 patients" in done.out
+
+
+def test_views_are_drawn_and_labelled(tmp_path, run_step):
+    place = ("--root", tmp_path)
+    result = run_step("scripts/01_get_data.py", "--demo", "views", "--patients", 6, "--size", 64, *place)
+    assert result.code == 0 and "03_make_labels.py" in result.out and "--dataset demo-views" in result.out, result.err
+    result = run_step("scripts/03_make_labels.py", "--dataset", "demo-views", *place)
+    assert result.code == 0, result.err
+    labels = pd.read_csv(tmp_path / "data" / "work" / "demo-views" / "labels.csv")
+    assert set(labels["group"]) == {"front", "back"} and len(labels) == 48
+    again = run_step("scripts/01_get_data.py", "--demo", "views", "--patients", 7, "--size", 64, *place)
+    assert refused(again, "is there already and holds something else")
+    assert refused(run_step("scripts/01_get_data.py", "--demo", "angiograms", *place), "invalid choice: 'angiograms'")
