@@ -62,7 +62,7 @@ def measure(work: Workspace) -> float:
     data = detection_data.load(work)
     part = data.part_of(FOLD, "patient", "folds")
     target = detection_data.export_folder(work, "yolo", Selection(), FOLD)
-    detection_data.write_yolo(target, work, data, part, detection_data.image_sizes(work, data))
+    detection_data.write_yolo(target, work, data, part, detection_data.look(work, data))
     return time.perf_counter() - start
 
 

@@ -36,11 +36,11 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     data = detection_data.load(work, args.limit_patients)
-    sizes = detection_data.image_sizes(work, data)
+    found = detection_data.look(work, data)
     for run in due:
         part = data.fold(run.folder, selection).part
         with run:
-            run.wrote(*writers[args.format](run.folder, work, data, part, sizes))
+            run.wrote(*writers[args.format](run.folder, work, data, part, found))
         counts = ", ".join(f"{name} {(part == name).sum()} ({data.positive[part == name].sum()} with boxes)" for name in PARTS)
         print(f"{work.show(run.folder)}: {counts}")
     cli.say_next(work, experiments.train_step(2))

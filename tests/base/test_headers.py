@@ -8,8 +8,10 @@ from hemoct.base import headers, pixels
 
 
 def test_a_png_of_one_picture(tmp_path: Path) -> None:
-    Image.new("RGB", (7, 5)).save(tmp_path / "a.png")
-    assert headers.plain_png(tmp_path / "a.png") == (7, 5) == pixels.header(tmp_path / "a.png")[:2]
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        Image.new(mode, (7, 5)).save(tmp_path / "a.png")
+        with Image.open(tmp_path / "a.png") as image:
+            assert headers.plain_png(tmp_path / "a.png") == (7, 5, len(image.getbands())) == pixels.header(tmp_path / "a.png")
 
 
 def test_others_are_left_to_pillow(tmp_path: Path) -> None:
@@ -19,6 +21,9 @@ def test_others_are_left_to_pillow(tmp_path: Path) -> None:
     picture.save(tmp_path / "moving.png", save_all=True, append_images=[Image.new("L", (7, 5), 9)])
     picture.save(tmp_path / "other.jpg")
     (tmp_path / "short.png").write_bytes((tmp_path / "moving.png").read_bytes()[:30])
-    names = ("turned.png", "moving.png", "other.jpg", "short.png", "absent.png")
-    assert [headers.plain_png(tmp_path / name) for name in names] == [None] * 5
+    damaged = bytearray((tmp_path / "short.png").read_bytes() + (tmp_path / "moving.png").read_bytes()[30:])
+    damaged[25] = 7
+    (tmp_path / "damaged.png").write_bytes(damaged)
+    names = ("damaged.png", "turned.png", "moving.png", "other.jpg", "short.png", "absent.png")
+    assert [headers.plain_png(tmp_path / name) for name in names] == [None] * 6
     assert pixels.header(tmp_path / "turned.png")[:2] == (5, 7)

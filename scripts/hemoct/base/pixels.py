@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from hemoct.base import limits
+from hemoct.base import headers, limits
 from hemoct.base.errors import UserError
 
 AT_ONCE = 64e6  # pixels that threads decode at the same time; a larger image is decoded alone
@@ -62,6 +62,8 @@ def _in_turn(image: Image.Image) -> Iterator[None]:
 
 def header(path: Path) -> tuple[int, int, int]:
     """Width, height (turned as `read` does) and channels of an image; nothing is decoded. OSError: it is no image."""
+    if quick := headers.plain_png(path):
+        return quick
     with Image.open(path) as image:
         limits.stop_if_large(path, *image.size)
         sides = image.size[::-1] if _swaps_sides(image) else image.size
@@ -70,6 +72,8 @@ def header(path: Path) -> tuple[int, int, int]:
 
 def is_turned(path: Path) -> bool:
     """Whether the pixels lie otherwise in the file than `read` gives them."""
+    if headers.plain_png(path):
+        return False
     with _opened(path, "replace the file") as image:
         return _orientation(image) != 1
 

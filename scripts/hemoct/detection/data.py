@@ -1,7 +1,6 @@
 """The slices of a data set with their boxes: read for training, and written as a YOLO or COCO data set. Imports no torch."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from PIL import Image
 from tqdm import tqdm
 
-from hemoct.base import files, pixels, tables
+from hemoct.base import files, tables
 from hemoct.base.errors import UserError
+from hemoct.base.links import Exported, Links, exported
 from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes as data_boxes, images, slices as data_slices
 from hemoct.training.options import Selection
 from hemoct.training.specs import Spec
 
-LINKED = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # what Ultralytics and nnU-Net's reader know
 HISTORY = {
     "metrics/precision(B)": "precision", "metrics/recall(B)": "recall", "metrics/mAP50(B)": "map50",
     "metrics/mAP50-95(B)": "map50_95", "lr/pg0": "lr",
@@ -116,32 +114,49 @@ def image_sizes(work: Workspace, data: BoxData) -> np.ndarray:
     return size
 
 
-def write_yolo(target: Path, work: Workspace, data: BoxData, part: np.ndarray, size: np.ndarray) -> list[Path]:
+@dataclass(frozen=True)
+class Exports:
+    """What all folds of an export have in common; item i is slice i of a BoxData."""
+
+    size: np.ndarray
+    """width and height, int (n, 2)"""
+    images: list[Exported]
+
+
+def look(work: Workspace, data: BoxData) -> Exports:
+    """Look at the header of each image. Stops when a box leaves its image, see `image_sizes`."""
+    named = zip(data.table["image"], data.table["image_id"], strict=True)
+    return Exports(image_sizes(work, data), [exported(work.raw / image, image_id) for image, image_id in named])
+
+
+def write_yolo(target: Path, work: Workspace, data: BoxData, part: np.ndarray, found: Exports) -> list[Path]:
     """Write images/PART, labels/PART and data.yaml, whole or not at all; returns data.yaml.
 
     A slice without a box has an empty label file. Numbers have eight decimals: back in pixels they are exact to 0.001.
     """
     with files.replacing_folder(target) as temporary:
-        for row, name in _placed(temporary, target, work, data, part):
-            label = temporary / "labels" / part[row] / f"{Path(name).stem}.txt"
-            label.parent.mkdir(parents=True, exist_ok=True)
-            label.write_bytes(_label(data, row, size[row]))
+        labels = {name: f"{temporary}{os.sep}labels{os.sep}{name}{os.sep}" for name in PARTS}
+        for folder in labels.values():
+            os.makedirs(folder)
+        for row, name in _placed(temporary, target, work, data, part, found):
+            with open(f"{labels[part[row]]}{os.path.splitext(name)[0]}.txt", "wb", buffering=0) as stream:
+                stream.write(_label(data, row, found.size[row]))
         content = {name: f"images/{name}" for name in PARTS} | {"names": dict(enumerate(data.classes))}
         (temporary / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return [target / "data.yaml"]
 
 
-def write_coco(target: Path, work: Workspace, data: BoxData, part: np.ndarray, size: np.ndarray) -> list[Path]:
+def write_coco(target: Path, work: Workspace, data: BoxData, part: np.ndarray, found: Exports) -> list[Path]:
     """Write images/PART and annotations/instances_PART.json (categories from 1, `bbox` = x, y, width, height in pixels)."""
     content = {
         name: {"images": [], "annotations": [], "categories": [{"id": i, "name": c} for i, c in enumerate(data.classes, 1)]}
         for name in PARTS
     }
     with files.replacing_folder(target) as temporary:
-        for row, name in _placed(temporary, target, work, data, part):
-            of_part, (width, height) = content[part[row]], size[row].tolist()
+        for row, name in _placed(temporary, target, work, data, part, found):
+            of_part, (width, height) = content[part[row]], found.size[row].tolist()
             of_part["images"].append({"id": row + 1, "file_name": name, "width": width, "height": height})
-            boxes = _cut(data.boxes[row], size[row])
+            boxes = _cut(data.boxes[row], found.size[row])
             sides = np.column_stack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()
             for number, bbox in zip(data.numbers[row].tolist(), sides, strict=True):
                 of_part["annotations"].append(
@@ -153,42 +168,14 @@ def write_coco(target: Path, work: Workspace, data: BoxData, part: np.ndarray, s
     return [target / "annotations" / f"instances_{name}.json" for name in PARTS]
 
 
-def _placed(temporary: Path, target: Path, work: Workspace, data: BoxData, part: np.ndarray) -> Iterator[tuple[int, str]]:
+def _placed(
+    temporary: Path, target: Path, work: Workspace, data: BoxData, part: np.ndarray, found: Exports
+) -> Iterator[tuple[int, str]]:
     """Link each image into images/PART and yield its row and the name of the link."""
-    for name in PARTS:
-        (temporary / "images" / name).mkdir(parents=True)
-    for row, (image_id, image) in enumerate(tqdm(data.table[["image_id", "image"]].to_numpy(), desc="images", disable=None)):
-        place = Path("images", part[row], exported(work.raw / image, image_id))
-        place_image(work.raw / image, temporary / place, target / place)
-        yield row, place.name
-
-
-def _is_plain(image: Path) -> bool:
-    """Whether other programs read an image file as we do: they know its suffix, and need not turn it."""
-    return image.suffix.lower() in LINKED and not pixels.is_turned(image)
-
-
-def exported(image: Path, image_id: str) -> str:
-    """What an image is called in an export."""
-    return f"{image_id}{image.suffix if _is_plain(image) else '.png'}"
-
-
-def place_image(source: Path, place: Path, final: Path) -> None:
-    """Link an image into an export; one that is not plain is decoded and written as PNG."""
-    if _is_plain(source):
-        link(source, place, final)
-    else:
-        mode = images.MODES.get(pixels.header(source)[2], "RGB")
-        Image.fromarray(pixels.read(source, mode)).save(place)
-
-
-def link(source: Path, place: Path, final: Path) -> None:
-    """Make `place` a link to `source` that is right once it lies at `final`; a copy where the system has no links."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        place.symlink_to(os.path.relpath(source, os.path.realpath(final.parent)))
-    except OSError:
-        shutil.copyfile(source, place)
+    links = {name: Links(work.raw, temporary / "images" / name, target / "images" / name) for name in PARTS}
+    for row, image in enumerate(tqdm(data.table["image"].tolist(), desc="images", disable=None)):
+        links[part[row]].image(image, found.images[row])
+        yield row, found.images[row].name
 
 
 def _cut(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -197,6 +184,8 @@ def _cut(corners: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def _label(data: BoxData, row: int, size: np.ndarray) -> bytes:
     """The YOLO label file of a slice: class number, centre, width and height of each box as fractions of the image."""
+    if not len(data.boxes[row]):
+        return b""
     relative = data_boxes.to_yolo(_cut(data.boxes[row], size), *size)
     lines = zip(data.numbers[row].tolist(), relative.tolist(), strict=True)
     return "".join(f"{number} {x:.8f} {y:.8f} {width:.8f} {height:.8f}\n" for number, (x, y, width, height) in lines).encode()
@@ -210,7 +199,7 @@ def check_export(work: Workspace, export: Path, data: BoxData, rows: np.ndarray,
     paths, problems = [], []
     for row in rows:
         name = data.table["image_id"][row]
-        image = export / "images" / part / exported(work.raw / data.table["image"][row], name)
+        image = export / "images" / part / exported(work.raw / data.table["image"][row], name).name
         label = export / "labels" / part / f"{name}.txt"
         paths.append(image)
         missing = [path for path in (image, label) if not path.is_file()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from hemoct.base import headers, tables
+from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.ingest import annotations as ingest_annotations, conversion_tables, image_names, layouts, table_text
 from hemoct.ingest.annotations import AnnotationError, Box
@@ -150,7 +150,7 @@ def _common_size(folder: Path, names: Iterable[str]) -> list[int] | None:
     sizes = set()
     for name in tqdm(names, desc="image sizes", disable=None):
         try:
-            sizes.add(headers.plain_png(folder / name) or ingest_annotations.image_header(folder / name)[:2])
+            sizes.add(ingest_annotations.image_header(folder / name)[:2])
         except AnnotationError:
             continue
         if len(sizes) > 1:

@@ -25,6 +25,8 @@ class MaskData(data_slices.Slices):
     """whether there is a mask, perhaps an empty one: bool (n,)"""
     mask_value: int | None
     """grey value that is the lesion in masks of several values; None: see `read_mask`"""
+    contents: tuple[str, ...] = ()
+    """the hash of each known mask: files of the same bytes need not be decoded twice"""
 
 
 def load(work: Workspace, mask_value: int | None = None, limit_patients: int | None = None, split: bool = True) -> MaskData:
@@ -40,8 +42,8 @@ def load(work: Workspace, mask_value: int | None = None, limit_patients: int | N
         )
     if not known.all():
         print(f"{(~known).sum()} of {len(known)} slices have no mask file: neither trained on nor scored")
-    contents.checked(work, [*slices.table["image"], *slices.table["mask"][known]])
-    return MaskData(**vars(slices), known=known, mask_value=mask_value)
+    hashes = contents.checked(work, [*slices.table["image"], *slices.table["mask"][known]])
+    return MaskData(**vars(slices), known=known, mask_value=mask_value, contents=tuple(hashes[len(known) :]))
 
 
 def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np.ndarray:

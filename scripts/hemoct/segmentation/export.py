@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
 from hemoct.base import files, label_meaning, pixels, tables
 from hemoct.base.errors import UserError
+from hemoct.base.links import Exported, Links, exported
 from hemoct.base.tables import PARTS
 from hemoct.base.workspace import Workspace
 from hemoct.data import images
-from hemoct.detection.data import exported, link, place_image
 from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
 from hemoct.training.options import Selection
@@ -30,6 +31,8 @@ class Masks:
 
     size: np.ndarray
     """width and height of the images, int (n, 2)"""
+    images: list[Exported]
+    """what each image is called in the folders of images and masks"""
     positive: np.ndarray
     """whether there is a mask with a pixel, bool (n,)"""
     ready: np.ndarray
@@ -57,20 +60,31 @@ def nnunet_folder(work: Workspace, protocol: str, number: int) -> Path:
 
 
 def look(work: Workspace, data: MaskData) -> Masks:
-    """Decode every mask once. Stops at one that is missing, broken or of another size, and when none has a pixel."""
+    """Decode every mask once; files of the same bytes, as empty masks are, one for all.
+
+    Stops at a mask that is missing, broken or of another size, and when none has a pixel.
+    """
     size = images.sizes(work, data.table)
-    positive, ready = np.zeros(len(size), dtype=bool), np.zeros(len(size), dtype=bool)
+    named = zip(data.table["image"], data.table["image_id"], strict=True)
+    shown = [exported(work.raw / image, image_id) for image, image_id in named]
     rows = np.flatnonzero(data.known)
-    for row, mask in zip(rows, segmentation_data.truth(work, data, rows, size), strict=True):
-        positive[row] = mask.any()
-        path = work.raw / data.table["mask"][row]
-        with Image.open(path) as image:
-            grey_png = image.format == "PNG" and image.mode == "L" and not pixels.is_turned(path)
-            ready[row] = grey_png and np.array_equal(np.asarray(image), mask * np.uint8(255))
+    alike = pd.DataFrame({"content": data.contents, "width": size[rows, 0], "height": size[rows, 1]})
+    first, which = (rows[~alike.duplicated()], alike.groupby(list(alike), sort=False).ngroup().to_numpy())
+    positive, ready = np.zeros((2, len(size)), dtype=bool)
+    decoded = zip(first, segmentation_data.truth(work, data, first, size), strict=True)
+    facts = [(mask.any(), _is_ready(work.raw / data.table["mask"][row], mask)) for row, mask in decoded]
+    positive[rows], ready[rows] = np.array(facts)[which].T
     if not positive.any():
         value = "" if data.mask_value is None else f" of the value {data.mask_value} (--mask-value)"
         raise UserError(f"none of the {len(rows)} masks of {work.dataset} has a pixel{value}; check the masks under {work.raw}")
-    return Masks(size, positive, ready)
+    return Masks(size, shown, positive, ready)
+
+
+def _is_ready(path: Path, mask: np.ndarray) -> bool:
+    """Whether a file is a grey PNG already that holds 255 in this `mask` and else 0."""
+    with Image.open(path) as image:
+        grey_png = image.format == "PNG" and image.mode == "L" and not pixels.is_turned(path)
+        return grey_png and np.array_equal(np.asarray(image), mask * np.uint8(255))
 
 
 def part_of(work: Workspace, data: MaskData, fold: int, selection: Selection) -> np.ndarray:
@@ -99,18 +113,19 @@ def write_png(target: Path, work: Workspace, data: MaskData, parts: dict[int, np
 
     `parts`: the part of each slice, by fold. Slices without a mask are left out.
     """
-    (part,), names = parts.values(), data.table["image_id"]
+    (part,), names = parts.values(), data.table["image_id"].tolist()
     with files.replacing_folder(target) as temporary:
-        for name in PARTS:
-            for kind in ("images", "masks"):
-                (temporary / kind / name).mkdir(parents=True)
-        for row in tqdm(np.flatnonzero(data.known), desc="images", disable=None):
-            source = work.raw / data.table["image"][row]
-            place = Path("images", part[row], exported(source, names[row]))
-            place_image(source, temporary / place, target / place)
-        for row in np.flatnonzero(masks.ready):
-            place = Path("masks", part[row], f"{names[row]}.png")
-            link(work.raw / data.table["mask"][row], temporary / place, target / place)
+        links = {
+            (kind, name): Links(work.raw, temporary / kind / name, target / kind / name)
+            for kind in ("images", "masks")
+            for name in PARTS
+        }
+        sources = data.table["image"].tolist()
+        for row in tqdm(np.flatnonzero(data.known).tolist(), desc="images", disable=None):
+            links["images", part[row]].image(sources[row], masks.images[row])
+        sources = data.table["mask"].tolist()
+        for row in np.flatnonzero(masks.ready).tolist():
+            links["masks", part[row]].link(sources[row], f"{names[row]}.png")
         for row, mask in _decoded(work, data, masks, data.known & ~masks.ready):
             Image.fromarray(mask * np.uint8(255)).save(temporary / "masks" / part[row] / f"{names[row]}.png")
     return [target / "images", target / "masks"]
@@ -134,12 +149,12 @@ def write_nnunet(target: Path, work: Workspace, data: MaskData, parts: dict[int,
     """
     cases = data.table["image_id"]
     with files.replacing_folder(target) as temporary:
-        for name in ("imagesTr", "labelsTr", *(f"imagesTs/fold{fold}" for fold in parts)):
-            (temporary / name).mkdir(parents=True)
-        for row in tqdm(np.arange(len(cases)), desc="images", disable=None):
-            unseen = [f"imagesTs/fold{fold}" for fold, part in parts.items() if part[row] != "train"]
-            places = [Path(name, f"{cases[row]}_0000{ENDING}") for name in ["imagesTr"] * bool(data.known[row]) + unseen]
-            _place_grey(work.raw / data.table["image"][row], temporary, target, places)
+        (temporary / "labelsTr").mkdir()
+        folders = {"imagesTr": data.known} | {f"imagesTs/fold{fold}": part != "train" for fold, part in parts.items()}
+        links = {name: Links(work.raw, temporary / name, target / name) for name in folders}
+        for row, source in enumerate(tqdm(data.table["image"].tolist(), desc="images", disable=None)):
+            places = [links[name] for name, wanted in folders.items() if wanted[row]]
+            _place_grey(work.raw, source, places, f"{cases[row]}_0000{ENDING}")
         for row, mask in _decoded(work, data, masks, data.known):
             Image.fromarray(mask.astype(np.uint8)).save(temporary / "labelsTr" / f"{cases[row]}{ENDING}")
         description = {
@@ -168,16 +183,16 @@ def stop_if_names_clash(data: MaskData) -> None:
         )
 
 
-def _place_grey(source: Path, temporary: Path, target: Path, places: list[Path]) -> None:
-    """Put an image at some places as a grey PNG: linked if it is one, else decoded and written."""
-    with Image.open(source) as image:
-        fits = image.format == "PNG" and image.mode == "L" and not pixels.is_turned(source)
-    grey = None if fits else Image.fromarray(images.read_grey(source))
-    for place in places:
+def _place_grey(raw: Path, source: str, places: list[Links], name: str) -> None:
+    """Put an image under this name into some folders as a grey PNG: linked if it is one, else decoded and written."""
+    with Image.open(raw / source) as image:
+        fits = image.format == "PNG" and image.mode == "L" and not pixels.is_turned(raw / source)
+    grey = None if fits else Image.fromarray(images.read_grey(raw / source))
+    for links in places:
         if grey is None:
-            link(source, temporary / place, target / place)
+            links.link(source, name)
         else:
-            grey.save(temporary / place)
+            grey.save(links.folder / name)
 
 
 WRITERS = {"png": write_png, "nnunet": write_nnunet}
