@@ -56,7 +56,8 @@ def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], numbe
 def _baselines(subject: Subject, evaluation: Evaluation, of: str, seed: int) -> dict[str, Any]:
     """The `baselines` block of metrics.json; empty for other data, and where predictions follow no split that is known."""
     labels = evaluation.question.labels
-    if subject.on_other_data or of == "unknown":
+    named = {*tables.read_dataset(subject.work).labels, slices.ANY}
+    if subject.on_other_data or of == "unknown" or not named.issuperset(labels):  # labels of studies are none of slices
         return {}
     data = slices.load(subject.work, None, labels[0] if len(labels) == 1 else None, subject.own_limit, known_only=False)
     if data.classes != labels:

@@ -55,9 +55,13 @@ class Gru(nn.Module):
         self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(3 * hidden, classes))
 
     def forward(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        return self.out(self.states(hidden, inside))
+
+    def states(self, hidden: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """What is said of each slice, and along the scan from both ends: (b, slices, 3 * hidden)."""
         packed = rnn.pack_padded_sequence(hidden, inside.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
         along = rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=hidden.shape[1])[0]
-        return self.out(torch.cat([hidden, along], dim=2))
+        return torch.cat([hidden, along], dim=2)
 
 
 class Transformer(nn.Module):

@@ -20,6 +20,8 @@ class Features:
                                 "frozen", metavar="EXPERIMENT")  # fmt: skip
     backbone: str = flag("tf_efficientnet_lite0", "any timm model, with the --weights that it comes with")
     image_size: int = flag(224, "side of the image in pixels", type=cli.positive_int, named="{}px")
+    cells: int = flag(1, "features are means over N x N cells of a slice; 1: over all of it, which forgets left and right",
+                      type=cli.positive_int, metavar="N", named="{}cells")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +54,13 @@ class Options:
         name = self.features.features
         if name is None:
             return self.initial.inputs()
-        experiments.with_model(work, task, name)  # stops where there is none at all
-        of_fold = work.task(task) / name / folder.name
-        if not (of_fold / "best.pt").exists():
-            raise UserError(f"{work.show(of_fold)} holds no model; train that fold first: python {experiments.train_step(task)}")
-        return experiments.model_files([of_fold])
+        return feature_inputs(work, task, name, folder)
+
+
+def feature_inputs(work: Workspace, task: int, experiment: str, folder: Path) -> list[Path]:
+    """The model of an experiment that makes the features of a fold. Stops where the experiment has no such fold."""
+    experiments.with_model(work, task, experiment)  # stops where there is none at all
+    of_fold = work.task(task) / experiment / folder.name
+    if not (of_fold / "best.pt").exists():
+        raise UserError(f"{work.show(of_fold)} holds no model; train that fold first: python {experiments.train_step(task)}")
+    return experiments.model_files([of_fold])
