@@ -13,9 +13,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROFILES = REPOSITORY / "scripts" / "profiles.txt"
-# Answers `python -c` like the real one (version, hash of the requirements); everything else is written down, not run.
+# Answers `python -c` like the real one (version, hash of the requirements), and says what the steps are; everything else is
+# written down, not run.
 STUB = """#!/usr/bin/env bash
-if [ "$1" = -c ]; then exec "{python}" "$@"; fi
+if [ "$1" = -c ] || [ "$2" = hemoct.workflow.commands ]; then exec "{python}" "$@"; fi
 echo "$*" >>"{log}"
 case "$*" in *"$FAIL_AT"*) exit 7 ;; esac
 """
@@ -57,6 +58,9 @@ def copy(tmp_path: Path) -> Copy:
         shutil.copy(path, made.folder / "scripts")
     for name in ("requirements.txt", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, made.folder)
+    for room in ("base", "workflow"):
+        shutil.copytree(REPOSITORY / "scripts" / "hemoct" / room, made.folder / "scripts" / "hemoct" / room)
+    (made.folder / "scripts" / "hemoct" / "__init__.py").touch()
     python = made.environment / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(STUB.format(python=sys.executable, log=made.environment / "calls.log"))
