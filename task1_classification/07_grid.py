@@ -14,7 +14,6 @@ Next    python task1_classification/03_compare.py
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli, files, options as base_options
-from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification import options
@@ -43,36 +41,16 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("say what differs: --grid FLAG=A,B or --csv FILE")
     from hemoct.classification import grid  # what computes is not imported at the top: --help shall be quick
 
-    work, (_, common) = Workspace.of(args), cli.taken(sys.argv[1:] if argv is None else argv, "--grid", "--csv")
+    work, (_, common) = Workspace.of(args), cli.taken(sys.argv[1:] if argv is None else argv, "--grid", "--csv", "--jobs")
     listed = grid.conditions(args.grid, args.csv, common)
-    folder, failed = work.task(1) / "grid", set()
+    folder = work.task(1) / "grid"
     run = Run(__file__, args, folder, [args.csv] if args.csv else [])
     with run:
-        for number, condition in enumerate(listed, 1):
-            print(f"condition {number} of {len(listed)}: {condition.name} ({condition.experiment})", flush=True)
-            if not train_and_evaluate(work, condition, [*common, *condition.words], args.seed):
-                failed.add(condition.experiment)
-                print(f"condition {number} failed, see above", flush=True)
-        run.wrote(*write(folder, table(work, listed, failed), args.command))
+        failed = grid.run(work, listed, common, args.seed, args.jobs)
+        run.wrote(*write(folder, table(work, listed, {one.experiment for one in failed}), args.command))
         print((folder / "grid.md").read_text(encoding="utf-8"))
-        if failed:  # inside the run, so that its record never says ok
-            raise UserError(
-                f"{len(failed)} of {len(listed)} conditions failed: {', '.join(sorted(failed))}; what each said stands above; "
-                "when it is mended run the same command again"
-            )
+        grid.stop_if_failed(failed, listed)  # inside the run, so that its record never says ok
     cli.say_next(work, "task1_classification/03_compare.py", *(condition.experiment for condition in listed))
-
-
-def train_and_evaluate(work: Workspace, condition: Condition, words: list[str], seed: int) -> bool:
-    """Whether both steps ended well; each in a process of its own, so that one that is killed takes no other with it."""
-    from hemoct.classification import grid
-
-    place = ["--dataset", work.dataset, "--root", str(work.root), "--seed", str(seed), "--skip-if-done"]
-    commands = [
-        [str(grid.TRAIN), *words, "--resume", "--skip-if-done"],
-        [str(grid.EVALUATE), "--experiment", condition.experiment, *place],
-    ]
-    return all(subprocess.run([sys.executable, *command], check=False).returncode == 0 for command in commands)
 
 
 def table(work: Workspace, listed: list[Condition], failed: set[str]) -> pd.DataFrame:
@@ -127,6 +105,7 @@ def make_parser() -> cli.Parser:
                        "several are combined; values that hold commas are parted by semicolons: 'units=6;128,64'")  # fmt: skip
     group.add_argument("--csv", type=Path, metavar="FILE", help="one row a condition, columns are flags of 01_train.py; an empty "
                        "cell is the default")  # fmt: skip
+    group.add_argument("--jobs", type=cli.positive_int, default=1, metavar="N", help="trainings at a time")
     base_options.add_all(parser, options.Options)
     return parser
 

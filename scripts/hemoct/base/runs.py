@@ -18,7 +18,7 @@ from hemoct.base.workspace import REPOSITORY
 
 # Flags that say how or where a step is run, not what it computes: they never make a finished step out of date.
 NOT_RECORDED = {"root", "skip_if_done", "resume", "overwrite", "command", "defaults", "predicting"}
-NOT_COMPARED = {"fold", "device", "threads", "experiment"}
+NOT_COMPARED = {"fold", "device", "threads", "experiment", "jobs"}
 RECORDED_PACKAGES = (
     *("torch", "torchvision", "timm", "ultralytics", "pycocotools", "ensemble-boxes", "segmentation-models-pytorch", "monai"),
     *("numpy", "scipy", "pandas", "scikit-learn", "pillow", "onnx", "onnxruntime"),

@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from hemoct.base import figure as base_figure
+from hemoct.classification import label_curve as curve
 from hemoct.data import boxes as data_boxes, images
 from hemoct.evaluation import metrics, overlays, text
 from hemoct.evaluation.decisions import Evaluation
@@ -165,3 +166,34 @@ def worst_mistakes(
         drawn = overlays.picture(grey, overlays.NO_BOXES, annotated, overlays.TILE)
         tiles.append((drawn, f"{case.kind}{', ' * bool(case.caption)}{case.caption}\n{case.image_id}  p = {case.p:.2g}"))
     return overlays.sheet(tiles, [*lines, "green: annotated box"], SHEET_COLUMNS)
+
+
+def label_curve(made: dict[str, Any], heading: str) -> Figure:
+    """Left: a metric by the share of labelled patients, a line a start, its seeds as dots. Right: the difference to scratch."""
+    name, of_start = curve.shown(made), curve.starts(made)
+    differ = any(cell["difference"] for cell in made["cells"])
+    figure, axes = base_figure.figure(1, 1 + differ, width=5.6, height=4.0, heading=heading, squeeze=False)
+    for number, cells in enumerate(of_start.values()):
+        aside = 1.06 ** (number - (len(of_start) - 1) / 2)  # so that intervals do not lie on one another
+        for axis, key in zip(axes[0], ("metrics", "difference"), strict=False):
+            drawn = [(100 * aside * cell["share"], cell[key][name]) for cell in cells if name in cell[key]]
+            drawn = [(share, entry) for share, entry in drawn if entry["value"] is not None]
+            if not drawn:
+                continue
+            share, entries = zip(*drawn, strict=True)
+            axis.plot(share, [entry["value"] for entry in entries], "o-", color=f"C{number}", label=curve.name_of(cells[0]))
+            for place, entry in drawn:
+                axis.vlines(place, *(entry["ci95"] or [entry["value"]] * 2), color=f"C{number}", linewidth=1.6, alpha=0.6)
+                axis.plot([place] * len(entry["by_seed"]), entry["by_seed"], ".", color=f"C{number}", markersize=4, alpha=0.5)
+    shares = sorted({100 * cell["share"] for cell in made["cells"]})
+    for axis in axes[0]:
+        axis.set_xscale("log")
+        axis.set_xticks(shares, [f"{share:g}" for share in shares])
+        axis.minorticks_off()
+        axis.set_xlabel("labelled training patients, %")
+    axes[0, 0].set_ylabel(f"{text.metric_name(name)}, mean over seeds, 95 % interval")
+    if differ:
+        axes[0, 1].axhline(0, color="grey", linestyle=":")
+        axes[0, 1].set_ylabel("difference to the start from scratch")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure

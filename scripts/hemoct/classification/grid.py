@@ -1,9 +1,14 @@
-"""A grid of trainings: which conditions there are, checked before anything is trained."""
+"""A grid of trainings: which conditions there are, checked before anything is trained; each trained and evaluated."""
 
 import csv
 import itertools
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hemoct.base import cli, experiments, options as base_options, tables
 from hemoct.base.errors import UserError, one_line
@@ -91,3 +96,52 @@ def _condition(name: str, given: dict[str, str], common: list[str]) -> Condition
     for backbone in (args.backbone, *args.join):
         networks.stop_if_unknown(backbone, "--backbone")
     return Condition(name, words, cli.experiment_name(parser, args, args.backbone))
+
+
+def run(work: Workspace, listed: list[Condition], common: list[str], seed: int, jobs: int = 1) -> list[Condition]:
+    """Train and evaluate all conditions, what is up to date skipped; returns those that failed.
+
+    `common`: flags of 01_train.py for all of them; `seed`: of the evaluations. `jobs`: how many at a time, each on its share of
+    the CPU's threads; what they say is then printed when they end.
+    """
+
+    def one(number: int, condition: Condition) -> bool:
+        print(f"condition {number} of {len(listed)}: {condition.name} ({condition.experiment})", flush=True)
+        done = _train_and_evaluate(work, condition, [*common, *condition.words], seed, jobs)
+        if not done:
+            print(f"condition {number} failed, see above", flush=True)
+        return done
+
+    if jobs == 1:
+        done = [one(number, condition) for number, condition in enumerate(listed, 1)]
+    else:
+        with ThreadPoolExecutor(jobs) as pool:  # of processes, which these threads wait for
+            done = list(pool.map(one, range(1, len(listed) + 1), listed))
+    return [condition for condition, well in zip(listed, done, strict=True) if not well]
+
+
+def _train_and_evaluate(work: Workspace, condition: Condition, words: list[str], seed: int, jobs: int) -> bool:
+    """Whether both steps ended well; each in a process of its own, so that one that is killed takes no other with it."""
+    place = ["--dataset", work.dataset, "--root", str(work.root), "--seed", str(seed), "--skip-if-done"]
+    options: dict[str, Any] = {}
+    if jobs > 1:
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        options = {"capture_output": True, "text": True, "env": os.environ | {"OMP_NUM_THREADS": threads}}
+    for command in (
+        [str(TRAIN), *words, "--resume", "--skip-if-done"],
+        [str(EVALUATE), "--experiment", condition.experiment, *place],
+    ):
+        done = subprocess.run([sys.executable, *command], check=False, **options)
+        if jobs > 1:
+            print(f"{condition.experiment}:\n{done.stdout}{done.stderr}", end="", flush=True)
+        if done.returncode:
+            return False
+    return True
+
+
+def stop_if_failed(failed: list[Condition], listed: list[Condition]) -> None:
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(listed)} conditions failed: {', '.join(sorted(one.experiment for one in failed))}; what each "
+            "said stands above; when it is mended run the same command again"
+        )

@@ -97,7 +97,7 @@ class Experiment:
 
     @property
     def level(self) -> int:
-        """0: says what to expect of a new patient, from all folds; 1: from some folds, few patients or labels; 2: is flattered."""
+        """0: tells what to expect of a new patient, by all folds; 1: of some folds, few patients or labels; 2: is flattered."""
         content = self.content
         if content["upper_bound"] or content["protocol"] not in ("patient", "given", "external"):
             return 2
