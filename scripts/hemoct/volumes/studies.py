@@ -14,7 +14,7 @@ import pandas as pd
 from hemoct.base import pixels, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
-from hemoct.data import images, slices, volumes
+from hemoct.data import images, prepared, slices, volumes
 from hemoct.prepare.options import KNOWN
 from hemoct.volumes import scans, sides
 from hemoct.volumes.study_options import SIDE, TABLE, VOLUME, StudyLabels
@@ -101,15 +101,19 @@ def _values(work: Workspace, options: StudyLabels, labels: pd.DataFrame, found: 
     """The value of the label of each bag, numbers or words; None or NaN where it is not known."""
     label, dataset = options.label, tables.read_dataset(work)
     if options.table is not None:
-        return _of_table(options.table, tables.read_csv(options.table, ["patient", label], numbers=False), label, found)
+        table = tables.read_csv(options.table, [label], numbers=False)
+        if "image_id" in table:  # a row an image: all of a study have to say the same
+            keys = [name for name in ("image_id", "patient", "group") if name in labels]
+            table = table[["image_id", label]].merge(labels[keys], on="image_id")
+        elif "patient" not in table:
+            raise UserError(f"{options.table} has neither patient nor image_id; name one of them as labels.csv does")
+        return _of_table(options.table, table, label, found)
     if label == SIDE:
         return _side(work, options, labels, found)
     if label == VOLUME:
         return pd.Series(found.sum(_volumes(work, labels)))
     if label in dataset.labels:
         return pd.Series(found.any(labels[label].astype("Float64").to_numpy(dtype=float, na_value=np.nan)))
-    if label in labels.columns and label not in COLUMNS:
-        return _constant(labels, label, found, work.show(work.work / "labels.csv"))
     patients = tables.read_patients(work)
     if patients is not None and label in patients:
         return _of_table(work.work / "patients.csv", patients, label, found)
@@ -121,11 +125,9 @@ def _values(work: Workspace, options: StudyLabels, labels: pd.DataFrame, found: 
 
 def _side(work: Workspace, options: StudyLabels, labels: pd.DataFrame, found: Bags) -> pd.Series:
     """The side that the boxes of each bag lie on; None without any, or on both sides."""
-    orientation = tables.read_dataset(work).orientation if options.orientation == "auto" else options.orientation
+    orientation = prepared.orientation_of(work) if options.orientation == "auto" else options.orientation
     if orientation not in KNOWN:
-        raise UserError(
-            "--label side: where the nose points is not known (dataset.json); say it: --orientation left, up, right or down"
-        )
+        raise UserError("--label side: where the nose points is not known; say it: --orientation left, up, right or down")
     boxes = tables.read_boxes(work)
     if boxes.empty:
         raise UserError(f"--label side: {work.dataset} has no boxes; name a table with the side (--table FILE --label COLUMN)")
@@ -152,18 +154,6 @@ def _volumes(work: Workspace, labels: pd.DataFrame) -> np.ndarray:
     lesions = images.decode([work.raw / name for name in named], "masks", lambda path: pixels.read_mask(path).lesion)
     value = {name: np.nan if lesion is None else float(lesion.sum()) for name, lesion in zip(named, lesions, strict=True)}
     return names.map(value).to_numpy(dtype=float) * factor
-
-
-def _constant(labels: pd.DataFrame, label: str, found: Bags, shown: str) -> pd.Series:
-    """The one value that all slices of a bag have; stops where they have several."""
-    column, made = labels[label], []
-    for study, rows in zip(found.table["study"], found.rows, strict=True):
-        values = column.iloc[rows[rows >= 0]].replace("", None).dropna().unique()
-        if len(values) > 1:
-            words = few(sorted(map(str, values)), 3)
-            raise UserError(f"{shown}: {label} differs within study {study} ({words}); it has to be the same on all its slices")
-        made.append(values[0] if len(values) else None)
-    return pd.Series(made)
 
 
 def _of_table(path: Path, table: pd.DataFrame, label: str, found: Bags) -> pd.Series:

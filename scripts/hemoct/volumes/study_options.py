@@ -26,14 +26,16 @@ class StudyLabels:
 
     label: str = flag(SIDE, "side: of the bleeding, from the boxes; volume: of the masks, above --above; or a column of "
                       "--table, of labels.csv (any slice of the study), or of patients.csv (from MedInfo.xlsx)")  # fmt: skip
-    table: Path | None = flag(None, "CSV of yours with `patient`, perhaps `group` (study of a patient), and the column --label",
+    table: Path | None = flag(None, "CSV of yours: `patient`, perhaps `group` (its study), or `image_id`; and the column --label",
                               type=Path, metavar="FILE")  # fmt: skip
     above: float | None = flag(None, "of a label that is a number: 1 above it, else 0 (volume: ml, or pixels without a spacing)",
                                type=cli.number_from_0, metavar="N")  # fmt: skip
     parts: int = flag(1, "cut each study into so many parts of slices that follow one another; 2: halves", type=cli.positive_int)
     one_sided: float = flag(0.9, "share of the area of a study's boxes that has to lie on one side; others have no side",
                             type=cli.share)  # fmt: skip
-    orientation: str = flag("auto", "where the nose points; auto: as dataset.json says", choices=("auto", *KNOWN))
+    orientation: str = flag(
+        "auto", "where the nose points; auto: as the data set says, or its images show", choices=("auto", *KNOWN)
+    )
     name: str | None = flag(None, "folder of the result in data/work/NAME/studies; default: named by the label", metavar="NAME")
 
     @property
