@@ -176,7 +176,7 @@ def draw(origin: dict[str, Any], work: Workspace) -> None:
 
 def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -> dict[str, Any]:
     """Convert into a folder beside data/raw/NAME and rename it when it is complete; returns what the run record keeps."""
-    from hemoct.ct import stack
+    from hemoct.ct import kinds
     from hemoct.sources import scans
     from hemoct.sources.folder import Contents
 
@@ -185,7 +185,7 @@ def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -
     windows, workers = hounsfield.parse_windows(args.window), args.workers or os.cpu_count() or 1
     contents = Contents.of(source)
     made = scans.convert(contents, target, windows, args.intercept, workers)
-    pages = any(path.suffix.lower() in stack.SUFFIXES for path in (*contents.scans, *contents.pictures))  # say nothing of it
+    pages = any(path.suffix.lower() in kinds.TIFF for path in (*contents.scans, *contents.pictures))  # say nothing of it
     facts = {"source": made.source.name if made.source else "", "orientation": None if pages else "up"}
     files.write_json(target / ORIGIN, origin | facts)
     os.rename(target, work.raw)

@@ -109,11 +109,11 @@ def make_parser() -> cli.Parser:
 
 def name_of(scan: Path) -> str:
     """A name for the results, made of the last folder's or the file's."""
-    from hemoct.ct import nifti
+    from hemoct.ct import kinds
     from hemoct.data.named_images import file_names
 
     resolved = scan.resolve()
-    return file_names({0: (nifti.stem(resolved).stem if resolved.is_file() else resolved.name)})[0]
+    return file_names({0: (kinds.stem(resolved).stem if resolved.is_file() else resolved.name)})[0]
 
 
 def done(run: Run, out: Path, args: argparse.Namespace) -> bool:

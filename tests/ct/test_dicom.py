@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, HTJ2KLossless, ImplicitVRLittleE
 
 from helpers.dicom_files import AIR, BRAIN, SIZE, compress, head, store, write_series
 from hemoct.base.errors import UserError
-from hemoct.ct import dicom, hounsfield
+from hemoct.ct import dicom, hounsfield, kinds
 from hemoct.ingest import conversion
 
 HEAD = head()[0]
@@ -284,9 +284,9 @@ def test_dicom_is_known_by_suffix_or_content(tmp_path):
     for name in ("IM0001", "1.2.840.55", "DICOMDIR", "scan.bin"):
         (tmp_path / name).write_bytes(path.read_bytes())
     (tmp_path / "labels.csv").write_text("image,any\n")
-    found = {entry.name for entry in tmp_path.iterdir() if entry.is_file() and conversion.is_dicom(entry)}
+    found = {entry.name for entry in tmp_path.iterdir() if entry.is_file() and kinds.is_dicom(entry)}
     assert found == {"IM0001", "1.2.840.55", "scan.bin"}
-    assert conversion.is_dicom(Path(tmp_path / "missing.DCM"))
+    assert kinds.is_dicom(Path(tmp_path / "missing.DCM"))
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
@@ -298,7 +298,7 @@ def test_without_preamble_and_suffix_and_packed_files_are_read(tmp_path, syntax)
     with gzip.open(tmp_path / "packed.dcm.gz", "wb") as stream:
         stream.write((tmp_path / "dicom" / "01.dcm").read_bytes())
     for name in ("IM2", "packed.dcm.gz"):
-        assert conversion.is_dicom(tmp_path / name)
+        assert kinds.is_dicom(tmp_path / name)
         np.testing.assert_array_equal(read_one(tmp_path / name)[0], HEAD)
     assert conversion.name_of(Path("a/packed.dcm.gz")) == "images/a/packed"
 
@@ -306,7 +306,7 @@ def test_without_preamble_and_suffix_and_packed_files_are_read(tmp_path, syntax)
 @pytest.mark.parametrize("content", [b"\x08\x00 text", b"\x02\x00" * 100, b"\x08\x00\x05\x00ab", b"", b"\x08"])
 def test_what_only_begins_like_dicom_is_none(tmp_path, content):
     (tmp_path / "IM1").write_bytes(content)
-    assert not conversion.is_dicom(tmp_path / "IM1")
+    assert not kinds.is_dicom(tmp_path / "IM1")
 
 
 def enhanced(path: Path, hu: np.ndarray, places: list[float] | None) -> Path:

@@ -21,6 +21,7 @@ from helpers.refusals import refused
 from helpers.simulated_boxes import some_boxes
 from hemoct.base import tables
 from hemoct.base.errors import UserError
+from hemoct.base.links import Links
 from hemoct.base.workspace import Workspace
 from hemoct.data import images, splits
 from hemoct.detection import data as detection_data
@@ -205,7 +206,7 @@ def test_killed_in_the_middle_the_old_export_stays_whole(work, make, monkeypatch
     assert make("--fold", "0", "--format", form).code == 0
     before = contents(export(work, form=form))
     tables.write_boxes(work, tables.read_boxes(work).assign(xmin=0))
-    calls, link = [], detection_data.link
+    calls, link = [], Links.link
 
     def killed(*words):
         calls.append(words)
@@ -213,13 +214,13 @@ def test_killed_in_the_middle_the_old_export_stays_whole(work, make, monkeypatch
             raise KeyboardInterrupt
         link(*words)
 
-    monkeypatch.setattr(detection_data, "link", killed)
+    monkeypatch.setattr(Links, "link", killed)
     assert make("--fold", "0", "--format", form).code == 130
     after = contents(export(work, form=form))
     record = "01_make_yolo_dataset.run.json"
     assert json.loads(after.pop(record))["status"] == "unfinished" and before.pop(record) and after == before
     assert not [path for path in export(work, form=form).parent.iterdir() if path.name.startswith(".tmp")]
-    monkeypatch.setattr(detection_data, "link", link)
+    monkeypatch.setattr(Links, "link", link)
     assert make("--fold", "0", "--format", form).code == 0
     assert contents(export(work, form=form)) != before
 
@@ -236,7 +237,7 @@ def test_images_are_linked_in_a_time_that_grows_with_their_number(work, make, mo
 
         return counted
 
-    for module, name in ((images, "size_of"), (detection_data, "link")):
+    for module, name in ((images, "size_of"), (Links, "link")):
         monkeypatch.setattr(module, name, count(name, getattr(module, name)))
     assert make().code == 0
     assert counts == {"size_of": 120, "link": 5 * 120}

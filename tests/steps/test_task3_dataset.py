@@ -14,9 +14,10 @@ from test_task2_dataset import contents, refused
 
 from helpers.simulated_masks import masked
 from hemoct.base import tables
+from hemoct.base.links import Links
 from hemoct.base.workspace import Workspace
 from hemoct.data import contents as data_contents, splits
-from hemoct.segmentation import data as segmentation_data, export as segmentation_export
+from hemoct.segmentation import data as segmentation_data
 
 MAKE = "task3_segmentation/01_make_seg_dataset.py"
 WITHOUT = ("0003_00", "0004_01")  # images without a mask file
@@ -247,7 +248,7 @@ def test_killed_in_the_middle_the_old_export_stays_whole(work, make, monkeypatch
     assert make(*words).code == 0
     before = contents(target)
     Image.new("1", (32, 32), 1).save(work.raw / labels["mask"][0])
-    calls, link = [], segmentation_export.link
+    calls, link = [], Links.link
 
     def killed(*paths):
         calls.append(paths)
@@ -255,18 +256,18 @@ def test_killed_in_the_middle_the_old_export_stays_whole(work, make, monkeypatch
             raise KeyboardInterrupt
         link(*paths)
 
-    monkeypatch.setattr(segmentation_export, "link", killed)
+    monkeypatch.setattr(Links, "link", killed)
     assert make(*words).code == 130
     after, record = contents(target), "01_make_seg_dataset.run.json"
     through_link = {name for name in before if name.startswith("masks/") and name.endswith("/0001_00.png")}
     assert json.loads(after.pop(record))["status"] == "unfinished" and before.pop(record)
     assert {name for name in after if after[name] != before[name]} == through_link and after.keys() == before.keys()
     assert not list(target.parent.glob(".tmp*"))
-    monkeypatch.setattr(segmentation_export, "link", link)
+    monkeypatch.setattr(Links, "link", link)
     assert make(*words).code == 0 and contents(target).keys() == before.keys() | {record}
 
 
-def test_each_mask_is_decoded_once_and_only_those_written_again(work, make, monkeypatch):
+def test_masks_of_the_same_bytes_are_decoded_once_and_only_those_written_again(work, make, monkeypatch):
     labels = masked(work)
     Image.fromarray(bright(work, "0001_01")).save(work.raw / labels["mask"][1])
     calls, read = [], segmentation_data.read_mask
@@ -276,9 +277,10 @@ def test_each_mask_is_decoded_once_and_only_those_written_again(work, make, monk
         return read(*words)
 
     monkeypatch.setattr(segmentation_data, "read_mask", counted)
-    assert make().code == 0 and len(calls) == 40 + 5
+    different = len({(work.raw / mask).read_bytes() for mask in labels["mask"]})
+    assert make().code == 0 and len(calls) == different + 5 < 40
     calls.clear()
-    assert make("--format", "nnunet").code == 0 and len(calls) == 40 + 40
+    assert make("--format", "nnunet").code == 0 and len(calls) == different + 40
 
 
 def test_starts_without_torch():

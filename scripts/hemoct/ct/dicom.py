@@ -31,12 +31,9 @@ from hemoct.base.errors import UserError, one_line
 from hemoct.ct import coded, hounsfield
 from hemoct.ct.facts import FRAMES, Facts, about_pixels, describe_place
 from hemoct.ct.hounsfield import AIR_HU
+from hemoct.ct.kinds import GZ, PREAMBLE, starts_as_dicom
 from hemoct.ct.tags import Tags
 
-SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
-GZ = ".gz"
-PREAMBLE = 128
-FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # the start of a file without a preamble: group 0002 or 0008, little endian
 SCOUT = re.compile(r"LOCALI[SZ]ER|SURVIEW|SCOUT|SCANOGRAM|TOPOGRAM", re.IGNORECASE)
 SHARED_GROUPS, OWN_GROUPS = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 OTHER_MODALITIES = {
@@ -150,14 +147,6 @@ def _stop_if_deflated(path: Path, stream: BinaryIO, start: int) -> None:
     if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
         limits.stop_if_deflated(path, stream)
     stream.seek(0)
-
-
-def starts_as_dicom(start: bytes) -> bool:
-    """Whether these first PREAMBLE + 4 bytes are those of a DICOM file, with or without a preamble."""
-    if start[PREAMBLE : PREAMBLE + 4] == b"DICM":
-        return True
-    named = start[4:6].isalpha() and start[4:6].isupper()  # the type of the first value, where files name it
-    return start[:2] in FIRST_GROUPS and start[3:4] == b"\0" and (named or start[6:8] == b"\0\0")
 
 
 def _refuse(path: Path, problem: str, remedy: str = "replace the file or leave it out") -> NoReturn:

@@ -26,9 +26,6 @@ from hemoct.ct.facts import GREY, TWO_ORIENTATIONS, UNITS, UNORIENTED, Facts, ab
 from hemoct.ct.hounsfield import AIR_HU
 
 nib.imageglobals.logger.setLevel(logging.CRITICAL)  # its remarks on headers name no file
-SUFFIXES = (".nii.gz", ".nii", ".hdr.gz", ".hdr")
-PAIRED = {".hdr": ".img", ".hdr.gz": ".img.gz"}
-"""a header and the file beside it that holds its voxels"""
 FIRST_BYTES, VOXELS_AT = 348, {348: ("f", 108), 540: ("q", 168)}
 """of a header; where one of that length (NIfTI-1, NIfTI-2) says where the voxels begin, and in which type"""
 FEWEST_VALUES = 9  # a volume with fewer different values is a mask: background and a few labels
@@ -38,14 +35,6 @@ MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 HEAD_MM = (5.0, 2000.0)  # the longest side of a volume of a head, or of a part of it
 THIN = 1.9  # voxels that are so many times longer along another axis than from base to vertex: not cut axially
 CUTS = ((1, 2, 0), (0, 2, 1), (0, 1, 2))  # columns, rows and slices of sagittal, coronal and axial cuts; axes right, front, head
-
-
-def stem(path: Path) -> Path:
-    """The path without .nii or .nii.gz."""
-    for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.with_name(path.name[: -len(suffix)])
-    return path
 
 
 def read(path: Path) -> Iterator[tuple[np.ndarray, Facts]]:

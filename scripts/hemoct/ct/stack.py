@@ -10,19 +10,6 @@ from hemoct.base import limits
 from hemoct.base.errors import UserError, one_line
 from hemoct.ct.facts import AIR_BELOW, Facts
 
-SUFFIXES = {".tif", ".tiff"}
-
-
-def is_stack(path: Path) -> bool:
-    """Whether this is a TIFF of more than one page."""
-    if path.suffix.lower() not in SUFFIXES:
-        return False
-    try:
-        with Image.open(path) as image:
-            return getattr(image, "n_frames", 1) > 1
-    except (OSError, SyntaxError, ValueError):  # a broken file is reported as the picture that it should be
-        return False
-
 
 def slices(path: Path) -> Iterator[tuple[np.ndarray, Facts]]:
     """Grey values, uint8, or HU, float32 (rows, columns), and facts of each page. Stops at colours and other values."""

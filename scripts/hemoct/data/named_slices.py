@@ -20,13 +20,13 @@ from PIL import Image
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ct import dicom, hounsfield, nifti, series as ct_series
+from hemoct.ct import dicom, hounsfield, kinds, nifti, series as ct_series
 from hemoct.ct.facts import Facts
 from hemoct.ct.hounsfield import Window
 from hemoct.data import images, named_images
 from hemoct.data.named_images import ImageFiles, Place
 from hemoct.data.prepared import Shown
-from hemoct.ingest import conversion, conversion_tables, layouts
+from hemoct.ingest import conversion, conversion_tables, image_names, layouts
 from hemoct.prepare.options import UNKNOWN
 from hemoct.prepare.preparation import NOTHING, Preparation
 
@@ -104,14 +104,14 @@ def reading(work: Workspace, spec: Sees, window: str | None, intercept: float | 
 
 def find(paths: list[Path]) -> dict[Path, bool]:
     """Files that may hold slices, and whether they were named themselves, see images.find."""
-    return images.find(paths, lambda path: conversion.is_volume(path) or conversion.is_dicom(path),
+    return images.find(paths, lambda path: kinds.is_volume(path) or kinds.is_dicom(path),
                        "image, DICOM file or NIfTI volume")  # fmt: skip
 
 
 def read(path: Path, how: Reading) -> Iterator[Slice]:
     """The slices of one file at their full size. UserError names the file and what is wrong with it."""
-    if conversion.is_source(path):
-        volume = conversion.is_volume(path)
+    if image_names.is_source(path):
+        volume = kinds.is_volume(path)
         found = nifti.read(path) if volume else dicom.read(path, how.intercept, any_modality=None in how.windows)
         for number, (hu, facts) in enumerate(found):
             name = path if facts.stored is None else path / f"{number:03d}"
@@ -134,7 +134,7 @@ def read_all(found: dict[Path, bool], how: Reading, size: int) -> tuple[list[Sli
     A file that was named itself stops when it cannot be read; so does a search that finds no file that can.
     """
     if how.shown is not None:
-        how.shown.look_at(path for path in found if not conversion.is_source(path))
+        how.shown.look_at(path for path in found if not image_names.is_source(path))
     slices: list[Slice] = []
     problems: dict[Path, str] = {}
     results = images.decode(found, f"read at {size} px", partial(_tried, found=found, how=how, size=size))
@@ -193,7 +193,7 @@ class AsImages:
 @contextmanager
 def as_images(found: dict[Path, bool], how: Reading) -> Iterator[AsImages]:
     """Files of `find`, those in HU as 8-bit images for as long as this is used. How heads lie in them is told to `how.shown`."""
-    scans = [path for path in found if conversion.is_volume(path) or conversion.is_dicom(path)]
+    scans = [path for path in found if kinds.is_volume(path) or kinds.is_dicom(path)]
     with tempfile.TemporaryDirectory(prefix="hemoct-") as folder:
         slices, read_as, problems, folders = [], {}, {}, {}
         decoded = images.decode(scans, "read", partial(_tried, found=found, how=how, size=None))
@@ -242,7 +242,7 @@ def again(how: Reading) -> Callable[[Path], Slice]:
 
 
 def _is_of_volume(path: Path) -> bool:
-    return conversion.is_volume(path.parent) and path.parent.is_file()
+    return kinds.is_volume(path.parent) and path.parent.is_file()
 
 
 def arrange(slices: list[Slice]) -> tuple[dict[Path, Place], dict[Path, str]]:
@@ -293,7 +293,7 @@ def converted(work: Workspace) -> dict[str, str]:
     several = rows["file"].duplicated(keep=False)  # of a volume, or frames of one DICOM file
     for image, name, is_one_of in zip(rows["image"], rows["file"], several, strict=True):
         path = os.path.realpath(Path(source) / name)
-        if is_one_of or conversion.is_volume(Path(name)):
+        if is_one_of or kinds.is_volume(Path(name)):
             path += f"/{Path(image).stem.rpartition('_')[2]}"
         made[path] = os.path.realpath(work.raw / image)
     return made

@@ -23,12 +23,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from scipy import ndimage
 from tqdm import tqdm
 
 from hemoct.base import files, limits, pixels
 from hemoct.base.errors import UserError
-from hemoct.ct import dicom, hounsfield, nifti, stack
+from hemoct.ct import dicom, hounsfield, kinds, nifti, stack
 from hemoct.ct.facts import Facts
 from hemoct.ct.hounsfield import Window
 from hemoct.ingest import conversion_tables, image_names
@@ -37,7 +36,6 @@ from hemoct.ingest.conversion_tables import IMAGES, MASKS, Converted, Journal, S
 VERSION = 2
 CHUNK = 8  # files a worker takes at once; a kill loses at most two chunks a worker
 PNG_LEVEL = 1  # of zlib: higher levels take twice the time and save a tenth of the size
-NO_SOURCE = {*files.IMAGE_SUFFIXES, ".csv", ".xml", ".txt", ".json", ".html", ".pdf", ".xlsx", ".zip", ".gz"}
 EVEN = 0.01  # sides of a pixel that differ by less are equal
 MOST_STRETCH = 10  # sides that differ more are a broken tag
 
@@ -60,35 +58,11 @@ class Settings:
     """files that are not converted, each with the reason"""
 
 
-def is_volume(path: Path) -> bool:
-    """By the name. Of a header with its voxels in a second file the header is the volume."""
-    return path.name.lower().endswith(nifti.SUFFIXES)
-
-
 def find(folder: Path) -> Iterator[Path]:
     """DICOM files and NIfTI volumes below a folder, relative to it, always in the same order."""
     for path in files.walk(folder):
-        if is_source(folder / path):
+        if image_names.is_source(folder / path):
             yield path
-
-
-def is_source(path: Path) -> bool:
-    """Whether a file is a DICOM file, a NIfTI volume or a TIFF of several pages, which is no mask."""
-    return is_volume(path) or is_dicom(path) or (stack.is_stack(path) and not image_names.is_beside(path))
-
-
-def is_dicom(path: Path) -> bool:
-    """By the suffix, else by how the file begins; a broken file *.dcm counts, so that it is reported."""
-    suffix = path.suffix.lower()
-    if suffix in dicom.SUFFIXES or (suffix == dicom.GZ and Path(path.stem).suffix.lower() in dicom.SUFFIXES):
-        return True
-    if suffix in NO_SOURCE or path.name.upper() == "DICOMDIR":
-        return False
-    try:
-        with path.open("rb") as stream:
-            return dicom.starts_as_dicom(stream.read(dicom.PREAMBLE + 4))
-    except OSError:  # a broken link or no permission: nobody can say what it is
-        return False
 
 
 def name_of(path: Path) -> str:
@@ -96,8 +70,8 @@ def name_of(path: Path) -> str:
 
     In `1.2.840.77` the last number is no suffix, though it looks like one.
     """
-    plain = path.with_suffix("") if path.suffix.lower() == dicom.GZ and not is_volume(path) else path
-    plain = plain.with_suffix("") if plain.suffix.lower() in dicom.SUFFIXES | stack.SUFFIXES else nifti.stem(plain)
+    plain = path.with_suffix("") if path.suffix.lower() == kinds.GZ and not kinds.is_volume(path) else path
+    plain = plain.with_suffix("") if plain.suffix.lower() in kinds.DICOM | kinds.TIFF else kinds.stem(plain)
     return f"{IMAGES}/{plain.as_posix()}"
 
 
@@ -179,7 +153,7 @@ def convert_one(source: Source, settings: Settings) -> Converted:
     path = settings.source / source.path
     mask, written, problem = None, [], ""
     try:
-        volume = nifti.Volume.read(path) if is_volume(path) else None
+        volume = nifti.Volume.read(path) if kinds.is_volume(path) else None
         if source.mask:
             mask, problem = _mask_of(volume, settings.source / source.mask)
         found = volume.slices() if volume else _slices(path, settings)
@@ -196,7 +170,7 @@ def convert_one(source: Source, settings: Settings) -> Converted:
 
 
 def _slices(path: Path, settings: Settings) -> Iterator[tuple[np.ndarray, Facts]]:
-    if path.suffix.lower() in stack.SUFFIXES:
+    if path.suffix.lower() in kinds.TIFF:
         return stack.slices(path)
     # With the file's own window the values need not be HU.
     return dicom.read(path, settings.intercept, any_modality=None in settings.windows)
@@ -232,6 +206,8 @@ def _written(target: Path, image: str, mask: np.ndarray | None, facts: Facts) ->
 
 def parts(mask: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
     """The connected parts (also by corners) of each value of a mask, uint8 (rows, columns): value, xmin, ymin, xmax, ymax."""
+    from scipy import ndimage  # not at the top: most steps ask this module only what a file is
+
     for value in np.unique(mask[mask > 0]).tolist():
         labelled, _ = ndimage.label(mask == value, structure=np.ones((3, 3)))
         for rows, columns in ndimage.find_objects(labelled):
@@ -257,6 +233,8 @@ def stretch(plane: np.ndarray, facts: Facts, order: int) -> np.ndarray:
     """Pixels of a file (rows, columns) as `square` stretched that slice; order 0 keeps the values of a mask."""
     if facts.scale_row == facts.scale_col == 1:
         return plane
+    from scipy import ndimage
+
     return ndimage.zoom(plane, (facts.scale_row, facts.scale_col), order=order, mode="nearest", grid_mode=True)
 
 

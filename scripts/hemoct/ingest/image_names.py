@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pandas as pd
 
 from hemoct.base import files, tables
+from hemoct.ct import kinds
 from hemoct.ingest import beside, conversion_tables
 
 SUFFIXES = {*files.IMAGE_SUFFIXES, ".dcm", ".dicom"}
@@ -24,6 +25,11 @@ Lookup = Callable[[str], str | None]
 """the file of a name; "" if there is none, None if there are several"""
 Rule = Callable[[list[str]], Lookup]
 """makes the lookup for the names that earlier rules have not found"""
+
+
+def is_source(path: Path) -> bool:
+    """Whether a file is a DICOM file, a NIfTI volume or a TIFF of several pages, which is no mask."""
+    return kinds.is_volume(path) or kinds.is_dicom(path) or (kinds.is_stack(path) and not is_beside(path))
 
 
 def find_images(raw: Path, listing: list[Path], names: pd.Series) -> list[str]:

@@ -15,12 +15,12 @@ import numpy as np
 
 from hemoct.base import limits, pixels
 from hemoct.base.errors import UserError, few
-from hemoct.ct import choice, dicom, nifti, series as ct_series
+from hemoct.ct import choice, dicom, kinds, nifti, series as ct_series
 from hemoct.ct.facts import GREY, UNORIENTED, Facts
 from hemoct.ct.series import Row
 from hemoct.data import images, named_slices
 from hemoct.data.prepared import OF_FOLDER
-from hemoct.ingest import beside, conversion
+from hemoct.ingest import beside
 from hemoct.prepare import orientation as orientations
 from hemoct.scan.reading import Pixels, Reading, Wanted
 
@@ -45,7 +45,7 @@ def read(path: Path, wanted: Wanted) -> Pixels:
 
 
 def _kind(path: Path) -> str:
-    return "nifti" if conversion.is_volume(path) else "dicom" if conversion.is_dicom(path) else "images"
+    return "nifti" if kinds.is_volume(path) else "dicom" if kinds.is_dicom(path) else "images"
 
 
 def _is_mask(folder: Path, path: Path) -> bool:
@@ -190,7 +190,7 @@ def _frames(intercept: float | None, any_modality: bool, name: str) -> dict[int 
 
 
 def _volume_of(path: Path, found: list[Path], wanted: str | None) -> Path:
-    volumes = [one for one in found if path.is_file() or not (MASK_NAMES.search(nifti.stem(one).name) or _is_mask(path, one))]
+    volumes = [one for one in found if path.is_file() or not (MASK_NAMES.search(kinds.stem(one).name) or _is_mask(path, one))]
     if wanted is not None:
         numbered = volumes[int(wanted) - 1 : int(wanted)] if wanted.isdecimal() else []
         volumes = numbered or [one for one in volumes if wanted.lower() in one.name.lower()]

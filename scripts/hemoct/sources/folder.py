@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hemoct.base import files
 from hemoct.base.errors import UserError, few
-from hemoct.ct import nifti, stack
-from hemoct.ingest import conversion, image_names, layouts, table_text
+from hemoct.ct import kinds
+from hemoct.ingest import image_names, layouts, table_text
 
 ARCHIVES = {".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz"}
 OTHER_VOLUMES = {".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".img", ".v", ".raw"}
@@ -16,7 +16,7 @@ TEXTS = {
     *(".csv", ".tsv", ".xlsx", ".xls", ".xml", ".txt", ".md", ".json", ".html", ".htm", ".pdf", ".doc", ".docx", ".rtf", ".log"),
     *(".py", ".sh", ".m", ".ipynb", ".yaml", ".yml", ".bib", ".ini"),
 }
-PICTURES = files.IMAGE_SUFFIXES - stack.SUFFIXES
+PICTURES = files.IMAGE_SUFFIXES - kinds.TIFF
 """what a scan never ends with: such files need not be opened"""
 OWN_EVIDENCE = {"phe-sich", "yolo", "voc", "masks"}
 """layouts that more than the names of pictures speak for: such a folder is no series with a few previews"""
@@ -39,7 +39,7 @@ class Contents:
         scans, pictures, tables, others = [], [], [], []
         for path in files.walk(folder) if listing is None else listing:
             suffix = path.suffix.lower()
-            if suffix not in PICTURES and conversion.is_source(folder / path):
+            if suffix not in PICTURES and image_names.is_source(folder / path):
                 scans.append(path)
             elif suffix in files.IMAGE_SUFFIXES:
                 pictures.append(path)
@@ -53,11 +53,11 @@ class Contents:
     @property
     def volumes(self) -> list[str]:
         """The NIfTI files."""
-        return [path.as_posix() for path in self.scans if conversion.is_volume(path)]
+        return [path.as_posix() for path in self.scans if kinds.is_volume(path)]
 
     def is_to_convert(self, recognised: layouts.Recognised | None) -> bool:
         """Whether these are scans, perhaps with a few pictures, rather than the data set of pictures that was recognised."""
-        single = [path for path in self.pictures if not stack.is_stack(self.folder / path)]
+        single = [path for path in self.pictures if not kinds.is_stack(self.folder / path)]
         if not self.scans or not single or recognised is None:
             return bool(self.scans)
         if recognised.layout in OWN_EVIDENCE or len(self.scans) <= len(self.pictures):
@@ -80,7 +80,7 @@ class Contents:
 
     def _reason(self, path: Path) -> str:
         suffix = path.suffix.lower()
-        if stack.is_stack(self.folder / path):
+        if kinds.is_stack(self.folder / path):
             return "is a mask in several pages, which is not read; write one picture for each page"
         if path in self.pictures:
             return "is a picture, no DICOM file and no NIfTI volume: it is not converted"
@@ -104,7 +104,7 @@ class Contents:
 
 def _voxels_of(path: Path) -> Path | None:
     """The file that holds the voxels of a header."""
-    for suffix, voxels in nifti.PAIRED.items():
+    for suffix, voxels in kinds.PAIRED.items():
         if path.name.lower().endswith(suffix):
             return path.with_name(path.name[: -len(suffix)] + voxels)
     return None

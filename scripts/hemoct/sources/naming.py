@@ -19,7 +19,7 @@ from statistics import median
 import pandas as pd
 
 from hemoct.base.errors import UserError
-from hemoct.ct import nifti, series
+from hemoct.ct import kinds, series
 from hemoct.ingest import table_text
 
 MASK_WORDS = {
@@ -90,7 +90,7 @@ def pair(folder: Path, volumes: Iterable[str], tables: Iterable[Path]) -> Pairs:
 
 def is_mask(name: str) -> bool:
     """Whether a file's name, or else the nearest folder that says what lies in it, says that it is a mask."""
-    path = PurePosixPath(nifti.stem(Path(name)).as_posix())
+    path = PurePosixPath(kinds.stem(Path(name)).as_posix())
     of_name = {*_words(path.name)}
     if of_name & MASK_WORDS or of_name <= IMAGE_WORDS:
         return bool(of_name & MASK_WORDS)
@@ -107,7 +107,7 @@ def _words(part: str) -> list[str]:
 
 def _key(name: str) -> tuple[str, ...]:
     """The path of a file without the words that tell volumes from masks; equal for a volume and its mask."""
-    parts = PurePosixPath(nifti.stem(Path(name)).as_posix()).parts
+    parts = PurePosixPath(kinds.stem(Path(name)).as_posix()).parts
     words = [[word for word in _words(part) if word not in MASK_WORDS | IMAGE_WORDS] for part in parts]
     if words[-1][-1:] == [NNUNET_CHANNEL] and len(words[-1]) > 1:
         words[-1].pop()
@@ -154,7 +154,7 @@ def _by_name(names: list[str]) -> dict[str, list[str]]:
     """The files by all that a table may call them: path or name, with and without suffix."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        for key in {name, PurePosixPath(name).name, nifti.stem(Path(name)).as_posix(), nifti.stem(Path(name)).name}:
+        for key in {name, PurePosixPath(name).name, kinds.stem(Path(name)).as_posix(), kinds.stem(Path(name)).name}:
             by_name[key].append(name)
     return by_name
 
@@ -193,7 +193,7 @@ def _by_folder(volumes: list[str]) -> dict[str, str]:
     if len(counts) < 2 or None in counts or median(counts.values()) > MOST_SCANS:
         return {}
     numbered = all(re.search(r"\d", owner) for owner in counts)
-    if not numbered and any(re.search(r"\d", nifti.stem(Path(name)).name) for name in volumes):
+    if not numbered and any(re.search(r"\d", kinds.stem(Path(name)).name) for name in volumes):
         return {}
     plain = Counter(PurePosixPath(owner).name for owner in counts)
     return {name: owner if plain[PurePosixPath(owner).name] > 1 else PurePosixPath(owner).name for name, owner in owners.items()}
@@ -211,7 +211,7 @@ def _owner(path: PurePosixPath) -> str | None:
 
 def _by_scan(volumes: list[str]) -> dict[str, str]:
     """The name without the words for a scan at its end, if that makes one person of some volumes, and not of all."""
-    stems = {name: nifti.stem(Path(name)).as_posix() for name in volumes}
+    stems = {name: kinds.stem(Path(name)).as_posix() for name in volumes}
     plain = {name: SCAN_WORDS.sub("", stem) for name, stem in stems.items()}
     people = len({*plain.values()})
     return plain if 1 < people < len(volumes) else {}
