@@ -9,7 +9,10 @@ from pathlib import Path
 
 from lxml import html
 
+from helpers import declared
 from hemoct.base import files
+from hemoct.workflow import profiles
+from hemoct.workflow.plan import Plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXPECTED = Path(__file__).with_name("chain_files.txt")
@@ -47,6 +50,8 @@ def test_every_step_of_the_demonstration_leaves_exactly_its_files_and_a_report_t
     stop_unless_it_opens(tmp_path / "outputs" / "demo-types" / "report.html", ["Task 1", "Task 4"])
     records = [files.read_json(path) for path in tmp_path.rglob("*.run.json")]
     assert len(records) > 30 and {record["status"] for record in records} == {"ok"}
+    plan = Plan("demo", profiles.read("demo"), tmp_path)
+    assert declared.differences(plan, tmp_path) == [], "what a step reads and writes stands in scripts/hemoct/workflow"
 
 
 def summary(root: Path) -> str:

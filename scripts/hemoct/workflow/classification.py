@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from hemoct.workflow.steps import (
     BOXES,
-    CURVES,
     EACH,
+    IF_DEFINED,
     MODEL,
     OUTPUTS,
     SCORES,
@@ -33,11 +33,11 @@ EVALUATE = Step(
             experiment(1),
             (TABLES, BOXES, f"{fold(1)} {MODEL}"),
             f"{SCORES} predictions.csv loss_curves.png",
-            "calibration.png worst_mistakes.png fold{fold}/metrics.json",
+            f"{IF_DEFINED} calibration.png worst_mistakes.png fold{{fold}}/metrics.json",
         ),
     ),
     rows=("task1", "task1-also"),
-    figures=f"{CURVES} loss_curves.png",
+    figures="confusion_matrix.png loss_curves.png",
     **EACH,
 )
 STEPS = (

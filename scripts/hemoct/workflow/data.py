@@ -14,7 +14,7 @@ STEPS = (
     Step(
         "scripts/02_merge_annotations.py",
         last="{merge_flags}",
-        records=(Record(WORK, (RAW,), "repairs.csv", "merged_annotation"),),
+        records=(Record(WORK, (RAW,), beside="repairs.csv merged_annotation"),),
     ),
     MAKE_LABELS,
     Step(

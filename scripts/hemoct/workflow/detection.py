@@ -2,7 +2,6 @@
 
 from hemoct.workflow.steps import (
     BOXES,
-    CURVES,
     EACH,
     MODEL,
     SCORES,
@@ -52,12 +51,12 @@ STEPS = (
             Record(
                 experiment(2),
                 (TABLES, BOXES, f"{fold(2)} {MODEL}"),
-                f"{SCORES} predictions.csv predictions_with_none.csv classification_summary.csv per_lesion.csv froc.csv froc.png",
+                f"{SCORES} predictions.csv predictions_with_none.csv classification_summary.csv per_lesion.csv froc.csv",
                 "*.csv *.png fold{fold}/metrics.json",
             ),
         ),
         rows=("task2",),
-        figures=f"{CURVES} froc.png",
+        figures="confusion_matrix.png",
         needs="boxes",
         **EACH,
     ),

@@ -42,8 +42,8 @@ STEPS = (
             Record(
                 experiment(4, "{typer}-cascade-{classifier}"),
                 (NAMES, *(f"{folder} model.json predictions.csv" for folder in (fold(1, "{classifier}"), fold(4, "{typer}")))),
-                "stage_one.csv comparison.csv comparison.md comparison.png",
-                "fold{fold}/predictions.csv fold{fold}/model.json",
+                "comparison.csv comparison.md comparison.png",
+                "stage_one.csv fold{fold}/predictions.csv fold{fold}/model.json",
             ),
         ),
         figures="comparison.png",

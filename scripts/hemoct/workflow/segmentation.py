@@ -2,8 +2,8 @@
 
 from hemoct.workflow.steps import (
     BOXES,
-    CURVES,
     EACH,
+    IF_DEFINED,
     MODEL,
     SCORES,
     STATE,
@@ -46,8 +46,8 @@ STEPS = (
             Record(
                 experiment(3),
                 (TABLES, f"{fold(3)} {MODEL} probability"),
-                "metrics.json segmentation_metrics.csv per_slice.csv per_patient.csv volume_agreement.csv slice_pixels.csv",
-                "*.png fold{fold}/metrics.json",
+                "metrics.json segmentation_metrics.csv per_slice.csv volume_agreement.csv slice_pixels.csv",
+                "per_patient.csv *.png fold{fold}/metrics.json",
             ),
         ),
         rows=("task3",),
@@ -62,10 +62,11 @@ STEPS = (
                 f"{experiment(3)}/classification",
                 (f"{WORK} dataset.json images.csv labels.csv", f"{experiment(3)} metrics.json slice_pixels.csv"),
                 f"{SCORES} classification_summary.csv slice_comparison.csv",
+                IF_DEFINED,
             ),
         ),
         rows=("task3",),
-        figures=CURVES,
+        figures="confusion_matrix.png",
         needs="masks",
         **EACH,
     ),

@@ -19,8 +19,8 @@ TABLES = f"{WORK} dataset.json images.csv labels.csv splits.csv"
 BOXES = f"{WORK} boxes.csv"
 STATE = "best.pt last.pt model.json history.csv"  # what a training leaves as it goes
 MODEL = "best.pt model.json history.csv predictions.csv"  # what of it is evaluated
-CURVES = "confusion_matrix.png roc.png pr.png"
-SCORES = f"metrics.json classification_report.txt operating_points.csv per_patient.csv {CURVES}"
+SCORES = "metrics.json classification_report.txt confusion_matrix.png"
+IF_DEFINED = "operating_points.csv per_patient.csv roc.png pr.png"  # with a positive class, patients that are known, both classes
 EACH: dict[str, Any] = {"by": ("experiment",)}
 TRAINING: dict[str, Any] = {"by": ("experiment", "fold"), "trains": True, "memory_mb": 8000, "minutes": 720}
 
