@@ -53,17 +53,19 @@ def bags(labels: pd.DataFrame, parts: int, shown: str = "labels.csv") -> Bags:
         rows[number, : len(piece)] = piece
     middle, number = np.array([piece[len(piece) // 2] for piece in pieces]), labels["slice"].to_numpy(dtype=int)
     of_middle = labels.iloc[middle].reset_index(drop=True)
-    named = of_middle["patient"].astype(str)
-    if "group" in labels and (labels.groupby("patient")["group"].nunique() > 1).any():
-        named = named + "/" + of_middle["group"].astype(str)
     first, last = (number[[piece[end] for piece in pieces]] for end in (0, -1))
-    if parts > 1:
-        named = named + ":" + pd.Series(first, dtype=str)
-    table = pd.DataFrame({"study": named, "patient": of_middle["patient"], "image_id": of_middle["image_id"], "first": first,
-                          "last": last})  # fmt: skip
-    if "group" in labels:
-        table["group"] = of_middle["group"]
+    keys = ["patient", *(["group"] if "group" in labels else [])]
+    table = of_middle[keys].assign(image_id=of_middle["image_id"], first=first, last=last)
+    table.insert(0, "study", _names(table))
     return Bags(table, rows)
+
+
+def _names(table: pd.DataFrame) -> pd.Series:
+    """What studies are called: PATIENT, or PATIENT/GROUP where one has several, and of parts :FIRST_SLICE."""
+    named = table["patient"]
+    if "group" in table and (table.groupby("patient")["group"].nunique() > 1).any():
+        named = named + "/" + table["group"]
+    return named + ":" + table["first"].astype(str) if named.duplicated().any() else named
 
 
 def _stop_at_two_series(labels: pd.DataFrame, whole: np.ndarray, shown: str) -> None:
@@ -215,5 +217,4 @@ def read(work: Workspace, name: str) -> tuple[pd.DataFrame, list[str]]:
             f"{work.show(where)} is missing{others}; make it with: python {MADE_BY} --dataset {work.dataset} --label {name}"
         )
     table = tables.read_csv(where, COLUMNS, numbers=False)
-    classes = [column for column in table if column.startswith(PREFIX)]
-    return table, classes
+    return table.assign(study=_names(table)), [column for column in table if column.startswith(PREFIX)]

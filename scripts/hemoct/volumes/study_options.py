@@ -8,7 +8,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.options import flag, part
 from hemoct.base.workspace import Workspace
 from hemoct.prepare.options import KNOWN
-from hemoct.training.options import Augmentation, Hardware, Initial, Selection, Training
+from hemoct.training.options import Augmentation, Hardware, Initial, Labels, Selection, Training
 from hemoct.volumes.options import Features, feature_inputs
 
 SIDE, VOLUME = "side", "volume"
@@ -84,6 +84,7 @@ class Options:
     initial: Initial = part("slices", weights={"help": "imagenet: of the backbone of slices, a 3D network starts from scratch; "
                             "none; or a file: a state_dict, resnet_18.pth of MedicalNet, model.pt of a bundle of MONAI; or "
                             "a pre-training (scripts/07_pretrain.py) for the backbone"})  # fmt: skip
+    labels: Labels = part("training", without=("labelled",))
     training: Training = part("training", epochs=30, batch_size={"default": 8, "help": "studies in a training step"}, lr=1e-3)
     augmentation: Augmentation = part("augmentation")
     selection: Selection = part("data", without=("protocol",))

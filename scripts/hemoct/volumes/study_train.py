@@ -64,12 +64,13 @@ def train_fold(run: Run, options: Options, studies: Studies, made_by: Maker | No
     network = study_networks.place(network, device, spec)
     targets = torch.tensor(data.targets, device=device)
     learned, validated = (torch.as_tensor(fold.rows(part)) for part in ("train", "val"))
-    fitting = Fit(network, run, training, -(-len(_even(learned, training.batch_size)) // training.batch_size))
+    passes = 1 + (options.labels.least_steps - 1) * training.batch_size // len(learned)
+    fitting = Fit(network, run, training, -(-len(_even(learned.repeat(passes), training.batch_size)) // training.batch_size))
     spec.save(run.folder)
     changed = _augment(options, data, fitting.device_generator)
     for epoch in fitting.epochs():
         losses = []
-        order = learned[torch.randperm(len(learned), generator=fitting.generator)]
+        order = torch.cat([learned[torch.randperm(len(learned), generator=fitting.generator)] for _ in range(passes)])
         for which, seen, inside in studies.source.batches(_even(order, training.batch_size), training.batch_size):
             seen, truth = changed(seen, targets[which.to(device)])
             with fitting.autocast():
