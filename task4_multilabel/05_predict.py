@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
 from hemoct.base import cli, experiments, files, options
+from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.ct import hounsfield
@@ -64,10 +65,20 @@ def main(argv: list[str] | None = None) -> None:
     cascade.stop_if_cascade(work.task(4) / args.experiment)
     folders = named_images.models(work, 4, args.experiment, args.fold)
     specs = MultiLabelSpec.read_all(folders, predict.ALIKE)
+    stop_if_unfit(args, specs[0])
     if args.on:
         predict_other(work, folders, specs[0], args)
     else:
         predict_images(work, folders, specs, args)
+
+
+def stop_if_unfit(args: argparse.Namespace, spec: MultiLabelSpec) -> None:
+    """Stop where --group is missing, names no view of the models, or does not go with them."""
+    if args.group and (args.on or not spec.views):
+        raise UserError("--group is for models with a head for each view, and for images that are named; leave it out")
+    if spec.views and not args.on and args.group not in spec.views:
+        said = f"--group {args.group} is none of them" if args.group else "name that of the images with --group"
+        raise UserError(f"{args.experiment} has a head for each view ({', '.join(spec.views)}): {said}")
 
 
 def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelSpec], args: argparse.Namespace) -> None:
@@ -103,7 +114,8 @@ def predict_images(work: Workspace, folders: list[Path], specs: list[MultiLabelS
         run.note(device=str(where), thresholds=limits, window=how.window, seen_in_training=int(shown.seen.sum()))
         rows = np.concatenate([np.arange(each.at, each.at + len(each.planes)) for each in slices])
         planes = rows[multilabel_data.stacked(shown.neighbours(specs[0].context), specs[0].channels)]
-        probability = predict.mean_probabilities(pixels, planes, folders, args.batch_size, where)
+        groups = np.full(len(planes), args.group) if specs[0].views else None
+        probability = predict.mean_probabilities((pixels, planes), folders, args.batch_size, where, groups)
         predicted = predict.PredictedLabels(shown, classes, probability, limits, predict.truth(work, shown, classes))
         drawn = np.sort(np.argsort(-probability.max(axis=1), kind="stable")[: args.figures])
         with files.replacing_folder(out / "figures") as figures:
@@ -122,7 +134,7 @@ def predict_other(work: Workspace, folders: list[Path], spec: MultiLabelSpec, ar
     from hemoct.base import tables
     from hemoct.data import prepared
     from hemoct.evaluation import external
-    from hemoct.multilabel import data as multilabel_data, predict
+    from hemoct.multilabel import data as multilabel_data, predict, predictions
 
     other = external.other(work, args.on)
     out = external.folder(work, 4, args.experiment, other.dataset)
@@ -136,7 +148,8 @@ def predict_other(work: Workspace, folders: list[Path], spec: MultiLabelSpec, ar
         data = multilabel_data.load_other(other, spec.classes, spec, preparation)
         where = device.pick(args.device, args.threads)
         run.note(device=str(where))
-        probability = predict.mean_probabilities(data.pixels, data.planes, folders, args.batch_size, where)
+        groups = predictions.groups_of(data.table, args.experiment) if spec.views else None
+        probability = predict.mean_probabilities((data.pixels, data.planes), folders, args.batch_size, where, groups)
         about = data.table[["image_id", "patient"]].assign(fold=0, part="test")
         shared = [spec.classes.index(name) for name in data.classes]
         frame = tables.with_columns(about, data.classes, data.targets, probability[:, shared])
@@ -152,6 +165,8 @@ def make_parser() -> cli.Parser:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--fold", type=cli.whole_number, metavar="K", help="the model of one fold; default: the mean of all")
     which.add_argument("--on", metavar="OTHER", help="instead of images: all labelled images of another data set, by all models")
+    parser.add_argument("--group", metavar="VIEW", help="the view of the images, of models with a head for each; with --on the "
+                        "groups of its labels.csv count")  # fmt: skip
     parser.add_argument("--threshold", type=cli.share, metavar="X",
                         help="least probability, the same for each label; default: as 03_evaluate.py chose them")  # fmt: skip
     parser.add_argument("--window", type=hounsfield.words, metavar="WINDOW[,WINDOW,WINDOW]",

@@ -45,7 +45,7 @@ def load(folder: Path, where: torch.device) -> tuple[nn.Module, MultiLabelSpec]:
     """The model of a fold."""
     from hemoct.multilabel import networks  # what computes is not imported at the top: --help shall be quick
 
-    return networks.load(folder, where)
+    return networks.load(folder, where, of_views=True)  # its features are those of all views
 
 
 def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[LabelledSlices, np.ndarray]:

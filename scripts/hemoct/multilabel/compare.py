@@ -21,7 +21,7 @@ from hemoct.evaluation.thresholds import MAX_F1, Rule
 from hemoct.multilabel import data, evaluate, predictions, tables as multilabel_tables, working_set
 from hemoct.multilabel.cascade import POOLED, STAGE_ONE, Cascade, stage_one
 from hemoct.multilabel.evaluate import MultiLabel
-from hemoct.multilabel.options import View
+from hemoct.multilabel.options import VAL, View
 
 STUDIES = "The cases are studies, not images: the mean within a view group, the maximum over the groups."
 SHARES = ("f1_macro", "f1_micro", "exact_match", "hamming")
@@ -140,9 +140,12 @@ def two_stages(work: Workspace, experiment: Path, cascade: Cascade, group: pd.Se
     frames |= {f"two stages: {experiment.name}": cascade.predictions}
     trained = experiments.folds(work.task(4) / stages.types, "best.pt", "predictions.csv")
     about, evaluated, written = protocol.describe(work, 4, experiment.name, work, cascade.protocol, trained), [], []
+    training = None
+    if stages.threshold_from != VAL:
+        training = predictions.pool(predictions.read_training_of(work, stages), group)
     for name, images in frames.items():
         frame = images if group is None else predictions.pool(images, group)
-        evaluation = evaluate.evaluate(frame)
+        evaluation = evaluate.evaluate(frame, stages.threshold_from, training)
         content = evaluate.report(evaluation, about, bootstrap.RESAMPLES, seed, counted)
         evaluated.append(EvaluatedMultiLabel(name, content | {"notes": notes + content["notes"]}, evaluation))
     if group is not None:  # the last one is the cascade

@@ -8,6 +8,7 @@ import torch
 from timm.models import register_model
 from torch import nn
 
+from hemoct.base.errors import UserError
 from hemoct.base.label_meaning import ANY
 from hemoct.multilabel.options import HEADS, SIMPLE, Network, View
 from hemoct.multilabel.predictions import MultiLabelSpec
@@ -77,6 +78,13 @@ class TwoHeads(nn.Module):
         return torch.cat([self.any(features), self.types(features)], dim=1)
 
 
+class Heads(nn.ModuleList):
+    """The logits of several heads, side by side."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.cat([head(features) for head in self], dim=1)
+
+
 def as_places(maps: torch.Tensor, features: int) -> torch.Tensor:
     """Feature maps (b, features, h, w), (b, h, w, features) or tokens (b, n, features), as (b, places, features).
 
@@ -101,13 +109,17 @@ def seen_by(spec: MultiLabelSpec) -> tuple[Network, View]:
 def build(spec: MultiLabelSpec, initial: Initial = SCRATCH) -> nn.Module:
     """A network that turns images (b, spec.planes, size, size) into logits (b, labels). `initial`: see training.networks.
 
+    With a head for each view their logits stand side by side.
     Raises UserError where a backbone is unknown, cannot work at the size, or its weights cannot be had.
     """
     body, features = networks.build_backbone(spec.backbone, spec.image_size, spec.planes, 0, initial)
     labels = len(spec.classes)
     if spec.attention or spec.head != LINEAR:  # it gives each label, hence `any` too, a head of its own
         return _with_places(body, spec)
-    head = TwoHeads(features, labels - 1) if ANY in spec.heads else nn.Linear(features, labels)
+    if ANY in spec.heads:
+        head = TwoHeads(features, labels - 1) if not spec.views else Heads([TwoHeads(features, labels - 1) for _ in spec.views])
+    else:
+        head = nn.Linear(features, labels * spec.parts)
     return nn.Sequential(OrderedDict(body=body, head=head))
 
 
@@ -115,12 +127,20 @@ def _with_places(body: nn.Module, spec: MultiLabelSpec) -> nn.Module:
     """A body with a head that looks at the places of its maps."""
     if isinstance(body, SimpleCnn):
         body.flat = nn.Identity()  # the maps are looked at before they are made flat
-    labels, flag = len(spec.classes), "--attention" if spec.attention else f"--head {spec.head}"
+    labels, flag = len(spec.classes) * spec.parts, "--attention" if spec.attention else f"--head {spec.head}"
     model = Attentive(body, body.num_features, labels) if spec.attention else heads.ClassMaps(body, labels)
     return heads.stop_if_without_maps(model, (spec.planes, spec.image_size), spec.backbone, flag)
 
 
-def load(folder: Path, device: torch.device) -> tuple[nn.Module, MultiLabelSpec]:
-    """Rebuild the network of a fold folder from model.json and best.pt, in evaluation mode on the device."""
+def load(folder: Path, device: torch.device, of_views: bool = False) -> tuple[nn.Module, MultiLabelSpec]:
+    """Rebuild the network of a fold folder from model.json and best.pt, in evaluation mode on the device.
+
+    Stops at one that has a head for each view, unless that is what is wanted: `of_views`, see hemoct.multilabel.views.
+    """
     spec = MultiLabelSpec.read(folder)
+    if spec.views and not of_views:
+        raise UserError(
+            f"{folder} has a head for each view ({', '.join(spec.views)}); name an experiment of one view (02_train.py --group), "
+            "or predict with task4_multilabel/05_predict.py"
+        )
     return checkpoints.load_trained(build(spec), folder).to(device).eval(), spec

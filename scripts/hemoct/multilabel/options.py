@@ -76,6 +76,12 @@ class View:
 
     labels: list[str] | None = flag(None, "labels of the working set; default: all", type=cli.names, metavar="A,B", named="{}")
     group: str | None = flag(None, "images of one view, by the column group of labels.csv; default: all", named="{}")
+    share_encoder: bool = flag(False, "one encoder, with a head for each view (the groups of labels.csv), trained together",
+                               named={True: "shared"})  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.share_encoder and self.group is not None:
+            raise UserError(f"--share-encoder is for all views, and --group {self.group} names one; leave one of them out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +117,7 @@ class Options:
 
     initial: Initial = part("network")
     network: Network = part("network")
-    view: View = part("one view alone, for 04_cascade.py --view")
+    view: View = part("views; of one alone: for 04_cascade.py --view")
     balance: Balance = part("labels that few images show")
     augmentation: Augmentation = part("augmentation")
     training: Training = part("training", batch_size={"type": cli.above_one}, optimizer="adam", weight_decay=0.0)
@@ -182,6 +188,14 @@ class Stages:
         metavar="GROUP=EXPERIMENT", named="{}",
     )  # fmt: skip
     pool: bool = flag(False, "one prediction of each study, that is patient", named={True: "pooled"})
+    threshold_from: str = flag(
+        VAL, "with --pool: thresholds of the types from validation (maximum F1), or a quantile of the training probabilities "
+        "of stage 2, pooled alike", type=threshold_source, metavar="val|train:qNN", named="{}",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if self.threshold_from != VAL and not self.pool:
+            raise UserError("--threshold-from goes with --pool; without it 03_evaluate.py chooses the thresholds of the types")
 
     @property
     def members(self) -> list[tuple[int, str]]:

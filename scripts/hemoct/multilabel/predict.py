@@ -130,16 +130,22 @@ def is_grey(image: Slice) -> bool:
 
 
 def mean_probabilities(
-    pixels: np.ndarray, planes: np.ndarray, folders: list[Path], batch_size: int, device: torch.device
+    images: tuple[np.ndarray, np.ndarray], folders: list[Path], batch_size: int, device: torch.device, groups: np.ndarray | None
 ) -> np.ndarray:
-    """The mean of the models' probabilities: float64 (n, classes). `pixels`, `planes`: see data.LabelledSlices."""
+    """The mean of the models' probabilities: float64 (n, classes). `images`: pixels and planes, see data.LabelledSlices.
+
+    `groups`: the view of each image, where the models have a head for each; else None.
+    """
     import torch  # not at the top: what can be refused shall not wait for torch
 
-    from hemoct.multilabel import networks
+    from hemoct.multilabel import networks, views
     from hemoct.training import inference
     from hemoct.training.batches import Stacks, Store
 
+    pixels, planes = images
     source = Stacks(Store(pixels, device), torch.as_tensor(planes))
+    if groups is not None:
+        return views.mean_of_models(folders, source, groups, batch_size)
     return inference.mean_of_models(networks.load, folders, source, len(planes), batch_size)
 
 

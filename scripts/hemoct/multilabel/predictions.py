@@ -1,9 +1,10 @@
 """Predictions of multi-label experiments, of networks and of cascades: read, and checked against what the tables say now."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hemoct.base import tables
@@ -13,6 +14,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.evaluation import external, predictions as evaluation_predictions
 from hemoct.evaluation.subjects import Subject
 from hemoct.multilabel import data
+from hemoct.multilabel.options import Stages
 from hemoct.training.options import LINEAR
 from hemoct.training.specs import Spec
 
@@ -41,8 +43,15 @@ class MultiLabelSpec(Spec):
     """whether each label weighs the places of the feature map by itself; else their mean is seen"""
     head: str = LINEAR
     """what makes logits of the features: see training.options.HEAD"""
+    views: dict[str, list[str]] = field(default_factory=dict)
+    """the labels that the head of each view has learned, by its group; empty where there is one head for all images"""
     labelled: dict[str, Any] | None = None
     """see data.slices.Fold; None: it learned from the labels of all training images"""
+
+    @property
+    def parts(self) -> int:
+        """How many heads there are for each label: one for each view."""
+        return len(self.views) or 1
 
     @property
     def planes(self) -> int:
@@ -104,6 +113,23 @@ def read_external(subject: Subject, labels: list[str]) -> pd.DataFrame:
     return frame.drop(columns=[f"{kind}_{name}" for name in unknown for kind in "yp"])
 
 
+def read_training_of(work: Workspace, stages: Stages) -> pd.DataFrame:
+    """What stage 2 of a cascade says of the training images of all folds: the multi-label model, or the experiment of a view.
+
+    Stage 1 has no say in it: it predicts no training image. A type that a view does not know has probability 0 there.
+    """
+    frame = read_training(work, evaluation_predictions.fold_folders(work, 4, stages.types))
+    if not stages.view:
+        return frame
+    group, parts = groups(work), []
+    parts.append(frame[~frame["image_id"].map(group).isin(stages.view)])
+    for name, experiment in stages.view.items():
+        own = read_training(work, evaluation_predictions.fold_folders(work, 4, experiment))
+        own = own[own["image_id"].map(group) == name]
+        parts.append(own.reindex(columns=frame.columns).fillna({f"p_{label}": 0.0 for label in types(frame)}))
+    return pd.concat(parts, ignore_index=True)
+
+
 # ---- studies
 
 
@@ -113,6 +139,17 @@ def groups(work: Workspace) -> pd.Series:
     if "group" not in labels:
         raise UserError(f"{path} has no column group, which --pool and --view need; add it to the source of the labels")
     return labels.set_index("image_id")["group"]
+
+
+def groups_of(table: pd.DataFrame, who: str) -> np.ndarray:
+    """The view of each row of labels.csv, str (n,). Stops where one has none. `who`: what needs it, as a message begins."""
+    if "group" not in table:
+        raise UserError(f"{who}: labels.csv has no column group, which names the view; add it to the source of the labels")
+    groups = table["group"].fillna("").astype(str).to_numpy()
+    if (groups == "").any():
+        first = table["image_id"].to_numpy()[groups == ""][0]
+        raise UserError(f"{who}: {(groups == '').sum()} image(s) have no group in labels.csv (first: {first}); name their view")
+    return groups
 
 
 def pool(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from hemoct.multilabel import networks
 from hemoct.multilabel.data import LabelledSlices
 from hemoct.multilabel.options import HEADS, Augmentation, Balance, Options
 from hemoct.multilabel.predictions import MultiLabelSpec
+from hemoct.multilabel.views import Heads
 from hemoct.training import checkpoints, device, fit as training_fit, inference, weights
 from hemoct.training.batches import Stacks
 from hemoct.training.fit import Augment, Criterion, Fit, Labelled
@@ -39,7 +40,10 @@ def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks)
     rows = {part: fold.rows(part) for part in tables.PARTS}
     if len(rows["train"]) < 2 or not len(rows["val"]):
         raise UserError(f"{run.folder.name}: too few images to train or validate with; use more patients")
-    spec = _spec(fold, options, data)
+    heads = Heads.one(len(data.table), len(data.classes))
+    if options.view.share_encoder:
+        heads = Heads.shared(data, rows["train"], run.folder.name)
+    spec = replace(_spec(fold, options, data), views=heads.described(data.classes))
     weights.stop_if_trained_elsewhere(initial, spec)
     torch.manual_seed(training.seed)
     model = device.place(networks.build(spec, initial), source.device, spec.image_size)
@@ -52,16 +56,20 @@ def train_fold(run: Run, options: Options, data: LabelledSlices, source: Stacks)
     loss = criterion(options.balance, spec.heads, targets[rows["train"]])
     axis = options.augmentation.axis(data.orientation)
     augmented = augmentation(options.augmentation, axis, data.targets, spec.classes, fitting.device_generator)
-    labelled = Labelled(spec, source, targets, loss, augmented)
+    labelled = Labelled(spec, source, heads.targets(targets), heads.criterion(loss), augmented)
     for epoch in fitting.epochs():
         mean, shown, logits = training_fit.one_epoch(fitting, labelled, draws.order(fitting.generator))
+        logits = heads.own(logits, shown)
         of_training = label_scores("train", spec.classes, logits, targets[shown], draws.weights(shown))
-        numbers, of_validation = validate(fitting, labelled, rows["val"])
+        numbers, of_validation = validate(fitting, labelled, rows["val"], heads, targets)
         fitting.log(epoch, of_training | of_validation, train_loss=mean, **numbers)
 
     checkpoints.load_trained(model, run.folder)
     about = data.about(fold, np.flatnonzero(fold.part != slices.UNLABELLED))
-    frame = inference.predict_slices(model, spec, source, about, data.targets, 4 * training.batch_size)
+    predicted = about.index.to_numpy(copy=True)
+    logits = heads.own(inference.logits(model, spec, source, predicted, 4 * training.batch_size), predicted)
+    probabilities = inference.probabilities(logits, spec.exclusive)
+    frame = tables.with_columns(about.reset_index(drop=True), spec.classes, data.targets[predicted], probabilities)
     return [*(run.folder / name for name in checkpoints.MODEL), *tables.write_parts(run.folder, frame)]
 
 
@@ -204,11 +212,16 @@ def print_gaps(classes: list[str], targets: np.ndarray, rows: dict[str, np.ndarr
             print(f"  {name}: no positive image in {', '.join(empty)}; metrics that need one will be null")
 
 
-def validate(fitting: Fit, data: Labelled, rows: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """val_loss and val_f1_at_half (mean of the labels that have one) on the slices `rows`; and the scores of each label."""
+def validate(
+    fitting: Fit, data: Labelled, rows: np.ndarray, heads: Heads, truth: torch.Tensor
+) -> tuple[dict[str, float], dict[str, float]]:
+    """val_loss and val_f1_at_half (mean of the labels that have one) on the slices `rows`; and the scores of each label.
+
+    `truth`: of all slices, (n, labels); the targets of `data` are those of all `heads`.
+    """
     batch_size, targets = 4 * fitting.options.batch_size, data.targets[rows]
     logits = inference.logits(fitting.averaged, data.spec, data.source, rows, batch_size, fitting.dtype)
-    scores = label_scores("val", data.spec.classes, logits, targets)
+    scores = label_scores("val", data.spec.classes, heads.own(logits, rows), truth[rows])
     f1 = [scores[f"val_f1_{name}"] for name in data.spec.classes]
     mean = float("nan") if np.isnan(f1).all() else float(np.nanmean(f1))
     return {"val_loss": float(data.criterion(logits, targets)), "val_f1_at_half": mean}, scores
