@@ -36,6 +36,8 @@ def stopped(*_: object) -> NoReturn:
     os._exit(130)
 
 
+if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":  # torchrun: the first process speaks for all
+    sys.stdout, os.environ["TQDM_DISABLE"] = open(os.devnull, "w"), "1"  # noqa: SIM115 (until the process ends)
 if os.path.basename(sys.argv[0])[:2].isdigit() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, stopped)
 if problem():

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_parser() -> cli.Parser:
-    parser = step.parser(__doc__, options.Options)
+    parser = step.parser(__doc__, options.Options, several=True)
     parser.add_argument("--refit", action="store_true", help="one model from all patients, for the mean best epoch of the folds")
     return parser
 

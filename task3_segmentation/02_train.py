@@ -38,7 +38,7 @@ TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = step.parser(__doc__, Options)
+    parser = step.parser(__doc__, Options, several=True)
     args = cli.parse(parser, argv, __file__)
     from hemoct.detection import predictions  # what computes is not imported at the top: --help shall be quick
 

@@ -32,7 +32,7 @@ TABLES = ("task4/working_set.csv", "labels.csv", "images.csv", "dataset.json", "
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = step.parser(__doc__, options.Options)
+    parser = step.parser(__doc__, options.Options, several=True)
     args = cli.parse(parser, argv, __file__)
     if args.pos_weight != "auto" and args.loss != "weighted-bce":
         parser.error("--pos-weight goes with --loss weighted-bce")

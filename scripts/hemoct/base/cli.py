@@ -32,6 +32,9 @@ class Parser(argparse.ArgumentParser):
     flags: tuple[str, ...] = ()
     """of the step that runs"""
 
+    several = False
+    """whether it may run in several processes, by torchrun"""
+
     def __init__(self, **options: Any) -> None:
         self.named: dict[str, Any] = {}
         """how a flag shows in the name of an experiment, in this order"""
@@ -45,6 +48,8 @@ class Parser(argparse.ArgumentParser):
         return {action.dest: action.default for action in self._actions}
 
     def error(self, message: str) -> NoReturn:
+        if follows():
+            self.exit(2)
         self.exit(2, f"{self.prog}: {message}{self._near(message)}; --help lists the flags\n")
 
     def _near(self, message: str) -> str:
@@ -84,6 +89,8 @@ def parse(made: Parser, argv: list[str] | None, step: str) -> argparse.Namespace
     if home != REPOSITORY and (home / "scripts" / "hemoct").is_dir():
         made.error(f"this step lies in {home}, but Python takes hemoct from {REPOSITORY}; run: pip install -e {home} --no-deps")
     args = made.parse_args(words)
+    if processes() > 1 and not made.several:
+        made.error("this step runs in one process; start it with python, not with torchrun")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", args.dataset):
         made.error(f"--dataset {args.dataset[:200]!r} is not a plain name (up to 100 letters, digits, '.', '_', '-')")
     if args.dataset.lower() == REFERENCE:
@@ -95,6 +102,16 @@ def parse(made: Parser, argv: list[str] | None, step: str) -> argparse.Namespace
     limits.megapixels = args.max_megapixels
     args.defaults, args.predicting = made.defaults, made.predicting
     return args
+
+
+def processes() -> int:
+    """How many processes torchrun started for this call; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def follows() -> bool:
+    """Whether another process of the same call, the first, speaks for this one."""
+    return processes() > 1 and os.environ.get("RANK") != "0"
 
 
 def taken(words: list[str], *flags: str) -> tuple[argparse.Namespace, list[str]]:
@@ -203,7 +220,9 @@ def exit_cleanly(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        _stop(str(error))
+        if follows():
+            raise SystemExit(2) from None
+        stop(str(error))
     except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None  # as the shell says it; 0 would pass for a finished step
@@ -211,10 +230,10 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         while error.errno is None and isinstance(error.__context__, OSError):  # pydicom words errors of the disk anew
             error = error.__context__
         if error.errno == errno.ENAMETOOLONG:
-            _stop(f"{error.filename}: the name is too long, disks take 255 bytes (a letter has up to 4); give a shorter one")
+            stop(f"{error.filename}: the name is too long, disks take 255 bytes (a letter has up to 4); give a shorter one")
         if error.errno not in NOT_WRITABLE:
             raise
-        _stop(
+        stop(
             f"{error.filename or 'the output'} cannot be read or written: {error.strerror}; mend its permissions, "
             "free the disk or choose another (--root DIR), and run the same command again"
         )
@@ -223,12 +242,13 @@ def exit_cleanly(main: Callable[[], None]) -> None:
             raise
         lower = [flag for flag in ("--batch-size", "--image-size") if flag in Parser.flags]
         remedy = f"lower {' or '.join(lower)}, or close" if lower else "close"
-        _stop(f"the memory is full ({one_line(error)}); {remedy} other programs")
+        stop(f"the memory is full ({one_line(error)}); {remedy} other programs")
     except KeyboardInterrupt:
-        _stop("stopped by the keyboard", code=130)
+        stop("stopped by the keyboard", code=130)
 
 
-def _stop(message: str, code: int = 2) -> NoReturn:
+def stop(message: str, code: int = 2) -> NoReturn:
+    """Say why in one line and end the process."""
     short = re.sub(rf"(\S{{{LONGEST_WORD // 2}}})\S{{{LONGEST_WORD},}}", r"\1...", " ".join(message.split()))
     print(f"{Path(sys.argv[0]).name}: {_in_same_root(short)}", file=sys.stderr)
     raise SystemExit(code)

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ NODE = f"{zlib.crc32(platform.node().encode()):08x}"
 """this machine: on a shared disk the number of a process says little"""
 LEFT = re.compile(r"\.tmp-(?P<pid>\d+)(@(?P<node>\w+))?-.+", re.DOTALL)
 LONGEST = 200  # bytes
+keeps = True
+"""False in a process that computes along with another, which writes the files: what it writes goes nowhere"""
 
 
 @contextmanager
@@ -41,7 +44,10 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         if durable:
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        if keeps:
+            os.replace(temporary, path)
+        else:
+            temporary.unlink()
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -53,6 +59,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
     A process killed between its two renames leaves the old folder as `.old-*`; the next call puts that back first.
     """
+    if not keeps:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
     _restore(path)
     sweep(path.parent, below=0)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")

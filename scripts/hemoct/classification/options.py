@@ -14,7 +14,7 @@ from hemoct.training.options import (
     Initial,
     Labels,
     Selection,
-    Training,
+    SharedTraining,
 )
 
 
@@ -46,7 +46,7 @@ class Options:
 
     initial: Initial = part("network")
     network: Network = part("network")
-    training: Training = part("training", without=("ema",), batch_size={"type": cli.above_one})
+    training: SharedTraining = part("training", without=("ema",), batch_size={"type": cli.above_one})
     augmentation: Augmentation = part("augmentation")
     selection: Selection = part("data")
     labels: Labels = part("data")

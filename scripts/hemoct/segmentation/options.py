@@ -7,7 +7,7 @@ from hemoct.base.errors import UserError
 from hemoct.base.options import flag, part
 from hemoct.prepare.options import stop_if_moving
 from hemoct.training import options as training_options
-from hemoct.training.options import Augmentation, Hardware, Initial, Strength, Training
+from hemoct.training.options import Augmentation, Hardware, Initial, SharedTraining, Strength
 
 TRUTH = "truth"
 """in place of a detector: true boxes"""
@@ -93,7 +93,7 @@ class Options:
         weights={"help": "of the encoder: imagenet, none, a pre-training (scripts/07_pretrain.py), or a file with a state_dict"},
     )
     network: Network = part("network")
-    training: Training = part("training", epochs=40, batch_size={"default": 16, "type": cli.above_one}, lr=1e-3)
+    training: SharedTraining = part("training", epochs=40, batch_size={"default": 16, "type": cli.above_one}, lr=1e-3)
     augmentation: Augmentation = part("augmentation", augment={"default": "affine", "choices": tuple(STRENGTHS)})
     selection: Selection = part("data")
     hardware: Hardware = part("device")

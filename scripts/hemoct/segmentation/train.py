@@ -25,8 +25,8 @@ from hemoct.segmentation.metrics import Histograms
 from hemoct.segmentation.options import STRENGTHS, TRUTH, Options
 from hemoct.segmentation.predictions import SegmenterSpec
 from hemoct.segmentation.windows import LEAST_CONFIDENCES, Windows, compose, grid, paste, placement, sample
-from hemoct.training import augment, checkpoints, device, weights
-from hemoct.training.batches import Stacks, Store
+from hemoct.training import augment, checkpoints, device, parallel, weights
+from hemoct.training.batches import Size, Stacks, Store
 from hemoct.training.fit import Criterion, Fit
 from hemoct.training.options import Initial, Strength
 
@@ -69,7 +69,8 @@ def train_fold(
     upper_bound = run.folder.parent / "truth-boxes" / run.folder.name
     if fit.best_epoch == 0:
         (replace(spec, least_confidence=UNCHOSEN) if detector else spec).save(run.folder)  # until validation has chosen it
-        shutil.rmtree(upper_bound, ignore_errors=True)  # that of an earlier model would be taken for this one's
+        if files.keeps:
+            shutil.rmtree(upper_bound, ignore_errors=True)  # that of an earlier model would be taken for this one's
     for epoch in fit.epochs():
         drawn = plan.training.draw(np.random.default_rng([training.seed, epoch]))
         loss = one_epoch(fit, masked, drawn)
@@ -130,7 +131,7 @@ class Slices:
         self.mask = Store(segmentation_data.cached(work, data, spec.source_size), device)
 
     def batches(
-        self, windows: Windows, size: int, moves: torch.Tensor | None = None
+        self, windows: Windows, size: Size, moves: torch.Tensor | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Windows and their masks, `size` a batch: float (b, 2 * context + 1, side, side) in 0..1 and (b, 1, side, side), 0 or 1.
 
@@ -173,19 +174,18 @@ class Masked:
 
 def one_epoch(fit: Fit, masked: Masked, windows: Windows) -> float:
     """One pass over the windows of an epoch; the mean loss."""
-    size, generator = fit.options.batch_size, fit.device_generator
-    windows = windows[np.arange(len(windows) - (len(windows) % size == 1))]  # batch normalisation cannot use a single one
+    shared, generator = fit.share(len(windows)), fit.device_generator
+    windows = windows[shared.own.numpy()]
     moves = masked.strength and augment.draw_moves(len(windows), masked.strength, masked.axis, generator)
     total = torch.zeros((), device=fit.device)  # summed on the device: reading each loss would make the GPU wait
-    for batch, masks in masked.slices.batches(windows, size, moves):
+    for part, (batch, masks) in zip(shared.parts, masked.slices.batches(windows, shared.sizes, moves), strict=True):
         if masked.strength is not None:
             batch = augment.regrade(batch, masked.strength, generator)
-        with fit.autocast():
-            output = networks.logits(fit.model, masked.slices.spec, batch)
-        loss = masked.criterion(output, masks)
-        fit.step(loss)
-        total += loss.detach() * len(batch)
-    return float(total) / len(windows)
+        output = fit.forward(networks.normalised(batch, masked.slices.spec), part).float()
+        loss = masked.criterion(part.whole(output), part.whole(masks))
+        fit.step(loss, part)
+        total += loss.detach() * part.rows
+    return float(total) / shared.rows
 
 
 @dataclass(frozen=True)
@@ -218,10 +218,10 @@ def validate(fit: Fit, masked: Masked, validation: Validation, windows: Windows)
     windows, losses = windows.least(VALIDATED), []
 
     def levels() -> Iterator[torch.Tensor]:
-        for batch, masks in masked.slices.batches(windows, 4 * fit.options.batch_size):
+        for part, (batch, masks) in shared_batches(masked.slices, windows, 4 * fit.options.batch_size):
             with fit.autocast():  # around the network alone: windows placed in bf16 lie up to a pixel off
-                output = networks.logits(fit.averaged, masked.slices.spec, batch)
-            losses.append((masked.criterion(output, masks), len(batch)))
+                output = part.whole(networks.logits(fit.averaged, masked.slices.spec, batch))
+            losses.append((masked.criterion(output, part.whole(masks)), part.rows))
             yield networks.in_8_bit(output.sigmoid())
 
     with torch.inference_mode():
@@ -246,9 +246,17 @@ def choose_confidence(validation: Validation, windows: Windows, patches: list[np
 def patches(model: nn.Module, slices: Slices, windows: Windows, batch_size: int) -> Iterator[np.ndarray]:
     """Probabilities of each window, 0..255: uint8 (side, side); the mean over the mirrored image where the spec says so."""
     model.eval()
-    levels = (networks.levels(model, slices.spec, batch) for batch, _ in slices.batches(windows, batch_size))
-    for of_batch in device.on_host(levels):
+    batches = shared_batches(slices, windows, batch_size)
+    for of_batch in device.on_host(part.whole(networks.levels(model, slices.spec, batch)) for part, (batch, _) in batches):
         yield from of_batch
+
+
+def shared_batches(
+    slices: Slices, windows: Windows, size: int
+) -> Iterator[tuple[parallel.Part, tuple[torch.Tensor, torch.Tensor]]]:
+    """As Slices.batches, what this process computes of each, and how it is put together with what the others do."""
+    shared = parallel.share(len(windows), size)
+    return zip(shared.parts, slices.batches(windows[shared.own.numpy()], shared.sizes), strict=True)
 
 
 def pasted(windows: Windows, patches: Iterable[np.ndarray], size: int) -> Iterator[tuple[int, np.ndarray]]:

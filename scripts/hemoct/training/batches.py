@@ -16,6 +16,8 @@ from hemoct.training import device as training_device
 
 SHARE_OF_MEMORY = 0.5  # of what is free on the device; the rest is for the model and its activations
 WORKERS = 4
+Size = int | list[int]
+"""of all batches but the last, or of each of them"""
 
 
 class Gather(Dataset):
@@ -42,7 +44,7 @@ class Source(Protocol):
 
     device: torch.device
 
-    def batches(self, rows: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]: ...
+    def batches(self, rows: torch.Tensor, size: Size) -> Iterator[tuple[torch.Tensor, torch.Tensor]]: ...
 
 
 class Store:
@@ -54,13 +56,13 @@ class Store:
         fits = pixels.nbytes < SHARE_OF_MEMORY * training_device.free_memory(device)
         self.resident = torch.from_numpy(np.array(pixels)).to(device) if fits else None
 
-    def batches(self, rows: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self, rows: torch.Tensor, size: Size) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (positions within `rows`, images) for each batch of `size`, in the order of `rows`."""
         positions = torch.arange(len(rows)).split(size)
         for position, pixels in zip(positions, self._gather(rows, size), strict=True):
             yield position, pixels.to(self.device, non_blocking=True).unsqueeze(1).float().div_(255)
 
-    def _gather(self, rows: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    def _gather(self, rows: torch.Tensor, size: Size) -> Iterator[torch.Tensor]:
         chunks = rows.split(size)
         if self.resident is not None:
             on_device = rows.to(self.device).split(size)
@@ -89,11 +91,12 @@ class Stacks:
     def device(self) -> torch.device:
         return self.store.device
 
-    def batches(self, rows: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(self, rows: torch.Tensor, size: Size) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """As Store.batches, with images (batch, channels, side, side)."""
         channels = self.planes.shape[1]
         positions = torch.arange(len(rows)).split(size)
-        of_planes = self.store.batches(self.planes[rows].reshape(-1), size * channels)
+        of_all = size * channels if isinstance(size, int) else [of_batch * channels for of_batch in size]
+        of_planes = self.store.batches(self.planes[rows].reshape(-1), of_all)
         for position, (_, batch) in zip(positions, of_planes, strict=True):
             yield position, batch.reshape(len(position), channels, *batch.shape[2:])
 

@@ -16,12 +16,13 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.optim import lr_scheduler
 
-from hemoct.base import experiments, tables
+from hemoct.base import experiments, files, tables
 from hemoct.base.errors import UserError, one_line
 from hemoct.base.runs import Run
-from hemoct.training import augment, checkpoints, device as devices, networks
+from hemoct.training import augment, checkpoints, device as devices, networks, parallel
 from hemoct.training.batches import Source
 from hemoct.training.options import Strength, Training
+from hemoct.training.parallel import Part, Shared
 from hemoct.training.specs import Spec
 
 OPTIMIZERS = {
@@ -48,7 +49,10 @@ class Fit:
     def __init__(self, model: nn.Module, run: Run, options: Training, steps: int, monitor: str = "val_loss") -> None:
         """`model`: on its device (see device.place). `steps`: in an epoch. `monitor`: the number that chooses the best epoch; the
         lowest if it is a loss, else the highest."""
+        parallel.stop_if_too_small(options.batch_size, options.accumulate)
         self.model, self.run, self.folder, self.options, self.monitor = model, run, run.folder, options, monitor
+        self.network = parallel.wrapped(model)
+        """what is called in training: the model, and in several processes what keeps them alike"""
         self.mode = "min" if monitor.endswith("loss") else "max"
         self.device = next(model.parameters()).device
         self.optimizer = optimizer(model, options)
@@ -62,7 +66,7 @@ class Fit:
         self.device_generator = torch.Generator(self.device)
         if options.resume:
             self._resume()
-        if not self.history:  # what an earlier training left would be taken for this one's
+        if not self.history and files.keeps:  # what an earlier training left would be taken for this one's
             for name in checkpoints.RESULTS:
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -72,18 +76,34 @@ class Fit:
             if epoch - self.best_epoch > self.options.patience and self.history:
                 print(f"  no better {self.monitor} for {self.options.patience} epochs: stopped")
                 break
-            for generator in (self.generator, self.device_generator):
-                generator.manual_seed(self.options.seed * 100_003 + epoch)
-            torch.manual_seed(self.options.seed * 100_003 + epoch)  # dropout
+            seed = self.options.seed * 100_003 + epoch
+            self.generator.manual_seed(seed)  # of the order: the same in all processes
+            self.device_generator.manual_seed(seed + 50_021 * parallel.number())  # of the augmentation
+            torch.manual_seed(seed + 50_021 * parallel.number())  # of dropout
             self._epoch_start = time.monotonic()
             networks.train_mode(self.model)
             yield epoch
         print(f"  best epoch {self.best_epoch}")
 
-    def step(self, loss: torch.Tensor) -> None:
-        """One optimiser step on a loss."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+    def share(self, rows: int) -> Shared:
+        """Part the rows of an epoch into batches, and these into what is computed at a time, here and by other processes."""
+        size, accumulate = self.options.batch_size, self.options.accumulate
+        return parallel.share(parallel.usable(rows, size, accumulate), size, accumulate)
+
+    def forward(self, images: torch.Tensor, part: Part) -> torch.Tensor:
+        """Logits of what this process computes of a part of a batch."""
+        if self.network is not self.model:
+            self.network.require_backward_grad_sync = part.last
+        with self.autocast():
+            return self.network(images)
+
+    def step(self, loss: torch.Tensor, part: Part = Part((0,))) -> None:  # noqa: B008 (frozen)
+        """One optimiser step on the mean loss of a batch; where that comes in parts, after the last one."""
+        if part.first:
+            self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(part.weighted(loss)).backward()
+        if not part.last:
+            return
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.steps += 1
@@ -109,6 +129,7 @@ class Fit:
 
     def log(self, epoch: int, more: Mapping[str, float] = MappingProxyType({}), **numbers: float) -> None:
         """Close an epoch: one line, best.pt if it is the best, last.pt, history.csv. `more` goes to the history alone."""
+        numbers, more = parallel.from_first((numbers, dict(more)))  # all go on, or stop, by the same ones
         for name, value in numbers.items():
             decides = name == self.monitor or not name.startswith("val_")  # other validation losses are only drawn
             if name.endswith("loss") and decides and not math.isfinite(value):
@@ -123,6 +144,7 @@ class Fit:
         checkpoints.save(self.folder / "last.pt", self._state())
         self._write_history()
         print_epoch(epoch, self.options.epochs, numbers, seconds, self.best_epoch == epoch, first=epoch == 1)
+        parallel.wait()  # for what the first process has written
 
     def _write_history(self) -> None:
         tables.write_csv(self.folder / "history.csv", pd.DataFrame(self.history))
@@ -180,17 +202,17 @@ def one_epoch(fit: Fit, data: Labelled, order: torch.Tensor) -> tuple[float, tor
 
     Returns the mean loss, the rows that were seen and their logits before each step, float32 (rows, classes).
     """
-    order = order[: len(order) - (len(order) % fit.options.batch_size == 1)]  # batch normalisation cannot use a single slice
-    size, total = fit.options.batch_size, torch.zeros((), device=fit.device)  # reading each loss would make the GPU wait,
-    targets = data.targets[order.to(fit.device)].split(size)  # and so would targets looked up by rows that are on the host
-    seen = []
-    for (position, batch), target in zip(data.source.batches(order, size), targets, strict=True):
-        with fit.autocast():
-            logits = fit.model(data.augment(batch, order[position]).sub_(data.spec.mean).div_(data.spec.std))
-        loss = data.criterion(logits.float(), target)
-        fit.step(loss)
-        total += loss.detach() * len(batch)
-        seen.append(logits.detach().float())
+    shared = fit.share(len(order))
+    order, total = order[: shared.rows], torch.zeros((), device=fit.device)  # reading each loss would make the GPU wait,
+    targets = data.targets[order.to(fit.device)].split([part.rows for part in shared.parts])  # and targets by rows on the host
+    seen, own = [], order[shared.own]
+    for part, (position, batch), target in zip(shared.parts, data.source.batches(own, shared.sizes), targets, strict=True):
+        images = data.augment(batch, own[position]).sub_(data.spec.mean).div_(data.spec.std)
+        logits = part.whole(fit.forward(images, part).float())
+        loss = data.criterion(logits, target)
+        fit.step(loss, part)
+        total += loss.detach() * part.rows
+        seen.append(logits.detach())
     return float(total) / len(order), order, torch.cat(seen)
 
 

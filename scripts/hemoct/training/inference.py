@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hemoct.base import tables
+from hemoct.training import parallel
 from hemoct.training.batches import Source
 from hemoct.training.specs import Spec
 
@@ -22,9 +23,10 @@ def logits(
 ) -> torch.Tensor:
     """Logits of the slices `rows` of a store: float32 (len(rows), classes) on the store's device. `dtype` is that of autocast."""
     model.eval()
+    shared = parallel.share(len(rows), batch_size)
+    batches = zip(shared.parts, store.batches(torch.as_tensor(rows)[shared.own], shared.sizes), strict=True)
     with torch.autocast(store.device.type, dtype=dtype, enabled=dtype is not None):
-        batches = store.batches(torch.as_tensor(rows), batch_size)
-        return torch.cat([model(batch.sub_(spec.mean).div_(spec.std)).float() for _, batch in batches])
+        return torch.cat([part.whole(model(batch.sub_(spec.mean).div_(spec.std)).float()) for part, (_, batch) in batches])
 
 
 def probabilities(logits: torch.Tensor, exclusive: bool) -> np.ndarray:

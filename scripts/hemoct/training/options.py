@@ -92,6 +92,18 @@ class Training:
     )
     seed: int = flag(42, "", named="seed{}")  # --seed is a flag of every step
     resume: bool = flag(False, "go on after the last complete epoch")
+    accumulate: int = 1
+    """parts of a batch that are computed one after the other; a flag where batches can be parted, see SharedTraining"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedTraining(Training):
+    """A training whose batches may be parted: by --accumulate, and among the processes that torchrun starts."""
+
+    accumulate: int = flag(
+        1, "compute a batch in N parts, one after the other, where memory does not hold it at once; batch normalisation then "
+        "averages over a part", type=cli.positive_int, metavar="N", named="accumulate{}",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +26,13 @@ MADE_BY = {
 """the tables of trainings, in the order in which they are read"""
 
 
-def parser(doc: str | None, kind: type) -> cli.Parser:
-    """The parser of a step that trains; `kind`: a dataclass of all its options, see base.options.part."""
+def parser(doc: str | None, kind: type, several: bool = False) -> cli.Parser:
+    """The parser of a step that trains; `kind`: a dataclass of all its options, see base.options.part.
+
+    `several`: whether several processes may train together, see training.parallel.
+    """
     made = cli.parser(doc)
+    made.several = several
     cli.add_experiment_flags(made)
     options.add_all(made, kind)
     return made
@@ -35,19 +40,50 @@ def parser(doc: str | None, kind: type) -> cli.Parser:
 
 def train(step: str, args: argparse.Namespace, inputs: dict[Path, list[Path]], prepare: Prepare) -> None:
     """Train in each folder that is not up to date; where all are, no data is read. `inputs`: what each folder is made from."""
+    if cli.processes() > 1:
+        _train_together(step, args, inputs, prepare)
+        return
     due = runs.due(step, args, inputs)
     if not due:
         return
-    work = Workspace.of(args)
-    for name, made_by in MADE_BY.items():
-        if work.work / name in next(iter(inputs.values())):
-            work.need(work.work / name, made_by)
+    _need_tables(args, inputs)
     from hemoct.training import device  # torch takes seconds: only now that there is something to train
 
     where = device.pick(args.device, args.threads)
     what, train_fold = prepare(where)
     for run in due:
-        print(f"{work.show(run.folder)}: {what}, {args.protocol} protocol")
+        say(run, args, what)
         with run:
             run.note(device=str(where))
             run.wrote(*train_fold(run))
+
+
+def _train_together(step: str, args: argparse.Namespace, inputs: dict[Path, list[Path]], prepare: Prepare) -> None:
+    """The same by several processes, of which the first alone holds the folders and says what is due."""
+    from hemoct.training import parallel
+
+    with parallel.joined(args.device, args.threads) as where:
+        first = parallel.number() == 0
+        due = runs.due(step, args, inputs) if first else []
+        folders = parallel.from_first([run.folder for run in due])
+        if not folders:
+            return
+        _need_tables(args, inputs)
+        what, train_fold = parallel.first_alone(lambda: prepare(where))  # it decodes what is not in the cache yet
+        for run in due or [Run(step, args, folder, inputs[folder]) for folder in folders]:
+            say(run, args, what)
+            with run if first else contextlib.nullcontext():
+                run.note(device=str(where), processes=parallel.count())
+                run.wrote(*train_fold(run))
+
+
+def _need_tables(args: argparse.Namespace, inputs: dict[Path, list[Path]]) -> None:
+    work = Workspace.of(args)
+    for name, made_by in MADE_BY.items():
+        if work.work / name in next(iter(inputs.values())):
+            work.need(work.work / name, made_by)
+
+
+def say(run: Run, args: argparse.Namespace, what: str) -> None:
+    """The line before a training: where it writes, and what is trained."""
+    print(f"{Workspace.of(args).show(run.folder)}: {what}, {args.protocol} protocol")
