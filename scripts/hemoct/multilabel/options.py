@@ -20,7 +20,7 @@ from hemoct.training.options import (
     Initial,
     Labels,
     Selection,
-    Training,
+    SharedTraining,
     known_strength,
 )
 
@@ -120,7 +120,7 @@ class Options:
     view: View = part("views; of one alone: for 04_cascade.py --view")
     balance: Balance = part("labels that few images show")
     augmentation: Augmentation = part("augmentation")
-    training: Training = part("training", batch_size={"type": cli.above_one}, optimizer="adam", weight_decay=0.0)
+    training: SharedTraining = part("training", batch_size={"type": cli.above_one}, optimizer="adam", weight_decay=0.0)
     selection: Selection = part("data")
     labels: Labels = part("data", without=("least_steps",))
     hardware: Hardware = part("device")
