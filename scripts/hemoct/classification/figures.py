@@ -172,7 +172,8 @@ def label_curve(made: dict[str, Any], heading: str) -> Figure:
     """Left: a metric by the share of labelled patients, a line a start, its seeds as dots. Right: the difference to scratch."""
     name, of_start = curve.shown(made), curve.starts(made)
     differ = any(cell["difference"] for cell in made["cells"])
-    figure, axes = base_figure.figure(1, 1 + differ, width=5.6, height=4.0, heading=heading, squeeze=False)
+    heading = f"{heading}; mean over seeds, 95 % intervals, dots: single seeds"
+    figure, axes = base_figure.figure(1, 1 + differ, width=5.6, height=4.6, heading=heading, squeeze=False)
     for number, cells in enumerate(of_start.values()):
         aside = 1.06 ** (number - (len(of_start) - 1) / 2)  # so that intervals do not lie on one another
         for axis, key in zip(axes[0], ("metrics", "difference"), strict=False):
@@ -191,9 +192,9 @@ def label_curve(made: dict[str, Any], heading: str) -> Figure:
         axis.set_xticks(shares, [f"{share:g}" for share in shares])
         axis.minorticks_off()
         axis.set_xlabel("labelled training patients, %")
-    axes[0, 0].set_ylabel(f"{text.metric_name(name)}, mean over seeds, 95 % interval")
+    axes[0, 0].set_ylabel(text.metric_name(name))
     if differ:
         axes[0, 1].axhline(0, color="grey", linestyle=":")
-        axes[0, 1].set_ylabel("difference to the start from scratch")
+        axes[0, 1].set_ylabel("difference to from scratch")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure

@@ -94,23 +94,23 @@ def content(work: Workspace, found: list[Trained], seed: int) -> dict[str, Any]:
     first = found[0].evaluated
     table = first.table.sort_values("image_id")
     weights = bootstrap.weights(table["patient"].to_numpy(), table["fold"].to_numpy(), bootstrap.RESAMPLES, seed)
-    measured = {(*one.cell, one.seed): _measured(one.evaluated.at(table["image_id"].to_numpy()), weights) for one in found}
+    numbers = {(*one.cell, one.seed): measured(one.evaluated.at(table["image_id"].to_numpy()), weights) for one in found}
     cells: dict[tuple[float, str], list[Trained]] = {}
     for one in sorted(found, key=lambda one: (one.share, one.start != SCRATCH, one.start != IMAGENET, one.start, one.seed)):
         cells.setdefault(one.cell, []).append(one)
-    names = [name for name in MEASURED if all(name in values for values, _ in measured.values())]
+    names = [name for name in MEASURED if all(name in values for values, _ in numbers.values())]
     made = []
     for cell, members in cells.items():
         seeds = [one.seed for one in members]
-        paired = [number for number in seeds if (cell[0], SCRATCH, number) in measured and cell[1] != SCRATCH]
+        paired = [seed for seed in seeds if (cell[0], SCRATCH, seed) in numbers and cell[1] != SCRATCH]
         made.append({
             "share": cell[0], "patients": members[0].patients, "of": members[0].of, "start": cell[1],
             "method": members[0].method, "seeds": seeds, "experiments": [one.evaluated.name for one in members],
-            "metrics": {name: _mean(name, [measured[*cell, number] for number in seeds]) for name in names},
+            "metrics": {name: mean(name, [numbers[*cell, seed] for seed in seeds]) for name in names},
             "paired_seeds": paired,
             "difference": {
-                name: _mean(name, [measured[*cell, number] for number in paired],
-                            [measured[cell[0], SCRATCH, number] for number in paired])
+                name: mean(name, [numbers[*cell, seed] for seed in paired],
+                            [numbers[cell[0], SCRATCH, seed] for seed in paired])
                 for name in names if paired
             },
         })  # fmt: skip
@@ -122,12 +122,12 @@ def content(work: Workspace, found: list[Trained], seed: int) -> dict[str, Any]:
 Measured = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 
 
-def _measured(one: Evaluated, weights: np.ndarray) -> Measured:
+def measured(one: Evaluated, weights: np.ndarray) -> Measured:
     """Each metric of the images as they are, (1,), and of their resamples, (R,)."""
     return one.measure(metrics.ones(len(one.table))), one.measure(weights)
 
 
-def _mean(name: str, members: list[Measured], less: list[Measured] = ()) -> dict[str, Any]:
+def mean(name: str, members: list[Measured], less: list[Measured] = ()) -> dict[str, Any]:
     """The mean over members of a metric, or of its differences to those in `less`; with interval, and each member's value."""
     values, drawn = ([each[part][name] for each in members] for part in (0, 1))
     if less:
