@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import NoReturn
 
-PYTHONS = ((3, 11), (3, 12))  # what the pinned packages were tried with
+PYTHONS = ((3, 11), (3, 12), (3, 13))  # what the pinned packages were tried with
 WITHOUT_TORCH = ("80_predict_scan.py", "81_view.py")
 """a bundle (82_export.py) needs no training library"""
 
@@ -14,7 +14,7 @@ WITHOUT_TORCH = ("80_predict_scan.py", "81_view.py")
 def problem() -> str:
     """Why this Python cannot run a step; "" where it can."""
     if sys.version_info[:2] not in PYTHONS:
-        return f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, and the project needs 3.11 or 3.12"
+        return f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, and the project needs 3.11, 3.12 or 3.13"
     needed = ("hemoct", "pandas") if os.path.basename(sys.argv[0]) in WITHOUT_TORCH else ("hemoct", "pandas", "torch")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     return f"{missing[0]} is not installed in {sys.executable}" if missing else ""

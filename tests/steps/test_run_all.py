@@ -56,7 +56,7 @@ def copy(tmp_path: Path) -> Copy:
     (made.folder / "scripts").mkdir(parents=True)
     for path in (*(REPOSITORY / "scripts").glob("*.sh"), PROFILES):
         shutil.copy(path, made.folder / "scripts")
-    for name in ("requirements.txt", "pyproject.toml"):
+    for name in ("requirements.txt", "requirements-cpu.txt", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, made.folder)
     for room in ("base", "workflow"):
         shutil.copytree(REPOSITORY / "scripts" / "hemoct" / room, made.folder / "scripts" / "hemoct" / room)
@@ -362,6 +362,21 @@ def test_demo_installs_only_when_the_requirements_changed(copy: Copy) -> None:
     assert [installations(), installations()] == [1, 0]
 
 
+def test_what_setup_was_asked_for_stays_until_it_is_asked_again(copy: Copy) -> None:
+    def calls(script: str, *flags: str) -> list[str]:
+        done = copy.bash(script, *flags)
+        assert done.returncode == 0, done.stderr
+        return [call for call in copy.log if "pip install" in call]
+
+    (first,) = calls("setup.sh", "--cpu")
+    assert "-c requirements-cpu.txt --extra-index-url https://" in first and "-r requirements.txt" in first
+    assert calls("setup.sh", "--cpu") == calls("test.sh") == [], "the tests keep what is there"
+    assert "--require-hashes -r requirements.lock" in calls("setup.sh", "--locked")[0]
+    assert [call.partition(" -r ")[2] for call in calls("setup.sh")] == ["requirements.txt"]
+    done = copy.bash("setup.sh", "--cuda")
+    assert done.returncode == 2 and "unknown flag --cuda" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_a_failed_installation_is_tried_again(copy: Copy) -> None:
     failed = copy.bash("test.sh", fail_at="pip install")
     assert failed.returncode == 2 and "installation failed" in failed.stderr
@@ -405,14 +420,14 @@ def test_without_a_fitting_python_one_line_says_so(copy: Copy, tmp_path: Path) -
     tools.mkdir()
     for name in ("bash", "dirname", "cat"):
         (tools / name).symlink_to(shutil.which(name))
-    for name in ("python3.12", "python3.11", "python3"):
+    for name in ("python3.12", "python3.13", "python3.11", "python3"):
         (tools / name).write_text("#!/bin/sh\nexit 1\n")
         (tools / name).chmod(0o755)
     done = subprocess.run(
         [tools / "bash", copy.folder / "scripts/demo.sh"], env={"PATH": str(tools)}, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert "needs Python 3.11 or 3.12" in done.stderr and done.stderr.count("\n") == 1
+    assert "needs Python 3.11, 3.12 or 3.13" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_flags_of_the_labels_are_sent_behind_the_two_dashes(copy: Copy) -> None:
