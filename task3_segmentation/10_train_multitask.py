@@ -71,6 +71,8 @@ def main(argv: list[str] | None = None) -> None:
     step.train(__file__, args, of_fold, prepare)
     for task in places:
         cli.say_next(work, experiments.evaluate_step(task))
+    if not places:  # sizes.json says it all
+        cli.say_next(work, "scripts/90_make_report.py")
 
 
 def stop_if_taken(work: Workspace, folders: list[Path]) -> None:
