@@ -23,7 +23,8 @@ CPU = torch.device("cpu")
 def spec(model: str, deep: bool = False) -> VolumeSpec:
     return VolumeSpec(
         image_size=32, source_size=32, mean=0.2, std=0.2, protocol="patient", split="folds", fold=0, splits_sha256="",
-        model=model, encoder="3d", context=0, region="slice", depth=8, channels=8, deep_supervision=deep, overlap=0.5, made_by="a test",
+        model=model, encoder="3d", context=0, region="slice", depth=8, channels=8,
+        deep_supervision=deep, overlap=0.5, made_by="a test",
     )  # fmt: skip
 
 
