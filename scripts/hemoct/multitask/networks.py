@@ -15,6 +15,7 @@ from hemoct.training.options import SCRATCH, Initial
 from hemoct.training.specs import Spec
 
 MAPS = 5  # of an encoder that halves its image as often
+FASTER = 10  # an optimizer that scales its steps moves all weights alike; these few have far to go in few steps
 DECODER = ("decoder.", "segmentation_head.")
 """how the names of weights begin that a segmentation network has beside its encoder"""
 
@@ -71,8 +72,7 @@ class MultiTask(nn.Module):
             self.decoder, self.segmentation_head = segmenter.decoder, segmenter.segmentation_head
         if SIZE in tasks:
             self.size = nn.Linear(body.head_hidden_size, 1)
-        self.log_variances = nn.Parameter(torch.zeros(len(tasks)))
-        """of the tasks, for a loss that is weighted by uncertainty"""
+        self.uncertainty = nn.Parameter(torch.zeros(len(tasks)))
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         outputs = {}
@@ -87,6 +87,11 @@ class MultiTask(nn.Module):
         if SIZE in self.tasks:
             outputs[SIZE] = self.size(self.body.forward_head(features, pre_logits=True))[:, 0]
         return outputs
+
+    @property
+    def log_variances(self) -> torch.Tensor:
+        """Of the tasks, for a loss that is weighted by uncertainty: (tasks,). They have FASTER times the learning rate."""
+        return FASTER * self.uncertainty
 
     def segmenter_state(self) -> dict[str, torch.Tensor]:
         """The state_dict of the segmentation network in it."""
