@@ -24,6 +24,7 @@ NEEDED = {
     "task1_classification/06_ensemble.py": ("a", "b"),
     "task1_classification/07_grid.py": ("--grid", "optimizer=adamw,sgd"),
     "task1_classification/08_explain.py": ("--experiment", "e"),
+    "task1_classification/12_score_slices.py": ("--experiment", "e"),
     "task2_detection/05_predict.py": ("nowhere", "--experiment", "e"),
     "task2_detection/06_gate_classifier.py": ("--experiment", "e"),
     "task2_detection/07_link_slices.py": ("--experiment", "e"),
@@ -38,7 +39,8 @@ NEEDED = {
 """flags without which a step does not start"""
 WITHOUT_INPUT = "scripts/06_get_weights.py"
 TRAIN = {
-    **dict.fromkeys((*map(experiments.train_step, (1, 2, 4)), *(step for step in STEPS if "train_head" in step)), ()),
+    **dict.fromkeys(map(experiments.train_step, (1, 2, 4)), ()),
+    **dict.fromkeys((step for step in STEPS if "train_head" in step or "train_volume" in step), ()),
     experiments.train_step(3): ("--region", "slice"),
 }
 """steps that train, with the flags that they need for it"""
@@ -116,9 +118,7 @@ def test_what_is_up_to_date_is_said_without_networks(work):
     toy.make(work, patients=5, slices=2, size=32, boxes=True)
     put_models(work)
     images, place = next(work.raw.glob("*.png")), ("--root", work.root, "--dataset", "toy", "--skip-if-done")
-    calls = [
-        [step, *place, "--fold", "0", *(["--region", "slice"] if "task3" in step else [])] for step in TRAIN if "task" in step
-    ]
+    calls = [[step, *place, "--fold", "0", *flags] for step, flags in TRAIN.items() if "task" in step]
     calls += [[step, images, "--experiment", "e", *place] for step in PREDICT]
     calls += [[step, "--experiment", "e", *place] for step in STEPS if "explain.py" in step]
     calls = [[step, starting.DONE, *words] for step, *words in calls]
