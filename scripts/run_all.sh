@@ -2,7 +2,7 @@
 # Run every step of the chain on one data set, in order. Steps that are up to date are skipped.
 #
 #   bash scripts/run_all.sh --dataset NAME [--profile laptop|gpu|demo] [--root DIR] [--from-step N] [--mask-value V]
-#                           [--force] [--list] [-- FLAGS]
+#                           [--force] [--all] [--list] [-- FLAGS]
 #
 #   --dataset NAME   data/raw/NAME must be there: step 1 is yours, but "demo" is drawn
 #   --root DIR       folder that holds data/ and outputs/ (default: the repository)
@@ -11,6 +11,7 @@
 #                    demo for the data set demo, gpu where there is an NVIDIA GPU, else laptop
 #   --mask-value V   the lesion in masks of several values (task 3)
 #   --force          run also what is up to date
+#   --all            also what stands with a plus in the profile: pre-training without labels ...
 #   --list           print the numbered steps and stop
 #   -- FLAGS         flags of scripts/03_make_labels.py: -- --layout yolo --patient-regex '^(\d+)_'
 #                    (--layout and --image-set go to scripts/02_merge_annotations.py too)
@@ -18,7 +19,7 @@ set -euo pipefail
 # shellcheck source=scripts/setup.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"
 
-dataset="" root="" from_step="" force="" skip="--skip-if-done" profile="" list="" mask_value="" label_flags=()
+dataset="" root="" from_step="" force="" skip="--skip-if-done" profile="" all="" list="" mask_value="" label_flags=()
 while [ $# -gt 0 ]; do
     case $1 in
     --dataset | --profile | --root | --from-step | --mask-value) [ $# -ge 2 ] || stop "$1 needs a value" ;;
@@ -28,6 +29,7 @@ while [ $# -gt 0 ]; do
     --root) root=$(cd -- "$2" 2>/dev/null && pwd) || stop "--root $2 is no folder" && shift ;;
     --from-step) from_step=$2 && shift ;;
     --force) force=--force && skip="" ;;
+    --all) all=--all ;;
     --list) list=yes ;;
     --small) profile=laptop ;; # as it was called before
     --profile) [[ $2 =~ ^(laptop|gpu|demo)$ ]] && profile=$2 && shift || stop "--profile $2 is none of laptop, gpu and demo" ;;
@@ -43,7 +45,7 @@ done
 [ -n "$dataset" ] || stop "say which data: --dataset NAME"
 
 place=(--dataset "$dataset" ${root:+--root "$root"})
-chosen=(${profile:+--profile "$profile"} $mask_value ${force:+"$force"})
+chosen=(${profile:+--profile "$profile"} $mask_value ${force:+"$force"} ${all:+"$all"})
 first=2
 [ "$dataset" != demo ] || first=1
 

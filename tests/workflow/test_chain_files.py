@@ -18,7 +18,7 @@ from hemoct.workflow.plan import Plan
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def graph(root: Path, dataset: str = "demo", profile: str = "demo", **config: str) -> Graph:
+def graph(root: Path, dataset: str = "demo", profile: str = "demo", **config: object) -> Graph:
     (root / "data" / "raw" / dataset).mkdir(parents=True, exist_ok=True)
     return Graph.of({"dataset": dataset, "profile": profile, "root": root, "python": sys.executable} | config)
 
@@ -46,9 +46,10 @@ def test_a_figure_of_a_report_is_one_that_is_always_there() -> None:
         assert set(each.figures.split()) <= {name for record in each.records for name in record.writes.split()}, each.name
 
 
+@pytest.mark.parametrize("everything", [False, True])
 @pytest.mark.parametrize("profile", profiles.NAMES)
-def test_what_a_step_reads_is_made_by_one_before_it(tmp_path: Path, profile: str) -> None:
-    made, ready = graph(tmp_path, profile=profile), set()
+def test_what_a_step_reads_is_made_by_one_before_it(tmp_path: Path, profile: str, everything: bool) -> None:
+    made, ready = graph(tmp_path, profile=profile, all=everything), set()
     for each in made.steps:
         for job in made.plan.jobs(each):
             assert set(made.inputs(each, **job)) <= ready, f"{each.name} {job}"
@@ -164,3 +165,9 @@ def test_what_differs_from_the_declaration_is_told(tmp_path: Path) -> None:
         f"{name}: declares, but did not write data/work/demo/splits.csv",
         f"{name}: wrote, but does not declare data/work/demo/x.csv",
     ]
+
+
+def test_rows_with_a_plus_are_for_all(tmp_path: Path) -> None:
+    names = [{each.name for each in graph(tmp_path, all=everything).steps} for everything in (False, True)]
+    assert names[1] - names[0] == {"pretrain", "task1_train_pretrained", "task1_evaluate_pretrained"}
+    assert names[1] == {each.name for each in chain.STEPS}

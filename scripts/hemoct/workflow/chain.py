@@ -4,7 +4,7 @@
 files with the run record of each step. Only the standard library is imported: run_all.sh asks before the project is installed.
 """
 
-from hemoct.workflow import classification, data, detection, multilabel, segmentation
+from hemoct.workflow import classification, data, detection, multilabel, pretraining, segmentation
 from hemoct.workflow.steps import Step
 
 STEPS: tuple[Step, ...] = (
@@ -15,5 +15,6 @@ STEPS: tuple[Step, ...] = (
     *data.OF_TYPES,
     *classification.OF_TYPES,
     *multilabel.STEPS,
+    *pretraining.STEPS,
     *data.RESULTS,
 )

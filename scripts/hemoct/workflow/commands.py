@@ -1,7 +1,7 @@
 """What scripts/run_all.sh asks: the commands of the chain, and how long it takes.
 
     python -m hemoct.workflow.commands list|time|steps --dataset NAME [--profile NAME] [--root DIR] [--mask-value V] [--force]
-        [-- FLAGS of scripts/03_make_labels.py]
+        [--all] [-- FLAGS of scripts/03_make_labels.py]
 
 `list` is for people. `steps` is for the shell, a line a step with tabs between: `lanes` where folds may be trained side by side,
 else `-`; why the data set cannot have the step, else `-`; the words of its command, quoted.
@@ -26,9 +26,10 @@ def main(words: list[str]) -> None:
     parser.add_argument("--root", type=Path)
     parser.add_argument("--mask-value", default="")
     parser.add_argument("--force", action="store_true")
+    parser.add_argument("--all", action="store_true")
     own, label_flags = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     args = parser.parse_args(own)
-    profile = profiles.read(args.profile or profiles.of_machine(args.dataset))
+    profile = profiles.read(args.profile or profiles.of_machine(args.dataset), args.all)
     plan = Plan(args.dataset, profile, args.root, args.mask_value, tuple(label_flags), resume=not args.force)
     if args.what == "time":
         print("\n".join(time_lines(plan)))
@@ -52,7 +53,7 @@ def time_lines(plan: Plan) -> list[str]:
         if not plan.lacks(NEEDS.get(name.split("-")[0], "")):
             minutes.append(profile.minutes(name, slices))
             told = "-" if minutes[-1] is None else minutes[-1]
-            shown.append(f"  {name:<11} {told:>5} min  {row.name:<25} {' '.join(row.flags)}")
+            shown.append(f"  {name:<16} {told:>5} min  {row.name:<25} {' '.join(row.flags)}")
     known = [each for each in minutes if each is not None]
     if len(known) < len(minutes):
         told = "time not measured: a training says after its first epoch how long it takes"

@@ -17,7 +17,7 @@ from hemoct.workflow import profiles
 from hemoct.workflow.plan import DEMO, Plan
 from hemoct.workflow.steps import Step
 
-KEYS = ("dataset", "profile", "root", "python", "mask_value", "label_flags", "threads")
+KEYS = ("dataset", "profile", "root", "python", "mask_value", "label_flags", "threads", "all")
 """what `snakemake --config KEY=VALUE` may hold"""
 GET_DATA = "get_data"  # yours, but that the demonstration is drawn
 
@@ -46,7 +46,7 @@ class Graph:
         python = Path(config.get("python") or REPOSITORY / ".venv" / "bin" / "python").expanduser()
         if not os.access(python, os.X_OK):
             raise UserError(f"{python} is no python; name that of the project's environment: --config python=FILE")
-        profile = profiles.read(str(config.get("profile") or profiles.of_machine(dataset)))
+        profile = profiles.read(str(config.get("profile") or profiles.of_machine(dataset)), bool(config.get("all")))
         flags = tuple(shlex.split(str(config.get("label_flags") or "")))
         plan = Plan(dataset, profile, root, str(config.get("mask_value") or ""), flags)
         return cls(plan, str(python.absolute()), int(config.get("threads") or 2))

@@ -20,7 +20,7 @@ NEEDS = {"task2": "boxes", "task3": "masks", "task4": "types"}
 
 FLAGS = {
     **{"{classify}": "task1", "{classify_also}": "task1-also", "{detect}": "task2", "{gate}": "task2-gate"},
-    **{"{segment}": "task3", "{type}": "task4"},
+    **{"{segment}": "task3", "{type}": "task4", "{pretrain}": "pretrain", "{classify_pretrained}": "task1-pretrained"},
 }
 """the row whose flags a word in the flags of a step stands for"""
 
@@ -47,7 +47,9 @@ class Plan:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        return tuple(step for step in STEPS if self.is_demo or not step.demo)
+        """Those that the data set and the profile have."""
+        of_profile = [step for step in STEPS if set(step.rows) <= self.profile.rows.keys()]
+        return tuple(step for step in of_profile if self.is_demo or not step.demo)
 
     @cached_property
     def lacking(self) -> dict[str, str]:
@@ -103,7 +105,7 @@ class Plan:
             "{merge_flags}": list(self._merge_flags()),
             "{region}": ["--region", "slice"] if self.lacks("boxes") else [],
             "{fold_of_types}": ["--fold", "0"] if once and "--fold" not in rows["task1"].flags else [],
-            **{word: list(rows[row].flags) for word, row in FLAGS.items()},
+            **{word: list(rows[row].flags) for word, row in FLAGS.items() if row in rows},
         }
 
     def _merge_flags(self) -> Iterator[str]:
@@ -158,7 +160,7 @@ class Plan:
 
     def named(self, step: Step, text: str, **more: str) -> str:
         """A text with the names of data sets and experiments in it; `more`: what stands for other words."""
-        names = {name: self.profile.rows[row].name for name, row in EXPERIMENTS.items()}
+        names = {name: self.profile.rows[row].name for name, row in EXPERIMENTS.items() if row in self.profile.rows}
         sets = {"dataset": self.types if step.typed else self.dataset, "types": self.types, "demo": self.dataset}
         return text.format(**names | sets | {"at": f"{self.root}/" if self.root else ""} | more)
 

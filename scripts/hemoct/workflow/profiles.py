@@ -33,12 +33,16 @@ class Profile:
         return None if measured is None else -(-measured * slices // self.slices)
 
 
-def read(name: str) -> Profile:
-    """A profile by its name. Without bfloat16 in the processor its flag is left out, for it would make trainings slower."""
+def read(name: str, everything: bool = False) -> Profile:
+    """A profile by its name; rows with a plus, `+pretrain`, only when `everything` is to be done.
+
+    Without bfloat16 in the processor its flag is left out, for it would make trainings slower.
+    """
     if name not in NAMES:
         raise UserError(f"profile {name} is none of {', '.join(NAMES[:-1])} and {NAMES[-1]}")
     lines = [line.split() for line in FILE.read_text(encoding="utf-8").splitlines()]
     rows = {line[1]: line[2:] for line in lines if line[:1] == [name]}
+    rows = {row.removeprefix("+"): words for row, words in rows.items() if everything or not row.startswith("+")}
     slices = int(rows.pop("slices")[0])
     return Profile(name, slices, {row: _row(words, slow=is_slow(name)) for row, words in rows.items()})
 

@@ -9,7 +9,8 @@ each fold that it is trained on. A star is anything, `/` too.
 from dataclasses import dataclass, replace
 from typing import Any
 
-EXPERIMENTS = {"classifier": "task1", "also": "task1-also", "detector": "task2", "segmenter": "task3", "typer": "task4"}
+EXPERIMENTS = {"classifier": "task1", "also": "task1-also", "detector": "task2", "segmenter": "task3", "typer": "task4",
+               "pretraining": "pretrain", "pretrained": "task1-pretrained"}  # fmt: skip
 """the row of scripts/profiles.txt that names each"""
 
 WORK, OUTPUTS = "data/work/{dataset}", "outputs/{dataset}"
@@ -76,7 +77,7 @@ class Step:
     """what stands behind --dataset and --root"""
     records: tuple[Record, ...] = ()
     rows: tuple[str, ...] = ()
-    """of scripts/profiles.txt: the experiments that it is about"""
+    """of scripts/profiles.txt: the experiments that it is about; without one of them in the profile there is no such step"""
     by: tuple[str, ...] = ()
     """`experiment`, `fold`: a job each in a workflow engine, where run_all.sh does them all in one command"""
     after: tuple[str, ...] = ()
