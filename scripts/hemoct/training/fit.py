@@ -87,8 +87,8 @@ class Fit:
 
     def share(self, rows: int) -> Shared:
         """Part the rows of an epoch into batches, and these into what is computed at a time, here and by other processes."""
-        size, accumulate = self.options.batch_size, self.options.accumulate
-        return parallel.share(parallel.usable(rows, size, accumulate), size, accumulate)
+        size = self.options.batch_size
+        return parallel.share(parallel.usable(rows, size), size, self.options.accumulate)
 
     def forward(self, images: torch.Tensor, part: Part) -> torch.Tensor:
         """Logits of what this process computes of a part of a batch."""

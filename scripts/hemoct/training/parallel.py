@@ -156,29 +156,33 @@ def share(rows: int, size: int, accumulate: int = 1) -> Shared:
     own, parts = [torch.zeros(0, dtype=torch.int64)], []
     for start in range(0, rows, size):
         of_batch = min(size, rows - start)
-        edges = [start + of_batch * place // (processes * accumulate) for place in range(processes * accumulate + 1)]
-        for place in range(accumulate):
+        following = max(1, min(accumulate, of_batch // least()))  # the last batch may be a small one
+        edges = [start + of_batch * place // (processes * following) for place in range(processes * following + 1)]
+        for place in range(following):
             here = edges[place * processes : (place + 1) * processes + 1]
             sizes = tuple(after - before for before, after in pairwise(here))
             first = here[me] if sizes[me] else max(here[me] - 1, start)
             own.append(torch.arange(first, first + max(1, sizes[me])))
-            parts.append(Part(sizes, sum(sizes) / of_batch, place == 0, place == accumulate - 1))
+            parts.append(Part(sizes, sum(sizes) / of_batch, place == 0, place == following - 1))
     return Shared(rows, torch.cat(own), [len(positions) for positions in own[1:]], parts)
 
 
-def usable(rows: int, size: int, accumulate: int) -> int:
-    """`rows` less the last ones where they make no batch: batch normalisation cannot use a single slice of a process."""
+def usable(rows: int, size: int) -> int:
+    """`rows` less the last ones where they are too few for a batch."""
     rest = rows % size
-    return rows - rest if rest < 2 * count() * accumulate else rows
+    return rows - rest if rest < least() else rows
+
+
+def least() -> int:
+    """Slices of the smallest part: one for each process, and never a single one, which batch normalisation cannot use."""
+    return max(2, count())
 
 
 def stop_if_too_small(size: int, accumulate: int) -> None:
-    """Stop where a part of a batch would have a single slice."""
-    if accumulate > 1 or count() > 1:
-        parts = count() * accumulate
-        if size < 2 * parts:
-            raise UserError(f"--batch-size {size} in {parts} parts (processes x --accumulate) leaves less than 2 slices for one; "
-                            f"take {2 * parts} or more")  # fmt: skip
+    """Stop where a batch has too few slices for its parts."""
+    if (accumulate > 1 or count() > 1) and size < least() * accumulate:
+        raise UserError(f"--batch-size {size} is too small for {count()} process(es) and --accumulate {accumulate}; "
+                        f"take {least() * accumulate} or more")  # fmt: skip
 
 
 class _Gather(torch.autograd.Function):
@@ -226,8 +230,8 @@ def _over_all(layer: _BatchNorm, images: torch.Tensor) -> torch.Tensor:
     if not layer.training:
         return type(layer).forward(layer, images)
     axes, shape = [0, *range(2, images.dim())], [1, -1, *[1] * (images.dim() - 2)]
-    values = images.float()
-    n = torch.tensor(float(values.numel() / values.shape[1]))
+    values = images if images.dtype is torch.float64 else images.float()
+    n = torch.tensor(values.numel() / values.shape[1], dtype=values.dtype)
     dist.all_reduce(n)
     mean = _Sum.apply(values.sum(axes)) / n
     centred = values - mean.view(shape)
