@@ -123,6 +123,7 @@ def test_flags_of_the_labels_and_of_masks_reach_their_steps(tmp_path: Path) -> N
         ({"dataset": "demo", "datset": "demo"}, "--config datset is unknown; there are: dataset, profile"),
         ({"dataset": "demo", "python": "/nowhere/python"}, "/nowhere/python is no python"),
         ({"dataset": "demo", "root": "/nowhere"}, "root=/nowhere is no folder"),
+        ({"dataset": "demo", "threads": "many"}, "threads=many is no whole number"),
     ],
 )
 def test_a_mistake_in_the_configuration_is_one_line(tmp_path: Path, config: dict, problem: str) -> None:

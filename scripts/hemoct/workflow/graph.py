@@ -47,9 +47,12 @@ class Graph:
         if not os.access(python, os.X_OK):
             raise UserError(f"{python} is no python; name that of the project's environment: --config python=FILE")
         profile = profiles.read(str(config.get("profile") or profiles.of_machine(dataset)), bool(config.get("all")))
+        threads = str(config.get("threads") or 2)
+        if not threads.isdecimal():
+            raise UserError(f"--config threads={threads} is no whole number")
         flags = tuple(shlex.split(str(config.get("label_flags") or "")))
         plan = Plan(dataset, profile, root, str(config.get("mask_value") or ""), flags)
-        return cls(plan, str(python.absolute()), int(config.get("threads") or 2))
+        return cls(plan, str(python.absolute()), int(threads))
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:

@@ -1,13 +1,13 @@
 """The chain of one data set: its steps, their commands, and the paths of their files."""
 
 import itertools
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from hemoct.base import files
 from hemoct.base.experiments import FOLDS
 from hemoct.base.workspace import REPOSITORY, Workspace
 from hemoct.workflow.chain import STEPS
@@ -61,7 +61,7 @@ class Plan:
                 if len(list(itertools.islice(stream, 2))) < 2:  # labels alone can be classified, but nothing detected in them
                     lacking["boxes"] = "boxes.csv has no box"
         if (work / "dataset.json").is_file():
-            told = json.loads((work / "dataset.json").read_text(encoding="utf-8"))
+            told = files.read_json(work / "dataset.json")
             if not told.get("counts", {}).get("masks"):
                 lacking["masks"] = "labels.csv names no mask"
             if not self.is_demo and (len(told.get("labels", ())) < 2 or told.get("exclusive")):
