@@ -47,6 +47,13 @@ def test_a_dry_run_has_every_step_with_all_of_its_experiments_and_folds(tmp_path
 
 
 @needs_snakemake
+def test_before_labels_are_made_no_more_is_known_of_ones_own_data(tmp_path: Path) -> None:
+    (tmp_path / "data" / "raw" / "mine").mkdir(parents=True)
+    assert start(tmp_path, "--dry-run", log=tmp_path / "log", dataset="mine").wait() == 0, (tmp_path / "log").read_text()
+    assert jobs((tmp_path / "log").read_text()) == {"merge_annotations": 1, "make_labels": 1, "all": 1}
+
+
+@needs_snakemake
 def test_killed_and_run_again_goes_on(tmp_path: Path) -> None:
     """The data steps and one fold; killed after the first epoch, no epoch is trained twice and no data step runs again."""
     first, second, third = (tmp_path / name for name in ("first.log", "second.log", "third.log"))
