@@ -132,7 +132,7 @@ def test_tasks_3_and_4_start_from_it(work, step, monkeypatch):
     fold = work.task(4) / "e" / "fold0"
     told = files.read_json(fold / "model.json")
     assert told["initial_weights"]["method"] == "simclr" and told["labelled"]["patients"] < told["labelled"]["of"]
-    first, grey = state(fold)["body.conv1.0.weight"], state(work.pretrained / "p" / "fold0")["body.conv1.0.weight"]
+    first, grey = (state(folder)["body.conv1.0.weight"] for folder in (fold, work.pretrained / "p" / "fold0"))
     assert first.shape[1] == 3 and torch.allclose(first, grey.expand_as(first) / 3, atol=1e-5)
     assert step("task4_multilabel/03_evaluate.py", "--experiment", "e").code == 0
 
@@ -151,6 +151,8 @@ def test_task_3_takes_it_as_the_encoder(work, step):
         assert torch.allclose(trained[name], body[f"body.{name.removeprefix('encoder.model.')}"], atol=1e-5), name
     result = step("task3_segmentation/02_train.py", *words, "--normalise", "window", "--experiment", "w")
     assert refused(result, "normalised by the data set", "leave out --normalise")
+    result = step("task3_segmentation/02_train.py", *words, "--validation", 2, "--experiment", "v")
+    assert refused(result, "has seen the patients that --validation 2 validates with")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_task_3_takes_it_as_the_encoder(work, step):
         (("--weights", "p", "--fold", 1), "holds no finished pre-training"),
         (("--weights", "{p}/best.pt", "--fold", 1), "test patients would leak"),
         (("--weights", "p", "--fold", 0, "--protocol", "slice"), "test patients would leak"),
-        (("--weights", "p", "--fold", 0, "--backbone", "test_efficientnet"), "another backbone (test_resnet, here test_efficientnet)"),
+        (("--weights", "p", "--fold", 0, "--backbone", "test_vit"), "another backbone (test_resnet, here test_vit)"),
         (("--weights", "p", "--fold", 0, "--prepare", "invert"), "another prepare (none, here invert)"),
         (("--weights", "q", "--fold", 0), "no such pre-training of toy (there are: p)"),
         (("--weights", "none", "--fold", 0, "--labelled", 0), "a number above 0, up to 1"),

@@ -194,6 +194,9 @@ def _stop_if_unlike(initial: Initial, source: dict[str, Any], spec: Spec) -> Non
     if getattr(spec, "normalise", "dataset") != "dataset":
         raise UserError(f"--weights {initial.weights} was pre-trained on grey values normalised by the data set; leave out "
                         f"--normalise {spec.normalise}")  # fmt: skip
+    if getattr(spec, "validation", 1) != 1:
+        raise UserError(f"--weights {initial.weights} has seen the patients that --validation {spec.validation} validates with; "
+                        "leave it out")  # fmt: skip
     known, here = source["labelled"], getattr(spec, "labelled", None)
     if known is None or not here:
         return
