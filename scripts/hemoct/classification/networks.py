@@ -8,6 +8,7 @@ from torch import nn
 from hemoct.classification.predictions import ClassifierSpec
 from hemoct.training import heads, networks, weights
 from hemoct.training.checkpoints import load_trained
+from hemoct.training.device import to_predict
 from hemoct.training.options import LINEAR, SCRATCH, Initial
 
 
@@ -70,4 +71,4 @@ def _joined(spec: ClassifierSpec, initial: Initial) -> Joined:
 def load(folder: Path, device: torch.device) -> tuple[nn.Module, ClassifierSpec]:
     """Rebuild the classifier of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = ClassifierSpec.read(folder)
-    return load_trained(build(spec), folder).to(device).eval(), spec
+    return to_predict(load_trained(build(spec), folder), device, spec.image_size), spec

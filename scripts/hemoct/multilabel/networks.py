@@ -13,6 +13,7 @@ from hemoct.base.label_meaning import ANY
 from hemoct.multilabel.options import HEADS, SIMPLE, Network, View
 from hemoct.multilabel.predictions import MultiLabelSpec
 from hemoct.training import checkpoints, heads, networks
+from hemoct.training.device import to_predict
 from hemoct.training.options import LINEAR, SCRATCH, Initial
 
 
@@ -143,4 +144,4 @@ def load(folder: Path, device: torch.device, of_views: bool = False) -> tuple[nn
             f"{folder} has a head for each view ({', '.join(spec.views)}); name an experiment of one view (02_train.py --group), "
             "or predict with task4_multilabel/05_predict.py"
         )
-    return checkpoints.load_trained(build(spec), folder).to(device).eval(), spec
+    return to_predict(checkpoints.load_trained(build(spec), folder), device, spec.image_size), spec

@@ -114,7 +114,8 @@ def write(task: int, folder: Path, path: Path) -> str:
     networks = importlib.import_module(f"hemoct.{ROOMS[task]}.networks")
     model, spec = networks.load(folder, CPU)
     try:
-        kind, graph, example = _graph(task, model.requires_grad_(False), spec, folder)
+        model = model.requires_grad_(False).to(memory_format=torch.contiguous_format)  # a graph knows no other
+        kind, graph, example = _graph(task, model, spec, folder)
         _export(graph, example, path)
         _stop_if_other(kind, graph, example, path)
     except UserError as error:

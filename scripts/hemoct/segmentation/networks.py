@@ -14,6 +14,7 @@ from torch import nn
 from hemoct.base.errors import UserError, one_line
 from hemoct.segmentation.predictions import SegmenterSpec
 from hemoct.training import checkpoints, networks, weights
+from hemoct.training.device import to_predict
 from hemoct.training.fit import Criterion
 from hemoct.training.options import SCRATCH, Initial
 
@@ -83,7 +84,7 @@ def load(folder: Path, device: torch.device) -> tuple[nn.Module, SegmenterSpec]:
     """Rebuild the network of a fold folder from model.json and best.pt, in evaluation mode on the device."""
     spec = SegmenterSpec.read(folder)
     model = checkpoints.load_trained(build(spec), folder)
-    return model.to(device).eval(), spec
+    return to_predict(model, device, spec.image_size), spec
 
 
 # ---- what a network gets and gives
