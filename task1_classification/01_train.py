@@ -5,6 +5,10 @@ Writes  outputs/NAME/task1/EXPERIMENT/foldK/                best.pt, model.json,
         (EXPERIMENT is named by the flags that differ from their defaults; --refit writes to EXPERIMENT/refit/, no predictions)
 Next    python task1_classification/02_evaluate.py
 
+Several GPUs, or processes: torchrun --standalone --nproc-per-node N task1_classification/01_train.py ...
+Each computes its part of every batch; their number has no say in what is learned but by the random numbers of the augmentation.
+--resume goes on where another number of them was stopped.
+
 On a laptop without a GPU: --backbone tf_efficientnet_lite0 (its ImageNet weights need no network) --epochs 5 --lr 1e-3
 """
 

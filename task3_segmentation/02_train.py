@@ -14,6 +14,10 @@ Writes  outputs/NAME/task3/EXPERIMENT/foldK/    best.pt, model.json, last.pt, hi
         (--upper-bound: EXPERIMENT/truth-boxes/foldK/, the same model around true boxes)
 Next    python task3_segmentation/03_evaluate.py
 
+Several GPUs, or processes: torchrun --standalone --nproc-per-node N task3_segmentation/02_train.py ...
+Each computes its part of every batch; their number has no say in what is learned but by the random numbers of the augmentation.
+--resume goes on where another number of them was stopped.
+
 On a laptop without a GPU or network: --weights none --encoder resnet18 --boxes yolov8n-scratch (boxes that come with this
 repository), --precision bf16 where the CPU has it; some 20 minutes a fold.
 """

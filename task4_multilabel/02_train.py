@@ -11,6 +11,10 @@ Writes  outputs/NAME/task4/EXPERIMENT/foldK/                best.pt, model.json,
                                                             predictions.csv (val, test), train_predictions.csv
 Next    python task4_multilabel/03_evaluate.py
 
+Several GPUs, or processes: torchrun --standalone --nproc-per-node N task4_multilabel/02_train.py ...
+Each computes its part of every batch; their number has no say in what is learned but by the random numbers of the augmentation.
+--resume goes on where another number of them was stopped.
+
 On a laptop without a GPU or network: --weights none --image-size 128 --lr 1e-3
 """
 
