@@ -126,7 +126,8 @@ class Pooled(nn.Module):
         if self.body is not None:
             own = self.body(seen[inside][:, None])  # no padding is looked at: it would change the statistics of the layers
             seen = own.new_zeros(*inside.shape, own.shape[1]).index_put((inside,), own)
-        return self.pool(self.enter((seen - self.mean) / self.std), inside)
+        with torch.autocast(seen.device.type, enabled=False):  # a recurrent unit knows float16 alone, and all of it is small
+            return self.pool(self.enter((seen.float() - self.mean) / self.std), inside)
 
 
 def build(spec: StudySpec, initial: Initial = SCRATCH) -> nn.Module:
