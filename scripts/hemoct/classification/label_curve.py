@@ -11,7 +11,7 @@ import pandas as pd
 from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import splits
+from hemoct.data import slices, splits
 from hemoct.evaluation import bootstrap, comparison, metrics, protocol, text
 from hemoct.evaluation.comparison import Evaluated
 
@@ -74,7 +74,8 @@ def _read(work: Workspace, name: str) -> Trained:
         raise UserError(f"{name} was not trained by {experiments.train_step(1)} alone; a curve is of such experiments")
     flags = [{key: value for key, value in record["arguments"].items() if key != "fold"} for record in records]
     specs = [experiments.description(folder) for folder in folders]
-    counts = [spec.get("labelled") or {"patients": n, "of": n} for spec in specs for n in [_training_patients(work, spec)]]
+    limit = flags[0].get("limit_patients")
+    counts = [spec.get("labelled") or {"patients": n, "of": n} for spec in specs for n in [_training_patients(work, spec, limit)]]
     return Trained(
         evaluated, flags[0]["weights"], (specs[0].get("initial_weights") or {}).get("method"), flags[0].get("labelled", 1.0),
         sum(count["patients"] for count in counts), sum(count["of"] for count in counts), flags[0]["seed"],
@@ -82,10 +83,11 @@ def _read(work: Workspace, name: str) -> Trained:
     )  # fmt: skip
 
 
-def _training_patients(work: Workspace, spec: dict[str, Any]) -> int:
-    labels = tables.read_labels(work, tables.read_dataset(work))
-    part = splits.part_of(labels, tables.read_splits(work), spec["fold"], spec["protocol"], spec["split"])
-    return labels.loc[part.reindex(labels["image_id"]).eq("train").to_numpy(), "patient"].nunique()
+def _training_patients(work: Workspace, spec: dict[str, Any], limit: int | None) -> int:
+    labels, table = tables.read_labels(work, tables.read_dataset(work)), tables.read_splits(work)
+    part = splits.part_of(labels, table, spec["fold"], spec["protocol"], spec["split"]).reindex(labels["image_id"]).to_numpy()
+    known = slices.first_patients(table, limit) if limit else set(labels["patient"])
+    return len(known & set(labels["patient"][part == "train"]))
 
 
 def content(work: Workspace, found: list[Trained], seed: int) -> dict[str, Any]:
