@@ -140,8 +140,8 @@ def test_tasks_3_and_4_start_from_it(work, step, monkeypatch):
 def test_task_3_takes_it_as_the_encoder(work, step):
     toy.make(work, size=64, boxes=True, masks=True)
     assert step(STEP, *SMALL, "--experiment", "p").code == 0
-    words = ("--region", "slice", "--encoder", "tu-test_resnet", "--image-size", 64, "--epochs", 1, "--batch-size", 8, "--fold", 0,
-             "--device", "cpu", "--weights", "p", "--lr", "1e-12")  # fmt: skip
+    words = ("--region", "slice", "--encoder", "tu-test_resnet", *SMALL[2:4], "--epochs", 1, *SMALL[6:], "--weights", "p", "--lr",
+             "1e-12")  # fmt: skip
     result = step("task3_segmentation/02_train.py", *words, "--experiment", "e")
     assert result.code == 0, result.err
     trained, body = state(work.task(3) / "e" / "fold0"), state(work.pretrained / "p" / "fold0")
