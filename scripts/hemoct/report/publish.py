@@ -20,7 +20,7 @@ KEPT = {
     1: (
         "metrics.json", "predictions.csv", "classification_report.txt", "operating_points.csv", "per_patient.csv",
         "confusion_matrix.png", "roc.png", "calibration.png", "loss_curves.png",
-        "02_evaluate.run.json", "06_ensemble.run.json", "fold*/0?_train*.run.json", "fold*/history.csv", "fold*/model.json",
+        "02_evaluate.run.json", "06_ensemble.run.json", "fold*/*_train*.run.json", "fold*/history.csv", "fold*/model.json",
         *EXPLAINED,
     ),
     2: (
@@ -34,7 +34,7 @@ KEPT = {
     3: (
         "metrics.json", "segmentation_metrics.csv", "per_slice.csv", "per_patient.csv", "volume_agreement.csv",
         "slice_pixels.csv", "dice_and_size.png", "volumes.png", "threshold.png", "training_curves.png",
-        "03_evaluate.run.json", "07_ensemble.run.json", "fold*/02_train.run.json", "fold*/history.csv", "fold*/model.json",
+        "03_evaluate.run.json", "07_ensemble.run.json", "fold*/*_train*.run.json", "fold*/history.csv", "fold*/model.json",
         "truth-boxes/metrics.json", "truth-boxes/segmentation_metrics.csv", "truth-boxes/per_patient.csv",
         "truth-boxes/03_evaluate.run.json", "classification/metrics.json", "classification/slice_comparison.csv",
         "classification/classification_report.txt", "classification/confusion_matrix.png", "classification/*.run.json",
@@ -43,7 +43,7 @@ KEPT = {
     4: (  # histories and predictions draw the other figures again
         "metrics.json", "predictions.csv", "per_label.csv", "cooccurrence.csv", "confusions.csv", "diagnosis.md",
         "classification_report.txt", "confusion_matrices.png", "03_evaluate.run.json", "09_ensemble.run.json",
-        "fold*/0?_train*.run.json", "fold*/history.csv", "fold*/model.json", "stage_one.csv", "comparison.csv",
+        "fold*/*_train*.run.json", "fold*/history.csv", "fold*/model.json", "stage_one.csv", "comparison.csv",
         "comparison.md", "04_cascade.run.json", *EXPLAINED,
     ),
 }  # fmt: skip
