@@ -107,7 +107,9 @@ def table(pairs: list[list[Evaluated]], seed: int) -> dict[str, Any]:
 def print_table(content: dict[str, Any], args: Namespace) -> None:
     print(f"{args.dataset}, fold {args.fold}, {len(args.seeds)} seed(s), restored by {args.pretraining}")
     for name, of_both in content.items():
-        words = [f"{label} {text.metric(entry)}" for label, entry in of_both.items()]
+        difference = of_both["difference"]
+        signed = text.interval(difference["value"], *(difference["ci95"] or (np.nan, np.nan)), "+", " to ")
+        words = [*(f"{label} {text.metric(of_both[label])}" for label in ("plain", "restored")), f"difference {signed}"]
         print(f"  {name:10s} {'   '.join(words)}")
 
 
