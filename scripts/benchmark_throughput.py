@@ -197,6 +197,7 @@ def main(argv: list[str] | None = None) -> None:
             except Exception as error:  # a compiler may lack what it needs on this machine: the other ways are worth knowing
                 notes[f"{way}, {what}"] = f"failed: {one_line(error)}"
     about = benchmarking.machine(torch.cuda.get_device_name() if where.type == "cuda" else where.type)
+    about |= {"by": "by the clock" if where.type == "cuda" else "by processor time"}
     about |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "seconds": round(time.monotonic() - started)}
     benchmarking.publish(args.out, args.command, about, rows, notes)
 
@@ -227,11 +228,12 @@ def loops(case: Case, what: str) -> list[benchmarking.Row]:
     wait, third = functools.partial(waited, case.where), -(-len(case.validated) // (4 * args.batch_size))
     batches, larger = ready(case, args.batch_size), [batch for batch, _ in ready(case, 4 * args.batch_size)]
     bare = bare_training(case, batches)
-    trained = benchmarking.alternate({"ours": case.one_epoch, "bare": bare}, args.repeats, wait)
-    predicted = benchmarking.alternate({"ours": case.predict, "bare": lambda: forwards(case, larger)}, args.repeats, wait)
+    clock = clock_of(case.where)
+    trained = benchmarking.alternate({"ours": case.one_epoch, "bare": bare}, args.repeats, wait, clock)
+    predicted = benchmarking.alternate({"ours": case.predict, "bare": lambda: forwards(case, larger)}, args.repeats, wait, clock)
     with contextlib.redirect_stdout(io.StringIO()):
         ways = {"ours": lambda: whole(case), "bare": lambda: (bare(), forwards(case, larger[:third]))}
-        epochs = benchmarking.alternate(ways, 1, wait)
+        epochs = benchmarking.alternate(ways, 1, wait, clock)
     aim = ON_GPU if case.where.type == "cuda" else TRAINING_AIM
     return [benchmarking.speed(f"training, {what}", trained, count, "images/s", aim),
             benchmarking.speed(f"prediction, {what}", predicted, count, "images/s", PREDICTION_AIM),
@@ -248,6 +250,11 @@ def whole(case: Case) -> None:
     """An epoch with all that belongs to it: validation, best.pt, last.pt and history.csv."""
     case.one_epoch()
     case.fitting.log(len(case.fitting.history) + 1, train_loss=1.0, **case.validate())
+
+
+def clock_of(where: torch.device) -> Callable[[], float]:
+    """By processor time on a CPU."""
+    return time.perf_counter if where.type == "cuda" else time.process_time
 
 
 def waited(where: torch.device) -> None:
@@ -312,7 +319,7 @@ def compared(case: Case, what: str, way: str) -> benchmarking.Row:
     ways["ours"]()
     waited(case.where)
     first = time.perf_counter() - start
-    seconds = benchmarking.alternate(ways, args.repeats, functools.partial(waited, case.where))
+    seconds = benchmarking.alternate(ways, args.repeats, functools.partial(waited, case.where), clock_of(case.where))
     row = benchmarking.speed(f"{way}, {what}", seconds, count, "images/s")
     row.more["first_epoch_seconds"] = round(first, 2)
     return row

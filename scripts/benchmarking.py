@@ -1,8 +1,14 @@
-"""What the benchmarks share: two ways measured in alternation, a row of their ratio, one table printed and kept as JSON."""
+"""What the benchmarks share: two ways measured in alternation, a row of their ratio, one table printed and kept as JSON.
+
+    python scripts/benchmarking.py
+
+writes the tables of scripts/README.md again from the files in scripts/benchmarks/, which `--out` of a benchmark has written.
+"""
 
 import math
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +19,9 @@ from typing import Any
 from hemoct.base import files
 
 Wait = Callable[[], None]
+KEPT = Path(__file__).with_name("benchmarks")
+PAGE = Path(__file__).with_name("README.md")
+TABLES = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- end benchmarks -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -34,20 +43,23 @@ class Row:
         return f"{self.what:58s} {self.ours:9.1f} {self.other:9.1f} {self.unit:9s} {self.ratio:6.3f}{wanted}"
 
 
-def alternate(ways: dict[str, Callable[[], Any]], repeats: int, wait: Wait = lambda: None) -> dict[str, list[float]]:
+def alternate(
+    ways: dict[str, Callable[[], Any]], repeats: int, wait: Wait = lambda: None, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each way, in turn, so that a busy machine is busy for all; a first round warms up and does not count.
 
-    `wait`: returns when the device has done all that it was told.
+    `wait`: returns when the device has done all that it was told. `clock`: time.process_time where only this process computes,
+    which other programs on the machine do not disturb.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
         for name, way in ways.items():
             wait()
-            start = time.perf_counter()
+            start = clock()
             way()
             wait()
             if repeat:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
@@ -83,3 +95,30 @@ def publish(out: Path | None, command: str, about: dict[str, Any], rows: list[Ro
                 for row in rows]  # fmt: skip
         files.write_json(out, {"command": command, "machine": about, "rows": kept, "notes": notes or {}})
         print(f"wrote {out}")
+
+
+# ---- the page
+
+
+def page(text: str, kept: Path = KEPT) -> str:
+    """The text of scripts/README.md with a table for each file of `kept`, so that no number is typed by hand."""
+    sections = [section(files.read_json(path)) for path in sorted(kept.glob("*.json"))]
+    return TABLES.sub(lambda match: match[1] + "\n".join(sections) + match[2], text)
+
+
+def section(measured: dict[str, Any]) -> str:
+    """What one benchmark has measured: its command, its machine, a row for each comparison."""
+    about = measured["machine"]
+    parts = [about.get("device"), about["processor"], f"{about['cores']} cores", about.get("by")]
+    where = "; ".join([*filter(None, parts), *(f"torch {about['torch']}" for _ in range("torch" in about))])
+    lines = [f"`{measured['command']}` ({where})", "", "| compared | ours | other | unit | ratio | aim |",
+             "| --- | ---: | ---: | --- | ---: | ---: |"]  # fmt: skip
+    for row in measured["rows"]:
+        aim = "" if row["aim"] is None else f"{row['aim']:g}"
+        lines.append(f"| {row['what']} | {row['ours']:.4g} | {row['other']:.4g} | {row['unit']} | {row['ratio']:.2f} | {aim} |")
+    return "\n".join([*lines, "", ""])
+
+
+if __name__ == "__main__":
+    files.write_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
+    print(f"wrote {PAGE}")

@@ -1,0 +1,56 @@
+"""The tables of scripts/README.md are those that benchmarks kept; the benchmark of a graphics card runs without one."""
+
+import shutil
+import subprocess
+
+import benchmarking
+import pytest
+from conftest import REPOSITORY
+
+from hemoct.base import files
+
+PAGE = REPOSITORY / "scripts" / "README.md"
+MEASURED = {"command": "python scripts/benchmark_x.py", "machine": {"processor": "P", "cores": 2, "device": "D", "torch": "2"},
+            "rows": [{"what": "a", "ours": 98.76543, "other": 100.0, "unit": "images/s", "ratio": 0.98765, "aim": 0.97},
+                     {"what": "b", "ours": 2.0, "other": 1.0, "unit": "s", "ratio": 0.5, "aim": None}]}  # fmt: skip
+
+
+def test_the_page_shows_what_the_benchmarks_kept():
+    text = PAGE.read_text(encoding="utf-8")
+    assert benchmarking.page(text) == text, "write it again: python scripts/benchmarking.py"
+    named = {path.name for path in (REPOSITORY / "scripts").glob("benchmark_*")}
+    assert [name for name in sorted(named) if f"`{name}`" not in text] == []
+
+
+def test_a_table_has_a_row_for_each_comparison(tmp_path):
+    files.write_json(tmp_path / "x.json", MEASURED)
+    page = benchmarking.page("before\n<!-- benchmarks -->\nold\n<!-- end benchmarks -->\nafter\n", tmp_path)
+    assert "`python scripts/benchmark_x.py` (D; P; 2 cores; torch 2)" in page and "old" not in page
+    assert "| a | 98.77 | 100 | images/s | 0.99 | 0.97 |\n| b | 2 | 1 | s | 0.50 |  |\n" in page
+    assert benchmarking.page(page, tmp_path) == page
+
+
+def test_ways_are_measured_in_turn():
+    told, clock = [], iter(range(100))
+    ways = {name: lambda name=name: told.append(name) for name in ("ours", "bare")}
+    seconds = benchmarking.alternate(ways, 2, clock=lambda: float(next(clock)))
+    assert told == ["ours", "bare"] * 3 and seconds == {"ours": [1.0, 1.0], "bare": [1.0, 1.0]}
+    row = benchmarking.speed("x", {"ours": [2.0, 4.0, 8.0], "bare": [1.0, 4.0, 6.0]}, 8, "images/s", aim=0.9)
+    assert (row.ours, row.other, row.ratio) == (2.0, 2.0, 0.75) and str(row).endswith("(aim 0.9: MISSED)")
+
+
+def test_an_unknown_flag_of_the_benchmark_of_a_card_is_one_line():
+    done = subprocess.run(["bash", "scripts/benchmark_gpu.sh", "--fast"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "benchmark_gpu.sh: --fast is none of --quick, --out FILE\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="it would fill the card")
+def test_the_benchmark_of_a_card_runs_without_one(tmp_path):
+    out = tmp_path / "table.json"
+    words = ["bash", "scripts/benchmark_gpu.sh", "--quick", "--out", str(out)]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0 and "a tiny form on the CPU" in done.stdout, done.stderr
+    rows = files.read_json(out)["rows"]
+    assert {row["what"].split(",")[0] for row in rows} == {"training", "prediction", "whole epoch", "bf16"} and len(rows) == 16
+    assert all(row["ours"] > 0 and row["other"] > 0 and row["ratio"] > 0 for row in rows)
