@@ -175,12 +175,12 @@ def test_a_study_is_not_known_by_the_labels_of_its_middle_slice(step, work, monk
 
 @pytest.mark.slow
 def test_a_3d_network_finds_the_side(step, work):
-    """About four minutes of one core."""
-    truth = bleeding_heads.make(work, patients=300, slices=8).set_index("patient")["left"]
-    assert step("task1_classification/10_study_labels.py").code == 0
-    words = ("--network", "resnet10-3d", "--depth", 8, "--image-size", 32, "--augment", "light", "--epochs", 24, "--patience", 24)
+    """About three minutes of one core."""
+    truth = bleeding_heads.make(work, patients=240, slices=8, plain=True).set_index("patient")["left"]
+    assert step("task1_classification/10_study_labels.py", "--one-sided", 0.7).code == 0
+    words = ("--network", "resnet10-3d", "--depth", 8, "--image-size", 32, "--augment", "light", "--epochs", 16, "--patience", 16)
     assert step(TRAIN, *words, "--fold", 0, "--device", "cpu", "--experiment", "e").code == 0
     frame = tables.read_predictions(folder(work))
     frame = frame[frame["part"] == "test"]
     right = (frame["p_study_side_left"] > 0.5).to_numpy() == truth[frame["patient"]].to_numpy()
-    assert len(right) > 50 and right.mean() > 0.95
+    assert len(right) > 40 and right.mean() > 0.95
