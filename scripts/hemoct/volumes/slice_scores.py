@@ -10,7 +10,7 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices
 from hemoct.evaluation import predictions
-from hemoct.volumes.study_train import OF_SLICES
+from hemoct.volumes.study_options import OF_SLICES
 
 COLUMNS = ["image_id", "patient", "fold", "part", "attention"]
 SHARED = ("task", "image_size", "mean", "std", "protocol", "split", "fold", "splits_sha256", "window", "prepare", "orientation")

@@ -17,7 +17,7 @@ VOLUMES = ("resnet10-3d", "resnet18-3d", "resnet50-3d", "densenet121-3d")
 """networks that see a study as a volume"""
 POOLED = ("gru", "attention", "mean")
 """networks that see the slices of a study one by one, and pool what they say"""
-TABLE = "study_labels.csv"
+TABLE, OF_SLICES = "study_labels.csv", "slice_scores.csv"
 
 
 @dataclass(frozen=True, kw_only=True)

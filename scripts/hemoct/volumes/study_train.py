@@ -24,9 +24,8 @@ from hemoct.volumes.arrays import Sequences, Volumes
 from hemoct.volumes.features import Cells, Maker
 from hemoct.volumes.studies import PREFIX
 from hemoct.volumes.study_networks import StudySpec
-from hemoct.volumes.study_options import Options
+from hemoct.volumes.study_options import OF_SLICES, Options
 
-OF_SLICES = "slice_scores.csv"
 PREDICTED_AT_ONCE = 8  # studies
 Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """what is seen of studies, and their targets, changed"""
