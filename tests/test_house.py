@@ -9,7 +9,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIBRARY = REPOSITORY / "scripts" / "hemoct"
 ROOMS = sorted(path for path in LIBRARY.iterdir() if path.is_dir() and path.name != "__pycache__")
-MOST = 36_000  # lines of the library; lower it when it shrinks, and think twice before it rises
+MOST = 37_000  # lines of the library; lower it when it shrinks, and think twice before it rises
 
 
 def lines(path: Path) -> int:

@@ -1,6 +1,7 @@
 """A share of the training patients with labels: nested, drawn by the seed, never without a positive slice."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,19 @@ def data_of(patients: int = 40, each: int = 5, bleeding: int | None = None) -> t
     patient = np.repeat([f"{number:02d}" for number in range(patients)], each)
     targets = np.zeros((patients * each, 1), np.float32)
     targets[: (patients if bleeding is None else bleeding) * each : each] = 1
-    data = SliceData(table=pd.DataFrame({"patient": patient}), work=None, layout="csv", splits_sha256=None, window=None, _labels=None,
-                     _splits=None, classes=["hemorrhage"], exclusive=False, targets=targets, pixels=np.zeros((0, 0, 0)))  # fmt: skip
+    data = SliceData(
+        table=pd.DataFrame({"patient": patient}),
+        work=None,
+        layout="csv",
+        splits_sha256=None,
+        window=None,
+        _labels=None,
+        _splits=None,
+        classes=["hemorrhage"],
+        exclusive=False,
+        targets=targets,
+        pixels=np.zeros((0, 0, 0)),
+    )
     return data, Fold(Path("fold0"), 0, np.where(np.arange(len(patient)) < (patients - 8) * each, "train", "val"))
 
 
@@ -33,7 +45,7 @@ def test_smaller_shares_are_within_larger_ones_and_whole_patients():
     data, fold = data_of()
     sets = [kept(data, fold, share) for share in (0.03, 0.1, 0.5, 0.9)]
     assert [len(one) for one in sets] == [1, 3, 16, 29]
-    assert all(small < large for small, large in zip(sets, sets[1:], strict=False))
+    assert all(small < large for small, large in pairwise(sets))
     assert slices.keep_labels(data, fold, 1.0, 1) is fold
     made = slices.keep_labels(data, fold, 0.1, 1)
     assert made.labelled == {"share": 0.1, "seed": 1, "patients": 3, "of": 32} and len(made.rows("train")) == 15

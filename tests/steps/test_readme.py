@@ -18,7 +18,9 @@ GENERATED = KEPT / "README.md"
 WRITTEN = [REPOSITORY / "README.md", REPOSITORY / "data" / "README.md", *sorted(REPOSITORY.glob("task*/README.md"))]
 PAGES = [*WRITTEN, GENERATED]
 README = WRITTEN[0].read_text(encoding="utf-8")
-STEPS = sorted([*REPOSITORY.glob("scripts/[0-9b]*.py"), *REPOSITORY.glob("task*/[0-9]*.py")])
+STEPS = sorted(
+    [*REPOSITORY.glob("scripts/[0-9]*.py"), *REPOSITORY.glob("scripts/benchmark_*.py"), *REPOSITORY.glob("task*/[0-9]*.py")]
+)
 REMEDY = "write the pages again: python scripts/91_publish_results.py --readme-only"
 BLOCK = re.compile(r"^```(?:\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 

@@ -170,5 +170,9 @@ def test_what_differs_from_the_declaration_is_told(tmp_path: Path) -> None:
 
 def test_rows_with_a_plus_are_for_all(tmp_path: Path) -> None:
     names = [{each.name for each in graph(tmp_path, all=everything).steps} for everything in (False, True)]
-    assert names[1] - names[0] == {"pretrain", "task1_train_pretrained", "task1_evaluate_pretrained"}
+    assert names[1] - names[0] == {
+        *("pretrain", "task1_train_pretrained", "task1_evaluate_pretrained"),
+        *(f"task1_{step}_{row}" for step in ("study_labels", "train_volume", "evaluate") for row in ("side", "quarters")),
+        *("task3_train_multitask", "task1_evaluate_multitask", "task3_evaluate_multitask"),
+    }
     assert names[1] == {each.name for each in chain.STEPS}

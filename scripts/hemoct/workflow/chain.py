@@ -4,7 +4,7 @@
 files with the run record of each step. Only the standard library is imported: run_all.sh asks before the project is installed.
 """
 
-from hemoct.workflow import classification, data, detection, multilabel, pretraining, segmentation
+from hemoct.workflow import classification, data, detection, multilabel, multitask, pretraining, segmentation, studies
 from hemoct.workflow.steps import Step
 
 STEPS: tuple[Step, ...] = (
@@ -16,5 +16,7 @@ STEPS: tuple[Step, ...] = (
     *classification.OF_TYPES,
     *multilabel.STEPS,
     *pretraining.STEPS,
+    *studies.STEPS,
+    *multitask.STEPS,
     *data.RESULTS,
 )

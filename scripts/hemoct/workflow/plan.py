@@ -21,6 +21,7 @@ NEEDS = {"task2": "boxes", "task3": "masks", "task4": "types"}
 FLAGS = {
     **{"{classify}": "task1", "{classify_also}": "task1-also", "{detect}": "task2", "{gate}": "task2-gate"},
     **{"{segment}": "task3", "{type}": "task4", "{pretrain}": "pretrain", "{classify_pretrained}": "task1-pretrained"},
+    **{"{learn_side}": "side", "{learn_quarters}": "quarters", "{train_multitask}": "multitask"},
 }
 """the row whose flags a word in the flags of a step stands for"""
 

@@ -17,6 +17,21 @@ from hemoct.workflow.steps import (
 )
 
 BOXES_OF = fold(2, "{detector}")
+EVALUATE = Step(
+    "task3_segmentation/03_evaluate.py",
+    records=(
+        Record(
+            experiment(3),
+            (TABLES, f"{fold(3)} {MODEL} probability"),
+            "metrics.json segmentation_metrics.csv per_slice.csv volume_agreement.csv slice_pixels.csv",
+            "per_patient.csv *.png fold{fold}/metrics.json",
+        ),
+    ),
+    rows=("task3",),
+    needs="masks",
+    memory_mb=8000,
+    **EACH,
+)
 STEPS = (
     Step(
         "task3_segmentation/01_make_seg_dataset.py",
@@ -40,21 +55,7 @@ STEPS = (
         needs="masks",
         **TRAINING,
     ),
-    Step(
-        "task3_segmentation/03_evaluate.py",
-        records=(
-            Record(
-                experiment(3),
-                (TABLES, f"{fold(3)} {MODEL} probability"),
-                "metrics.json segmentation_metrics.csv per_slice.csv volume_agreement.csv slice_pixels.csv",
-                "per_patient.csv *.png fold{fold}/metrics.json",
-            ),
-        ),
-        rows=("task3",),
-        needs="masks",
-        memory_mb=8000,
-        **EACH,
-    ),
+    EVALUATE,
     Step(
         "task3_segmentation/04_to_classification.py",
         records=(

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 EXPERIMENTS = {"classifier": "task1", "also": "task1-also", "detector": "task2", "segmenter": "task3", "typer": "task4",
-               "pretraining": "pretrain", "pretrained": "task1-pretrained"}  # fmt: skip
+               "pretraining": "pretrain", "pretrained": "task1-pretrained", "side": "side", "quarters": "quarters",
+               "multitask": "multitask"}  # fmt: skip
 """the row of scripts/profiles.txt that names each"""
 
 WORK, OUTPUTS = "data/work/{dataset}", "outputs/{dataset}"
