@@ -4,7 +4,7 @@ Bare are a loop of forward, loss, backward and step, and one of forwards alone, 
 augmentation, no gathering, no normalising, no check. A ratio of 1.0 says that ours never waits for anything.
 
 Reads   nothing: noise of the right shape is drawn in memory
-Writes  --out FILE: the table as JSON; prints images a second of both, in alternation, and the median of their ratios
+Writes  --out FILE: the table as JSON; prints images a second of both, in alternation, and the ratio of the best
 Next    task1_classification/01_train.py
 
 Ways of computing (--ways) are compared as loops of training on ready batches: bf16, channels last, torch.compile, larger batches.

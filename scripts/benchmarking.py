@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import re
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -26,13 +25,13 @@ TABLES = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- end benchmarks -->)", re.D
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: `ours` against `other`, both in `unit`, and the medians of what was measured in alternation."""
+    """One comparison: `ours` against `other`, both in `unit`, the best of what was measured in alternation."""
 
     what: str
     ours: float
     other: float
     ratio: float
-    """the median of the ratios of neighbouring measurements, above 1 where ours is better"""
+    """above 1 where ours is better"""
     unit: str
     aim: float | None = None
     """the least ratio that is wanted"""
@@ -66,9 +65,8 @@ def alternate(
 def speed(what: str, seconds: dict[str, list[float]], count: int, unit: str, aim: float | None = None) -> Row:
     """The row of `ours` against `bare` from their seconds for `count` things each."""
     ours, bare = seconds["ours"], seconds["bare"]
-    ratio = statistics.median(other / own for own, other in zip(ours, bare, strict=True))
-    medians = [count / statistics.median(values) for values in (ours, bare)]
-    return Row(what, *medians, ratio, unit, aim)
+    best = [count / min(values) for values in (ours, bare)]  # what disturbs a measurement only adds to it
+    return Row(what, *best, best[0] / best[1], unit, aim)
 
 
 def machine(device: str = "") -> dict[str, Any]:

@@ -71,3 +71,10 @@ def test_brightness_and_contrast_stay_within_their_limits():
     moved = augment(grey, Strength(mirror=False, brightness=0.1, contrast=0.2), "horizontal", generator())
     assert moved.min() >= 0.5 * 0.8 - 0.1 and moved.max() <= 0.5 * 1.2 + 0.1
     assert moved.flatten(1).mean(1).std() > 0.02
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (100, 64), (224, 224)])
+def test_places_are_those_of_torch_to_the_bit(height, width):
+    moves = training_augment.draw_moves(5, STRENGTHS["strong"], "horizontal", generator())
+    grid = torch.nn.functional.affine_grid(moves, [5, 1, height, width], align_corners=False)
+    assert torch.equal(training_augment.places(moves, height, width), grid)

@@ -24,7 +24,7 @@ from hemoct.segmentation.data import MaskData
 from hemoct.segmentation.metrics import Histograms
 from hemoct.segmentation.options import STRENGTHS, TRUTH, Options
 from hemoct.segmentation.predictions import SegmenterSpec
-from hemoct.segmentation.windows import LEAST_CONFIDENCES, Windows, compose, grid, paste, placement, sample
+from hemoct.segmentation.windows import LEAST_CONFIDENCES, Windows, compose, paste, placement, sample
 from hemoct.training import augment, checkpoints, device, parallel, weights
 from hemoct.training.batches import Size, Stacks, Store
 from hemoct.training.fit import Criterion, Fit
@@ -144,7 +144,7 @@ class Slices:
         placed = placed if moves is None else compose(placed, moves)
         of_batch = zip(self.grey.batches(rows, size), self.mask.batches(rows, size), placed.split(size), strict=True)
         for (_, grey), (_, mask), here in of_batch:
-            places = grid(here, self.spec.image_size)
+            places = augment.places(here, self.spec.image_size, self.spec.image_size)
             yield sample(grey, places), (sample(mask, places) >= 0.5).float()
 
     def truth(self, row: int) -> np.ndarray:

@@ -212,12 +212,7 @@ def compose(placed: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
 
 def cut(slices: torch.Tensor, placed: torch.Tensor, side: int) -> torch.Tensor:
     """Resample float slices (k, channels, size, size) at windows `placed` (see `placement`): (k, channels, side, side)."""
-    return sample(slices, grid(placed, side))
-
-
-def grid(placed: torch.Tensor, side: int) -> torch.Tensor:
-    """The places that windows are resampled at, of torch's grid_sample: (k, side, side, 2)."""
-    return F.affine_grid(placed, [placed.shape[0], 1, side, side], align_corners=False)
+    return sample(slices, F.affine_grid(placed, [placed.shape[0], 1, side, side], align_corners=False))
 
 
 def sample(slices: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
