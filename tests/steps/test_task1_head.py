@@ -83,6 +83,8 @@ def test_a_head_learns_from_the_model_of_its_own_fold(work, head, run_step):
     frame = tables.read_predictions(work.task(1) / "cnn" / "fold1")
     tables.write_predictions(work.task(1) / "cnn" / "fold1", frame.assign(p_hemorrhage=0.5))
     stale = run_step(EVALUATE, "--root", work.root, "--dataset", "toy", "--experiment", "h")
+    own = ("--backbone", "test_resnet", "--weights", work.task(1) / "cnn" / "fold1" / "best.pt", "--experiment", "own")
+    assert refused(run_step(STEP, "--root", work.root, *SMALL, *own, "--fold", 0), "learned from other slices (fold 1")
     assert refused(stale, "cnn/fold1/predictions.csv has changed", f"run {STEP} again")
     assert refused(run_step(PREDICT, "--root", work.root, "--dataset", "toy", work.raw, "--experiment", "h"), "no single network")
 

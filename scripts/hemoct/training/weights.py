@@ -168,9 +168,10 @@ def stop_if_trained_elsewhere(initial: Initial, spec: Spec) -> None:
     source = _described(initial)
     if not source:
         return
-    if source.get("task") != spec.TASK and not (of_pretraining(initial) and spec.TASK in STARTING_FROM_IT):
+    task = getattr(spec, "task", spec.TASK)  # a head is of task 1 or 4
+    if source.get("task") != task and not (of_pretraining(initial) and task in STARTING_FROM_IT):
         raise UserError(
-            f"--weights {initial.weights} is a model of task {source.get('task', '(unknown)')}; name weights of task {spec.TASK}"
+            f"--weights {initial.weights} is a model of task {source.get('task', '(unknown)')}; name weights of task {task}"
         )
     if any(source[name] != getattr(spec, name) for name in ("fold", "protocol", "split", "splits_sha256")):
         raise UserError(

@@ -10,7 +10,7 @@ from hemoct.base import tables
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.data.slices import Slices
-from hemoct.training import checkpoints, inference
+from hemoct.training import checkpoints, inference, weights
 from hemoct.training.fit import Fit
 from hemoct.volumes.features import Maker
 from hemoct.volumes.networks import HeadSpec, SeriesHead
@@ -49,6 +49,7 @@ def train_fold(run: Run, options: Options, data: Slices, found: Scans, made_by: 
         **made_by.about, **data.learned(fold, options.selection), task=task, made_by=run.record["step"], classes=data.classes,
         exclusive=getattr(data, "exclusive", False), width=found.features.shape[1], **vars(options.head),
     )  # fmt: skip
+    weights.stop_if_trained_elsewhere(options.initial, spec)
     known = ~torch.isnan(found.targets).all(dim=1).cpu().numpy()
     part = {name: known & (fold.part == name) for name in ("train", "val")}
     if not part["train"].any() or not part["val"].any():
