@@ -44,7 +44,7 @@ SEEN = (experiment(1, "{classifier}"), experiment(2, "{detector}"), experiment(3
 PREDICT_SCAN = Step(  # a patient of no split, seen by the models of both data sets
     "scripts/80_predict_scan.py",
     last="{at}data/raw/{dataset}/unseen/dicom --models {at}outputs/{dataset} --models {at}outputs/{types} "
-    "--out {at}outputs/{dataset}/scans/unseen",
+    "--out {at}outputs/{dataset}/scans/unseen --overwrite",
     records=(
         Record(
             f"{OUTPUTS}/scans/unseen",
