@@ -12,6 +12,7 @@ from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices
+from hemoct.report import results
 from hemoct.training.options import Augmentation
 from hemoct.volumes import study_train
 from hemoct.volumes.study_options import Study
@@ -54,6 +55,9 @@ def test_a_volume_from_labels_to_metrics(step, heads, monkeypatch):
     assert step("task1_classification/02_evaluate.py").code == 0
     content = files.read_json(folder(heads).parent / "metrics.json")
     assert content["labels"] == ["study_side_left"] and content["n"] == 2 and content["baselines"] == {}
+    assert content["labels_mean"] is None, "what labels of slices mean says nothing of sides"
+    (only,) = results.evaluated(heads.task(1))
+    assert only.level == 3 and only.tested_on.startswith("2 studies of 2 patients"), "no rank among classifiers of slices"
     again = step(TRAIN, *TINY, "--network", "resnet10-3d", "--depth", 6, "--augment", "affine", "--skip-if-done")
     assert again.code == 0 and "up to date" in again.out
 

@@ -98,6 +98,7 @@ class Metrics(TypedDict, total=False):
     patients_known: bool
     baselines: dict[str, Any]
     cases: str | None
+    of_studies: bool
     positives_by_label: dict[str, int | None]
     positive_patients_by_label: dict[str, int | None]
     unknown_by_label: dict[str, int]

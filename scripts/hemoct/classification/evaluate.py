@@ -30,6 +30,8 @@ def decide(subject: Subject, decides: str = MAX_F1) -> tuple[Evaluation, str]:
 def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], numbers: pd.Series, seed: int) -> list[Path]:
     """Write the tables of an evaluation and metrics.json, that of each fold too. `numbers`: slice number by image_id."""
     folder, per_patient = subject.folder, classification_tables.patients_table(evaluation, numbers)
+    if is_of_studies(subject, evaluation):
+        about = about | {"of_studies": True, "labels_mean": None}
     content = scores.report(evaluation, about, per_patient, bootstrap.RESAMPLES, seed)
     content["baselines"] = _baselines(subject, evaluation, about["protocol"], seed)
     written = [
@@ -53,11 +55,17 @@ def write(subject: Subject, evaluation: Evaluation, about: dict[str, Any], numbe
     return written
 
 
+def is_of_studies(subject: Subject, evaluation: Evaluation) -> bool:
+    """Whether labels of whole studies were learned (11_train_volume.py), which are none of the data set's slices."""
+    return not subject.on_other_data and not {*tables.read_dataset(subject.work).labels, slices.ANY}.issuperset(
+        evaluation.question.labels
+    )
+
+
 def _baselines(subject: Subject, evaluation: Evaluation, of: str, seed: int) -> dict[str, Any]:
     """The `baselines` block of metrics.json; empty for other data, and where predictions follow no split that is known."""
     labels = evaluation.question.labels
-    named = {*tables.read_dataset(subject.work).labels, slices.ANY}
-    if subject.on_other_data or of == "unknown" or not named.issuperset(labels):  # labels of studies are none of slices
+    if subject.on_other_data or of == "unknown" or is_of_studies(subject, evaluation):
         return {}
     data = slices.load(subject.work, None, labels[0] if len(labels) == 1 else None, subject.own_limit, known_only=False)
     if data.classes != labels:

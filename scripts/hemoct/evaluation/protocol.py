@@ -188,7 +188,8 @@ def patients(content: dict[str, Any]) -> str:
 
 def size(content: dict[str, Any]) -> str:
     """How much a metrics.json was measured on: `n images of m patients`."""
-    return f"{content['n']} images{',' if pd.isna(content['patients']) else ' of'} {patients(content)}"
+    cases = "studies" if content.get("of_studies") else "images"
+    return f"{content['n']} {cases}{',' if pd.isna(content['patients']) else ' of'} {patients(content)}"
 
 
 def headline(content: dict[str, Any]) -> list[str]:

@@ -97,8 +97,11 @@ class Experiment:
 
     @property
     def level(self) -> int:
-        """0: tells what to expect of a new patient, by all folds; 1: of some folds, few patients or labels; 2: is flattered."""
+        """0: tells what to expect of a new patient, by all folds; 1: of some folds, few patients or labels; 2: is flattered;
+        3: answers another question, of whole studies."""
         content = self.content
+        if content.get("of_studies"):
+            return 3
         if content["upper_bound"] or content["protocol"] not in ("patient", "given", "external"):
             return 2
         return int(content["complete"] is False or bool(content["limit_patients"] or content.get("labelled")))
