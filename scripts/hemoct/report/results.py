@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.base import tables
+from hemoct.base import experiments, tables
 from hemoct.base.schemas import Damaged
 from hemoct.base.workspace import Workspace
 from hemoct.evaluation import baselines, protocol, text
@@ -110,7 +110,9 @@ class Experiment:
     def trained_on(self) -> str:
         content, start = self.content, []
         for folder in protocol.trained_folds(self.folder):
-            start += [str(record.get("arguments", {}).get("weights", "")) for record in protocol.trainings(folder)]
+            named = [str(record.get("arguments", {}).get("weights", "")) for record in protocol.trainings(folder)]
+            is_scratch = experiments.description(folder).get("initial_weights", "") is None  # 3D: there are none of ImageNet
+            start += ["none"] * len(named) if is_scratch else named
         words = [WEIGHTS.get(name, f"from {Path(name).name}") for name in dict.fromkeys(start) if name]
         limit = f"{content['limit_patients']} patients of " if content["limit_patients"] else ""
         return ", ".join([f"{limit}{content.get('dataset', '')}".strip(), *words])
