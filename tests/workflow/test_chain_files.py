@@ -149,7 +149,7 @@ def test_minutes_are_in_proportion_to_the_slices() -> None:
 def test_the_plan_of_a_folder_elsewhere_names_it(tmp_path: Path) -> None:
     plan = Plan("demo", profiles.read("demo"), tmp_path)
     last = next(each for each in plan.steps if each.name == "predict_scan")
-    assert plan.command(last)[-2:] == ["--out", f"{tmp_path}/outputs/demo/scans/unseen"]
+    assert plan.command(last)[-3:] == ["--out", f"{tmp_path}/outputs/demo/scans/unseen", "--overwrite"]
 
 
 def test_what_differs_from_the_declaration_is_told(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def batches(
     known = torch.tensor(found.known)[planes.clamp(min=0)] & (planes >= 0)
     stacks = [Stacks(store, planes.clamp(min=0)).batches(torch.arange(len(planes)), size) for store in (found.grey, found.mask)]
     for (position, grey), (_, mask) in zip(*stacks, strict=True):
-        places = windows.grid(placed[position.to(device)], side)
+        places = augment.places(placed[position.to(device)], side, side)
         inside = (planes[position] >= 0).to(device)[:, :, None, None]
         seen = windows.sample(grey * inside, places)
         if strength is not None:
