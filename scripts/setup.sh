@@ -3,7 +3,7 @@
 # does not count: many shells start in it, and gigabytes of packages do not belong there.
 #
 #   bash scripts/setup.sh            what requirements.txt pins; on Linux PyTorch comes with CUDA, some 5 GB
-#   bash scripts/setup.sh --cpu      PyTorch without CUDA (requirements-cpu.txt), some 1 GB
+#   bash scripts/setup.sh --cpu      PyTorch without CUDA (requirements-cpu.txt), from PyTorch's own index
 #   bash scripts/setup.sh --locked   every package, those that others need too, as requirements.lock holds it, by its hash
 #
 # demo.sh, test.sh and run_all.sh source this file, so that all agree on one environment; they keep what was chosen here.
