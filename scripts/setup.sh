@@ -94,7 +94,9 @@ install_packages() {
         --extra-index-url "$(sed -n 's/^# index: //p' requirements-cpu.txt)" ;;
     --locked) python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock &&
         python -m pip install --disable-pip-version-check --no-deps -e . ;;
-    *) python -m pip install --disable-pip-version-check -r requirements.txt ;;
+    *) # PyTorch first: pip keeps what it downloads until all is installed, and with CUDA that is gigabytes twice
+        python -m pip install --disable-pip-version-check $(grep -E '^torch(vision)?==' requirements.txt) &&
+            python -m pip install --disable-pip-version-check -r requirements.txt ;;
     esac
 }
 
