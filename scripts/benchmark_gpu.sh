@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-export PYTHONPATH=scripts
+export PYTHONPATH="scripts${PYTHONPATH:+:$PYTHONPATH}"
 if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     echo "no CUDA device: a tiny form on the CPU"
     size=(--device cpu --image-size 64 --slices 64 --shown 32 --batch-size 8 --repeats 1 --backbones resnet18 --ways bf16)
