@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
             of_val = found[validates[found["box"]].to_numpy()]
             shares = lesions.choose(frame[validates], of_val, true, spec.classes)
             linked = {"experiment": args.experiment, "chosen": "mAP50:95 on val", "iou": lesions.FOLLOW_IOU, **shares}
-            run.wrote(replace(spec, linked=linked).save(run.folder))
+            run.wrote(replace(spec, linked=linked, made_of=[], made_by=None).save(run.folder))
             run.wrote(*tables.write_parts(run.folder, lesions.supported(frame, found, **shares)))
         print(
             f"{work.show(run.folder)}: share of the neighbours in confidence {shares['confidence']}, corners {shares['corners']}"

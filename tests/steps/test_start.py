@@ -28,6 +28,7 @@ NEEDED = {
     "task2_detection/05_predict.py": ("nowhere", "--experiment", "e"),
     "task2_detection/06_gate_classifier.py": ("--experiment", "e"),
     "task2_detection/07_link_slices.py": ("--experiment", "e"),
+    "task2_detection/09_ensemble.py": ("a", "b", "--experiment", "c"),
     "task3_segmentation/05_predict.py": ("nowhere", "--experiment", "e"),
     "task3_segmentation/06_estimate_hematoma.py": ("--experiment", "e", "--boxes", "e"),
     "task3_segmentation/07_ensemble.py": ("a", "b", "--experiment", "c"),

@@ -5,7 +5,7 @@ the test patients of that fold. The detector has seen the training slices, so it
 what learns from them is tested on harder ones. That can cost accuracy on test; it does not make the test dishonest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ import pandas as pd
 from hemoct.base import experiments, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import boxes as data_boxes
+from hemoct.data import boxes as data_boxes, fusion, images
 from hemoct.data.slices import Slices
 from hemoct.detection.data import BoxData
 from hemoct.evaluation import external, predictions as evaluation_predictions
@@ -44,6 +44,10 @@ class DetectorSpec(Spec):
     """group normalisation instead of batch normalisation; only torchvision's models from scratch"""
     linked: dict[str, Any] | None = None
     """how the boxes of slices were made to support each other, see lesions.choose; None: they are as the detector drew them"""
+    made_of: list[dict[str, Any]] = field(default_factory=list)
+    """the detectors whose boxes were fused, as evaluation.predictions.stage names them; empty: a single one drew them"""
+    made_by: str | None = None
+    """the step that fused them"""
 
 
 # ---- beside the true boxes
@@ -100,12 +104,17 @@ def _flat(of_images: list[np.ndarray], columns: int) -> tuple[np.ndarray, np.nda
 def scene(predicted: pd.DataFrame, boxes: pd.DataFrame, classes: list[str]) -> Scene:
     """Join rows of predictions.csv with boxes.csv. The order is that of the images' first rows."""
     table = predicted[tables.PREDICTION_COLUMNS].drop_duplicates(["image_id", "fold"]).reset_index(drop=True)
+    truth = data_boxes.by_image(boxes, table["image_id"], classes)
+    return Scene(table, classes, *truth, _of_images(predicted, table, classes))
+
+
+def _of_images(predicted: pd.DataFrame, table: pd.DataFrame, classes: list[str]) -> list[np.ndarray]:
+    """The boxes of each row of `table` (image_id, fold) among rows of predictions.csv: (m, 6), most confident first."""
     real = predicted[predicted["confidence"].notna()].sort_values("confidence", ascending=False, kind="stable")
     numbers = real["class"].map({name: number for number, name in enumerate(classes)})
     values = np.column_stack([real[[*CORNERS, "confidence"]], numbers]).astype(float)
     rows, nothing = real.groupby(["image_id", "fold"]).indices, np.zeros(0, dtype=int)
-    of_images = [values[rows.get(key, nothing)] for key in zip(table["image_id"], table["fold"], strict=True)]
-    return Scene(table, classes, *data_boxes.by_image(boxes, table["image_id"], classes), of_images)
+    return [values[rows.get(key, nothing)] for key in zip(table["image_id"], table["fold"], strict=True)]
 
 
 # ---- for evaluation: validation and test
@@ -223,3 +232,22 @@ def as_rows(about: pd.DataFrame, predicted: list[np.ndarray], classes: list[str]
     frame["confidence"] = values[:, 4].round(5)
     frame[CORNERS] = values[:, :4].round(1)
     return frame
+
+
+def fused(of_members: list[Path], slices: Slices, made_by: str) -> tuple[pd.DataFrame, DetectorSpec]:
+    """The boxes of several detectors of one fold as those of one, see fusion.fuse, and its spec. `of_members`: their folders.
+
+    `made_by`: the step. Stops where a detector lacks slices that another one has.
+    """
+    frames, specs = zip(*(read(slices.work, member, slices) for member in of_members), strict=True)
+    abouts = [frame[tables.PREDICTION_COLUMNS].drop_duplicates("image_id", ignore_index=True) for frame in frames]
+    for member, about in zip(of_members, abouts, strict=True):
+        if set(about["image_id"]) != set(abouts[0]["image_id"]):
+            raise UserError(f"{member} has predicted other slices than {of_members[0]}; {AGAIN}")
+    by_model = [_of_images(frame, abouts[0], specs[0].classes) for frame in frames]
+    image_of = dict(zip(slices.table["image_id"], slices.table["image"], strict=True))
+    sizes = [images.size_of(slices.work.raw / image_of[name]) for name in abouts[0]["image_id"]]
+    joined = [fusion.fuse(list(of_image), *size) for *of_image, size in zip(*by_model, sizes, strict=True)]
+    made_of = [evaluation_predictions.stage(DetectorSpec.TASK, member) for member in of_members]
+    spec = replace(specs[0], model="ensemble", backbone=None, linked=None, initial_weights=None, made_of=made_of, made_by=made_by)
+    return as_rows(abouts[0], joined, spec.classes), spec
