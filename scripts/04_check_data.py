@@ -8,7 +8,7 @@ Reads   data/raw/NAME                                           scripts/01_get_d
         data/work/NAME/repairs.csv, if it is there              scripts/02_merge_annotations.py
 Writes  data/work/NAME/audit.json    counts, severity and examples of each check; statistics; the ceiling of masks
         data/work/NAME/audit.csv     image_id, patient, check, fatal, detail: one row per problem
-        data/work/NAME/figures/      class_balance slices_per_patient patients lesion_size lesion_position image_size,
+        data/work/NAME/figures/      class_balance slices_per_patient patients lesion_size lesion_position image_size mask_drift,
                                      contact_sheet_CLASS, mean_variance
         with --prepare: prepared.csv (what is cut and changed, a row an image) and figures/prepared.png (before and after)
 Next    python scripts/05_make_splits.py
@@ -29,7 +29,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.prepare import options as preparation
 
 if TYPE_CHECKING:
-    from hemoct.data.audit_data import Audited
+    from hemoct.audit.reading import Audited
 
 NEEDED = ("labels.csv", "boxes.csv", "dataset.json")
 
@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> None:
                         help=f"also show what a training with --prepare does: {', '.join(preparation.NAMES)}")  # fmt: skip
     args = cli.parse(parser, argv, __file__)
     # what computes is not imported at the top: --help shall be quick
+    from hemoct.audit import checks, figures, reading, summary
     from hemoct.base import figure as base_figure, tables
-    from hemoct.data import audit, audit_checks, audit_data, audit_figures
 
     work = Workspace.of(args)
     raw = work.need(work.raw, "scripts/01_get_data.py")
@@ -55,20 +55,20 @@ def main(argv: list[str] | None = None) -> None:
     if run.up_to_date():
         return
     with run:
-        data = audit_data.read(work, args.mask_value, args.sample, args.seed)
-        problems = audit_checks.check(data)
-        summary = audit.summarise(data, problems)
-        run.wrote(files.write_json(work.work / "audit.json", summary))
+        data = reading.read(work, args.mask_value, args.sample, args.seed)
+        problems = checks.check(data)
+        content = summary.summarise(data, problems)
+        run.wrote(files.write_json(work.work / "audit.json", content))
         run.wrote(tables.write_csv(work.work / "audit.csv", problems))
-        for name, draw in audit_figures.figures(data, args.seed).items():
+        for name, draw in figures.figures(data, args.seed).items():
             if (figure := draw()) is not None:
                 run.wrote(base_figure.save(figure, work.work / "figures" / f"{name}.png"))
         if args.prepare:
             run.wrote(*show_prepared(work, data, args))
-        report(summary)
-        if summary["fatal"]:  # inside the run, so that its record never says ok
+        report(content)
+        if content["fatal"]:  # inside the run, so that its record never says ok
             raise UserError(
-                f"{work.show(work.work / 'audit.csv')} lists {summary['fatal']} fatal problem(s); "
+                f"{work.show(work.work / 'audit.csv')} lists {content['fatal']} fatal problem(s); "
                 f"correct the source data and run {'scripts/02_merge_annotations.py, ' if data.merged else ''}"
                 "scripts/03_make_labels.py and this step again"
             )
@@ -77,40 +77,41 @@ def main(argv: list[str] | None = None) -> None:
 
 def show_prepared(work: Workspace, data: Audited, args: argparse.Namespace) -> list[Path]:
     """Write what --prepare does to the images that were read, and print it."""
+    from hemoct.audit import prepared_images
     from hemoct.base import figure as base_figure, tables
-    from hemoct.data import audit_prepared, prepared
+    from hemoct.data import prepared
 
     made = prepared.for_training(work, args.prepare)
     rows = data.images[data.images["image_state"] == ""]
     if rows.empty:
         return []
-    table = audit_prepared.measure(work, rows, data.boxes, made)
-    print(audit_prepared.summary(table, made))
-    drawn = audit_prepared.figure(work, rows, data.boxes, made, args.seed)
+    table = prepared_images.measure(work, rows, data.boxes, made)
+    print(prepared_images.summary(table, made))
+    drawn = prepared_images.figure(work, rows, data.boxes, made, args.seed)
     return [tables.write_csv(work.work / "prepared.csv", table), base_figure.save(drawn, work.work / "figures" / "prepared.png")]
 
 
-def report(summary: dict[str, Any]) -> None:
+def report(content: dict[str, Any]) -> None:
     """Print the size of the data set, one line per check that found something, and the ceiling of masks."""
-    patients = "no patient identifiers" if summary["patients"] is None else f"{summary['patients']} patients"
-    positives = [f"{n} {label}" for label, n in summary["positives"].items()]
-    print(f"{summary['dataset']}: {summary['images']} images, {patients}; {few(positives)}")
-    sample = summary.get("sample", {"checks": ()})
+    patients = "no patient identifiers" if content["patients"] is None else f"{content['patients']} patients"
+    positives = [f"{n} {label}" for label, n in content["positives"].items()]
+    print(f"{content['dataset']}: {content['images']} images, {patients}; {few(positives)}")
+    sample = content.get("sample", {"checks": ()})
     if sample["checks"]:
         print(f"SAMPLE: the pixels of {sample['images']} of {sample['of']} images were read; checks with a * know these alone")
-    names = {name: f"{name}*" if name in sample["checks"] else name for name in summary["checks"]}
-    for name, check in summary["checks"].items():
+    names = {name: f"{name}*" if name in sample["checks"] else name for name in content["checks"]}
+    for name, check in content["checks"].items():
         if check["count"]:
             severity = "FATAL" if check["fatal"] else "     "
             print(f"{check['count']:6d} {severity} {names[name]}: {check['explanation']}; first: {check['examples'][0]}")
-    print(f"   no problem in: {', '.join(names[name] for name, check in summary['checks'].items() if not check['count'])}")
-    ceiling = summary["ceiling"]
+    print(f"   no problem in: {', '.join(names[name] for name, check in content['checks'].items() if not check['count'])}")
+    ceiling = content["ceiling"]
     if ceiling["value"] is not None:
         print(
             f"ceiling: {ceiling['value']:.1%} = {ceiling['explanation']} ({ceiling['without_mask_file']} without mask left out)"
         )
-    if summary["labels_mean"]:
-        print(f"labels: {summary['labels_mean']}")
+    if content["labels_mean"]:
+        print(f"labels: {content['labels_mean']}")
 
 
 if __name__ == "__main__":

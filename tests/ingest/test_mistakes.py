@@ -14,9 +14,10 @@ from PIL import Image
 from helpers import bombs
 from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
+from hemoct.audit import reading
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
-from hemoct.data import audit_data, images
+from hemoct.data import images
 from hemoct.ingest import conversion, layouts
 from hemoct.sources.folder import Contents
 
@@ -99,7 +100,7 @@ def test_a_label_that_is_called_as_what_is_measured_stops_at_once(tmp_path, chai
 
 
 def test_what_the_check_measures_is_no_name_of_a_label():
-    assert {*audit_data.MEASURED, *audit_data.NOTHING} <= tables.RESERVED
+    assert {*reading.MEASURED, *reading.NOTHING} <= tables.RESERVED
 
 
 def test_a_header_one_column_short_stops(tmp_path, chain):

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from helpers import toy
+from hemoct.audit import checks, figures, reading
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
-from hemoct.data import audit_checks, audit_data, audit_figures
 from hemoct.report import tables as report_tables
 
 STEP = "scripts/04_check_data.py"
@@ -18,7 +18,7 @@ ALWAYS = {"class_balance", "image_size"}
 BINARY = {"contact_sheet_hemorrhage", "contact_sheet_no_hemorrhage", "mean_variance"}
 
 
-def figures(work: Workspace) -> set[str]:
+def drawn_figures(work: Workspace) -> set[str]:
     return {path.stem for path in (work.work / "figures").iterdir()}
 
 
@@ -53,18 +53,18 @@ def test_a_whole_data_set(lesions: Workspace, run_step: Callable) -> None:
     assert result.out.splitlines()[-1] == f"Next: python scripts/05_make_splits.py --dataset toy --root {lesions.root}"
     assert "perihematomal edema, not bleeding" in result.out
     assert "ceiling: 100.0%" in result.out
-    assert figures(lesions) == ALWAYS | BINARY | {"slices_per_patient", "patients", "lesion_size", "lesion_position"}
+    assert drawn_figures(lesions) == ALWAYS | BINARY | {"slices_per_patient", "patients", "lesion_size", "lesion_position"}
     summary = files.read_json(lesions.work / "audit.json")
     assert (summary["images"], summary["patients"], summary["positives"]) == (10, 5, {"hemorrhage": 5})
     assert summary["patient_source"] == "folder"
     assert summary["repairs"] == {"wrong <filename>": 2, "no <size>": 1}
     assert summary["statistics"]["box_area_px"]["median"] == 18 * 24
     assert summary["statistics"]["boxes_per_slice"] == {"1": 5}
-    assert set(summary["checks"]) == set(audit_checks.CHECKS)
+    assert set(summary["checks"]) == set(checks.CHECKS)
     assert (lesions.work / "audit.csv").read_text() == "image_id,patient,check,fatal,detail\n"
     record = files.read_json(lesions.work / "04_check_data.run.json")
     assert record["status"] == "ok"
-    assert len(record["outputs"]) == 2 + len(figures(lesions))
+    assert len(record["outputs"]) == 2 + len(drawn_figures(lesions))
 
 
 def test_annotations_that_were_dropped_are_found(lesions: Workspace, run_step: Callable) -> None:
@@ -77,7 +77,7 @@ def test_annotations_that_were_dropped_are_found(lesions: Workspace, run_step: C
     result = run_step(STEP, *words(lesions))
     assert result.code == 0, result.err
     assert "2       dropped_annotation" in result.out
-    found = tables.read_csv(lesions.work / "audit.csv", audit_checks.AUDIT_COLUMNS)
+    found = tables.read_csv(lesions.work / "audit.csv", checks.AUDIT_COLUMNS)
     assert found[["image_id", "patient", "check", "fatal", "detail"]].to_numpy().tolist() == [
         ["0001_01", "0001", "dropped_annotation", False, "x/0001_01.xml: object 1 is reversed: xmax 1 < xmin 5"],
         ["", "", "dropped_annotation", False, "x/9.xml: no image that matches"],
@@ -87,7 +87,7 @@ def test_annotations_that_were_dropped_are_found(lesions: Workspace, run_step: C
 def test_images_and_labels_alone_then_a_changed_image(work: Workspace, run_step: Callable) -> None:
     toy.make(work, slices=2)
     assert run_step(STEP, *words(work)).code == 0
-    assert figures(work) == ALWAYS | BINARY | {"slices_per_patient"}
+    assert drawn_figures(work) == ALWAYS | BINARY | {"slices_per_patient"}
     first = (work.work / "audit.json").read_bytes()
     assert files.read_json(work.work / "audit.json")["ceiling"]["value"] is None
     assert "up to date" in run_step(STEP, *words(work), "--skip-if-done").out
@@ -108,12 +108,12 @@ def test_fatal_problem_is_written_and_ends_in_two(work: Workspace, run_step: Cal
     assert "1 FATAL unreadable_image" in result.out
     record = files.read_json(work.work / "04_check_data.run.json")
     assert record["status"] == "unfinished"  # so that --skip-if-done never passes over it
-    found = tables.read_csv(work.work / "audit.csv", audit_checks.AUDIT_COLUMNS)
+    found = tables.read_csv(work.work / "audit.csv", checks.AUDIT_COLUMNS)
     assert found[["image_id", "check", "fatal"]].to_numpy().tolist() == [
         ["0003_00", "missing_image", True],
         ["0002_01", "unreadable_image", True],
     ]
-    assert figures(work) >= ALWAYS
+    assert drawn_figures(work) >= ALWAYS
 
 
 def test_no_image_at_all(work: Workspace, run_step: Callable) -> None:
@@ -123,7 +123,7 @@ def test_no_image_at_all(work: Workspace, run_step: Callable) -> None:
     result = run_step(STEP, *words(work))
     assert result.code == 2
     assert "lists 40 fatal" in result.err
-    assert figures(work) == {"class_balance", "slices_per_patient"}
+    assert drawn_figures(work) == {"class_balance", "slices_per_patient"}
 
 
 def test_missing_tables_name_the_step_that_makes_them(work: Workspace, run_step: Callable) -> None:
@@ -136,7 +136,7 @@ def test_missing_tables_name_the_step_that_makes_them(work: Workspace, run_step:
 
 def test_two_exclusive_classes_are_compared_with_each_other(work: Workspace) -> None:
     toy.make(work, labels=("NORMAL", "ILL"), exclusive=True)
-    drawings = audit_figures.figures(audit_data.read(work), seed=1)
+    drawings = figures.figures(reading.read(work), seed=1)
     assert list(drawings)[6:] == ["contact_sheet_NORMAL", "contact_sheet_ILL", "mean_variance"]
     titles = [axis.get_title() for axis in drawings["mean_variance"]().axes]
     assert titles[:3] == ["NORMAL: mean, n = 20", "NORMAL: variance", "mean of ILL\nminus mean of NORMAL"]
@@ -149,14 +149,14 @@ def test_figures_per_label_stop_at_eight(work: Workspace) -> None:
     tables.write_dataset(work, dataset)
     tables.write_labels(work, labels.assign(**dict.fromkeys(names, labels["any"])), dataset)
     expected = {f"{kind}_{name}" for kind in ("contact_sheet", "mean_variance") for name in names[:8]}
-    drawings = list(audit_figures.figures(audit_data.read(work), seed=1))
+    drawings = list(figures.figures(reading.read(work), seed=1))
     assert set(drawings[6:]) == expected | {"contact_sheet_none"}
 
 
 def test_no_image_of_a_class_no_figure(work: Workspace) -> None:
     labels = toy.make(work)
     tables.write_labels(work, labels.assign(hemorrhage=1), tables.read_dataset(work))
-    drawings = audit_figures.figures(audit_data.read(work), seed=1)
+    drawings = figures.figures(reading.read(work), seed=1)
     assert drawings["contact_sheet_no_hemorrhage"]() is None
     assert drawings["mean_variance"]() is None
 
@@ -165,37 +165,37 @@ def test_unknown_is_no_class(work: Workspace) -> None:
     labels = toy.make(work, labels=("EDH", "SDH"), exclusive=False)
     dataset = tables.read_dataset(work)
     tables.write_labels(work, labels.assign(EDH=0, SDH=labels["SDH"].replace(0, None)), dataset)
-    sizes = {name: int(rows.sum()) for name, rows in audit_figures.classes(audit_data.read(work)).items()}
+    sizes = {name: int(rows.sum()) for name, rows in figures.classes(reading.read(work)).items()}
     assert sizes == {"none": 0, "EDH": 0, "SDH": 20}
 
 
 def test_boxes_lie_where_the_padded_image_shows_them(lesions: Workspace) -> None:
     """A 32 x 32 image at 128 px: the box 2..20 x 4..28 covers columns 8..79 and rows 16..111, five times."""
-    cover = audit_figures.box_cover(audit_data.read(lesions))
-    expected = np.zeros((audit_data.SIZE, audit_data.SIZE), dtype=int)
+    cover = figures.box_cover(reading.read(lesions))
+    expected = np.zeros((reading.SIZE, reading.SIZE), dtype=int)
     expected[16:112, 8:80] = 5
     np.testing.assert_array_equal(cover, expected)
     for path in lesions.raw.glob("0*.png"):  # twice as wide: the box keeps its place below a border of 32 px
         Image.fromarray(np.full((32, 64), 90, dtype=np.uint8)).save(path)
-    cover = audit_figures.box_cover(audit_data.read(lesions))
-    expected = np.zeros((audit_data.SIZE, audit_data.SIZE), dtype=int)
+    cover = figures.box_cover(reading.read(lesions))
+    expected = np.zeros((reading.SIZE, reading.SIZE), dtype=int)
     expected[40:88, 4:40] = 5
     np.testing.assert_array_equal(cover, expected)
 
 
 def test_only_classes_of_several_sizes_have_a_line(work: Workspace) -> None:
     toy.make(work)
-    assert audit_figures.image_size(audit_data.read(work)).axes[0].get_lines() == []
+    assert figures.image_size(reading.read(work)).axes[0].get_lines() == []
     Image.fromarray(np.full((64, 32), 90, dtype=np.uint8)).save(work.raw / "0001_00.png")
-    (line,) = audit_figures.image_size(audit_data.read(work)).axes[0].get_lines()
+    (line,) = figures.image_size(reading.read(work)).axes[0].get_lines()
     assert line.get_label().startswith("no hemorrhage: height = 1.0") and line.get_label().endswith("n = 20")
 
 
 def test_contact_sheet_takes_different_patients_first(work: Workspace) -> None:
     toy.make(work, patients=16, slices=4)
-    table = audit_data.read(work).images
-    first, again, other = (audit_figures._sample(table, seed) for seed in (1, 1, 2))
-    assert len(first) == first["patient"].nunique() == audit_figures.SHEET_ROWS * audit_figures.SHEET_COLUMNS
+    table = reading.read(work).images
+    first, again, other = (figures._sample(table, seed) for seed in (1, 1, 2))
+    assert len(first) == first["patient"].nunique() == figures.SHEET_ROWS * figures.SHEET_COLUMNS
     assert first["image_id"].tolist() == again["image_id"].tolist() != other["image_id"].tolist()
 
 
@@ -213,8 +213,8 @@ def test_a_sample_is_said_to_be_one(lesions: Workspace, run_step: Callable) -> N
 
 
 def test_bars_of_many_patients_are_one_area(lesions: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = audit_data.read(lesions)
-    bars = len(audit_figures.slices_per_patient(data).axes[0].patches)
-    monkeypatch.setattr(audit_figures, "BARS", 4)
-    axis = audit_figures.slices_per_patient(data).axes[0]
+    data = reading.read(lesions)
+    bars = len(figures.slices_per_patient(data).axes[0].patches)
+    monkeypatch.setattr(figures, "BARS", 4)
+    axis = figures.slices_per_patient(data).axes[0]
     assert bars == 10 and not axis.patches and len(axis.collections) == 2

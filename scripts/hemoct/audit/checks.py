@@ -11,8 +11,9 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 
+from hemoct.audit import drift
+from hemoct.audit.reading import DARK, UNREAD, Audited
 from hemoct.base import tables
-from hemoct.data.audit_data import DARK, UNREAD, Audited
 from hemoct.ingest import annotations as ingest_annotations
 
 NEAR_BLACK = 0.002  # a slice with a smaller share of brighter pixels shows no head
@@ -22,7 +23,7 @@ LARGE_MASK = 0.5  # share of the image; no lesion of a head covers so much of it
 SHARED_IMAGES = 2  # two patients with so many identical images look like one
 MOST_SHARING = 5  # an image that more patients have is a test image, and no sign that they are one person
 OF_PIXELS = ("unreadable_image", "unreadable_mask", "mask_size", "mask_inverted", "mask_classes", "mask_values", "mask_reading",
-             "mask_large", "box_without_mask", "mask_without_box", "tiny_mask", "identical_across_patients",
+             "mask_large", "box_without_mask", "mask_without_box", "tiny_mask", "mask_drift", "identical_across_patients",
              "identical_within_patient", "near_black", "wrong_extension", "image_size")  # fmt: skip
 """checks that know nothing of images outside a sample"""
 AUDIT_COLUMNS = ["image_id", "patient", "check", "fatal", "detail"]
@@ -64,6 +65,9 @@ CHECKS = {
     "box_without_mask": Check(False, "a box, but an empty mask: a mask can never find this slice"),
     "mask_without_box": Check(False, "mask pixels, but no box"),
     "tiny_mask": Check(False, f"a mask of fewer than {TINY_MASK} pixels: probably a stray click"),
+    "mask_drift": Check(
+        False, "masks change with the order of the patients: several annotators, or rules? task 3 learns their mean"
+    ),
     "identical_across_patients": Check(False, "the same pixels under two patients: a leak when they fall into two folds"),
     "identical_within_patient": Check(False, "the same pixels twice in one patient"),
     "near_black": Check(False, f"less than {NEAR_BLACK:.1%} of the pixels are brighter than {DARK} of 255: no head to see"),
@@ -160,6 +164,9 @@ def _check_masks(data: Audited) -> Iterator[Problems]:
     if has_box.any():
         yield "box_without_mask", images[has_mask & has_box & (images["mask_pixels"] == 0)], pixels
         yield "mask_without_box", images[has_mask & ~has_box & (images["mask_pixels"] > 0)], pixels
+    found = drift.measure(data)
+    if found and found["p"] < drift.UNLIKELY:
+        yield "mask_drift", WHOLE_SET, drift.words(found)
 
 
 def _check_mask_values(data: Audited) -> Iterator[Problems]:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hemoct.data.audit_checks import CHECKS, OF_PIXELS
-from hemoct.data.audit_data import Audited
+from hemoct.audit import drift
+from hemoct.audit.checks import CHECKS, OF_PIXELS
+from hemoct.audit.reading import Audited
 
 EXAMPLES = 5
 
@@ -62,6 +63,7 @@ def statistics(data: Audited) -> dict[str, Any]:
     return {
         **{f"{kind}_area_{unit}": _quantiles(areas[unit]) for kind, areas in (("box", box), ("mask", mask)) for unit in areas},
         "boxes_per_slice": {str(n): int(count) for n, count in per_slice.items()},
+        "mask_drift": drift.measure(data),
         "slices_per_patient": _quantiles(table["patient"].value_counts()) if data.has_patients else None,
         "width_px": _quantiles(table["width"].dropna()),
         "height_px": _quantiles(table["height"].dropna()),

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from hemoct.audit import drift, summary
+from hemoct.audit.reading import SIZE, Audited
 from hemoct.base import figure as base_figure, pixels
-from hemoct.data import audit, images
-from hemoct.data.audit_data import SIZE, Audited
+from hemoct.data import images
 
 LABEL_FIGURES = 8  # figures per label stop here; a data set with hundreds of labels stays readable
 SHEET_ROWS, SHEET_COLUMNS = 3, 5
@@ -49,7 +50,7 @@ def _disjoint(data: Audited) -> dict[str, pd.Series]:
 
 def figures(data: Audited, seed: int) -> dict[str, Callable[[], Figure | None]]:
     """What draws each figure, by its name; those of classes and labels end at LABEL_FIGURES."""
-    once = (class_balance, slices_per_patient, patients, lesion_size, lesion_position, image_size)
+    once = (class_balance, slices_per_patient, patients, lesion_size, lesion_position, image_size, drift.mask_drift)
     names, drawn = data.dataset.labels, {draw.__name__: partial(draw, data) for draw in once}
     for name, rows in list(classes(data).items())[: LABEL_FIGURES + 1]:
         drawn[f"contact_sheet_{_file_word(name)}"] = partial(contact_sheet, data, name, rows, seed)
@@ -139,14 +140,13 @@ def _is_number(values: pd.Series) -> bool:
 def lesion_size(data: Audited) -> Figure | None:
     """Histograms of box and mask areas on a log scale, in mm2 where every spacing is known, else in pixels."""
     kinds = [("box", BOX_COLOUR), ("mask", MASK_COLOUR)]
-    drawn = [(*kind, areas) for kind, areas in zip(kinds, audit.lesion_areas(data), strict=True) if len(areas)]
+    drawn = [(*kind, areas) for kind, areas in zip(kinds, summary.lesion_areas(data), strict=True) if len(areas)]
     if not drawn:
         return None
     figure, axes = base_figure.figure(1, len(drawn), squeeze=False)
     for axis, (kind, colour, areas) in zip(axes[0], drawn, strict=True):
         unit = "mm2" if "mm2" in areas else "px"
-        values = areas[unit].to_numpy()
-        low, high = values.min(), values.max()
+        low, high = (values := areas[unit].to_numpy()).min(), values.max()
         axis.hist(values, bins=np.geomspace(low * 0.95, high * 1.05, 31), color=colour, edgecolor="black", linewidth=0.4)
         axis.axvline(np.median(values), color="black", linestyle=":", label=f"median {np.median(values):,.0f}")
         plural = "boxes" if kind == "box" else "masks that are not empty"
@@ -251,8 +251,8 @@ def _draw_slice(axis: Axes, data: Audited, image: pd.Series) -> None:
     if mask and mask.lesion is not None:
         axis.contour(mask.lesion[thin], [0.5], extent=(0, right - 1, 0, bottom - 1), colors=MASK_COLOUR, linewidths=0.7)
     for _, box in data.boxes[data.boxes["image_id"] == image["image_id"]].iterrows():
-        corner, width, height = (box["xmin"], box["ymin"]), box["xmax"] - box["xmin"], box["ymax"] - box["ymin"]
-        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=BOX_COLOUR, linewidth=1))
+        corner, sides = (box["xmin"], box["ymin"]), (box["xmax"] - box["xmin"], box["ymax"] - box["ymin"])
+        axis.add_patch(Rectangle(corner, *sides, fill=False, edgecolor=BOX_COLOUR, linewidth=1))
         if len(data.dataset.classes) > 1:
             axis.text(*np.clip(corner, 0, (right, bottom)), box["class"], color=BOX_COLOUR, fontsize=5, va="bottom")
     axis.set_title(image["image_id"] if len(image["image_id"]) <= 24 else f"...{image['image_id'][-22:]}", fontsize=7, pad=2)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from helpers import toy
+from hemoct.audit import checks, reading, summary
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
-from hemoct.data import audit, audit_checks, audit_data
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def marked(work: Workspace) -> Workspace:
 
 def inspect(work: Workspace) -> dict[str, list[str]]:
     """check -> what it names, image or patient."""
-    found = audit_checks.check(audit_data.read(work))
-    assert found["check"].isin(list(audit_checks.CHECKS)).all()
-    assert found["fatal"].tolist() == [audit_checks.CHECKS[check].fatal for check in found["check"]]
+    found = checks.check(reading.read(work))
+    assert found["check"].isin(list(checks.CHECKS)).all()
+    assert found["fatal"].tolist() == [checks.CHECKS[check].fatal for check in found["check"]]
     subject = found["image_id"].where(found["image_id"] != "", found["patient"])
     return subject.groupby(found["check"]).agg(list).to_dict()
 
@@ -210,7 +210,7 @@ def test_numbering_that_starts_late(marked: Workspace) -> None:
 
 def test_patient_without_masks_is_named_as_such(marked: Workspace) -> None:
     relabel(marked, {**{f"0003_0{number}": {"mask": ""} for number in range(4)}, "0001_00": {"mask": ""}})
-    found = audit_checks.check(audit_data.read(marked))
+    found = checks.check(reading.read(marked))
     assert found["check"].unique().tolist() == ["missing_mask"]
     whole = found["detail"] == "no mask in the whole patient"
     assert found.loc[whole, "patient"].unique().tolist() == ["0003"]
@@ -258,20 +258,20 @@ def test_without_patients_only_that_is_said(work: Workspace) -> None:
     ],
 )
 def test_names_of_one_patient(names: list[str], pairs: list[tuple[str, str]]) -> None:
-    assert list(audit_checks._same_name(names)) == pairs
+    assert list(checks._same_name(names)) == pairs
 
 
 def test_ceiling_leaves_out_missing_masks(marked: Workspace) -> None:
     paint(marked.raw / "mask_0002_01.png", 0)  # empty
     relabel(marked, {"0003_01": {"mask": ""}})  # missing
-    ceiling = audit.ceiling(audit_data.read(marked))
+    ceiling = summary.ceiling(reading.read(marked))
     assert (ceiling["boxed_slices"], ceiling["without_mask_file"], ceiling["value"]) == (10, 1, 8 / 9)
 
 
 def test_sums_give_mean_and_variance_of_the_images(work: Workspace) -> None:
-    toy.make(work, patients=5, slices=2, size=audit_data.SIZE)
+    toy.make(work, patients=5, slices=2, size=reading.SIZE)
     relabel(work, {"0001_01": {"hemorrhage": pd.NA}})
-    measured = audit_data.read(work)
+    measured = reading.read(work)
     positive = [work.raw / f"000{patient}_01.png" for patient in (2, 3, 4, 5)]
     stack = np.stack([np.asarray(Image.open(path), dtype=float) for path in positive])
     mean = measured.total[0, 1] / measured.count[0, 1]
@@ -284,11 +284,11 @@ def test_areas_in_mm2_only_where_every_spacing_is_known(marked: Workspace) -> No
     dataset = tables.read_dataset(marked)
     labels = tables.read_labels(marked, dataset).assign(spacing_row=0.5, spacing_col=0.4)
     tables.write_labels(marked, labels, dataset)
-    box, mask = audit.lesion_areas(audit_data.read(marked))
+    box, mask = summary.lesion_areas(reading.read(marked))
     np.testing.assert_allclose(box["mm2"], box["px"] * 0.2)
     np.testing.assert_allclose(mask["mm2"], mask["px"] * 0.2)
     relabel(marked, {"0001_01": {"spacing_row": np.nan}})
-    assert [list(areas.columns) for areas in audit.lesion_areas(audit_data.read(marked))] == [["px"], ["px"]]
+    assert [list(areas.columns) for areas in summary.lesion_areas(reading.read(marked))] == [["px"], ["px"]]
 
 
 def test_known_defects_of_the_real_data(real_data: Path, tmp_path: Path, run_step: Callable) -> None:
@@ -298,8 +298,8 @@ def test_known_defects_of_the_real_data(real_data: Path, tmp_path: Path, run_ste
     raw.symlink_to(real_data / "PHE-SICH-CT-IDS")
     assert run_step("scripts/02_merge_annotations.py", "--root", tmp_path).code == 0
     assert run_step("scripts/03_make_labels.py", "--root", tmp_path).code == 0
-    data = audit_data.read(Workspace(tmp_path, "phe-sich"))
-    found = audit_checks.check(data)
+    data = reading.read(Workspace(tmp_path, "phe-sich"))
+    found = checks.check(data)
     names = found.groupby("check")["image_id"].agg(list).to_dict()
 
     assert not found["fatal"].any()
@@ -314,5 +314,5 @@ def test_known_defects_of_the_real_data(real_data: Path, tmp_path: Path, run_ste
     assert {"0012_29", "0163_68"} <= set(names["identical_across_patients"]) & set(names["near_black"])
     assert found.loc[found["check"] == "slice_gap", "patient"].tolist() == ["0038"]
     assert "patient_two_names" not in names
-    assert audit.ceiling(data)["value"] == pytest.approx(0.935, abs=0.001)
-    assert sum(audit.summarise(data, found)["repairs"].values()) > 2000
+    assert summary.ceiling(data)["value"] == pytest.approx(0.935, abs=0.001)
+    assert sum(summary.summarise(data, found)["repairs"].values()) > 2000
