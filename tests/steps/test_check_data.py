@@ -137,7 +137,7 @@ def test_missing_tables_name_the_step_that_makes_them(work: Workspace, run_step:
 def test_two_exclusive_classes_are_compared_with_each_other(work: Workspace) -> None:
     toy.make(work, labels=("NORMAL", "ILL"), exclusive=True)
     drawings = figures.figures(reading.read(work), seed=1)
-    assert list(drawings)[6:] == ["contact_sheet_NORMAL", "contact_sheet_ILL", "mean_variance"]
+    assert list(drawings)[7:] == ["contact_sheet_NORMAL", "contact_sheet_ILL", "mean_variance"]
     titles = [axis.get_title() for axis in drawings["mean_variance"]().axes]
     assert titles[:3] == ["NORMAL: mean, n = 20", "NORMAL: variance", "mean of ILL\nminus mean of NORMAL"]
 
@@ -150,7 +150,7 @@ def test_figures_per_label_stop_at_eight(work: Workspace) -> None:
     tables.write_labels(work, labels.assign(**dict.fromkeys(names, labels["any"])), dataset)
     expected = {f"{kind}_{name}" for kind in ("contact_sheet", "mean_variance") for name in names[:8]}
     drawings = list(figures.figures(reading.read(work), seed=1))
-    assert set(drawings[6:]) == expected | {"contact_sheet_none"}
+    assert set(drawings[7:]) == expected | {"contact_sheet_none"}
 
 
 def test_no_image_of_a_class_no_figure(work: Workspace) -> None:
