@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hemoct.base import tables
@@ -73,17 +74,18 @@ def values(
 
     With `say` it is printed how words were understood.
     """
-    meaning = {cell: _value(cell) for cell in cells.unique()}
-    wrong = cells[cells.map(lambda cell: meaning[cell] is None)]
+    codes, told = pd.factorize(cells)
+    meaning = [_value(cell) for cell in told]
+    wrong = cells[np.array([each is None for each in meaning], dtype=bool)[codes]]
     if len(wrong):
         raise UserError(
             f"{source}: column {cells.name}, row {wrong.index[0] + FIRST_ROW} is {wrong.iloc[0]!r} where 1, 0, -1 or empty is "
             f"allowed ({len(wrong)} rows); {remedy}"
         )
-    words = [f"{cell} = {meaning[cell]}" for cell in meaning if cell.lower() in WORDS]
+    words = [f"{cell} = {each}" for cell, each in zip(told, meaning, strict=True) if cell.lower() in WORDS]
     if say and words:
         print(f"column {cells.name}: {', '.join(words)}")
-    return cells.map(meaning).astype("Int64")
+    return pd.Series(pd.array(meaning, "Int64")[codes], cells.index, name=cells.name)
 
 
 def _value(cell: str) -> object:
