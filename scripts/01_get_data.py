@@ -9,6 +9,8 @@
     from names and folders. NIfTI masks are found by name or folder and cut like their volume. Public data sets are recognised
     (table in data/README.md) and get their labels; else CSV files directly in DIR are copied, so that labels are found.
     Files that are no CT are listed and skipped. A conversion that was stopped continues where it was.
+    --shard 1/8 ... 8/8 converts an eighth of the files each, by the hash of their names, in jobs side by side, also on machines
+    that share the disk; then the same command without --shard makes the tables, the same as without any.
 --figshare downloads PHE-SICH-CT-IDS (CC BY 4.0); a download that was stopped continues where it was.
 Data in data/raw/NAME are never overwritten.
 
@@ -40,12 +42,12 @@ from typing import Any
 
 import environment  # noqa: F401 (first: without the environment it says how to activate it)
 
-from hemoct.base import cli, experiments, files
+from hemoct.base import cli, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
-from hemoct.base.workspace import REPOSITORY, Workspace
+from hemoct.base.workspace import Workspace
 from hemoct.ct import hounsfield
-from hemoct.ingest.options import LAYOUTS, ORIGIN
+from hemoct.ingest.options import LAYOUTS, ORIGIN, Shard
 from hemoct.sources import figshare
 
 
@@ -53,6 +55,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     work = Workspace.of(args)
     origin = origin_of(args)
+    if args.shard:  # of a job beside others: it has no run record
+        if not is_there(work, origin):
+            convert(origin, args, work)
+        return
     run = Run(__file__, args, work.work, [])
     if run.up_to_date():
         return
@@ -87,14 +93,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     convert.add_argument("--window", type=hounsfield.words, default="brain", metavar="WINDOW[,WINDOW,WINDOW]",
                          help=f"{', '.join(hounsfield.WINDOWS)}, LEVEL/WIDTH in HU or file")  # fmt: skip
     convert.add_argument("--intercept", type=float, metavar="HU", help="for files whose RescaleIntercept is missing or 0")
+    convert.add_argument("--shard", type=Shard.parse, metavar="I/N", help="convert these files alone, see above")
     convert.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes; default: one per core")
     server = parser.add_argument_group("download with --figshare")
     server.add_argument("--api", default=figshare.API, metavar="URL", help="address of the API, for tests and mirrors")
     if "--demo" in (words := sys.argv[1:] if argv is None else argv):
         parser.set_defaults(dataset="demo-views" if "views" in words[words.index("--demo") :][:2] else "demo")
     args = cli.parse(parser, argv, __file__)
-    if args.source is None and (args.convert or args.intercept is not None or args.window != parser.get_default("window")):
-        parser.error("--convert, --window and --intercept go with --from DIR")
+    of_scans = args.convert or args.shard or args.intercept is not None or args.window != parser.get_default("window")
+    if args.source is None and of_scans:
+        parser.error("--convert, --shard, --window and --intercept go with --from DIR")
     from hemoct.sources import drawn  # what computes is not imported at the top: --help shall be quick
 
     for name, least in drawn.LEAST.items():
@@ -120,8 +128,8 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
     recognised = layouts.recognise(folder)
     if contents.scans and (args.convert or contents.is_to_convert(recognised)):
         return {"converted": str(folder), "window": args.window, "intercept": args.intercept, "version": conversion.VERSION}
-    if args.convert:
-        raise UserError(f"--from {args.source}: no DICOM file and no NIfTI volume to --convert; name the folder with them")
+    if flag := next((f"--{name}" for name in ("convert", "shard") if getattr(args, name)), ""):
+        raise UserError(f"--from {args.source}: no DICOM file and no NIfTI volume to {flag}; name the folder with them")
     if recognised is None:
         raise UserError(
             f"--from {args.source}: no data set in a known layout ({', '.join(LAYOUTS)}), and no DICOM or NIfTI; it holds "
@@ -175,16 +183,23 @@ def draw(origin: dict[str, Any], work: Workspace) -> None:
 
 
 def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -> dict[str, Any]:
-    """Convert into a folder beside data/raw/NAME and rename it when it is complete; returns what the run record keeps."""
+    """Convert into a folder beside data/raw/NAME and rename it when it is complete; returns what the run record keeps.
+
+    With --shard convert its files alone.
+    """
     from hemoct.ct import kinds
+    from hemoct.ingest import conversion
     from hemoct.sources import scans
     from hemoct.sources.folder import Contents
 
-    source = Path(origin["converted"])
     target = work.raw.with_name(f".converting-{work.dataset}")
     windows, workers = hounsfield.parse_windows(args.window), args.workers or os.cpu_count() or 1
-    contents = Contents.of(source)
-    made = scans.convert(contents, target, windows, args.intercept, workers)
+    contents = Contents.of(Path(origin["converted"]))
+    planned = scans.Conversion.of(contents, target, windows, args.intercept)
+    if args.shard:
+        print(conversion.convert_shard(planned.settings, workers, args.shard))
+        return {}
+    made = scans.convert(planned, workers)
     pages = any(path.suffix.lower() in kinds.TIFF for path in (*contents.scans, *contents.pictures))  # say nothing of it
     facts = {"source": made.source.name if made.source else "", "orientation": None if pages else "up"}
     files.write_json(target / ORIGIN, origin | facts)
@@ -221,39 +236,15 @@ def report(work: Workspace, converted: bool) -> None:
     print(f"{work.show(work.raw)}: {recognised.summary}")
     if not converted:
         print("".join(f"{line}\n" for line in scans.registered(work.raw)), end="")
-    if converted and not has_labels(work):
+    if converted and not scans.has_labels(work.raw):
         table = work.show(work.raw / conversion_tables.TABLE)
         print(f"no labels: to train, add columns of labels to {table}, or put a table of images and labels beside it, and run")
         print(f"  {work.command('scripts/03_make_labels.py')}")
-        commands = predict_commands(work, work.raw / conversion_tables.IMAGES)
+        commands = scans.predict_commands(work, work.raw / conversion_tables.IMAGES)
     else:
         step = "02_merge_annotations" if recognised.layout in layouts.WITH_XML else "03_make_labels"
         commands = [work.command(f"scripts/{step}.py")]
     print("".join(f"Next: {command}\n" for command in commands), end="")
-
-
-def has_labels(work: Workspace) -> bool:
-    """Whether a converted data set has a table of labels, or columns of labels in slices.csv."""
-    from hemoct.ingest import conversion_tables, label_columns, table_text
-
-    tables = [path for path in work.raw.glob("*.csv") if path.name != conversion_tables.TABLE]
-    return bool(tables or label_columns.may_be_labels(table_text.header(work.raw / conversion_tables.TABLE)))
-
-
-def predict_commands(work: Workspace, slices: Path) -> list[str]:
-    """How to predict converted slices with the newest models of tasks 1 and 4; without any, how to get data to train them."""
-    commands = []
-    for task in (1, 4):
-        models = sorted(work.root.glob(f"outputs/*/task{task}/*/fold*/best.pt"), key=lambda path: path.stat().st_mtime_ns)
-        if models:
-            experiment = models[-1].parents[1]
-            trained = Workspace(work.root, experiment.parents[1].name)
-            path = work.show(slices) if work.root == REPOSITORY else str(slices)
-            commands.append(trained.command(experiments.predict_step(task), path, "--experiment", experiment.name))
-    if not commands:
-        print("to predict, first train a model on other data, for example on PHE-SICH-CT-IDS")
-        commands.append(Workspace(work.root, "phe-sich").command("scripts/01_get_data.py", "--figshare"))
-    return commands
 
 
 if __name__ == "__main__":

@@ -218,3 +218,13 @@ def _labels(stored: np.ndarray) -> np.ndarray | None:
         if len(values) >= FEWEST_VALUES and not (whole and values[0] >= 0 and values[-1] <= MOST_LABELS):
             return None
     return values
+
+
+def parts(mask: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
+    """The connected parts (also by corners) of each value of a mask, uint8 (rows, columns): value, xmin, ymin, xmax, ymax."""
+    from scipy import ndimage  # not at the top: few scans have masks
+
+    for value in np.unique(mask[mask > 0]).tolist():
+        labelled, _ = ndimage.label(mask == value, structure=np.ones((3, 3)))
+        for rows, columns in ndimage.find_objects(labelled):
+            yield value, columns.start, rows.start, columns.stop, rows.stop

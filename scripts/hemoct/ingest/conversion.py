@@ -4,6 +4,9 @@ Files are listed in a journal (see conversion_tables), converted by worker proce
 written. A conversion that was stopped, for whatever reason, continues with the files that are not done. A file that cannot be
 converted is listed with the reason and skipped. Slices whose pixels are longer one way than the other are stretched to square
 ones, with their masks: a head must not look squashed. Masks keep their values; each of their connected parts gets a box.
+
+Shards are parts of the files, by the hash of their names, each converted by a job with a journal of its own. What is decided
+across files (order, series, passes, numbers) is decided when the tables are written, from the journals of all.
 """
 
 import json
@@ -32,6 +35,7 @@ from hemoct.ct.facts import Facts
 from hemoct.ct.hounsfield import Window
 from hemoct.ingest import conversion_tables, image_names
 from hemoct.ingest.conversion_tables import IMAGES, MASKS, Converted, Journal, Source, Written
+from hemoct.ingest.options import Shard
 
 VERSION = 2
 CHUNK = 8  # files a worker takes at once; a kill loses at most two chunks a worker
@@ -76,33 +80,82 @@ def name_of(path: Path) -> str:
 
 
 def convert(settings: Settings, workers: int) -> conversion_tables.Summary:
-    """Convert all files that are not converted yet, then write the tables. Stops when no file could be converted."""
+    """Convert all files that are not converted yet, then write the tables. Stops when no file could be converted.
+
+    Where there are shards they must have converted all of them.
+    """
+    shards = _shards(settings.target)
     with closing(Journal(settings.target)) as journal:
-        plan = json.dumps([settings.masks, settings.patients], sort_keys=True)
-        journal.begin(f"{VERSION} {settings.source} {settings.windows} {settings.intercept} {plan}")
+        _list(journal, settings)
+        _gather(journal, shards)
         for unfinished in (settings.target / IMAGES).rglob(".tmp-*"):  # of workers that were killed
             unfinished.unlink()
-        journal.list_sources(settings.source, _sources(settings))
-        total, done = journal.counts()
-        if done:
-            print(f"{done} of {total} files are already converted")
-        with tqdm(total=total, initial=done, desc="convert", unit="file", disable=None) as bar:
-            for results in _converted(journal.waiting(), settings, workers):
-                journal.add(results)
-                bar.update(len(results))
+        _work(journal, settings, workers)
         summary = conversion_tables.write(journal, settings.target, settings.left_out)
-    os.sync()  # the slices are on the disk before the journal, which knows them, is gone
-    journal.path.unlink()
+    os.sync()  # the slices are on the disk before the journals, which know them, are gone
+    for path in (*shards.values(), journal.path):
+        path.unlink()
     return summary
 
 
-def _sources(settings: Settings) -> Iterator[Source]:
-    """The files to convert: all but those that are left out and the masks, which are read with their volumes."""
+def convert_shard(settings: Settings, workers: int, shard: Shard) -> str:
+    """Convert the files of a shard that are not converted yet; says how many there are. `convert` ends the conversion."""
+    if others := [each for each in _shards(settings.target) if each.of != shard.of]:
+        raise UserError(f"{settings.target} holds shard {others[0]}: go on with --shard I/{others[0].of}, or delete the folder")
+    with closing(Journal(settings.target, f"journal-{shard.number}-of-{shard.of}.sqlite")) as journal:
+        _list(journal, settings, shard)
+        _work(journal, settings, workers)
+        total, _ = journal.counts()
+    os.sync()
+    return f"shard {shard}: {total} files"
+
+
+def _list(journal: Journal, settings: Settings, shard: Shard | None = None) -> None:
+    plan = json.dumps([settings.masks, settings.patients], sort_keys=True)
+    journal.begin(f"{VERSION} {settings.source} {settings.windows} {settings.intercept} {plan} {conversion_tables.FACTS}")
+    journal.list_sources(settings.source, _sources(settings, shard))
+
+
+def _work(journal: Journal, settings: Settings, workers: int) -> None:
+    total, done = journal.counts()
+    if done:
+        print(f"{done} of {total} files are already converted")
+    with tqdm(total=total, initial=done, desc="convert", unit="file", disable=None) as bar:
+        for results in _converted(journal.waiting(), settings, workers):
+            journal.add(results)
+            bar.update(len(results))
+
+
+def _shards(target: Path) -> dict[Shard, Path]:
+    """The shards in a folder and their journals, all of one number."""
+    found = {path: path.stem.split("-") for path in sorted((target / conversion_tables.FOLDER).glob("journal-*-of-*.sqlite"))}
+    shards = {Shard(int(words[1]), int(words[3])): path for path, words in found.items()}
+    if len(counts := sorted({shard.of for shard in shards})) > 1:
+        raise UserError(f"{target} holds shards of {counts[0]} and of {counts[1]}; delete the journals of one kind")
+    return shards
+
+
+def _gather(journal: Journal, shards: dict[Shard, Path]) -> None:
+    """Take over what shards have converted. Stops where one is missing, unfinished, or was made of other files."""
+    gone = {shard: file for shard, path in shards.items() if (file := journal.take(path))}
+    waiting = next(journal.waiting(), None)
+    if gone or (shards and waiting):
+        shard = next(iter(gone)) if gone else Shard.that_holds(waiting.name, next(iter(shards)).of)
+        what = f"was made of other files, or not to its end (first: {gone.get(shard) or waiting.path})"
+        what = what if shard in shards else f"is missing in {journal.path.parents[1]}"
+        raise UserError(f"shard {shard} {what}; run the same command with --shard {shard}, then again without it")
+
+
+def _sources(settings: Settings, shard: Shard | None) -> Iterator[Source]:
+    """The files to convert: all but those that are left out and the masks, which are read with their volumes.
+
+    A shard has those whose slices' name says so: `1` and `1.dcm`, which would both be images/1.png, lie in one.
+    """
     passed_over = {*settings.masks.values(), *settings.left_out}
     for path in find(settings.source):
-        name = path.as_posix()
-        if name not in passed_over:
-            yield Source(name, name_of(path), settings.masks.get(name, ""), settings.patients.get(name, ""))
+        name, slices = path.as_posix(), name_of(path)
+        if name not in passed_over and (shard is None or Shard.that_holds(slices, shard.of) == shard):
+            yield Source(name, slices, settings.masks.get(name, ""), settings.patients.get(name, ""))
 
 
 def _converted(jobs: Iterable[Source], settings: Settings, workers: int) -> Iterator[list[Converted]]:
@@ -201,17 +254,7 @@ def _written(target: Path, image: str, mask: np.ndarray | None, facts: Facts) ->
     path, text = target / MASKS / Path(image).relative_to(IMAGES), PngInfo()
     for key, value in pixels.MARK.items():
         text.add_text(key, value)
-    return Written(image, facts, _save(path, np.ascontiguousarray(mask), target, text), tuple(parts(mask)))
-
-
-def parts(mask: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
-    """The connected parts (also by corners) of each value of a mask, uint8 (rows, columns): value, xmin, ymin, xmax, ymax."""
-    from scipy import ndimage  # not at the top: most steps ask this module only what a file is
-
-    for value in np.unique(mask[mask > 0]).tolist():
-        labelled, _ = ndimage.label(mask == value, structure=np.ones((3, 3)))
-        for rows, columns in ndimage.find_objects(labelled):
-            yield value, columns.start, rows.start, columns.stop, rows.stop
+    return Written(image, facts, _save(path, np.ascontiguousarray(mask), target, text), tuple(nifti.parts(mask)))
 
 
 def square(path: Path, hu: np.ndarray, facts: Facts) -> tuple[np.ndarray, Facts]:

@@ -1,6 +1,6 @@
 """What a conversion has done so far (a journal on disk), and the tables it ends with.
 
-conversion/journal.sqlite  each source file and the facts of its slices, while the conversion is unfinished
+conversion/journal.sqlite  each source file and the facts of its slices, while the conversion is unfinished; a shard has its own
 slices.csv                 one row per slice, for scripts/03_make_labels.py; rows of a series follow one another by position
 conversion/headers.csv     what else the headers say: thickness, tilt, where HU come from ...
 conversion/boxes.csv       if there are masks: a box round each connected part of each value (`class`), pixels of the image
@@ -18,11 +18,10 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, field, fields
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
@@ -55,6 +54,14 @@ CREATE TABLE IF NOT EXISTS sources (path TEXT PRIMARY KEY, name TEXT UNIQUE, mas
                                     problem TEXT, mask_problem TEXT);
 CREATE TABLE IF NOT EXISTS slices (image TEXT PRIMARY KEY, path TEXT, mask TEXT, parts TEXT, {", ".join(FACTS)});
 CREATE INDEX IF NOT EXISTS slices_of ON slices (path);
+"""
+TAKE = """
+BEGIN;  -- of files that are still what they were
+UPDATE main.sources SET done = its.done, problem = its.problem, mask_problem = its.mask_problem
+FROM shard.sources AS its WHERE (its.path, its.name, its.stamp) = (sources.path, sources.name, sources.stamp);
+INSERT OR REPLACE INTO main.slices SELECT its.* FROM shard.slices AS its JOIN shard.sources USING (path)
+JOIN main.sources USING (path, name, stamp) ORDER BY its.rowid;
+COMMIT;
 """
 PAGE = 1000
 ORDERED_BY = {
@@ -101,25 +108,21 @@ class Converted:
 class Journal:
     """An SQLite file in the target folder. It survives a kill at any moment; one process at a time may have it open."""
 
-    def __init__(self, target: Path) -> None:
-        self.path = target / FOLDER / "journal.sqlite"
+    def __init__(self, target: Path, name: str = "journal.sqlite") -> None:
+        self.path = target / FOLDER / name
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.base = sqlite3.connect(self.path, timeout=1)
         self.base.row_factory = sqlite3.Row
         self.close = self.base.close
-        try:
+        with _opening(self.path):
             self.base.executescript(SCHEMA)
-        except sqlite3.OperationalError as error:
-            raise UserError(f"{self.path} cannot be opened ({error}); wait for the conversion that has it open") from None
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{self.path} is broken ({error}); delete {target} and convert again") from None
 
-    def begin(self, settings: str) -> None:
+    def begin(self, content: str) -> None:
         """Note the settings of a new conversion; an unfinished one that had others stops."""
         with self.base:
             new = "INSERT INTO settings SELECT ? WHERE NOT EXISTS (SELECT * FROM settings)"
-            self.base.execute(new, [f"{settings} {FACTS}"])
-        if self.base.execute("SELECT content FROM settings").fetchone()["content"] != f"{settings} {FACTS}":
+            self.base.execute(new, [content])
+        if self.base.execute("SELECT content FROM main.settings").fetchone()["content"] != content:
             raise UserError(
                 f"{self.path.parents[1]} holds an unfinished conversion of another source or with other flags; "
                 "finish that with its flags, or delete the folder"
@@ -127,12 +130,18 @@ class Journal:
 
     def list_sources(self, folder: Path, sources: Iterable[Source]) -> None:
         """List the files below `folder` that are to be converted. A file that has changed since is due again."""
+        listed = 0
         with self.base:
+            # Listed anew: what was bad may be good now, a decoder was installed, a permission given; what waits may be gone.
+            self.base.execute("DELETE FROM sources WHERE path NOT IN (SELECT path FROM slices)")
             for source in sources:
+                listed += 1
                 status = (folder / source.path).stat()
                 self._list_source(source, f"{status.st_size} {status.st_mtime_ns}")
-            # What was bad may be good now: a decoder was installed, a permission given.
-            self.base.execute("UPDATE sources SET done = NULL WHERE problem IS NOT NULL OR mask_problem IS NOT NULL")
+            if gone := self.counts()[0] - listed:
+                remedy = f"restore them, or delete {self.path.parents[1]} and convert again"
+                raise UserError(f"{gone} file(s) of an unfinished conversion are no longer in {folder}; {remedy}")
+            self.base.execute("UPDATE sources SET done = NULL WHERE mask_problem IS NOT NULL")
 
     def _list_source(self, source: Source, stamp: str) -> None:
         values = vars(source) | {"whole": f"{IMAGES}/{source.path}", "stamp": stamp}
@@ -172,6 +181,17 @@ class Journal:
                 outcome = [result.problem or None, result.mask_problem or None, result.path]
                 self.base.execute("UPDATE sources SET done = 1, problem = ?, mask_problem = ? WHERE path = ?", outcome)
 
+    def take(self, path: Path) -> str:
+        """Take over what the journal of a shard says of files that are as they were then; names one that is gone, if any."""
+        with _opening(path):
+            self.base.execute("ATTACH ? AS shard", [str(path)])
+            for (content,) in self.base.execute("SELECT content FROM shard.settings").fetchall():
+                self.begin(content)
+            gone = self.base.execute("SELECT path FROM shard.sources EXCEPT SELECT path FROM main.sources").fetchone()
+            self.base.executescript(TAKE)
+            self.base.execute("DETACH shard")
+        return gone["path"] if gone else ""
+
     def problems(self) -> Iterator[sqlite3.Row]:
         """Path and problem of each file that could not be converted, and of each mask that could not be used."""
         bad = "SELECT path, problem FROM sources WHERE problem IS NOT NULL"
@@ -188,6 +208,16 @@ class Journal:
         for _, patient in groupby(rows, key=lambda row: row["patient"]):
             series = [list(group) for _, group in groupby(patient, key=lambda row: (row["study"], row["series"]))]
             yield sorted(series, key=lambda rows: (rows[0]["study_date"], rows[0]["study"], rows[0]["series_number"] or 0))
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise UserError(f"{path} cannot be opened ({error}); wait for the conversion that has it open") from None
+    except sqlite3.DatabaseError as error:
+        raise UserError(f"{path} is broken ({error}); delete {path.parents[1]} and convert again") from None
 
 
 @dataclass
@@ -235,18 +265,14 @@ def write(journal: Journal, target: Path, left_out: Mapping[str, str]) -> Summar
             writers[TABLE].writerows(numbered)
             writers[HEADERS].writerows(numbered)
             if masks:
-                writers[BOXES].writerows(box for row in numbered for box in _boxes(row))
+                parts = ((row["image"], *part) for row in numbered for part in json.loads(row["parts"]))
+                writers[BOXES].writerows(dict(zip(COLUMNS[BOXES], part, strict=True)) for part in parts)
             for row, problem in left:
                 skip(row["path"], problem)
                 (target / row["image"]).unlink(missing_ok=True)
         if not summary.slices:
             raise UserError(f"none of {summary.bad} files could be converted (first: {summary.first_bad})")
     return summary
-
-
-def _boxes(row: Row) -> Iterator[dict[str, Any]]:
-    for part in json.loads(row["parts"]):
-        yield dict(zip(COLUMNS[BOXES], (row["image"], *part), strict=True))
 
 
 def _number(series: list[list[Row]], summary: Summary) -> tuple[list[Row], list[tuple[Row, str]]]:

@@ -1,5 +1,8 @@
-"""What a user may say about a data set whose labels are read. Imports nothing that computes: --help shall be quick."""
+"""What a user may say about a data set and its conversion. Imports nothing that computes: --help shall be quick."""
 
+import argparse
+import re
+import zlib
 from dataclasses import dataclass
 
 from hemoct.base import cli
@@ -10,6 +13,30 @@ ORIGIN = "hemoct_origin.json"  # lies in every data set that 01_get_data.py drew
 AUTO = "auto"
 IMAGE_COLUMNS = ("image", "filename", "image_id")
 """columns of a table that may name the image, in lower case"""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `of` parts of the files of a conversion, from 1: each a job of its own, on any machine that sees the folder."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """From `3/8`."""
+        found = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise argparse.ArgumentTypeError(f"{text!r} is no shard; 3/8 is the third of eight")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @classmethod
+    def that_holds(cls, name: str, of: int) -> "Shard":
+        """That of a file by its name, so that no job has to know of another."""
+        return cls(zlib.crc32(name.encode()) % of + 1, of)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hemoct.base import experiments
+from hemoct.base.workspace import REPOSITORY, Workspace
 from hemoct.ct.hounsfield import Window
-from hemoct.ingest import conversion, conversion_tables, layouts
+from hemoct.ingest import conversion, conversion_tables, label_columns, layouts, table_text
 from hemoct.ingest.conversion_tables import Summary
 from hemoct.sources import known, labels, naming
 from hemoct.sources.folder import Contents
@@ -30,26 +32,43 @@ class Made:
         yield from self.told
 
 
-def convert(contents: Contents, target: Path, windows: tuple[Window | None, ...], intercept: float | None, workers: int) -> Made:
-    """Convert all scans of a folder into `target`, with the masks of volumes, and add the labels and boxes that are known."""
+@dataclass(frozen=True)
+class Conversion:
+    """How the scans of a folder are converted, with the masks of volumes."""
+
+    contents: Contents
+    settings: conversion.Settings
+    pairs: naming.Pairs
+    told_by: str
+    """what says the patients of volumes"""
+
+    @classmethod
+    def of(
+        cls, contents: Contents, target: Path, windows: tuple[Window | None, ...], intercept: float | None = None
+    ) -> "Conversion":
+        pairs = naming.pair(contents.folder, contents.volumes, contents.tables)
+        left_out = contents.left_out() | pairs.more | _masks_of_dicom(contents, pairs)
+        patients, told_by = naming.patients([name for name in contents.volumes if name not in {*pairs.masks.values(), *left_out}])
+        settings = conversion.Settings(contents.folder, target, windows, intercept, pairs.masks, patients, left_out)
+        return cls(contents, settings, pairs, told_by)
+
+
+def convert(planned: Conversion, workers: int) -> Made:
+    """Convert all scans of a folder, or end what shards have done, and add the labels and boxes that are known."""
+    contents, pairs, patients = planned.contents, planned.pairs, planned.settings.patients
     source = known.recognise(contents)
-    pairs = naming.pair(contents.folder, contents.volumes, contents.tables)
-    left_out = contents.left_out() | pairs.more | _masks_of_dicom(contents, pairs)
-    patients, told_by = naming.patients([name for name in contents.volumes if name not in {*pairs.masks.values(), *left_out}])
-    settings = conversion.Settings(contents.folder, target, windows, intercept, pairs.masks, patients, left_out)
-    summary = conversion.convert(settings, workers)
-    made = Made(summary, source)
+    made = Made(conversion.convert(planned.settings, workers), source)
     if patients:
         people = len({*patients.values()})
         first = next(iter(patients))
         made.told.append(
-            f"{len(patients)} volumes are scans of {people} patients by {told_by} (first: {first} of {patients[first]})"
+            f"{len(patients)} volumes are scans of {people} patients by {planned.told_by} (first: {first} of {patients[first]})"
         )
-    added = labels.add(target, contents, source)
+    added = labels.add(planned.settings.target, contents, source)
     made.told += added.told
     read = {*added.used, *pairs.tables}
     if not read & {*contents.tables}:
-        copied = _copy_tables(contents, target)
+        copied = _copy_tables(contents, planned.settings.target)
         read |= copied
         of_scans = [path for path in sorted(copied) if naming.names_scans(contents.folder, path, contents.volumes)]
         made.told += [f"{path} has {OF_SCANS}" for path in of_scans]
@@ -83,3 +102,25 @@ def registered(raw: Path) -> Iterator[str]:
     if contents.scans and contents.pictures and not (raw / layouts.ORIGIN).is_file():
         count = len(contents.scans)
         yield f"  {count} DICOM or NIfTI files in it are not read; --convert, with another --dataset NAME, converts them"
+
+
+def has_labels(raw: Path) -> bool:
+    """Whether a converted data set has a table of labels, or columns of labels in slices.csv."""
+    tables = [path for path in raw.glob("*.csv") if path.name != conversion_tables.TABLE]
+    return bool(tables or label_columns.may_be_labels(table_text.header(raw / conversion_tables.TABLE)))
+
+
+def predict_commands(work: Workspace, slices: Path) -> list[str]:
+    """How to predict converted slices with the newest models of tasks 1 and 4; without any, how to get data to train them."""
+    commands = []
+    for task in (1, 4):
+        models = sorted(work.root.glob(f"outputs/*/task{task}/*/fold*/best.pt"), key=lambda path: path.stat().st_mtime_ns)
+        if models:
+            experiment = models[-1].parents[1]
+            trained = Workspace(work.root, experiment.parents[1].name)
+            path = work.show(slices) if work.root == REPOSITORY else str(slices)
+            commands.append(trained.command(experiments.predict_step(task), path, "--experiment", experiment.name))
+    if not commands:
+        print("to predict, first train a model on other data, for example on PHE-SICH-CT-IDS")
+        commands.append(Workspace(work.root, "phe-sich").command("scripts/01_get_data.py", "--figshare"))
+    return commands
