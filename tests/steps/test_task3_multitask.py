@@ -58,6 +58,8 @@ def test_one_network_stands_in_both_comparisons(work, train, run_step, monkeypat
         history[["val_auroc", "val_dice", "val_rank_correlation"]].iloc[-1].mean()
     )
     assert history["weight_classify"].nunique() > 1, "the weights are learned along"
+    for place in ("task1", "task3"):  # what the tables of results ask of any training
+        assert tables.read_csv(folder(work, place) / "history.csv", ["epoch", "val_loss", "seconds"])["seconds"].notna().all()
     sizes = tables.read_csv(folder(work, "multitask") / "sizes.csv", ["true_px", "predicted_px"])
     content = files.read_json(folder(work, "multitask") / "sizes.json")
     assert sizes["true_px"].isna().any() and content["n"] == (sizes["part"].eq("test") & sizes["true_px"].notna()).sum()

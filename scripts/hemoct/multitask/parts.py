@@ -54,13 +54,8 @@ class Made:
 
     def _history(self, folder: Path, task: str) -> Path:
         """history.csv as that of a network of this task alone."""
-        names = {
-            "epoch": "epoch",
-            "lr": "lr",
-            f"train_{task}": "train_loss",
-            f"val_{task}": "val_loss",
-            SCORES[task]: SCORES[task],
-        }
+        losses = {f"train_{task}": "train_loss", f"val_{task}": "val_loss"}
+        names = {"epoch": "epoch", "lr": "lr", **losses, SCORES[task]: SCORES[task], "seconds": "seconds"}
         history = tables.read_csv(self.fold.folder / "history.csv", names)
         return tables.write_csv(folder / "history.csv", history[list(names)].rename(columns=names))
 
