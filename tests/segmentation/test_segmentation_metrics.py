@@ -126,13 +126,13 @@ def outline(top: int) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 0.8)])
-def test_distances_of_a_part_are_those_of_the_whole_image(random, spacing):
+def test_distances_are_those_of_monai_on_the_whole_image(random, spacing):
     for probability, mask in blobs(random):
         predicted = probability >= 60
         whole = [torch.tensor(one)[None, None] for one in (predicted, mask)]
         hd95 = compute_hausdorff_distance(*whole, include_background=True, percentile=95, spacing=spacing).item()
         nsd = compute_surface_dice(*whole, [1.0], include_background=True, spacing=spacing).item()
-        assert metrics.distances(predicted, mask, spacing) == pytest.approx((hd95, nsd))
+        assert metrics.distances(predicted, mask, spacing) == (hd95, nsd)
 
 
 def test_a_mask_at_the_border_of_its_image_has_distances():

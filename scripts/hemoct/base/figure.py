@@ -102,6 +102,10 @@ def save(shown: Figure | Image.Image, path: Path) -> Path:
             _escape(shown)
             import matplotlib.pyplot as plt
 
+            if layout := shown.get_layout_engine():  # savefig would draw everything once more to lay it out
+                shown.set_dpi(plt.rcParams["savefig.dpi"])
+                layout.execute(shown)
+                shown.set_layout_engine("none")
             shown.savefig(temporary)
             plt.close(shown)
         else:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report
 
 from hemoct.base import tables
 from hemoct.base.workspace import Workspace
@@ -100,6 +99,8 @@ def calls(evaluation: Evaluation) -> pd.DataFrame:
 
 def text_report(evaluation: Evaluation, lines: list[str]) -> str:
     """classification_report.txt: the lines that say what was measured, then scikit-learn's report."""
+    from sklearn.metrics import classification_report  # a second, which the summary of another task need not wait
+
     classes = list(range(len(evaluation.question.names)))
     body = classification_report(
         evaluation.test.y,

@@ -88,14 +88,17 @@ def look(true: pd.DataFrame, false: pd.DataFrame, paths: list[Path], axis: str) 
 
     `paths`: files of the test images in order. `axis`: the image axis from the patient's left to right.
     """
-    true["contrast"], false["dense_share"], false["midline_offset"] = np.nan, np.nan, np.nan
-    needed = sorted({*true["image"], *false["image"]})
+    true_corners, false_corners = (frame[CORNERS].to_numpy() for frame in (true, false))
+    of_true, of_false = (frame["image"].to_numpy() for frame in (true, false))
+    contrasts, (dense, offsets) = np.full(len(true), np.nan), np.full((2, len(false)), np.nan)
+    needed = sorted({*of_true, *of_false})
     for image, grey in zip(needed, images.decode([paths[image] for image in needed], desc="boxes in grey"), strict=True):
-        here, there = true["image"] == image, false["image"] == image
-        corners, false_corners = true.loc[here, CORNERS].to_numpy(), false.loc[there, CORNERS].to_numpy()
-        true.loc[here, "contrast"] = [contrast(grey, box) for box in corners]
-        false.loc[there, "dense_share"] = [dense_share(grey, box) for box in false_corners]
-        false.loc[there, "midline_offset"] = midline_offset(grey, false_corners, axis)
+        here, there = np.flatnonzero(of_true == image), np.flatnonzero(of_false == image)
+        contrasts[here] = [contrast(grey, box) for box in true_corners[here]]
+        if len(there):
+            dense[there] = [dense_share(grey, box) for box in false_corners[there]]
+            offsets[there] = midline_offset(grey, false_corners[there], axis)
+    true["contrast"], false["dense_share"], false["midline_offset"] = contrasts, dense, offsets
 
 
 def contrast(grey: np.ndarray, box: np.ndarray) -> float:
@@ -105,12 +108,13 @@ def contrast(grey: np.ndarray, box: np.ndarray) -> float:
     """
     width = max(LEAST_RING, RING * max(box[2] - box[0], box[3] - box[1]))
     inside, around = _cut(grey, box), _cut(grey, box + width * np.array([-1, -1, 1, 1]))
-    tissue, outer = (np.sort(part[(part > AIR) & (part < SATURATED)]).astype(float) for part in (inside, around))
-    ring = len(outer) - len(tissue)
-    if not len(tissue) or not ring:
+    tissue, outer = (np.bincount(part.ravel(), minlength=256)[AIR + 1 : SATURATED] for part in (inside, around))
+    pixels, ring, greys = int(tissue.sum()), int(outer.sum() - tissue.sum()), np.arange(AIR + 1, SATURATED)
+    if not pixels or not ring:
         return np.nan
-    brightest = tissue[-max(1, round(BRIGHTEST * len(tissue))) :]
-    return float(brightest.mean() - (outer.sum() - tissue.sum()) / ring)
+    count = max(1, round(BRIGHTEST * pixels))
+    taken = np.diff(np.minimum(np.cumsum(tissue[::-1]), count), prepend=0)  # of each grey value, from the brightest down
+    return float((taken @ greys[::-1]) / count - ((outer - tissue) @ greys) / ring)
 
 
 def dense_share(grey: np.ndarray, box: np.ndarray) -> float:

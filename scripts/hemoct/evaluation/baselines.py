@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from hemoct.data.slices import Slices
 from hemoct.evaluation import bootstrap, comparison, text
@@ -78,7 +75,11 @@ def _probabilities(features: np.ndarray, targets: np.ndarray, learned: np.ndarra
     if len(np.unique(y)) < 2 or not features.shape[1]:
         probabilities[:] = np.bincount(y, minlength=classes) / max(1, len(y))
         return probabilities
-    model: Pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features[learned], y)
+    from sklearn.linear_model import LogisticRegression  # a second: only where there is something to learn
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features[learned], y)
     probabilities[:, model.classes_] = model.predict_proba(features[asked])
     return probabilities
 

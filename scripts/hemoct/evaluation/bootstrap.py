@@ -29,7 +29,7 @@ def weights(patients: np.ndarray, folds: np.ndarray, resamples: int = RESAMPLES,
         rows = np.flatnonzero(folds == fold)
         names, member = np.unique(np.asarray(patients)[rows], return_inverse=True)
         counts = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-        drawn[:, rows] = counts[:, member]
+        drawn[:, rows] = np.take(counts.astype(np.int16), member, axis=1)
     return drawn
 
 

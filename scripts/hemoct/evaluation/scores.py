@@ -66,11 +66,9 @@ def measure(evaluation: Evaluation, weights: np.ndarray) -> dict[str, np.ndarray
 
 def _ranking(y: np.ndarray, p: np.ndarray, folds: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
     parts = [rows for rows in (folds == fold for fold in np.unique(folds)) if 0 < y[rows].sum() < rows.sum()]
-    values = {}
-    for name, function in (("auroc", metrics.auroc), ("ap", metrics.average_precision)):
-        of_folds = [function(y[rows], p[rows], weights[:, rows]) for rows in parts]
-        values[name] = np.mean(of_folds, axis=0) if parts else np.full(len(weights), np.nan)
-    return values
+    of_folds = [metrics.ranking(y[rows], p[rows], weights[:, rows]) for rows in parts]
+    values = np.mean(of_folds, axis=0) if parts else np.full((len(weights), 2), np.nan)
+    return {"auroc": values[:, 0], "ap": values[:, 1]}
 
 
 def reason(name: str) -> str:

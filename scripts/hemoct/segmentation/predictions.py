@@ -154,15 +154,14 @@ def pairs(work: Workspace, data: MaskData, folder: Path, rows: np.ndarray) -> It
     `folder`: that of the fold. The mask is empty where there is no file.
     """
 
-    def read_both(row: int) -> np.ndarray:
+    def read_both(row: int) -> tuple[np.ndarray, np.ndarray]:
         size = images.size_of(work.raw / data.table["image"][row])
         probability = read_map(folder / "probability" / f"{data.table['image_id'][row]}.png", size)
         if not data.known[row]:
-            return np.stack([probability, np.zeros_like(probability)])
-        return np.stack([probability, segmentation_data.read_mask(work.raw / data.table["mask"][row], size, data.mask_value)])
+            return probability, np.zeros(probability.shape, dtype=bool)
+        return probability, segmentation_data.read_mask(work.raw / data.table["mask"][row], size, data.mask_value)
 
-    for probability, mask in images.decode(rows.tolist(), folder.name, read_both):
-        yield probability, mask.astype(bool)
+    return images.decode(rows.tolist(), folder.name, read_both)
 
 
 def with_images(
