@@ -114,6 +114,16 @@ def test_flags_of_the_labels_and_of_masks_reach_their_steps(tmp_path: Path) -> N
     assert "--mask-value 3" in made.command(step(made, "check_data"), 1)
 
 
+def test_shards_convert_before_the_step_that_makes_the_tables(tmp_path: Path) -> None:
+    made = Graph.of({"dataset": "ct", "root": tmp_path, "python": sys.executable, "get_flags": "--from '/a b'", "shards": 2})
+    get = step(made, "get_data")
+    assert made.inputs(get) == ["data/work/ct/shards/1-of-2", "data/work/ct/shards/2-of-2"]
+    assert made.outputs(get)[0] in made.inputs(step(made, "make_labels"))
+    words = "01_get_data.py --from '/a b' --dataset ct --root"
+    assert f"{words} {tmp_path} --shard 2/2 --workers 3" in made.shard_command("2", 3)
+    assert "--shard" not in made.command(get, 3) and words in made.command(get, 3)
+
+
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
@@ -124,6 +134,8 @@ def test_flags_of_the_labels_and_of_masks_reach_their_steps(tmp_path: Path) -> N
         ({"dataset": "demo", "python": "/nowhere/python"}, "/nowhere/python is no python"),
         ({"dataset": "demo", "root": "/nowhere"}, "root=/nowhere is no folder"),
         ({"dataset": "demo", "threads": "many"}, "threads=many is no whole number"),
+        ({"dataset": "ct", "get_flags": "--from /x", "shards": "1.5"}, "shards=1.5 is no whole number"),
+        ({"dataset": "demo", "shards": 2}, 'say of which folder, get_flags="--from DIR"'),
     ],
 )
 def test_a_mistake_in_the_configuration_is_one_line(tmp_path: Path, config: dict, problem: str) -> None:

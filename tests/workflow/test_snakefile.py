@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.dicom_files import head, write_series
 from hemoct.base import files
 from hemoct.workflow.graph import Graph
 
@@ -21,9 +22,11 @@ needs_snakemake = pytest.mark.skipif(not INSTALLED, reason="no snakemake: bash s
 FOLD = "outputs/demo/task1/resnet10t/fold0"
 
 
-def start(root: Path, *words: str, log: Path, dataset: str = "demo", profile: str = "demo") -> subprocess.Popen:
+def start(
+    root: Path, *words: str, log: Path, dataset: str = "demo", profile: str = "demo", more: tuple[str, ...] = ()
+) -> subprocess.Popen:
     """Snakemake in a process group of its own, with the Python of these tests; what it says goes to a file."""
-    config = [f"dataset={dataset}", f"profile={profile}", f"root={root}", f"python={sys.executable}", "threads=1"]
+    config = [f"dataset={dataset}", f"profile={profile}", f"root={root}", f"python={sys.executable}", "threads=1", *more]
     call = ["bash", str(RUN), "--profile", "local", *words, "--quiet", "rules", "--config", *config]
     with log.open("w") as stream:
         return subprocess.Popen(call, cwd=root, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
@@ -51,6 +54,24 @@ def test_before_labels_are_made_no_more_is_known_of_ones_own_data(tmp_path: Path
     (tmp_path / "data" / "raw" / "mine").mkdir(parents=True)
     assert start(tmp_path, "--dry-run", log=tmp_path / "log", dataset="mine").wait() == 0, (tmp_path / "log").read_text()
     assert jobs((tmp_path / "log").read_text()) == {"merge_annotations": 1, "make_labels": 1, "all": 1}
+
+
+@needs_snakemake
+def test_a_conversion_in_shards_has_a_job_for_each_and_is_not_done_twice(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", head(4))
+    (tmp_path / "in" / "labels.csv").write_text("image,bleeding\n01,1\n02,0\n03,0\n04,1\n")
+    told = {"dataset": "ct", "more": (f"get_flags=--from {tmp_path / 'in'}", "shards=3")}
+    assert start(tmp_path, "--dry-run", log=tmp_path / "dry", **told).wait() == 0, (tmp_path / "dry").read_text()
+    made = {"convert_shard": 3, "get_data": 1, "merge_annotations": 1, "make_labels": 1}
+    assert jobs((tmp_path / "dry").read_text()) == made | {"all": 1}
+    wanted = "data/work/ct/labels.csv"
+    assert start(tmp_path, wanted, log=tmp_path / "log", **told).wait() == 0, (tmp_path / "log").read_text()
+    text = (tmp_path / "log").read_text()
+    assert jobs(text) == made and "4 of 4 files are already converted" in text
+    assert (
+        start(tmp_path, wanted, log=tmp_path / "again", **told).wait() == 0
+        and "Nothing to be done" in (tmp_path / "again").read_text()
+    )
 
 
 @needs_snakemake

@@ -17,18 +17,20 @@ from hemoct.workflow import profiles
 from hemoct.workflow.plan import DEMO, Plan
 from hemoct.workflow.steps import Step
 
-KEYS = ("dataset", "profile", "root", "python", "mask_value", "label_flags", "threads", "all")
+KEYS = ("dataset", "profile", "root", "python", "mask_value", "get_flags", "label_flags", "threads", "shards", "all")
 """what `snakemake --config KEY=VALUE` may hold"""
-GET_DATA = "get_data"  # yours, but that the demonstration is drawn
+GET_DATA = "get_data"  # yours, but that the demonstration is drawn, and what `get_flags` says how to get
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Rules and jobs of a plan. A rule is a step; `python` runs it, on `threads` cores where it trains."""
+    """Rules and jobs of a plan. A rule is a step; `python` runs it, on `threads` cores where it trains or converts."""
 
     plan: Plan
     python: str
     threads: int
+    shards: int = 0
+    """of a conversion, a job each before the step that gets the data; 0: that step converts all"""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Graph":
@@ -40,24 +42,27 @@ class Graph:
         dataset, root = str(config["dataset"]), Path(config.get("root") or REPOSITORY).expanduser().resolve()
         if not root.is_dir():
             raise UserError(f"--config root={root} is no folder")
-        if dataset != DEMO and not Workspace(root, dataset).raw.exists():
+        get_flags, label_flags = (tuple(shlex.split(str(config.get(key) or ""))) for key in ("get_flags", "label_flags"))
+        if dataset != DEMO and not get_flags and not Workspace(root, dataset).raw.exists():
             remedy = Workspace(root, dataset).command("scripts/01_get_data.py", "--from", "DIR")
             raise UserError(f"data/raw/{dataset} is missing in {root}; register your copy: {remedy}")
         python = Path(config.get("python") or REPOSITORY / ".venv" / "bin" / "python").expanduser()
         if not os.access(python, os.X_OK):
             raise UserError(f"{python} is no python; name that of the project's environment: --config python=FILE")
         profile = profiles.read(str(config.get("profile") or profiles.of_machine(dataset)), bool(config.get("all")))
-        threads = str(config.get("threads") or 2)
-        if not threads.isdecimal():
-            raise UserError(f"--config threads={threads} is no whole number")
-        flags = tuple(shlex.split(str(config.get("label_flags") or "")))
-        plan = Plan(dataset, profile, root, str(config.get("mask_value") or ""), flags)
-        return cls(plan, str(python.absolute()), int(threads))
+        numbers = {key: str(config.get(key) or least) for key, least in (("threads", 2), ("shards", 0))}
+        if wrong := [f"{key}={value}" for key, value in numbers.items() if not value.isdecimal()]:
+            raise UserError(f"--config {wrong[0]} is no whole number")
+        if int(numbers["shards"]) and "--from" not in get_flags:
+            raise UserError('--config shards=N converts DICOM: say of which folder, get_flags="--from DIR"')
+        plan = Plan(dataset, profile, root, str(config.get("mask_value") or ""), label_flags, get_flags=get_flags)
+        return cls(plan, str(python.absolute()), int(numbers["threads"]), int(numbers["shards"]))
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Those that are rules; `lacks` says which of them have no jobs."""
-        return tuple(step for step in self.plan.steps if self.plan.is_demo or step.name != GET_DATA)
+        gets = self.plan.is_demo or self.plan.get_flags
+        return tuple(step for step in self.plan.steps if gets or step.name != GET_DATA)
 
     @cached_property
     def is_known(self) -> bool:
@@ -93,7 +98,18 @@ class Graph:
         own = set(self.outputs(step, **job))
         wanted = [path for record in step.records for path in self.plan.reads(step, record, **job)] + self.plan.after(step)
         found = itertools.chain.from_iterable(self._made_of(path) for path in wanted)
-        return sorted({*found, *self._before(step, job)} - own)
+        shards = [self.shard(str(number)) for number in range(1, self.shards + 1)] if step.name == GET_DATA else []
+        return sorted({*found, *self._before(step, job), *shards} - own)
+
+    def shard(self, number: str) -> str:
+        """What is there when a shard of the conversion is done."""
+        return f"{Workspace(Path(), self.plan.dataset).work}/shards/{number}-of-{self.shards}"
+
+    def shard_command(self, number: str, threads: int) -> str:
+        """The shell command of a shard."""
+        script, *words = self.plan.command(next(step for step in self.steps if step.name == GET_DATA))
+        own = ["--shard", f"{number}/{self.shards}", "--workers", str(threads)]
+        return shlex.join([self.python, str(REPOSITORY / script), *words, *own])
 
     def command(self, step: Step, threads: int, **job: str) -> str:
         """The shell command of a job."""

@@ -28,7 +28,7 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done with a data set. `label_flags`: those of scripts/03_make_labels.py that a person gave."""
+    """What is done with a data set. `label_flags`, `get_flags`: those of steps 3 and 1 that a person gave."""
 
     dataset: str
     profile: Profile
@@ -36,6 +36,7 @@ class Plan:
     mask_value: str = ""
     label_flags: tuple[str, ...] = ()
     resume: bool = True
+    get_flags: tuple[str, ...] = ()
 
     @property
     def is_demo(self) -> bool:
@@ -100,7 +101,7 @@ class Plan:
         rows = self.profile.rows
         once = "--fold" in rows["task4"].flags  # the cascade needs both of its stages
         return {
-            "{get}": ["--demo"] if self.is_demo else ["--from", "DIR"],
+            "{get}": ["--demo"] if self.is_demo else [*self.get_flags] or ["--from", "DIR"],
             "{mask_value}": ["--mask-value", self.mask_value] if self.mask_value else [],
             "{label_flags}": list(self.label_flags),
             "{merge_flags}": list(self._merge_flags()),
