@@ -61,3 +61,18 @@ def test_dollars_in_names_are_no_formula_and_powers_of_ten_are(tmp_path):
     assert axis.get_title() == r"a\$\frac\$b" and not axis.title._preprocess_math(axis.get_title())[1]
     assert [label.get_text() for label in axis.get_xticklabels()] == [r"\$\frac\$", r"\$A\$b_\$"]
     assert any(label.get_text() == r"$\mathdefault{10^{3}}$" for label in axis.get_yticklabels())
+
+
+def test_the_style_is_that_of_seaborn_which_is_not_imported_for_it():
+    import seaborn as sns
+
+    theirs = sns.axes_style("ticks") | sns.plotting_context("notebook")
+    ours = {"font.size": 10, "axes.titlesize": 11, "axes.grid": True}
+    left_out = {"font.family", "font.sans-serif", "image.cmap"}  # fonts are found by letter, and maps of colours always named
+    expected = theirs | ours
+    shown, _ = base_figure.figure()
+    assert {name: plt.rcParams[name] for name in expected.keys() - left_out} == {
+        name: value for name, value in expected.items() if name not in left_out
+    }
+    assert sns.color_palette("colorblind").as_hex() == base_figure.COLOURS
+    plt.close(shown)

@@ -1,5 +1,6 @@
 """What one looks at first in a data set. Each function draws one figure, or returns None if it would be empty."""
 
+import itertools
 import re
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -297,4 +297,4 @@ def _map(figure: Figure, axis: Axes, values: np.ndarray, title: str, unit: str, 
 
 def _colours(names: list[str]) -> list[Any]:
     """The house palette; what is unknown is grey."""
-    return ["0.7" if name == "unknown" else one for name, one in zip(names, sns.color_palette("colorblind", len(names)))]  # noqa: B905
+    return ["0.7" if name == "unknown" else one for name, one in zip(names, itertools.cycle(base_figure.COLOURS))]

@@ -5,6 +5,7 @@ is that of its slices (hemoct.evaluation.decisions), and the same threshold says
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import compress
 from typing import Any, Self
 
@@ -61,7 +62,7 @@ class BoxEvaluation:
         """Which predicted boxes of `matched` are at or above the threshold of their image: bool (D,)."""
         return self.matched.confidence >= self.thresholds[self.matched.image]
 
-    @property
+    @cached_property
     def per_lesion(self) -> pd.DataFrame:
         """per_lesion.csv"""
         return lesions.per_lesion(self.linked, metrics.best_confidence(self.matched), self.thresholds)

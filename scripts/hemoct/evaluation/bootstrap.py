@@ -24,13 +24,14 @@ def weights(patients: np.ndarray, folds: np.ndarray, resamples: int = RESAMPLES,
         return np.empty((0, len(patients)), dtype=np.int16)
     folds = np.asarray(folds) if within_folds(patients, folds) else np.zeros(len(patients), dtype=int)
     random = np.random.default_rng(seed)
-    drawn = np.empty((resamples, len(patients)), dtype=np.int16)
+    drawn, place, before = [], np.empty(len(patients), dtype=int), 0
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)
         names, member = np.unique(np.asarray(patients)[rows], return_inverse=True)
         counts = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-        drawn[:, rows] = np.take(counts.astype(np.int16), member, axis=1)
-    return drawn
+        drawn.append(counts.astype(np.int16))
+        place[rows], before = before + member, before + len(names)
+    return np.take(np.concatenate(drawn, axis=1), place, axis=1)
 
 
 def interval(values: np.ndarray) -> tuple[float, float, int]:
