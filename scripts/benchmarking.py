@@ -105,7 +105,7 @@ def page(text: str, kept: Path = KEPT) -> str:
 
 
 def section(measured: dict[str, Any]) -> str:
-    """What one benchmark has measured: its command, its machine, a row for each comparison."""
+    """What one benchmark has measured: its command, its machine, a row for each comparison, and what it says of them."""
     about = measured["machine"]
     parts = [about.get("device"), about["processor"], f"{about['cores']} cores", about.get("by")]
     where = "; ".join([*filter(None, parts), *(f"torch {about['torch']}" for _ in range("torch" in about))])
@@ -114,7 +114,8 @@ def section(measured: dict[str, Any]) -> str:
     for row in measured["rows"]:
         aim = "" if row["aim"] is None else f"{row['aim']:g}"
         lines.append(f"| {row['what']} | {row['ours']:.4g} | {row['other']:.4g} | {row['unit']} | {row['ratio']:.2f} | {aim} |")
-    return "\n".join([*lines, "", ""])
+    said = measured.get("notes", {}).get("said", [])
+    return "\n".join([*lines, *([""] if said else []), *said, "", ""])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ def test_a_table_has_a_row_for_each_comparison(tmp_path):
     assert "`python scripts/benchmark_x.py` (D; P; 2 cores; torch 2)" in page and "old" not in page
     assert "| a | 98.77 | 100 | images/s | 0.99 | 0.97 |\n| b | 2 | 1 | s | 0.50 |  |\n" in page
     assert benchmarking.page(page, tmp_path) == page
+    files.write_json(tmp_path / "x.json", MEASURED | {"notes": {"said": ["Extrapolated:", "* 2 h"]}})
+    assert "| 0.50 |  |\n\nExtrapolated:\n* 2 h\n\n" in benchmarking.page(page, tmp_path)
 
 
 def test_ways_are_measured_in_turn():

@@ -18,7 +18,7 @@ from hemoct.ingest.reader_tables import LabelTable, Tables, problems_frame
 
 TYPES = ["epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural"]
 LABELS = [*TYPES, "any"]
-CHUNK = 200_000  # rows in memory as text
+CHUNK = 50_000  # rows in memory as text
 UNKNOWN = -1
 
 

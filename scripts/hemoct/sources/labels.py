@@ -47,8 +47,12 @@ class Slices:
 
 def add(target: Path, contents: Contents, source: Known | None) -> Slices:
     """Add labels and boxes to the tables of a conversion in `target`."""
+    known_table = source is not None and source.name in TABLES
+    if not known_table and "mask" not in table_text.header(target / conversion_tables.TABLE):  # of hundreds of thousands, perhaps
+        return Slices(pd.DataFrame(), pd.DataFrame())
     table = pd.read_csv(target / conversion_tables.TABLE, dtype=str, keep_default_na=False)
-    headers = pd.read_csv(target / conversion_tables.HEADERS, dtype=str, keep_default_na=False)
+    needed = ["stored", "sop", "scale_row", "scale_col"]
+    headers = pd.read_csv(target / conversion_tables.HEADERS, dtype=str, keep_default_na=False, usecols=needed)
     table["number"] = pd.to_numeric(headers["stored"]).add(1).astype("Int64")
     table["sop"] = headers["sop"]
     table[["scale_row", "scale_col"]] = headers[["scale_row", "scale_col"]].astype(float)
@@ -57,7 +61,7 @@ def add(target: Path, contents: Contents, source: Known | None) -> Slices:
     made = Slices(table, pd.read_csv(boxes) if boxes.is_file() else empty)
     if "mask" in table:
         _from_masks(made, source)
-    if source and source.name in TABLES:
+    if known_table:
         TABLES[source.name](made, contents)
     if not made.labels.columns.empty:
         columns = [name for name in table if name not in ("number", "sop", "scale_row", "scale_col")]
