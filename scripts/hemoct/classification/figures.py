@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from PIL import Image
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from hemoct.base import figure as base_figure
 from hemoct.classification import label_curve as curve
@@ -65,6 +64,8 @@ def roc_panel(axis: Axes, evaluation: Evaluation, values: dict[str, Any]) -> boo
     """ROC curves on `axis`; False where no fold has both classes. `values`: the block `metrics` of metrics.json."""
 
     def curve(y: np.ndarray, p: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        from sklearn.metrics import roc_curve  # a second, which a step without curves need not wait
+
         x, height, _ = roc_curve(y, p, drop_intermediate=False)
         return x, height, np.interp(grid, x, height)
 
@@ -82,6 +83,8 @@ def precision_recall_panel(axis: Axes, evaluation: Evaluation, values: dict[str,
     """Precision over recall on `axis`; False where no fold has both classes. `values`: the block `metrics` of metrics.json."""
 
     def curve(y: np.ndarray, p: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        from sklearn.metrics import precision_recall_curve
+
         precision, recall, _ = precision_recall_curve(y, p)
         recall, precision = recall[::-1], precision[::-1]  # steps: precision belongs to the recall that it reaches
         return recall, precision, precision[np.minimum(np.searchsorted(recall, grid), len(recall) - 1)]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from torch import nn
 
 from hemoct.base import experiments
@@ -191,6 +190,8 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman correlation of two maps; NaN where one is the same everywhere."""
     if not np.ptp(one) > 0 or not np.ptp(other) > 0:
         return np.nan
+    from scipy import stats  # a second, which the first map need not wait
+
     return float(stats.spearmanr(one.ravel(), other.ravel()).statistic)
 
 

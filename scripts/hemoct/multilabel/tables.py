@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report
 
 from hemoct.evaluation import baselines, metrics
 from hemoct.multilabel import working_set
@@ -146,6 +145,8 @@ def text_report(evaluation: MultiLabel, lines: list[str]) -> str:
     names, numbers = evaluation.labels, None
     if len(names) == 1:  # a single column is taken for two classes
         truth, called, names, numbers = truth[:, 0], called[:, 0], [f"no {names[0]}", *names], [0, 1]
+    from sklearn.metrics import classification_report  # a second, for this alone
+
     body = classification_report(truth, called, labels=numbers, target_names=names, digits=4, zero_division=np.nan)
     return "\n".join([*lines, "", body])
 

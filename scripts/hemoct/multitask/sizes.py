@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from hemoct.base import files, tables
 from hemoct.evaluation import bootstrap, metrics, scores
@@ -22,6 +21,8 @@ def scale(fractions: np.ndarray) -> float:
 
 def correlation(true: np.ndarray, predicted: np.ndarray) -> float:
     """Spearman's rank correlation; NaN where one of them does not vary."""
+    from scipy import stats  # a second, in the end of a training alone
+
     varies = len(true) > 1 and np.ptp(true) > 0 and np.ptp(predicted) > 0
     return float(stats.spearmanr(true, predicted)[0]) if varies else float("nan")
 
