@@ -190,8 +190,9 @@ def _levels(image: Image.Image, indexed: bool) -> tuple[np.ndarray, str]:
 
 def _lesion(levels: np.ndarray, lossy: bool) -> np.ndarray | None:
     low, high = levels.min(), levels.max()
-    if ((levels == low) | (levels == high)).all():
-        return (levels == high) & (high > 0)
+    highest = levels == high
+    if (highest | (levels == low)).all():
+        return highest if high > 0 else np.zeros_like(highest)
     if not lossy and _are_classes(levels):
         return None
     white = 255 - SOFT_EDGE <= high <= 255
