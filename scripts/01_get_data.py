@@ -124,8 +124,8 @@ def origin_of(args: argparse.Namespace) -> dict[str, Any]:
     folder = args.source.expanduser().resolve()
     if not folder.is_dir():
         raise UserError(f"--from {args.source}: no such folder; name the folder that holds the data set")
-    contents = Contents.of(folder)
-    recognised = layouts.recognise(folder)
+    listing = layouts.list_files(folder)
+    contents, recognised = Contents.of(folder, listing), layouts.recognise(folder, listing)
     if contents.scans and (args.convert or contents.is_to_convert(recognised)):
         return {"converted": str(folder), "window": args.window, "intercept": args.intercept, "version": conversion.VERSION}
     if flag := next((f"--{name}" for name in ("convert", "shard") if getattr(args, name)), ""):
