@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
         rows += label_table(Path(folder) / LABELS, args.rows // len(rsna_reader.LABELS), args.seed)
     load.append(f"{os.getloadavg()[0]:.1f} after")
     said = extrapolation(measured, args.size, processor / args.sample, size)
-    said.append(f"Processes that wanted one of the cores: {', '.join(load)} the measurement.")
+    said.append(f"* processes that wanted one of the cores: {', '.join(load)} the measurement.")
     print("\n".join(said))
     taken = {name: {str(number): asdict(used) for number, used in each.items()} for name, each in measured.items()}
     benchmarking.publish(args.out, args.command, benchmarking.machine(), rows, {"said": said, "taken": taken})
@@ -257,7 +257,8 @@ def extrapolation(measured: dict[str, dict[int, Used]], size: int, seconds: floa
         numbers = sorted(each)
         lines = [np.polyfit(numbers, [getattr(each[one], field) for one in numbers], 1) for field in ("seconds", "memory")]
         seconds, memory = (float(np.polyval(line, RSNA_FILES)) for line in lines)
-        said.append(f"* {name}: {seconds / 60:.1f} min, {memory / 1024:.1f} GiB ({1024 * lines[1][0]:.1f} KiB for each file)")
+        memory = max(memory, *(used.memory for used in each.values()))  # noise may slope down
+        said.append(f"* {name}: {seconds / 60:.1f} min, {memory / 1024:.1f} GiB ({1024 * max(lines[1][0], 0):.1f} KiB a file)")
     cached = RSNA_FILES * 224**2 / 1e9
     said.append(f"* cached slices at 224 px: {cached:.0f} GB on disk, one memory map, which the system may drop at any time")
     return said
