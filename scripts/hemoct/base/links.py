@@ -1,7 +1,9 @@
 """Images in exports for other programs: linked where those read a file as we do, else decoded and written as PNG."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,21 +30,43 @@ def exported(image: Path, image_id: str) -> Exported:
 
 
 class Links:
-    """Files of `raw` linked into `folder`, which is made here: right once it lies at `final`; copied where there are no links."""
+    """Files of `raw` linked into `folder`, which is made here: right once it lies at `final`; copied where there are no links.
 
-    def __init__(self, raw: Path, folder: Path, final: Path) -> None:
+    `twins`: folders of another fold that may hold the same. One more name for it costs a fortieth of a new link or small file,
+    which takes a place on the disk.
+    """
+
+    def __init__(self, raw: Path, folder: Path, final: Path, twins: Iterable[Path] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self._twins = folder, [str(twin) for twin in twins]
         self._raw, self._place = str(raw), str(folder)  # for ten thousands of files paths are slow
         self._up = os.path.relpath(raw, os.path.realpath(final))
 
     def link(self, source: str, place: str) -> None:
         """Link the file `source` of `raw` under the name `place`."""
-        target = os.path.join(self._place, place)
+        target, leads_to = os.path.join(self._place, place), os.path.join(self._up, os.path.normpath(source))
+        for twin in self._twins:
+            with contextlib.suppress(OSError, NotImplementedError):
+                if os.readlink(same := os.path.join(twin, place)) == leads_to:
+                    os.link(same, target, follow_symlinks=False)
+                    return
         try:
-            os.symlink(os.path.join(self._up, os.path.normpath(source)), target)
+            os.symlink(leads_to, target)
         except OSError:
             shutil.copyfile(os.path.join(self._raw, source), target)
+
+    def write(self, content: bytes, place: str) -> None:
+        """Write a small file under the name `place`."""
+        target = os.path.join(self._place, place)
+        for twin in self._twins:
+            with contextlib.suppress(OSError):
+                with open(same := os.path.join(twin, place), "rb", buffering=0) as stream:
+                    alike = stream.read() == content
+                if alike:
+                    os.link(same, target)
+                    return
+        with open(target, "wb", buffering=0) as stream:
+            stream.write(content)
 
     def image(self, source: str, shown: Exported) -> None:
         """Link the image `source` of `raw`; one that is not plain is decoded and written, in grey or in colour as it is."""

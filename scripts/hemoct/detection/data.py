@@ -135,12 +135,9 @@ def write_yolo(target: Path, work: Workspace, data: BoxData, part: np.ndarray, f
     A slice without a box has an empty label file. Numbers have eight decimals: back in pixels they are exact to 0.001.
     """
     with files.replacing_folder(target) as temporary:
-        labels = {name: f"{temporary}{os.sep}labels{os.sep}{name}{os.sep}" for name in PARTS}
-        for folder in labels.values():
-            os.makedirs(folder)
+        labels = _links(temporary, target, work, "labels")
         for row, name in _placed(temporary, target, work, data, part, found):
-            with open(f"{labels[part[row]]}{os.path.splitext(name)[0]}.txt", "wb", buffering=0) as stream:
-                stream.write(_label(data, row, found.size[row]))
+            labels[part[row]].write(_label(data, row, found.size[row]), f"{os.path.splitext(name)[0]}.txt")
         content = {name: f"images/{name}" for name in PARTS} | {"names": dict(enumerate(data.classes))}
         (temporary / "data.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return [target / "data.yaml"]
@@ -172,10 +169,16 @@ def _placed(
     temporary: Path, target: Path, work: Workspace, data: BoxData, part: np.ndarray, found: Exports
 ) -> Iterator[tuple[int, str]]:
     """Link each image into images/PART and yield its row and the name of the link."""
-    links = {name: Links(work.raw, temporary / "images" / name, target / "images" / name) for name in PARTS}
+    links = _links(temporary, target, work, "images")
     for row, image in enumerate(tqdm(data.table["image"].tolist(), desc="images", disable=None)):
         links[part[row]].image(image, found.images[row])
         yield row, found.images[row].name
+
+
+def _links(temporary: Path, target: Path, work: Workspace, kind: str) -> dict[str, Links]:
+    """Those of each part in the folder `kind` of a fold; what fold 0 has already is not made twice."""
+    twins = [target.with_name("fold0") / kind / name for name in PARTS]
+    return {name: Links(work.raw, temporary / kind / name, target / kind / name, twins) for name in PARTS}
 
 
 def _cut(corners: np.ndarray, size: np.ndarray) -> np.ndarray:

@@ -115,11 +115,10 @@ def write_png(target: Path, work: Workspace, data: MaskData, parts: dict[int, np
     """
     (part,), names = parts.values(), data.table["image_id"].tolist()
     with files.replacing_folder(target) as temporary:
-        links = {
-            (kind, name): Links(work.raw, temporary / kind / name, target / kind / name)
-            for kind in ("images", "masks")
-            for name in PARTS
-        }
+        kinds, first = ("images", "masks"), target.with_name("fold0")
+        twins = {kind: [first / kind / name for name in PARTS] for kind in kinds}
+        links = {(kind, name): Links(work.raw, temporary / kind / name, target / kind / name, twins[kind])
+                 for kind in kinds for name in PARTS}  # fmt: skip
         sources = data.table["image"].tolist()
         for row in tqdm(np.flatnonzero(data.known).tolist(), desc="images", disable=None):
             links["images", part[row]].image(sources[row], masks.images[row])
