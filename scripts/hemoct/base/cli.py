@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ FILE_SUFFIX = re.compile(r"(?<=.)\.[A-Za-z]\w*$")
 """of a file's name; that of a folder may end in a number, `lr0.001`"""
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 """what torch says of a GPU, and of a CPU, in errors that have no class of their own"""
+SPEAKS = 5  # s that the first process has for its message
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if follows():
-            self.exit(2)
+            leave()
         self.exit(2, f"{self.prog}: {message}{self._near(message)}; --help lists the flags\n")
 
     def _near(self, message: str) -> str:
@@ -112,6 +114,12 @@ def processes() -> int:
 def follows() -> bool:
     """Whether another process of the same call, the first, speaks for this one."""
     return processes() > 1 and os.environ.get("RANK") != "0"
+
+
+def leave() -> NoReturn:
+    """End a process that follows another: silently, and after it has spoken, since torchrun stops all as soon as one ends."""
+    time.sleep(SPEAKS)
+    raise SystemExit(2)
 
 
 def taken(words: list[str], *flags: str) -> tuple[argparse.Namespace, list[str]]:
@@ -221,7 +229,7 @@ def exit_cleanly(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         if follows():
-            raise SystemExit(2) from None
+            leave()
         stop(str(error))
     except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
