@@ -10,17 +10,15 @@ from helpers import quick, simulated_boxes, toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.data import fusion
-from hemoct.detection import data as detection_data, lesions, predictions
-from hemoct.evaluation import bootstrap, protocol
+from hemoct.detection import data as detection_data, predictions
+from hemoct.evaluation import protocol
 
 FUSE, LINK, EVALUATE = (f"task2_detection/{name}.py" for name in ("09_ensemble", "07_link_slices", "04_evaluate"))
 
 
 @pytest.fixture
 def step(work, run_step, monkeypatch):
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 40)
-    monkeypatch.setattr(lesions, "SHARES", {"confidence": (0.0, 0.3), "corners": (0.0, 0.3)})
-    quick.figures(monkeypatch)
+    quick.linking(monkeypatch)
     toy.make(work, patients=10, slices=6, size=48, boxes=True)
     simulated_boxes.predict(work, "a", sensitivity=0.9, alarms=0.3)
     simulated_boxes.predict(work, "b", sensitivity=0.7, alarms=1.0)

@@ -7,16 +7,13 @@ from helpers import quick, simulated_boxes, toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.detection import lesions, predictions
-from hemoct.evaluation import bootstrap
 
 LINK, EVALUATE, COMPARE = (f"task2_detection/{name}.py" for name in ("07_link_slices", "04_evaluate", "08_compare"))
 
 
 @pytest.fixture
 def step(work, run_step, monkeypatch):
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 40)
-    monkeypatch.setattr(lesions, "SHARES", {"confidence": (0.0, 0.3), "corners": (0.0, 0.3)})
-    quick.figures(monkeypatch)
+    quick.linking(monkeypatch)
     toy.make(work, patients=10, slices=6, size=48, boxes=True)
     simulated_boxes.predict(work)
     return lambda name, *words: run_step(name, "--root", work.root, "--dataset", "toy", *words)
