@@ -51,9 +51,10 @@ def measure(data: Audited) -> dict[str, Any] | None:
     shuffled = random.permuted(np.tile(logs, (SHUFFLES, 1)), axis=1)
     correlation = float((logs[1:] * logs[:-1]).mean())
     as_high = int(((shuffled[:, 1:] * shuffled[:, :-1]).mean(axis=1) >= correlation).sum())
+    boxed = data.images.loc[data.images["mask_state"] == "", "image_id"].isin(data.boxes["image_id"]).any()  # as in `shares`
     runs = [found.iloc[start : start + RUN] for start in range(0, len(found) - RUN // 2 + 1, RUN)]
     return {
-        "of": "mask area over box area" if len(data.boxes) else "mask area, px",
+        "of": "mask area over box area" if boxed else "mask area, px",
         "patients": len(found),
         "correlation": round(correlation, 3),
         "p": round((as_high + 1) / (SHUFFLES + 1), 5),
