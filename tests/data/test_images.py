@@ -196,3 +196,26 @@ def test_a_first_look_takes_patients_from_every_fold(work):
     split = tables.read_splits(work)
     chosen = slices.first_patients(split, 7)
     assert len(chosen) == 7 and split[split["patient"].isin(chosen)]["fold"].nunique() == 5
+
+
+# ---- files of the same bytes
+
+
+def test_files_of_the_same_bytes_are_decoded_once_while_they_are_among_the_last_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "FEW", 2)
+    paths = [tmp_path / f"{name}.png" for name in range(6)]
+    for path, grey in zip(paths, (0, 0, 7, 0, 9, 0), strict=True):
+        Image.new("L", (8, 4), grey).save(path)
+    decoded, alike = [], images.Alike()
+
+    def decode(path):
+        decoded.append(path)
+        return images.read_grey(path)
+
+    read = [alike.read(str(path), (8, 4), decode) for path in paths]
+    assert [made.max() for made in read] == [0, 0, 7, 0, 9, 0] and decoded == [paths[0], paths[2], paths[4]]
+    alike.read(str(paths[2]), (8, 4), decode)  # 0 and 9 are the last two
+    alike.read(str(paths[1]), (4, 8), decode)  # the same bytes for an image of another size: `decode` may stop there
+    assert decoded[3:] == [paths[2], paths[1]]
+    with pytest.raises(UserError, match="nowhere"):
+        alike.read(str(tmp_path / "nowhere.png"), (8, 4), decode)

@@ -63,6 +63,23 @@ def test_neighbours_stop_at_gaps_and_ends_and_other_patients(work, slices, patie
     np.testing.assert_array_equal(data.neighbours(0), np.arange(len(slices))[:, None])
 
 
+# ---- many masks
+
+
+def test_the_mask_that_most_slices_share_is_decoded_once_and_of_another_size_stops(work, monkeypatch):
+    masked(work)
+    data, calls = segmentation_data.load(work), []
+    alone = [segmentation_data.read_mask(work.raw / name, (32, 32)) for name in data.table["mask"]]
+    read = segmentation_data.read_mask
+    monkeypatch.setattr(segmentation_data, "read_mask", lambda *words: calls.append(words) or read(*words))
+    masks = segmentation_data.Masks(work, data)
+    assert all((masks.read(row, (32, 32)) == mask).all() for row, mask in enumerate(alone))
+    black = [row for row, mask in enumerate(alone) if not mask.any()]
+    assert len(black) > 2 and len(calls) == len(alone) - len(black) + 1
+    with pytest.raises(UserError, match="32 x 32 px, its image 16 x 32 px"):
+        masks.read(black[-1], (16, 32))
+
+
 # ---- one mask
 
 

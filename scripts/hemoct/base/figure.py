@@ -17,6 +17,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, NullFormatter, ScalarFormatter
 from PIL import Image
 
 from hemoct.base import files
@@ -28,6 +29,8 @@ FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", 
 POWER = re.compile(r"\$\\mathdefault\{-?[\d.]+(\\times ?\d+)?(\^\{-?\d+\})?\}\$")
 COLOURS = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"]
 """which the colour-blind can tell apart: the palette `colorblind` of seaborn"""
+NUMBERS = (ScalarFormatter, LogFormatter, NullFormatter)
+"""what writes numbers alone, of which every letter can be drawn; asking for their labels would lay out each axis once more"""
 STYLE = {
     "figure.dpi": 100, "savefig.dpi": 150, "font.size": 10, "axes.titlesize": 11, "axes.grid": True, "grid.alpha": 0.3,
     # What follows is seaborn's style `ticks`, which a second of imports would set.
@@ -81,6 +84,8 @@ def _escape(shown: Figure) -> None:
     """Replace what cannot be drawn in all texts of a figure; nothing is touched where all can be drawn."""
     for axis in shown.axes:
         for of_axis in (axis.xaxis, axis.yaxis):
+            if isinstance(of_axis.get_major_formatter(), NUMBERS):
+                continue
             labels = [label.get_text() for label in of_axis.get_ticklabels()]
             if any(_plain(label) != label.rstrip() for label in labels):
                 of_axis.set_ticks(of_axis.get_ticklocs(), [_plain(label) for label in labels])

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import itertools
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,9 +26,11 @@ from hemoct.prepare.preparation import NOTHING, Preparation
 
 CACHE_VERSION = 3
 CHUNK = 1 << 20  # bytes
-WORKERS = 8  # decoding releases the interpreter lock, so threads are enough
+WORKERS = min(8, max(2, os.cpu_count() or 2))  # threads, as decoding releases the interpreter lock; more than cores wait for it
 AHEAD = 64  # slices that are decoded before they are asked for
 HELD = 256e6  # bytes of decoded slices that wait to be asked for; of large ones fewer are decoded ahead
+SMALL = 2048  # bytes: what has no more than one colour
+FEW = 8  # of them, each as large as its image once it is decoded
 WHOLE = {"head": "head", "brain": "closed skull"}
 MODES = {1: "L", 3: "RGB"}
 """of Pillow, by the number of channels"""
@@ -134,6 +137,34 @@ def decode(sources: Iterable[Source], desc: str = "decode", read: Callable[[Sour
                 yield ahead.taken(waiting.popleft().result())
         while waiting:
             yield ahead.taken(waiting.popleft().result())
+
+
+class Alike:
+    """What small files decode to: of those with the very same bytes, as black masks and maps have, one is decoded."""
+
+    def __init__(self) -> None:
+        self._lock, self._made = threading.Lock(), dict[tuple[bytes, tuple[int, int]], np.ndarray]()  # the last used ones last
+
+    def read(self, path: str, size: tuple[int, int], decode: Callable[[Path], np.ndarray]) -> np.ndarray:
+        """What `decode` makes of a file that belongs to an image of `size` (width, height); not to be written to."""
+        try:
+            with open(path, "rb", buffering=0) as stream:
+                content = stream.read(SMALL)
+        except OSError:
+            content = b""  # `decode` says what is wrong
+        if not 0 < len(content) < SMALL:
+            return decode(Path(path))
+        with self._lock:
+            made = self._made.pop((content, size), None)
+            if made is not None:
+                self._made[content, size] = made
+                return made
+        made = decode(Path(path))
+        with self._lock:
+            self._made[content, size] = made
+            if len(self._made) > FEW:
+                self._made.pop(next(iter(self._made)))
+        return made
 
 
 class _Ahead:

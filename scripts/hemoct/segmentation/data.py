@@ -3,6 +3,7 @@
 A missing mask is not an empty one: such a slice is only ever a neighbour of others, it is neither trained on nor scored.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,21 @@ def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np
     return mask.lesion
 
 
+class Masks:
+    """True masks of slices, decoded one by one; of those with the very same bytes, as black ones have, one is decoded."""
+
+    def __init__(self, work: Workspace, data: MaskData) -> None:
+        self._known, self._value, self._alike = data.known.tolist(), data.mask_value, images.Alike()
+        raw = str(work.raw)
+        self._paths = [os.path.join(raw, name) for name in data.table["mask"]]
+
+    def read(self, row: int, size: tuple[int, int]) -> np.ndarray:
+        """The mask of a row whose image is of `size` (width, height), as `read_mask`; empty where there is no file."""
+        if not self._known[row]:
+            return np.zeros(size[::-1], dtype=bool)
+        return self._alike.read(self._paths[row], size, lambda path: read_mask(path, size, self._value))
+
+
 def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:
     """All masks as hemoct.data.images.cached holds the images: a read-only uint8 memory map (n, size, size) of 0 and 255.
 
@@ -76,22 +92,18 @@ def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:
 
 
 def _squares(work: Workspace, data: MaskData, size: int) -> Iterator[np.ndarray]:
-    wanted = _files(work, data, np.flatnonzero(data.known), images.sizes(work, data.table))
-    decoded = images.decode(
-        wanted, f"masks to {size} px", lambda file: images.resize(read_mask(*file, data.mask_value).astype(np.uint8) * 255, size)
-    )
-    for known in data.known:
-        yield next(decoded) if known else np.zeros((size, size), dtype=np.uint8)
+    masks, due = Masks(work, data), images.sizes(work, data.table).tolist()
+
+    def square(row: int) -> np.ndarray:
+        return images.resize(masks.read(row, tuple(due[row])).astype(np.uint8) * 255, size)
+
+    return images.decode(range(len(due)), f"masks to {size} px", square)
 
 
 def truth(work: Workspace, data: MaskData, rows: np.ndarray, size: np.ndarray) -> Iterator[np.ndarray]:
     """The true masks of `rows` in pixels of their images, decoded ahead: bool (height, width). `size`: of all rows, (n, 2)."""
-    return images.decode(_files(work, data, rows, size), "true masks", lambda file: read_mask(*file, data.mask_value))
-
-
-def _files(work: Workspace, data: MaskData, rows: np.ndarray, size: np.ndarray) -> list[tuple[Path, tuple[int, int]]]:
-    """Path and due size of the mask of each row; several images may share one file, e.g. an empty mask."""
-    return [(work.raw / data.table["mask"][row], tuple(size[row].tolist())) for row in rows]
+    masks = Masks(work, data)
+    return images.decode(rows.tolist(), "true masks", lambda row: masks.read(row, tuple(size[row].tolist())))
 
 
 def positive(masks: np.ndarray) -> np.ndarray:

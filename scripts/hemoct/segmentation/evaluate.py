@@ -151,16 +151,13 @@ class Scored:
         spacing = self.data.table.loc[rows].reindex(columns=volumes.SPACINGS[:2])
         spacing = spacing.apply(pd.to_numeric, errors="coerce").to_numpy(float)
         in_mm = ~np.isnan(spacing).any(axis=1)
-        counts, distances = np.zeros((len(rows), len(COUNTS)), dtype=np.int64), np.full((len(rows), 2), np.nan)
-        for index, (probability, mask) in enumerate(predictions.pairs(self.work, self.data, folder, rows)):
-            predicted = probability >= threshold
-            tp = np.count_nonzero(predicted & mask)
-            fp, fn = np.count_nonzero(predicted) - tp, np.count_nonzero(mask) - tp
-            counts[index] = tp, fp, fn, mask.size - tp - fp - fn
-            if predicted.any() and mask.any():
-                distances[index] = metrics.distances(predicted, mask, tuple(spacing[index]) if in_mm[index] else (1.0, 1.0))
-            elif predicted.any() or mask.any():
-                distances[index, 1] = 0.0
+
+        def measured(place: int, probability: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+            return metrics.measured(probability >= threshold, mask, tuple(spacing[place]) if in_mm[place] else (1.0, 1.0))
+
+        seen = list(predictions.look(self.work, self.data, folder, rows, measured))
+        counts = np.array([counted for counted, _ in seen], dtype=np.int64).reshape(-1, len(COUNTS))
+        distances = np.array([apart for _, apart in seen]).reshape(-1, 2)
         table = pd.DataFrame(distances, columns=["hd95", "nsd"]).assign(distance_unit=np.where(in_mm, "mm", "px"))
         return counts, table
 
@@ -188,7 +185,8 @@ def evaluate(scored: Scored, maps: dict[int | str, Path], frame: pd.DataFrame) -
     for fold, of_fold in frame.groupby("fold"):
         folder = maps[fold]
         val, test = (scored.rows(of_fold[of_fold["part"] == part]) for part in ("val", "test"))
-        histograms, known = Histograms.of(predictions.pairs(scored.work, data, folder, val)), data.known[val]
+        counted = predictions.look(scored.work, data, folder, val, lambda _, *pair: metrics.count(*pair))
+        histograms, known = Histograms.stacked(counted), data.known[val]
         rule = choose(int(fold), histograms[known], data.table["patient"].to_numpy()[val[known]])
         folds.append(scored.at(rule, folder, test))
         pixels += [scored.pixels("val", val, rule, histograms.at(rule.threshold)), folds[-1].pixels]

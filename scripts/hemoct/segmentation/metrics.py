@@ -35,8 +35,12 @@ class Histograms:
     @classmethod
     def of(cls, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Self:
         """Count (probability uint8, true mask bool), both (height, width), slice by slice."""
-        rows = [count(probability, mask) for probability, mask in pairs]
-        both = np.stack(rows) if rows else np.zeros((0, 2, LEVELS), dtype=np.int64)
+        return cls.stacked(count(probability, mask) for probability, mask in pairs)
+
+    @classmethod
+    def stacked(cls, counted: Iterable[np.ndarray]) -> Self:
+        """Of what `count` says of each slice, int64 (2, 256)."""
+        both = np.stack([np.zeros((2, LEVELS), dtype=np.int64), *counted])[1:]
         return cls(both[:, 0], both[:, 1])
 
     def __getitem__(self, rows: np.ndarray | slice) -> Self:
@@ -58,6 +62,21 @@ def count(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
     whole, inside = (np.bincount(probability[part], minlength=LEVELS) for part in (some, some & mask))
     whole[0], inside[0] = probability.size - whole.sum(), np.count_nonzero(mask) - inside.sum()
     return np.stack([inside, whole - inside])
+
+
+def measured(
+    predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, float]
+) -> tuple[tuple[int, int, int, int], tuple[float, float]]:
+    """The COUNTS of two masks, bool (height, width), and their `distances`.
+
+    HD95 is NaN where one of them is empty, and so is NSD where both are; where one is, no outline is near the other: 0.
+    """
+    of_predicted, of_true = np.count_nonzero(predicted), np.count_nonzero(true)
+    tp = np.count_nonzero(predicted & true) if of_predicted and of_true else 0
+    counts = (tp, of_predicted - tp, of_true - tp, true.size - of_predicted - of_true + tp)
+    if of_predicted and of_true:
+        return counts, distances(predicted, true, spacing)
+    return counts, (np.nan, 0.0 if of_predicted or of_true else np.nan)
 
 
 def by_group(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:

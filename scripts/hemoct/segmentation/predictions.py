@@ -1,9 +1,10 @@
 """Probability maps of a segmentation experiment: read beside the true masks, checked against errors and leaks, averaged."""
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from hemoct.segmentation import data as segmentation_data
 from hemoct.segmentation.data import MaskData
 from hemoct.training.specs import Spec
 
+Seen = TypeVar("Seen")
 AGAIN = evaluation_predictions.AGAIN[3]
 NEEDED = ("model.json", "predictions.csv", "probability")
 """what is read of a fold"""
@@ -148,20 +150,25 @@ def _checked(path: Path, shown: str, labels: pd.DataFrame, again: str) -> pd.Dat
 # ---- maps
 
 
-def pairs(work: Workspace, data: MaskData, folder: Path, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Probability map, uint8 (height, width), 255 = certain, and true mask, bool, of rows of `data`, decoded ahead.
+def look(
+    work: Workspace, data: MaskData, folder: Path, rows: np.ndarray, see: Callable[[int, np.ndarray, np.ndarray], Seen]
+) -> Iterator[Seen]:
+    """What `see` makes of each row of `data`, in order, by several workers: only what it returns waits in memory.
 
-    `folder`: that of the fold. The mask is empty where there is no file.
+    `see` gets the place among `rows`, the probability map, uint8 (height, width), 255 = certain, and the true mask, bool, empty
+    where there is no file. `folder`: that of the fold.
     """
+    masks, alike = segmentation_data.Masks(work, data), images.Alike()
+    raw, maps_folder = str(work.raw), str(folder / "probability")
+    shown = [os.path.join(raw, name) for name in data.table["image"].iloc[rows]]
+    maps = [os.path.join(maps_folder, f"{name}.png") for name in data.table["image_id"].iloc[rows]]
 
-    def read_both(row: int) -> tuple[np.ndarray, np.ndarray]:
-        size = images.size_of(work.raw / data.table["image"][row])
-        probability = read_map(folder / "probability" / f"{data.table['image_id'][row]}.png", size)
-        if not data.known[row]:
-            return probability, np.zeros(probability.shape, dtype=bool)
-        return probability, segmentation_data.read_mask(work.raw / data.table["mask"][row], size, data.mask_value)
+    def read(place: int) -> Seen:
+        size = images.size_of(Path(shown[place]))
+        probability = alike.read(maps[place], size, lambda path: read_map(path, size))
+        return see(place, probability, masks.read(int(rows[place]), size))
 
-    return images.decode(rows.tolist(), folder.name, read_both)
+    return images.decode(range(len(rows)), folder.name, read)
 
 
 def with_images(
@@ -174,7 +181,7 @@ def with_images(
     row_of = pd.Series(data.table.index, index=data.table["image_id"])
     for case in chosen.itertuples():
         row = row_of[case.image_id]
-        pair = next(pairs(work, data, folders[case.fold], np.array([row])))
+        (pair,) = look(work, data, folders[case.fold], np.array([row]), lambda _, *pair: pair)
         yield (images.read_grey(work.raw / data.table["image"][row]), *pair)
 
 

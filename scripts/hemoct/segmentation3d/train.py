@@ -181,10 +181,9 @@ def predicted(model: nn.Module, found: Scans, spec: VolumeSpec, here: np.ndarray
 
 def validate(fitting: Fit, found: Scans, spec: VolumeSpec, here: np.ndarray, patients: np.ndarray) -> float:
     """Mean Dice by patient at the best threshold, of the slices that are `here` and have a mask."""
-    rows, pairs = [], []
+    rows, counted = [], []
     for row, square in predicted(fitting.averaged, found, spec, here):
         if here[row] and found.known[row]:
             rows.append(row)
-            pairs.append(metrics.count(square, found.mask.pixels[row] >= segmentation_data.THRESHOLD))
-    both = np.stack(pairs)
-    return metrics.best_threshold(Histograms(both[:, 0], both[:, 1]), patients[rows])[1]
+            counted.append(metrics.count(square, found.mask.pixels[row] >= segmentation_data.THRESHOLD))
+    return metrics.best_threshold(Histograms.stacked(counted), patients[rows])[1]
