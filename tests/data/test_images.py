@@ -92,6 +92,46 @@ def test_workers_pickle_the_name_of_the_cache_not_its_content(work):
     assert torch.equal(pickle.loads(packed)[[3, 1]], torch.from_numpy(pixels[[3, 1]]))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_many_images_lie_in_shards_and_a_changed_one_renews_its_own(work, monkeypatch, channels):
+    toy.make(work)
+    labels = tables.read_labels(work, tables.read_dataset(work))
+    whole = images.cached(work, labels, 16, channels)
+    monkeypatch.setattr(images, "SHARD", 7)
+    pixels = images.cached(work, labels, 16, channels)
+    shards = -(-len(labels) // 7)
+    assert len(list(work.cache.glob("*.npy"))) == 1 + shards > 3
+    np.testing.assert_array_equal(np.asarray(pixels), whole)
+    packed = pickle.dumps(Gather(pixels))
+    rows = [8, 0, len(whole) - 1]
+    assert len(packed) < 2000 and torch.equal(pickle.loads(packed)[rows], torch.from_numpy(whole[rows]))
+    assert images.grey_statistics(pixels, np.arange(5, 20)) == images.grey_statistics(whole, np.arange(5, 20))
+    Image.fromarray(np.full((40, 40), 9, np.uint8)).save(work.raw / labels["image"].iloc[8])
+    assert (images.cached(work, labels, 16, channels)[8 * channels] == 9).all()
+    assert len(list(work.cache.glob("*.npy"))) == 2 + shards
+
+
+def test_a_killed_run_goes_on_at_the_shard_where_it_was(work, monkeypatch):
+    toy.make(work)
+    labels = tables.read_labels(work, tables.read_dataset(work))
+    monkeypatch.setattr(images, "SHARD", 7)
+    calls, read = [], images.read_planes
+
+    def killed(path, channels):
+        calls.append(path)
+        if path.name == labels["image"].iloc[10].rpartition("/")[2] and len(calls) <= len(labels):
+            raise KeyboardInterrupt
+        return read(path, channels)
+
+    monkeypatch.setattr(images, "read_planes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        images.cached(work, labels, 16)
+    assert len(list(work.cache.glob("grey-*.npy"))) == 1
+    calls[:] = [None] * len(labels)
+    images.cached(work, labels, 16)
+    assert len(calls) == 2 * len(labels) - 7
+
+
 def test_colour_becomes_grey_and_other_extensions_are_read_by_content(tmp_path):
     colour = np.zeros((8, 8, 3), np.uint8)
     colour[..., 1] = 200

@@ -16,6 +16,7 @@ from helpers import toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.classification import networks
+from hemoct.data import images
 from hemoct.training import checkpoints, device
 
 TRAIN = "task1_classification/01_train.py"
@@ -89,6 +90,17 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(work, train, schedul
     assert all(torch.equal(best[name], whole["best.pt"][name]) for name in best)
     last = torch.load(killed / "last.pt", weights_only=True)
     assert all(torch.equal(last["model"][name], whole["last.pt"]["model"][name]) for name in last["model"])
+
+
+def test_a_cache_in_shards_is_learned_from_alike(work, train, monkeypatch):
+    toy.make(work)
+    flags = ("--fold", "0", "--epochs", "2", "--augment", "affine", "--threads", "1")
+    assert train(*flags).code == 0
+    monkeypatch.setattr(images, "SHARD", 5)
+    assert train(*flags, "--experiment", "s").code == 0
+    whole, in_shards = (torch.load(work.task(1) / name / "fold0" / "best.pt", weights_only=True) for name in "es")
+    assert all(torch.equal(in_shards[name], whole[name]) for name in whole)
+    assert len(list(work.cache.glob("grey-*.npy"))) > 4
 
 
 def test_resume_refuses_other_flags(work, train):
@@ -361,8 +373,6 @@ def test_training_says_how_long_the_rest_takes(work, train):
 
 
 def test_wide_images_keep_their_aspect_ratio(work, run_step):
-    from hemoct.data import images
-
     wide = np.full((10, 40), 255, np.uint8)
     fitted = images.resize(wide, 20)
     assert fitted.shape == (20, 20) and fitted[10].min() == 255 and fitted[0].max() == 0 and fitted[-1].max() == 0

@@ -1,7 +1,5 @@
 """Slices as arrays: decode one, cache all of a data set at training size."""
 
-import hashlib
-import io
 import itertools
 import os
 import threading
@@ -13,19 +11,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from numpy.lib.format import write_array_header_1_0
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from hemoct.base import files, pixels
+from hemoct.base import cache, files, pixels
+from hemoct.base.cache import Pixels
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes, contents
 from hemoct.ingest import annotations as ingest_annotations
 from hemoct.prepare.preparation import NOTHING, Preparation
 
-CACHE_VERSION = 3
-CHUNK = 1 << 20  # bytes
+SHARD = 1 << 15  # images in a file of the cache
 WORKERS = min(8, max(2, os.cpu_count() or 2))  # threads, as decoding releases the interpreter lock; more than cores wait for it
 AHEAD = 64  # slices that are decoded before they are asked for
 HELD = 256e6  # bytes of decoded slices that wait to be asked for; of large ones fewer are decoded ahead
@@ -75,55 +72,26 @@ def restore(square: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR, box=area))
 
 
-def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1, preparation: Preparation = NOTHING) -> np.ndarray:
+def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1, preparation: Preparation = NOTHING) -> Pixels:
     """All images of `labels`, in its order, as a read-only uint8 memory map of shape (n * channels, size, size).
 
     With 3 `channels` rows 3 i, 3 i + 1 and 3 i + 2 are red, green and blue of image i. Decoded once; the file is keyed by the
-    content of the images and how they are prepared, so that changed data make a new one. Stops at images that are not those of
-    images.csv.
+    content of the images and how they are prepared, so that changed data make a new one. Of more than SHARD images each SHARD
+    has a file of its own, so that a run that was killed goes on there. Stops at images that are not those of images.csv.
     """
     names = labels["image"].tolist()
+    known = contents.checked(work, names)
     name, more = ("grey", b"") if channels == 1 else ("rgb", b"rgb")
-    shape = (len(names) * channels, size, size)
-    return memory_map(
-        work.cache / f"{name}-{size}px-{key(work, names, size, more + preparation.key)}.npy",
-        lambda: (shape, _decoded([work.raw / name for name in names], size, channels, lambda _: preparation)),
-    )
 
+    def shard(start: int) -> np.ndarray:
+        here = slice(start, start + SHARD)
+        paths = [work.raw / name for name in names[here]]
+        return cache.memory_map(
+            work.cache / f"{name}-{size}px-{cache.key(known[here], size, more + preparation.key)}.npy",
+            lambda: ((len(paths) * channels, size, size), _decoded(paths, size, channels, lambda _: preparation)),
+        )
 
-Shape = tuple[int, ...]
-
-
-def memory_map(path: Path, make: Callable[[], tuple[Shape, Iterable[np.ndarray]]], dtype: str = "|u1") -> np.ndarray:
-    """A read-only memory map of what `make` says: shape, and the parts along its first axis, of `dtype`.
-
-    It is called only where `path` is missing or damaged: the file ends with the hash of what stands before.
-    """
-    if path.exists() and not _is_whole(path):
-        print(f"{path} is damaged: it is made again")
-        path.unlink()
-    if not path.exists():
-        files.sweep(path.parent, below=0)
-        shape, parts = make()
-        # Written as a stream, not through a memory map: on a full disk that ends in an error with a name, not in a bus error.
-        header = io.BytesIO()
-        write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
-        digest = hashlib.sha256()
-        with files.replacing(path) as temporary, temporary.open("wb") as stream:
-            for part in itertools.chain([header.getvalue()], (np.ascontiguousarray(part, dtype).data for part in parts)):
-                digest.update(part)
-                stream.write(part)
-            stream.write(digest.digest())
-    return np.load(path, mmap_mode="r")
-
-
-def _is_whole(path: Path) -> bool:
-    digest, left = hashlib.sha256(), path.stat().st_size - hashlib.sha256().digest_size
-    with path.open("rb") as stream:
-        while left > 0 and (chunk := stream.read(min(left, CHUNK))):
-            digest.update(chunk)
-            left -= len(chunk)
-        return left == 0 and stream.read() == digest.digest()
+    return cache.joined([shard(start) for start in range(0, max(1, len(names)), SHARD)])
 
 
 def decode(sources: Iterable[Source], desc: str = "decode", read: Callable[[Source], Read] = read_grey) -> Iterator[Read]:
@@ -218,14 +186,7 @@ def _decoded(paths: list[Path], size: int, channels: int, prepared: Callable[[Pa
         print(f"--prepare {name}: {count} of {len(paths)} images have no {WHOLE[name]} that is seen, and are kept whole")
 
 
-def key(work: Workspace, names: list[str], size: int, more: bytes = b"") -> str:
-    """What a cache of these files of data/raw/NAME is known by: their content, the side in pixels, and `more`."""
-    digest = hashlib.sha256(f"{CACHE_VERSION} {size}".encode() + more)
-    digest.update("".join(contents.checked(work, names)).encode())
-    return digest.hexdigest()[:16]
-
-
-def grey_statistics(pixels: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+def grey_statistics(pixels: Pixels, rows: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of the training slices' grey values in 0..1, from a histogram: one pass, flat memory."""
     counts = np.zeros(256, dtype=np.int64)
     for chunk in np.array_split(rows, max(1, len(rows) // 256)):

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hemoct.base import experiments, options, tables
+from hemoct.base import cache, experiments, options, tables
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.classification.options import Options
-from hemoct.data import images
+from hemoct.data import contents, images
 from hemoct.data.slices import SliceData
 from hemoct.detection import predictions
 from hemoct.detection.options import Region
@@ -86,13 +86,13 @@ def crop(grey: np.ndarray, square: np.ndarray) -> np.ndarray:
 def cached(work: Workspace, table: pd.DataFrame, places: np.ndarray, size: int) -> np.ndarray:
     """All regions, in the order of `table`, as a read-only uint8 memory map (n, size, size), keyed by images and `squares`."""
     paths = [work.raw / name for name in table["image"]]
-    key = images.key(work, table["image"].tolist(), size, places.astype("<i8").tobytes())
+    key = cache.key(contents.checked(work, table["image"].tolist()), size, places.astype("<i8").tobytes())
 
     def regions() -> Iterable[np.ndarray]:
         decoded = images.decode(paths, desc=f"cut out to {size} px")
         return (images.resize(crop(grey, square), size) for grey, square in zip(decoded, places, strict=True))
 
-    return images.memory_map(work.cache / f"regions-{size}px-{key}.npy", lambda: ((len(paths), size, size), regions()))
+    return cache.memory_map(work.cache / f"regions-{size}px-{key}.npy", lambda: ((len(paths), size, size), regions()))
 
 
 # ---- training

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from hemoct.base import files, headers, pixels, tables
+from hemoct.base import files, pixels, tables
 from hemoct.base.errors import UserError, few
 from hemoct.base.workspace import Workspace
 from hemoct.ingest import annotations as ingest_annotations, beside, csv_reader, layouts, phe_sich, rsna_reader, yolo_reader
@@ -48,7 +48,7 @@ def _stop_at_pages(raw: Path, images: pd.Series) -> None:
     """Stop at a file of several pictures: all but the first would be lost."""
     for name in images[images.str.lower().str.endswith(MANY_PICTURES)]:
         try:
-            if headers.plain_png(raw / name):
+            if pixels.plain_png(raw / name):
                 continue
             count = pixels.pages(raw / name)
         except UserError:  # step 04 lists all that cannot be read

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hemoct.base import pixels, tables
+from hemoct.base import cache, pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import contents, images, slices as data_slices
@@ -86,9 +86,9 @@ def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:
     """
     names = data.table["mask"][data.known].tolist()
     # Slices without a mask have no path, yet a place in the map: which those are belongs in the key.
-    key = images.key(work, names, size, f"mask {data.mask_value}".encode() + data.known.tobytes())
+    key = cache.key(contents.checked(work, names), size, f"mask {data.mask_value}".encode() + data.known.tobytes())
     shape = (len(data.table), size, size)
-    return images.memory_map(work.cache / f"mask-{size}px-{key}.npy", lambda: (shape, _squares(work, data, size)))
+    return cache.memory_map(work.cache / f"mask-{size}px-{key}.npy", lambda: (shape, _squares(work, data, size)))
 
 
 def _squares(work: Workspace, data: MaskData, size: int) -> Iterator[np.ndarray]:

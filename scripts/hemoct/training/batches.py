@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from hemoct.base import cache
+from hemoct.base.cache import Pixels
 from hemoct.training import device as training_device
 
 SHARE_OF_MEMORY = 0.5  # of what is free on the device; the rest is for the model and its activations
@@ -23,14 +25,14 @@ Size = int | list[int]
 class Gather(Dataset):
     """Rows of a memory map, a whole batch a call. Where workers are spawned it is pickled: by its file name, not its content."""
 
-    def __init__(self, pixels: np.memmap) -> None:
+    def __init__(self, pixels: Pixels) -> None:
         self.pixels = pixels
 
-    def __getstate__(self) -> dict[str, str]:
-        return {"file": str(self.pixels.filename)}
+    def __getstate__(self) -> dict[str, list[str]]:
+        return {"files": cache.names(self.pixels)}
 
-    def __setstate__(self, state: dict[str, str]) -> None:
-        self.pixels = np.load(state["file"], mmap_mode="r")
+    def __setstate__(self, state: dict[str, list[str]]) -> None:
+        self.pixels = cache.opened(state["files"])
 
     def __getitem__(self, rows: list[int]) -> torch.Tensor:
         return torch.from_numpy(self.pixels[np.asarray(rows)])
@@ -50,7 +52,7 @@ class Source(Protocol):
 class Store:
     """All slices of a data set. `batches` yields float images in 0..1, shape (batch, 1, size, size), on the device."""
 
-    def __init__(self, pixels: np.ndarray, device: torch.device) -> None:
+    def __init__(self, pixels: Pixels, device: torch.device) -> None:
         self.device = device
         self.pixels = pixels
         fits = pixels.nbytes < SHARE_OF_MEMORY * training_device.free_memory(device)

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hemoct.base import files
+from hemoct.base import cache, files
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.data import images
+from hemoct.data import contents
 from hemoct.evaluation import predictions
 from hemoct.training import device as devices, inference, networks, weights
 from hemoct.training.batches import Source
@@ -107,14 +107,14 @@ def kept(work: Workspace, table: pd.DataFrame, made_by: Maker, source: Source, p
     Row i of the source is that of the table. `precision`: that of --precision.
     """
     dtype = devices.precision(made_by.device, precision)
-    slices = images.key(work, table["image"].tolist(), made_by.about["image_size"])
+    slices = cache.key(contents.checked(work, table["image"].tolist()), made_by.about["image_size"])
     digest = hashlib.sha256(f"{made_by.key} {slices} {dtype}".encode()).hexdigest()[:16]
 
     def of(rows: np.ndarray) -> np.ndarray:
         return _pooled(inference.logits(made_by.body, made_by, source, rows, BATCH, dtype)).cpu().numpy()
 
-    def computed() -> tuple[images.Shape, Iterator[np.ndarray]]:
+    def computed() -> tuple[cache.Shape, Iterator[np.ndarray]]:
         width = of(np.arange(1)).shape[1]
         return (len(table), width), map(of, np.array_split(np.arange(len(table)), -(-len(table) // TOGETHER)))
 
-    return images.memory_map(work.cache / f"features-{digest}.npy", computed, "<f4")
+    return cache.memory_map(work.cache / f"features-{digest}.npy", computed, "<f4")
