@@ -6,7 +6,10 @@ import pytest
 from helpers import heads as drawn
 from hemoct.prepare import orientation
 from hemoct.prepare.options import KNOWN, UNKNOWN, mirror_axis
-from hemoct.prepare.orientation import vote
+
+
+def vote(slices):
+    return orientation.vote((patient, orientation.weights(grey)) for patient, grey in slices)
 
 
 def of_patients(turns: int = 0, patients: int = 6):

@@ -14,6 +14,7 @@ from hemoct.base import files, pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.ct import hounsfield
+from hemoct.data import images
 from hemoct.ingest import layouts
 from hemoct.prepare import methods, orientation as orientations
 from hemoct.prepare.geometry import Geometry
@@ -59,8 +60,8 @@ def look(work: Workspace, labels: pd.DataFrame) -> Found:
     patients = list(labels.sort_values(["patient", "slice", "image_id"]).groupby("patient")["image"])
     patients = patients[:: -(-len(patients) // LOOKED_AT)]
     each = -(-LOOKED_AT // len(patients))
-    pairs = [(name, work.raw / images.iloc[place]) for name, images in patients for place in _spread(len(images), each)]
-    return orientations.vote(_readable(pairs))
+    pairs = [(name, work.raw / own.iloc[place]) for name, own in patients for place in _spread(len(own), each)]
+    return orientations.vote(_weighed(pairs))
 
 
 def _spread(n: int, most: int) -> np.ndarray:
@@ -68,12 +69,15 @@ def _spread(n: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
 
 
-def _readable(pairs: Iterable[tuple[str, Path]]) -> Iterable[tuple[str, np.ndarray]]:
-    for patient, path in pairs:
+def _weighed(pairs: Iterable[tuple[str, Path]]) -> Iterable[tuple[str, np.ndarray | None]]:
+    def weigh(pair: tuple[str, Path]) -> tuple[str, np.ndarray | None]:
+        patient, path = pair
         try:
-            yield patient, pixels.read(path, "L")
+            return patient, orientations.weights(pixels.read(path, "L"))
         except UserError:  # what is broken is told by the steps that need it
-            continue
+            return patient, None
+
+    return images.decode(pairs, "orientation", weigh)
 
 
 def of_dataset(work: Workspace, labels: pd.DataFrame, given: str) -> tuple[str, str]:
@@ -148,7 +152,7 @@ class Shown:
                 folders.setdefault(path.parent, []).append(path)
         for folder, inside in folders.items():
             chosen = inside[:: max(1, -(-len(inside) // OF_FOLDER))]
-            self._of_folder[folder] = orientations.vote(_readable((str(path), path) for path in chosen))
+            self._of_folder[folder] = orientations.vote(_weighed((str(path), path) for path in chosen))
         self._say(list(folders))
         return self
 

@@ -50,15 +50,14 @@ def turns(present: str | None, wanted: str | None) -> int:
     return (KNOWN.index(wanted) - KNOWN.index(present)) % 4
 
 
-def vote(slices: Iterable[tuple[str, np.ndarray]]) -> Found:
-    """The orientation of slices, (patient, uint8 (height, width)) each, by a vote of the patients, or of the slices of few.
+def vote(slices: Iterable[tuple[str, np.ndarray | None]]) -> Found:
+    """The orientation of slices, (patient, `weights`) each, by a vote of the patients, or of the slices of few.
 
     UNKNOWN where fewer than AGREED of the votes are for one direction, or there are fewer than VOTES of them.
     """
     sums: dict[str, np.ndarray] = {}
     single = []
-    for patient, grey in slices:
-        weight = weights(grey)
+    for patient, weight in slices:
         if weight is not None and _is_certain(weight):
             single.append(weight)
             sums[patient] = sums.get(patient, 0) + weight

@@ -76,7 +76,7 @@ def _images(path: Path, found: list[Path], wanted: Wanted) -> Pixels:
             raise UserError(f"{one} is {sizes[1]} px, the images before it are {sizes[0]} px: no single scan; take it out")
         shape = grey.shape
         if number % step == 0:
-            votes.append((str(one), grey))
+            votes.append((str(one), orientations.weights(grey)))
         reading.add_image(one, planes)
     if not reading.names:
         first, problem = next(iter(problems.items()))
