@@ -112,7 +112,7 @@ def kept(content: dict[str, Any], command: str, about: str) -> dict[str, Any]:
     for name, of_both in content.items():
         restored, plain = (of_both[label]["value"] for label in ("restored", "plain"))
         ratio = plain / restored if comparison.LOWER.fullmatch(name) else restored / plain
-        rows.append(asdict(benchmarking.Row(comparison.metric_name(name), restored, plain, ratio, "", more=of_both)))
+        rows.append(asdict(benchmarking.Row(text.metric_name(name), restored, plain, ratio, "", more=of_both)))
         said.append(f"* {name}: {signed(of_both['difference'])}")
     return {"command": command, "machine": benchmarking.machine(), "rows": rows, "notes": {"said": said}}
 
