@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import quick, toy
+from helpers import interrupted, quick, toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
@@ -89,6 +89,18 @@ def test_from_training_to_evaluation(run_step, work, monkeypatch):
     assert "dice_patient" in files.read_json(folder.parent / "metrics.json")["metrics"]
     other = run_step("task3_segmentation/05_predict.py", work.raw, "--experiment", "e", "--root", work.root, "--dataset", "toy")
     assert refused(other, "describes no single network (it was made by task3_segmentation/09_train_volume.py")
+
+
+def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(run_step, work):
+    toy.make(work, patients=10, slices=4, masks=True, size=(40, 32))
+    words = (STEP, "--root", work.root, "--dataset", "toy", *TINY, "--ema", 0.9)
+    assert run_step(*words, "--epochs", 3, "--experiment", "whole").code == 0
+    with interrupted.after_epoch(2):
+        assert run_step(*words, "--epochs", 3).code == 130
+    resumed = run_step(*words, "--epochs", 3, "--resume")
+    assert resumed.code == 0 and "goes on after epoch 2" in resumed.out, resumed.err
+    whole, again = (torch.load(work.task(3) / name / "fold0" / "last.pt", weights_only=True)["model"] for name in ("whole", "e"))
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
 
 
 @pytest.mark.parametrize(("flags", "words"), [

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import quick, toy, toy_types
+from helpers import interrupted, quick, toy, toy_types
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.training import checkpoints
@@ -59,21 +59,11 @@ def test_every_method_learns_writes_its_files_and_goes_on_to_the_bit(work, step,
     assert "up to date" in step(STEP, *words, "whole", "--skip-if-done").out
 
 
-def test_a_stopped_pre_training_goes_on_to_the_bit(work, step, monkeypatch):
+def test_a_stopped_pre_training_goes_on_to_the_bit(work, step):
     toy.make(work, size=64)
     assert step(STEP, *SMALL, "--experiment", "whole").code == 0
-    from hemoct.training.fit import Fit
-
-    log, count = Fit.log, []
-
-    def stopping(self, epoch, *more, **numbers):
-        log(self, epoch, *more, **numbers)
-        count.append(epoch)
-        if len(count) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Fit, "log", stopping)
-    assert step(STEP, *SMALL, "--experiment", "stopped").code == 130
+    with interrupted.after_epoch(1):
+        assert step(STEP, *SMALL, "--experiment", "stopped").code == 130
     assert refused(
         step("task1_classification/01_train.py", *TASK1, "--fold", 0, "--weights", "stopped"), "no finished pre-training"
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import simulated, simulated_boxes, toy
+from helpers import interrupted, simulated, simulated_boxes, toy
 from helpers.refusals import refused
 from hemoct.base import figure as base_figure, files, tables
 from hemoct.base.workspace import Workspace
@@ -106,21 +106,12 @@ def test_a_fold_of_other_flags_is_left_out(work, step):
     assert step("--fold", "1", "--name", "narrow").code == 0 and (work.task(2) / "d" / "narrow" / "metrics.json").exists()
 
 
-def test_resumed_equals_uninterrupted_to_the_bit(work, step, monkeypatch):
+def test_resumed_equals_uninterrupted_to_the_bit(work, step):
     toy.make(work, boxes=True)
     simulated_boxes.predict_exactly(work)
     assert step("--name", "whole", "--epochs", "3", "--augment", "affine").code == 0
-    saved, calls = torch.save, []
-
-    def stop(content, stream):
-        calls.append(stream)
-        if len(calls) == 5:  # best.pt and last.pt of two epochs are there
-            raise KeyboardInterrupt
-        saved(content, stream)
-
-    monkeypatch.setattr(torch, "save", stop)
-    assert step("--epochs", "3", "--augment", "affine").code == 130
-    monkeypatch.setattr(torch, "save", saved)
+    with interrupted.after_epoch(2):
+        assert step("--epochs", "3", "--augment", "affine").code == 130
     resumed = step("--epochs", "3", "--augment", "affine", "--resume")
     assert resumed.code == 0 and "goes on after epoch" in resumed.out, resumed.err
     last = [torch.load(work.task(2) / "d" / name / "fold0" / "last.pt", weights_only=True) for name in ("whole", "gate")]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import quick, toy
+from helpers import interrupted, quick, toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.classification import networks as classification_networks
 from hemoct.segmentation import networks as segmentation_networks
-from hemoct.training import checkpoints, fit as training_fit
+from hemoct.training import checkpoints
 
 TRAIN = "task3_segmentation/10_train_multitask.py"
 SMALL = ("--dataset", "toy", "--weights", "none", "--fold", "0", "--device", "cpu", "--image-size", "64", "--batch-size", "8",
@@ -106,7 +106,7 @@ def test_a_single_task_is_the_same_code(work, train, task, place, other):
     assert "Next: python task" in result.out and result.out.count("Next:") == 1
 
 
-def test_killed_and_resumed_equals_uninterrupted_to_the_bit(work, train, monkeypatch):
+def test_killed_and_resumed_equals_uninterrupted_to_the_bit(work, train):
     make(work)
     flags = (*ALL, "--loss-weights", "uncertainty", "--epochs", "3", "--ema", "0.9", "--threads", "1")
     assert train(*flags).code == 0
@@ -114,19 +114,10 @@ def test_killed_and_resumed_equals_uninterrupted_to_the_bit(work, train, monkeyp
     names.append(folder(work, "multitask") / "last.pt")
     whole = [torch.load(name, weights_only=True) for name in names]
 
-    kept, log = [], training_fit.Fit.log
-
-    def killed(self, epoch, *words, **numbers):
-        log(self, epoch, *words, **numbers)
-        kept.append(epoch)
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training_fit.Fit, "log", killed)
-    assert train(*flags, "--overwrite").code == 130 and kept == [1, 2]
+    with interrupted.after_epoch(2) as done:
+        assert train(*flags, "--overwrite").code == 130 and done == [1, 2]
     assert not (folder(work, "task1") / "predictions.csv").exists(), "that of the earlier network"
     assert files.read_json(folder(work, "task3") / "10_train_multitask.run.json")["status"] == "unfinished"
-    monkeypatch.setattr(training_fit.Fit, "log", log)
     result = train(*flags, "--resume")
     assert result.code == 0 and "goes on after epoch 2" in result.out, result.err
     for name, before in zip(names, whole, strict=True):

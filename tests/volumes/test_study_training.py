@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers import bleeding_heads, quick, toy
+from helpers import bleeding_heads, interrupted, quick, toy
 from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
@@ -69,6 +69,22 @@ def test_the_same_command_gives_the_same_weights(step, heads):
         assert step(TRAIN, *TINY[:-1], name, *flags).code == 0
         states.append(torch.load(folder(heads, name) / "last.pt", weights_only=True)["model"])
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("flags", [
+    ("--network", "resnet10-3d", "--depth", 4),
+    ("--network", "gru", "--cells", 2, "--depth", 4, "--transfer", "finetune", "--backbone", "resnet18", "--weights", "none"),
+])  # fmt: skip
+def test_stopped_and_resumed_equals_uninterrupted_to_the_bit(step, heads, flags):
+    flags = (*flags, "--augment", "affine", "--ema", 0.9)
+    assert step(TRAIN, *TINY[:-1], "whole", *flags).code == 0
+    with interrupted.after_epoch(1):
+        assert step(TRAIN, *TINY, *flags).code == 130
+    resumed = step(TRAIN, *TINY, *flags, "--resume")
+    assert resumed.code == 0 and "goes on after epoch 1" in resumed.out, resumed.err
+    whole, again = (torch.load(folder(heads, name) / "last.pt", weights_only=True)["model"] for name in ("whole", "e"))
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    assert refused(step(TRAIN, *TINY, *flags, "--resume", "--overwrite", "--lr", 0.5), "was trained with", "--lr")
 
 
 def test_what_studies_taught_is_scored_on_slices(step, heads, monkeypatch):
