@@ -38,16 +38,16 @@ class Links:
 
     def __init__(self, raw: Path, folder: Path, final: Path, twins: Iterable[Path] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self._twins = folder, [str(twin) for twin in twins]
-        self._raw, self._place = str(raw), str(folder)  # for ten thousands of files paths are slow
-        self._up = os.path.relpath(raw, os.path.realpath(final))
+        self.folder, self._twins = folder, [f"{twin}{os.sep}" for twin in twins]
+        self._raw, self._place = str(raw), f"{folder}{os.sep}"  # for ten thousands of files paths are slow
+        self._up = os.path.relpath(raw, os.path.realpath(final)) + os.sep
 
     def link(self, source: str, place: str) -> None:
         """Link the file `source` of `raw` under the name `place`."""
-        target, leads_to = os.path.join(self._place, place), os.path.join(self._up, os.path.normpath(source))
+        target, leads_to = self._place + place, self._up + os.path.normpath(source)
         for twin in self._twins:
             with contextlib.suppress(OSError, NotImplementedError):
-                if os.readlink(same := os.path.join(twin, place)) == leads_to:
+                if os.readlink(same := twin + place) == leads_to:
                     os.link(same, target, follow_symlinks=False)
                     return
         try:
@@ -57,10 +57,10 @@ class Links:
 
     def write(self, content: bytes, place: str) -> None:
         """Write a small file under the name `place`."""
-        target = os.path.join(self._place, place)
+        target = self._place + place
         for twin in self._twins:
             with contextlib.suppress(OSError):
-                with open(same := os.path.join(twin, place), "rb", buffering=0) as stream:
+                with open(same := twin + place, "rb", buffering=0) as stream:
                     alike = stream.read() == content
                 if alike:
                     os.link(same, target)

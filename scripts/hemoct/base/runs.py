@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -212,6 +213,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -219,6 +221,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def _code_version() -> dict[str, Any]:
     def git(*words: str) -> str | None:
         try:

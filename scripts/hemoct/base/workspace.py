@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from hemoct.base.errors import UserError
@@ -25,11 +26,11 @@ class Workspace:
         """That of a step's flags --root and --dataset."""
         return cls(args.root, args.dataset)
 
-    @property
+    @cached_property
     def raw(self) -> Path:
         return self.root / "data" / "raw" / self.dataset
 
-    @property
+    @cached_property
     def work(self) -> Path:
         return self.root / "data" / "work" / self.dataset
 

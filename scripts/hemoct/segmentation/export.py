@@ -71,8 +71,13 @@ def look(work: Workspace, data: MaskData) -> Masks:
     alike = pd.DataFrame({"content": data.contents, "width": size[rows, 0], "height": size[rows, 1]})
     first, which = (rows[~alike.duplicated()], alike.groupby(list(alike), sort=False).ngroup().to_numpy())
     positive, ready = np.zeros((2, len(size)), dtype=bool)
-    decoded = zip(first, segmentation_data.truth(work, data, first, size), strict=True)
-    facts = [(mask.any(), _is_ready(work.raw / data.table["mask"][row], mask)) for row, mask in decoded]
+    truth = segmentation_data.Masks(work, data)
+
+    def seen(row: int) -> tuple[bool, bool]:
+        mask = truth.read(row, tuple(size[row].tolist()))
+        return mask.any(), _is_ready(work.raw / data.table["mask"][row], mask)
+
+    facts = list(images.decode(first.tolist(), "masks", seen))
     positive[rows], ready[rows] = np.array(facts)[which].T
     if not positive.any():
         value = "" if data.mask_value is None else f" of the value {data.mask_value} (--mask-value)"
