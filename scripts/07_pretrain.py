@@ -26,15 +26,13 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
-TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, Options)
     args = cli.parse(parser, argv, __file__)
     chosen, work = base_options.read(args, Options), Workspace.of(args)
     experiment = work.pretrained / cli.experiment_name(parser, args, f"{args.backbone}-{args.method}")
-    inputs = [work.work / name for name in TABLES]
+    inputs = [work.work / name for name in step.TABLES]
     of_fold = {folder: inputs + chosen.initial.of_fold(work, folder).inputs() for folder in chosen.selection.folders(experiment)}
 
     def prepare(where: torch.device) -> tuple:

@@ -26,8 +26,6 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
-TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
@@ -39,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
     experiment = work.task(1) / cli.experiment_name(parser, args, args.backbone)
     folders = [experiment / "refit"] if args.refit else chosen.selection.folders(experiment)
-    inputs = [work.work / name for name in TABLES]
+    inputs = [work.work / name for name in step.TABLES]
     inputs += [fold / "history.csv" for fold in experiments.folds(experiment, "history.csv")] if args.refit else []
     of_fold = {folder: inputs + chosen.initial.of_fold(work, folder).inputs() for folder in folders}
 

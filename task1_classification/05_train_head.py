@@ -22,6 +22,7 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 
 from hemoct.base import cli
 from hemoct.base.workspace import Workspace
+from hemoct.training.step import TABLES
 from hemoct.volumes import step
 from hemoct.volumes.options import Options
 
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> None:
-    tables = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
-    step.run(__file__, __doc__, argv, step.Kind(1, tables, load, read))
+    step.run(__file__, __doc__, argv, step.Kind(1, TABLES, load, read))
 
 
 def load(folder: Path, where: torch.device) -> tuple[nn.Module, ClassifierSpec]:

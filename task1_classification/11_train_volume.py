@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from hemoct.classification.predictions import ClassifierSpec
 
-TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, Options)
@@ -43,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen.stop_at_mixed()
     args.protocol = chosen.selection.protocol  # that of patients: there is no other for studies
     experiment = work.task(1) / cli.experiment_name(parser, args, chosen.base)
-    inputs = [*(work.work / name for name in TABLES), work.work / "studies" / args.label / TABLE]
+    inputs = [*(work.work / name for name in step.TABLES), work.work / "studies" / args.label / TABLE]
     started = {folder: chosen.of_fold(work, folder) for folder in chosen.selection.folders(experiment)}
 
     def prepare(where: torch.device) -> tuple:

@@ -27,8 +27,7 @@ from hemoct.base import cli, experiments, options as base_options
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.segmentation import options
-
-TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
+from hemoct.training import step
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -53,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         targets = {export.nnunet_folder(work, protocol, args.dataset_id): selection.folds}
     else:
         targets = {export.folder(work, protocol, fold): [fold] for fold in selection.folds}
-    inputs = [work.work / name for name in TABLES]
+    inputs = [work.work / name for name in step.TABLES]
     runs = [run for run in (Run(__file__, args, target, inputs) for target in targets) if not run.up_to_date()]
     if runs:
         data = segmentation_data.load(work, selection.mask_value, selection.limit_patients)

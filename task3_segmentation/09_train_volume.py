@@ -26,15 +26,13 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
-TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, Options)
     args = cli.parse(parser, argv, __file__)
     chosen, work = base_options.read(args, Options), Workspace.of(args)
     experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-3d")
-    inputs = [*(work.work / name for name in TABLES), *chosen.initial.inputs()]
+    inputs = [*(work.work / name for name in step.TABLES), *chosen.initial.inputs()]
 
     def prepare(where: torch.device) -> tuple:
         from hemoct.segmentation import (

@@ -37,8 +37,6 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
-TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, Options)
@@ -46,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     chosen, work = base_options.read(args, Options), Workspace.of(args)
     name = cli.experiment_name(parser, args, "-".join([*args.tasks, args.backbone]))
     folders = chosen.selection.folders(work.outputs / "multitask" / name)
-    inputs = [work.work / table for table in TABLES]
+    inputs = [work.work / table for table in step.TABLES]
     of_fold = {folder: inputs + chosen.initial.of_fold(work, folder).inputs() for folder in folders}
     places = {PARTS[task]: work.task(PARTS[task]) / name for task in args.tasks if task in PARTS}
     for place in places.values():

@@ -25,6 +25,7 @@ from hemoct.detection import predictions
 from hemoct.detection.options import Region
 from hemoct.detection.predictions import CORNERS
 from hemoct.evaluation import predictions as evaluation_predictions
+from hemoct.training import step
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +131,7 @@ class Gate:
 
     def inputs(self, fold: str) -> list[Path]:
         """The files that the fold `fold0`, `fold1` ... is trained from."""
-        paths = [self.work.work / name for name in ("labels.csv", "images.csv", "dataset.json", "splits.csv")]
+        paths = [self.work.work / name for name in step.TABLES]
         initial = self.options.initial.of_fold(self.work, self.place / fold)
         return paths + [self.detector / fold / name for name in predictions.NEEDED] + initial.inputs()
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     """reads the data; returns what is trained, in words, and the function that trains in a run's folder and returns what it
     wrote"""
 
+TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
+"""what every training of slices is made from, of data/work/NAME"""
 MADE_BY = {
     "task4/working_set.csv": "task4_multilabel/01_prepare_labels.py", "dataset.json": "scripts/03_make_labels.py",
     "labels.csv": "scripts/03_make_labels.py", "splits.csv": "scripts/05_make_splits.py",
