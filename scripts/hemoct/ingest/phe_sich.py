@@ -1,5 +1,6 @@
 """PHE-SICH-CT-IDS: its image sets, the numbers in its file names, and MedInfo.xlsx (side, age, sex ... of each patient)."""
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +40,12 @@ class PheSet:
 def phe_sets(listing: list[Path]) -> dict[str, PheSet]:
     """The image sets of a PHE-SICH-CT-IDS download by kind (`png`, `jpg`), at whatever depth they lie."""
     parts: dict[Path, dict[str, list[Path]]] = {}
-    for path in listing:
-        role, folder = path.parts[-3:-1] if len(path.parts) > 2 else ("", "")
-        if role in ROLES and re.fullmatch(rf"{ROLES[role]}\d+", folder):
-            part = parts.setdefault(path.parents[2], {each: [] for each in ROLES})[role]
-            if path.suffix.lower() in ({".xml"} if role == "annotation" else files.IMAGE_SUFFIXES):
-                part.append(path)
+    for folder, inside in itertools.groupby(listing, key=lambda path: path.parts[:-1]):  # ten thousands lie in some hundreds
+        *base, role, name = ("", "", *folder)[-max(2, len(folder)) :]
+        if role in ROLES and re.fullmatch(rf"{ROLES[role]}\d+", name):
+            part = parts.setdefault(Path(*base), {each: [] for each in ROLES})[role]
+            suffixes = {".xml"} if role == "annotation" else files.IMAGE_SUFFIXES
+            part.extend(path for path in inside if path.suffix.lower() in suffixes)
     sets = [PheSet(base, *part.values()) for base, part in parts.items()]
     return {each.kind: each for each in sets if each.images}
 
