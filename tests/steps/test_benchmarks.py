@@ -7,6 +7,8 @@ import benchmarking
 import pytest
 from conftest import REPOSITORY
 
+from helpers import simulated
+from helpers.refusals import refused
 from hemoct.base import files
 
 PAGE = REPOSITORY / "scripts" / "README.md"
@@ -39,6 +41,21 @@ def test_ways_are_measured_in_turn():
     assert told == ["ours", "bare"] * 3 and seconds == {"ours": [1.0, 1.0], "bare": [1.0, 1.0]}
     row = benchmarking.speed("x", {"ours": [2.0, 4.0, 8.0], "bare": [1.0, 4.0, 6.0]}, 8, "images/s", aim=0.9)
     assert (row.ours, row.other, row.ratio) == (4.0, 8.0, 0.5) and str(row).endswith("(aim 0.9: MISSED)")
+
+
+def test_an_evaluation_is_measured_on_a_copy(work, run_step, tmp_path):
+    simulated.predict(work, simulated.make(work, draw=True))
+    experiment, out = work.task(1) / "e", tmp_path / "table.json"
+    before = {path: path.stat().st_mtime_ns for path in work.outputs.rglob("*")}
+    words = ("scripts/benchmark_evaluation.py", "--root", work.root, "--dataset", "toy", "--repeats", 1, "--out", out)
+    done = run_step(*words, "1=e")
+    assert done.code == 0, done.err
+    (row,) = files.read_json(out)["rows"]
+    many = sum(len((fold / "predictions.csv").read_text().splitlines()) - 1 for fold in experiment.glob("fold*"))
+    assert row["what"] == f"evaluation, task 1, e, {many} predictions" and 0 < row["ours"] < 60 and row["other"] == 10
+    after = {path: path.stat().st_mtime_ns for path in work.outputs.rglob("*") if not path.name.startswith(".")}
+    assert after == before, "the experiment itself stays as it was"
+    assert refused(run_step(*words, "1=f"), "outputs/toy/task1 holds no experiment f; there are: e")
 
 
 def test_an_unknown_flag_of_the_benchmark_of_a_card_is_one_line():
