@@ -22,10 +22,10 @@ import environment  # noqa: F401 (first of ours: without the environment it says
 from tqdm import tqdm
 
 from hemoct.base import cli, experiments, tables
-from hemoct.base.errors import UserError
+from hemoct.base.errors import UserError, one_line
 from hemoct.base.workspace import REPOSITORY, Workspace
 
-LONGEST = 10.0  # s, of 3,000 slices
+LONGEST = 10.0  # s, meant for 3,000 slices
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -53,6 +53,11 @@ def evaluated(work: Workspace, task: int, name: str) -> float:
         copy = Workspace(Path(folder), work.dataset)
         (copy.root / "data").symlink_to(work.root / "data")
         shutil.copytree(work.task(task) / name, copy.task(task) / name, copy_function=os.link)  # steps replace, never write into
+        for other in work.outputs.glob("task[1-4]/*/"):  # an ensemble is checked against its members
+            place = copy.task(int(other.parent.name[-1])) / other.name
+            place.parent.mkdir(exist_ok=True)
+            if not place.exists():
+                place.symlink_to(other)
         step = experiments.evaluate_step(task)
         (copy.task(task) / name / f"{Path(step).stem}.run.json").unlink(missing_ok=True)
         words = [sys.executable, REPOSITORY / step, "--dataset", copy.dataset, "--root", copy.root, "--experiment", name]
@@ -60,12 +65,12 @@ def evaluated(work: Workspace, task: int, name: str) -> float:
         done = subprocess.run(words, capture_output=True, text=True)
         seconds = time.perf_counter() - start
     if done.returncode:
-        raise UserError(f"{step} --experiment {name}: {done.stderr.strip()}")
+        raise UserError(f"{step} --experiment {name}: {one_line(done.stderr)}")
     return seconds
 
 
 def predictions(experiment: Path) -> int:
-    """How many slices the folds of an experiment predict, of validation and of test."""
+    """How many rows the predictions.csv of the folds of an experiment hold: a slice each, in task 2 a box."""
     return sum(len(tables.read_predictions(fold)) for fold in experiments.folds(experiment, "predictions.csv"))
 
 

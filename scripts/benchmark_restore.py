@@ -111,6 +111,8 @@ def kept(content: dict[str, Any], command: str, about: str) -> dict[str, Any]:
     rows, said = [], [f"**Slices that passed through an autoencoder against slices as they are** ({about}), differences:"]
     for name, of_both in content.items():
         restored, plain = (of_both[label]["value"] for label in ("restored", "plain"))
+        if not restored or not plain:  # undefined, or 0: there is no ratio
+            continue
         ratio = plain / restored if comparison.LOWER.fullmatch(name) else restored / plain
         rows.append(asdict(benchmarking.Row(text.metric_name(name), restored, plain, ratio, "", more=of_both)))
         said.append(f"* {name}: {signed(of_both['difference'])}")
@@ -118,7 +120,8 @@ def kept(content: dict[str, Any], command: str, about: str) -> dict[str, Any]:
 
 
 def signed(difference: dict[str, Any]) -> str:
-    return text.interval(difference["value"], *(difference["ci95"] or (np.nan, np.nan)), "+", " to ")
+    value = np.nan if difference["value"] is None else difference["value"]
+    return text.interval(value, *(difference["ci95"] or (np.nan, np.nan)), "+", " to ")
 
 
 def print_table(content: dict[str, Any], args: Namespace) -> None:

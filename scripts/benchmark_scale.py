@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from hemoct.base import cli
 from hemoct.base.workspace import REPOSITORY
-from hemoct.data import images
+from hemoct.data.images import SHARD
 from hemoct.ingest import rsna_reader
 from hemoct.sources import phantom, phantom_dataset
 
@@ -51,7 +51,6 @@ print(len(frame.pivot(index="image", columns="type", values="Label")))
 OURS = """
 import sys
 from pathlib import Path
-from hemoct.data import images
 from hemoct.ingest import rsna_reader
 print(len(rsna_reader.read_truth(Path(sys.argv[1])).names))
 """
@@ -262,7 +261,7 @@ def extrapolation(measured: dict[str, dict[int, Used]], size: int, seconds: floa
         memory = max(memory, *(used.memory for used in each.values()))  # noise may slope down
         said.append(f"* {name}: {seconds / 60:.1f} min, {memory / 1024:.1f} GiB ({1024 * max(lines[1][0], 0):.1f} KiB a file)")
     cached = RSNA_FILES * 224**2 / 1e9
-    maps = -(-RSNA_FILES // images.SHARD)
+    maps = -(-RSNA_FILES // SHARD)
     said.append(f"* cached slices at 224 px: {cached:.0f} GB on disk, {maps} memory maps, which the system may drop at any time")
     return said
 

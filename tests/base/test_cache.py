@@ -28,5 +28,11 @@ def test_a_row_beyond_the_end_is_an_error(parts, row):
         parts[1][row]
 
 
+@pytest.mark.parametrize("rows", [(0, 1), (slice(None), 0), [[0, 1]]])
+def test_other_indices_are_an_error(parts, rows):
+    with pytest.raises(IndexError, match="one index, of one axis"):
+        parts[1][rows]
+
+
 def test_one_part_is_the_array_itself(parts):
     assert cache.joined([parts[0]]) is parts[0]

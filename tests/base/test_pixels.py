@@ -122,3 +122,28 @@ def test_a_mask_that_says_so_is_lesion_above_0(tmp_path):
     assert (marked.lesion == (levels > 0)).all() and marked.value == 255
     assert pixels.read_mask(tmp_path / "plain.png").lesion is None
     assert (pixels.read_mask(tmp_path / "marked.png", value=3).lesion == (levels == 3)).all()
+
+
+# ---- the first bytes of a PNG
+
+
+def test_a_png_of_one_picture(tmp_path):
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        Image.new(mode, (7, 5)).save(tmp_path / "a.png")
+        with Image.open(tmp_path / "a.png") as image:
+            assert pixels.plain_png(tmp_path / "a.png") == (7, 5, len(image.getbands())) == pixels.header(tmp_path / "a.png")
+
+
+def test_others_are_left_to_pillow(tmp_path):
+    picture, exif = Image.new("L", (7, 5)), Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.png", exif=exif)
+    picture.save(tmp_path / "moving.png", save_all=True, append_images=[Image.new("L", (7, 5), 9)])
+    picture.save(tmp_path / "other.jpg")
+    (tmp_path / "short.png").write_bytes((tmp_path / "moving.png").read_bytes()[:30])
+    damaged = bytearray((tmp_path / "short.png").read_bytes() + (tmp_path / "moving.png").read_bytes()[30:])
+    damaged[25] = 7
+    (tmp_path / "damaged.png").write_bytes(damaged)
+    names = ("damaged.png", "turned.png", "moving.png", "other.jpg", "short.png", "absent.png")
+    assert [pixels.plain_png(tmp_path / name) for name in names] == [None] * 6
+    assert pixels.header(tmp_path / "turned.png")[:2] == (5, 7)

@@ -31,7 +31,7 @@ def test_the_cache_is_made_once_and_anew_when_an_image_changes(work, monkeypatch
     images.cached(work, labels, 16)
     made = list(work.cache.glob("*.npy"))
     with monkeypatch.context() as context:
-        context.setattr(images, "read_grey", lambda path: pytest.fail("decoded again"))
+        context.setattr(images, "read_planes", lambda *_: pytest.fail("decoded again"))
         images.cached(work, labels, 16)
     Image.fromarray(np.full((40, 40), 9, np.uint8)).save(work.raw / labels["image"].iloc[0])
     assert (images.cached(work, labels, 16)[0] == 9).all()
@@ -59,12 +59,12 @@ def test_a_full_disk_while_caching_is_an_error_with_a_name(work, monkeypatch):
     toy.make(work)
     labels = tables.read_labels(work, tables.read_dataset(work))
 
-    def full(paths, size, *_):
-        yield np.zeros((1, size, size), np.uint8)
+    def full(self, paths, *_):
+        yield np.zeros((1, 16, 16), np.uint8)
         with open("/dev/full", "wb", buffering=0) as disk:
             disk.write(b"x")
 
-    monkeypatch.setattr(images, "_decoded", full)
+    monkeypatch.setattr(images._Fitting, "planes", full)
     with pytest.raises(OSError, match="No space left"):
         images.cached(work, labels, 16)
     assert {path.name for path in work.cache.iterdir()} <= {"contents.csv"}

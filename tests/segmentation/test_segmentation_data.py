@@ -72,7 +72,7 @@ def test_the_mask_that_most_slices_share_is_decoded_once_and_of_another_size_sto
     alone = [segmentation_data.read_mask(work.raw / name, (32, 32)) for name in data.table["mask"]]
     read = segmentation_data.read_mask
     monkeypatch.setattr(segmentation_data, "read_mask", lambda *words: calls.append(words) or read(*words))
-    masks = segmentation_data.Masks(work, data)
+    masks = segmentation_data.TrueMasks(work, data)
     assert all((masks.read(row, (32, 32)) == mask).all() for row, mask in enumerate(alone))
     black = [row for row, mask in enumerate(alone) if not mask.any()]
     assert len(black) > 2 and len(calls) == len(alone) - len(black) + 1

@@ -52,7 +52,7 @@ def test_an_evaluation_is_measured_on_a_copy(work, run_step, tmp_path):
     assert done.code == 0, done.err
     (row,) = files.read_json(out)["rows"]
     many = sum(len((fold / "predictions.csv").read_text().splitlines()) - 1 for fold in experiment.glob("fold*"))
-    assert row["what"] == f"evaluation, task 1, e, {many} predictions" and 0 < row["ours"] < 60 and row["other"] == 10
+    assert row["what"] == f"evaluation, task 1, e, {many} predictions" and row["ours"] > 0 and row["other"] == 10
     after = {path: path.stat().st_mtime_ns for path in work.outputs.rglob("*") if not path.name.startswith(".")}
     assert after == before, "the experiment itself stays as it was"
     assert refused(run_step(*words, "1=f"), "outputs/toy/task1 holds no experiment f; there are: e")

@@ -70,6 +70,8 @@ class Joined:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """A row (an int), or a new array of several: a slice, booleans or ints (n,)."""
+        if isinstance(rows, tuple) or np.ndim(rows) > 1:
+            raise IndexError(f"rows are asked for by one index, of one axis; this is {type(rows).__name__}")
         if isinstance(rows, slice) or np.asarray(rows).dtype == bool:
             rows = np.arange(len(self))[rows]
         rows = np.asarray(rows)
@@ -89,18 +91,18 @@ class Joined:
         return np.concatenate(self.parts).astype(dtype or self.dtype, copy=False)
 
 
-Pixels: TypeAlias = np.ndarray | Joined
+Cached: TypeAlias = np.ndarray | Joined
 
 
-def joined(parts: Sequence[np.ndarray]) -> Pixels:
+def joined(parts: Sequence[np.ndarray]) -> Cached:
     """One array of several, which are not copied; of one it is the array itself."""
     return parts[0] if len(parts) == 1 else Joined(parts)
 
 
-def names(pixels: Pixels) -> list[str]:
+def names(pixels: Cached) -> list[str]:
     """The files of what `memory_map` or `joined` has made, for `opened`."""
     return [str(part.filename) for part in getattr(pixels, "parts", (pixels,))]
 
 
-def opened(names: Sequence[str]) -> Pixels:
+def opened(names: Sequence[str]) -> Cached:
     return joined([np.load(name, mmap_mode="r") for name in names])

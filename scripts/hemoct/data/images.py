@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from hemoct.base import cache, files, pixels
-from hemoct.base.cache import Pixels
+from hemoct.base.cache import Cached
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.data import boxes, contents
@@ -26,7 +26,7 @@ SHARD = 1 << 15  # images in a file of the cache
 WORKERS = min(8, max(2, os.cpu_count() or 2))  # threads, as decoding releases the interpreter lock; more than cores wait for it
 AHEAD = 64  # slices that are decoded before they are asked for
 HELD = 256e6  # bytes of decoded slices that wait to be asked for; of large ones fewer are decoded ahead
-SMALL = 2048  # bytes: what has no more than one colour
+SMALL = 2048  # bytes: an image of one colour, or of little in it
 FEW = 8  # of them, each as large as its image once it is decoded
 WHOLE = {"head": "head", "brain": "closed skull"}
 MODES = {1: "L", 3: "RGB"}
@@ -72,26 +72,29 @@ def restore(square: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR, box=area))
 
 
-def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1, preparation: Preparation = NOTHING) -> Pixels:
-    """All images of `labels`, in its order, as a read-only uint8 memory map of shape (n * channels, size, size).
+def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1, preparation: Preparation = NOTHING) -> Cached:
+    """All images of `labels`, in its order, as read-only uint8 memory maps of shape (n * channels, size, size).
 
-    With 3 `channels` rows 3 i, 3 i + 1 and 3 i + 2 are red, green and blue of image i. Decoded once; the file is keyed by the
-    content of the images and how they are prepared, so that changed data make a new one. Of more than SHARD images each SHARD
-    has a file of its own, so that a run that was killed goes on there. Stops at images that are not those of images.csv.
+    With 3 `channels` rows 3 i, 3 i + 1 and 3 i + 2 are red, green and blue of image i. Decoded once; a file is keyed by the
+    content of its images and how they are prepared, so that changed data make a new one. Each SHARD images, by their place in
+    `labels`, have a file: a run that was killed goes on there. Stops at images that are not those of images.csv.
     """
-    names = labels["image"].tolist()
+    names, fitting = labels["image"].tolist(), _Fitting(size, channels, lambda _: preparation)
     known = contents.checked(work, names)
     name, more = ("grey", b"") if channels == 1 else ("rgb", b"rgb")
 
     def shard(start: int) -> np.ndarray:
         here = slice(start, start + SHARD)
         paths = [work.raw / name for name in names[here]]
+        place = f", {min(start + SHARD, len(names)):,} of {len(names):,}" if len(names) > SHARD else ""
         return cache.memory_map(
             work.cache / f"{name}-{size}px-{cache.key(known[here], size, more + preparation.key)}.npy",
-            lambda: ((len(paths) * channels, size, size), _decoded(paths, size, channels, lambda _: preparation)),
+            lambda: ((len(paths) * channels, size, size), fitting.planes(paths, place)),
         )
 
-    return cache.joined([shard(start) for start in range(0, max(1, len(names)), SHARD)])
+    shards = [shard(start) for start in range(0, max(1, len(names)), SHARD)]
+    fitting.say()
+    return cache.joined(shards)
 
 
 def decode(sources: Iterable[Source], desc: str = "decode", read: Callable[[Source], Read] = read_grey) -> Iterator[Read]:
@@ -166,27 +169,38 @@ def decode_parts(
     paths: list[Path], size: int, together: int, channels: int = 1, prepared: Callable[[Path], Preparation] = lambda path: NOTHING
 ) -> Iterator[np.ndarray]:
     """Decode files at training size, each as `prepared` says: uint8 (n * channels, size, size), see `cached`, n <= `together`."""
-    following = _decoded(paths, size, channels, prepared)
+    fitting = _Fitting(size, channels, prepared)
+    following = fitting.planes(paths)
     while part := list(itertools.islice(following, together)):
         yield np.concatenate(part)
+    fitting.say()
 
 
-def _decoded(paths: list[Path], size: int, channels: int, prepared: Callable[[Path], Preparation]) -> Iterator[np.ndarray]:
-    """The planes of each image, (channels, size, size); in the end says how many there was no head, or no brain, in."""
-    whole: Counter[str] = Counter()
+class _Fitting:
+    """Decodes images at training size, and counts those in which there was no head, or no brain."""
 
-    def planes(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-        found = prepared(path).apply(read_planes(path, channels))
-        return np.stack([resize(plane, size) for plane in found.planes]), found.kept_whole
+    def __init__(self, size: int, channels: int, prepared: Callable[[Path], Preparation]) -> None:
+        self._size, self._channels, self._prepared = size, channels, prepared
+        self._kept_whole, self._decoded = Counter[str](), 0
 
-    for made, kept_whole in decode(paths, f"decode to {size} px", planes):
-        whole.update(kept_whole)
-        yield made
-    for name, count in whole.items():
-        print(f"--prepare {name}: {count} of {len(paths)} images have no {WHOLE[name]} that is seen, and are kept whole")
+    def planes(self, paths: list[Path], place: str = "") -> Iterator[np.ndarray]:
+        """The planes of each image, (channels, size, size). `place`: which of all images these are, in words."""
+
+        def planes(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+            found = self._prepared(path).apply(read_planes(path, self._channels))
+            return np.stack([resize(plane, self._size) for plane in found.planes]), found.kept_whole
+
+        for made, kept_whole in decode(paths, f"decode to {self._size} px{place}", planes):
+            self._kept_whole.update(kept_whole)
+            self._decoded += 1
+            yield made
+
+    def say(self) -> None:
+        for name, count in self._kept_whole.items():
+            print(f"--prepare {name}: {count} of {self._decoded} images have no {WHOLE[name]} that is seen, and are kept whole")
 
 
-def grey_statistics(pixels: Pixels, rows: np.ndarray) -> tuple[float, float]:
+def grey_statistics(pixels: Cached, rows: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of the training slices' grey values in 0..1, from a histogram: one pass, flat memory."""
     counts = np.zeros(256, dtype=np.int64)
     for chunk in np.array_split(rows, max(1, len(rows) // 256)):

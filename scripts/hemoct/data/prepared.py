@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -150,9 +151,10 @@ class Shown:
         for path in paths:
             if path.parent not in self._of_folder:
                 folders.setdefault(path.parent, []).append(path)
-        for folder, inside in folders.items():
-            chosen = inside[:: max(1, -(-len(inside) // OF_FOLDER))]
-            self._of_folder[folder] = orientations.vote(_weighed((str(path), path) for path in chosen))
+        chosen = [path for inside in folders.values() for path in inside[:: max(1, -(-len(inside) // OF_FOLDER))]]
+        weighed = zip(chosen, _weighed((str(path), path) for path in chosen), strict=True)
+        for folder, of_folder in itertools.groupby(weighed, key=lambda pair: pair[0].parent):
+            self._of_folder[folder] = orientations.vote(votes for _, votes in of_folder)
         self._say(list(folders))
         return self
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import experiments, files, label_meaning, tables
-from hemoct.base.cache import Pixels
+from hemoct.base.cache import Cached
 from hemoct.base.errors import UserError
 from hemoct.base.label_meaning import ANY
 from hemoct.base.workspace import Workspace
@@ -140,7 +140,7 @@ class SliceData(Slices):
     exclusive: bool
     targets: np.ndarray
     """float32 (n, classes), 0 or 1; NaN where unknown slices were asked for"""
-    pixels: Pixels
+    pixels: Cached
     """uint8 (n, size, size), a memory map; empty where none were asked for"""
 
     @property

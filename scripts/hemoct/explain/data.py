@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from hemoct.base import experiments, files, tables
-from hemoct.base.cache import Pixels
+from hemoct.base.cache import Cached
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
 from hemoct.classification import networks as classification_networks, predictions as classification_predictions
@@ -54,7 +54,7 @@ class Seen:
     source: Source
     targets: np.ndarray
     """float (n, classes), NaN where unknown"""
-    pixels: Pixels
+    pixels: Cached
     """uint8 (k, side, side), and which of them shows each image: int (n,)"""
     middle: np.ndarray
     planes: int

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hemoct.base import tables
-from hemoct.base.cache import Pixels
+from hemoct.base.cache import Cached
 from hemoct.base.errors import UserError
 from hemoct.base.label_meaning import ANY
 from hemoct.base.workspace import Workspace
@@ -29,7 +29,7 @@ class LabelledSlices(data_slices.Slices):
     classes: list[str]
     targets: np.ndarray
     """float32 (n, classes): 0, 1, NaN where unknown"""
-    pixels: Pixels
+    pixels: Cached
     """uint8 (k, size, size): the planes of these images and their neighbours, a memory map"""
     planes: np.ndarray
     """rows of `pixels` that the network sees of each image, its own in the middle: int64 (n, channels * (2 * context + 1))"""

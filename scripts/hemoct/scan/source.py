@@ -64,7 +64,7 @@ def _images(path: Path, found: list[Path], wanted: Wanted) -> Pixels:
     channels = {channels for channels, _ in wanted.looks}
     allowed = max(channels) == 3 or any("," in window for _, window in wanted.looks)
     reading, problems, shape, votes = Reading(wanted), {}, None, []
-    step = max(1, -(-len(found) // OF_FOLDER))
+    given, step = wanted.orientation, max(1, -(-len(found) // OF_FOLDER))
     decoded = images.decode(found, "read", partial(_decoded_image, channels, allowed, path.is_file()))
     for number, (one, planes) in enumerate(zip(found, decoded, strict=True)):
         if isinstance(planes, str):
@@ -75,13 +75,12 @@ def _images(path: Path, found: list[Path], wanted: Wanted) -> Pixels:
             sizes = [" x ".join(map(str, size[::-1])) for size in (shape, grey.shape)]
             raise UserError(f"{one} is {sizes[1]} px, the images before it are {sizes[0]} px: no single scan; take it out")
         shape = grey.shape
-        if number % step == 0:
+        if given == "auto" and number % step == 0:
             votes.append((str(one), orientations.weights(grey)))
         reading.add_image(one, planes)
     if not reading.names:
         first, problem = next(iter(problems.items()))
         raise UserError(f"{path}: none of {len(problems)} images can be read (first: {first} {problem})")
-    given = wanted.orientation
     many = len(reading.names)
     return reading.pixels(
         path, "images", None, spacing=None, stands_for=None, passed_over=problems,

@@ -64,7 +64,7 @@ def read_mask(path: Path, size: tuple[int, int], value: int | None = None) -> np
     return mask.lesion
 
 
-class Masks:
+class TrueMasks:
     """True masks of slices, decoded one by one; of those with the very same bytes, as black ones have, one is decoded."""
 
     def __init__(self, work: Workspace, data: MaskData) -> None:
@@ -80,7 +80,7 @@ class Masks:
 
 
 def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:
-    """All masks as hemoct.data.images.cached holds the images: a read-only uint8 memory map (n, size, size) of 0 and 255.
+    """All masks at training size: a read-only uint8 memory map (n, size, size) of 0 and 255, keyed by their content.
 
     Black where the mask is not known. A mask that is made smaller is blurred at its edge, as the image is.
     """
@@ -92,7 +92,7 @@ def cached(work: Workspace, data: MaskData, size: int) -> np.ndarray:
 
 
 def _squares(work: Workspace, data: MaskData, size: int) -> Iterator[np.ndarray]:
-    masks, due = Masks(work, data), images.sizes(work, data.table).tolist()
+    masks, due = TrueMasks(work, data), images.sizes(work, data.table).tolist()
 
     def square(row: int) -> np.ndarray:
         return images.resize(masks.read(row, tuple(due[row])).astype(np.uint8) * 255, size)
@@ -102,7 +102,7 @@ def _squares(work: Workspace, data: MaskData, size: int) -> Iterator[np.ndarray]
 
 def truth(work: Workspace, data: MaskData, rows: np.ndarray, size: np.ndarray) -> Iterator[np.ndarray]:
     """The true masks of `rows` in pixels of their images, decoded ahead: bool (height, width). `size`: of all rows, (n, 2)."""
-    masks = Masks(work, data)
+    masks = TrueMasks(work, data)
     return images.decode(rows.tolist(), "true masks", lambda row: masks.read(row, tuple(size[row].tolist())))
 
 

@@ -1,6 +1,6 @@
 """From probability maps to numbers: one threshold a fold, metrics of pixels, slices, patients and volumes.
 
-Slices are read one after the other and only their counts are kept. A slice without a mask file is not scored; one with an empty
+Of a slice only its counts are kept, by the worker that reads it. A slice without a mask file is not scored; one with an empty
 mask is. The metrics `slice_*` ask of a predicted mask what task 1 asks of an image: has the slice the label?
 """
 
@@ -152,7 +152,7 @@ class Scored:
         spacing = spacing.apply(pd.to_numeric, errors="coerce").to_numpy(float)
         in_mm = ~np.isnan(spacing).any(axis=1)
 
-        def measured(place: int, probability: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+        def measured(place: int, probability: np.ndarray, mask: np.ndarray) -> metrics.Measured:
             return metrics.measured(probability >= threshold, mask, tuple(spacing[place]) if in_mm[place] else (1.0, 1.0))
 
         seen = list(predictions.look(self.work, self.data, folder, rows, measured))

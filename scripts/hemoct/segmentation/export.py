@@ -71,11 +71,11 @@ def look(work: Workspace, data: MaskData) -> Masks:
     alike = pd.DataFrame({"content": data.contents, "width": size[rows, 0], "height": size[rows, 1]})
     first, which = (rows[~alike.duplicated()], alike.groupby(list(alike), sort=False).ngroup().to_numpy())
     positive, ready = np.zeros((2, len(size)), dtype=bool)
-    truth = segmentation_data.Masks(work, data)
 
     def seen(row: int) -> tuple[bool, bool]:
-        mask = truth.read(row, tuple(size[row].tolist()))
-        return mask.any(), _is_ready(work.raw / data.table["mask"][row], mask)
+        path = work.raw / data.table["mask"][row]
+        mask = segmentation_data.read_mask(path, tuple(size[row].tolist()), data.mask_value)
+        return mask.any(), _is_ready(path, mask)
 
     facts = list(images.decode(first.tolist(), "masks", seen))
     positive[rows], ready[rows] = np.array(facts)[which].T

@@ -12,6 +12,7 @@ import numpy as np
 
 from hemoct.evaluation.metrics import ratio, weighted_sum
 
+Measured = tuple[tuple[int, int, int, int], tuple[float, float]]
 LEVELS = 256  # of an 8-bit probability; a pixel is predicted at threshold t when its level is at least t
 COUNTS = ("tp", "fp", "fn", "tn")
 """what is counted at a threshold: true and false positive, false and true negative pixels"""
@@ -64,9 +65,7 @@ def count(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.stack([inside, whole - inside])
 
 
-def measured(
-    predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, float]
-) -> tuple[tuple[int, int, int, int], tuple[float, float]]:
+def measured(predicted: np.ndarray, true: np.ndarray, spacing: tuple[float, float]) -> Measured:
     """The COUNTS of two masks, bool (height, width), and their `distances`.
 
     HD95 is NaN where one of them is empty, and so is NSD where both are; where one is, no outline is near the other: 0.

@@ -158,7 +158,7 @@ def look(
     `see` gets the place among `rows`, the probability map, uint8 (height, width), 255 = certain, and the true mask, bool, empty
     where there is no file. `folder`: that of the fold.
     """
-    masks, alike = segmentation_data.Masks(work, data), images.Alike()
+    masks, alike = segmentation_data.TrueMasks(work, data), images.Alike()
     raw, maps_folder = str(work.raw), str(folder / "probability")
     shown = [os.path.join(raw, name) for name in data.table["image"].iloc[rows]]
     maps = [os.path.join(maps_folder, f"{name}.png") for name in data.table["image_id"].iloc[rows]]

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hemoct.base import cache
-from hemoct.base.cache import Pixels
+from hemoct.base.cache import Cached
 from hemoct.training import device as training_device
 
 SHARE_OF_MEMORY = 0.5  # of what is free on the device; the rest is for the model and its activations
@@ -25,7 +25,7 @@ Size = int | list[int]
 class Gather(Dataset):
     """Rows of a memory map, a whole batch a call. Where workers are spawned it is pickled: by its file name, not its content."""
 
-    def __init__(self, pixels: Pixels) -> None:
+    def __init__(self, pixels: Cached) -> None:
         self.pixels = pixels
 
     def __getstate__(self) -> dict[str, list[str]]:
@@ -52,7 +52,7 @@ class Source(Protocol):
 class Store:
     """All slices of a data set. `batches` yields float images in 0..1, shape (batch, 1, size, size), on the device."""
 
-    def __init__(self, pixels: Pixels, device: torch.device) -> None:
+    def __init__(self, pixels: Cached, device: torch.device) -> None:
         self.device = device
         self.pixels = pixels
         fits = pixels.nbytes < SHARE_OF_MEMORY * training_device.free_memory(device)

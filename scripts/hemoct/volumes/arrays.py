@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hemoct.base.cache import Pixels
+from hemoct.base.cache import Cached
 from hemoct.base.errors import UserError
 from hemoct.training.batches import Stacks, Store
 from hemoct.volumes.study_options import Study
@@ -58,7 +58,7 @@ class Volumes:
     """bool (studies, depth)"""
 
     @classmethod
-    def of(cls, pixels: Pixels, rows: np.ndarray, device: torch.device) -> "Volumes":
+    def of(cls, pixels: Cached, rows: np.ndarray, device: torch.device) -> "Volumes":
         """`pixels` uint8 (n, size, size); `rows` (studies, depth): see `placed`."""
         return cls(Stacks(Store(pixels, device), torch.as_tensor(rows).clamp(min=0)), torch.as_tensor(rows >= 0, device=device))
 
