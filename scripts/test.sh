@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set everything up, then run the tests: style, the floors of the house (pyproject.toml), the whole chain on a tiny
-# phantom among them; no network is used after the installation. Further flags go to pytest (-k train ...).
+# phantom among them; no network is used after the installation. Further flags go to pytest: -k train; -m "not slow" runs
+# also the tests that take some seconds each, see tests/long_tests.py.
 set -euo pipefail
 # shellcheck source=scripts/setup.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/setup.sh"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import long_tests
 import pytest
 
 from helpers.fake_figshare import Server, serving
@@ -23,6 +24,14 @@ class Result:
     code: int
     out: str
     err: str
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `long` what long_tests.txt names."""
+    known, here = long_tests.names(), Path(__file__).parent
+    for item in items:
+        if long_tests.named(item.path.relative_to(here).as_posix(), item.name) in known:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import long_tests
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -54,3 +55,10 @@ def test_tests_mirror_the_rooms():
 def test_style_and_layers_are_kept(words):
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_long_tests_are_there():
+    for name in long_tests.names():
+        path, _, test = name.partition("::")
+        text = REPOSITORY.joinpath("tests", path).read_text(encoding="utf-8")
+        assert f"def {test}(" in text, f"{name} is gone: write the list again, see tests/long_tests.py"
