@@ -1,4 +1,7 @@
-"""Several memory maps that are read as one array."""
+"""Memory maps are made once, by one process, and several are read as one array."""
+
+import multiprocessing
+import time
 
 import numpy as np
 import pytest
@@ -36,3 +39,61 @@ def test_other_indices_are_an_error(parts, rows):
 
 def test_one_part_is_the_array_itself(parts):
     assert cache.joined([parts[0]]) is parts[0]
+
+
+# ---- several processes
+
+
+def make_all(folder, number: int, delay: float) -> None:
+    """Make four maps, and say in a file which ones this process made."""
+
+    def wanted(shard: int):
+        def make():
+            time.sleep(delay)
+            with (folder / "made.txt").open("a") as stream:
+                stream.write(f"{shard} {number}\n")
+            return (2, 3), [np.full((2, 3), shard, np.uint8)]
+
+        return folder / f"{shard}.npy", make
+
+    made = cache.memory_maps([wanted(shard) for shard in range(4)])
+    assert np.asarray(made).tolist() == [[shard] * 3 for shard in range(4) for _ in range(2)]
+
+
+def test_processes_share_the_work_and_wait_for_what_others_make(tmp_path):
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=make_all, args=(tmp_path, number, 0.3)) for number in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    made = [line.split() for line in (tmp_path / "made.txt").read_text().splitlines()]
+    assert sorted(shard for shard, _ in made) == list("0123"), "each once"
+    assert {number for _, number in made} == {"0", "1"}, "by both"
+
+
+def test_a_single_map_is_waited_for(tmp_path, capfd):
+    from filelock import FileLock
+
+    path, calls = tmp_path / "a.npy", []
+    with FileLock(tmp_path / ".a.npy.lock"):
+        context = multiprocessing.get_context("fork")
+        other = context.Process(target=lambda: cache.memory_map(path, lambda: calls.append(1) or ((1,), [np.zeros(1, np.uint8)])))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive() and not path.exists()
+        assert "a.npy is being made by another process: waiting for it" in capfd.readouterr().out
+    other.join(60)
+    assert other.exitcode == 0 and path.exists()
+
+
+def test_a_damaged_map_is_made_again(tmp_path, capsys):
+    path = tmp_path / "a.npy"
+
+    def make():
+        return (2, 4), [np.arange(8, dtype=np.uint8).reshape(2, 4)]
+
+    cache.memory_map(path, make)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert cache.memory_map(path, make).sum() == 28 and "a.npy is damaged: it is made again" in capsys.readouterr().out

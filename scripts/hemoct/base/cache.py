@@ -1,9 +1,12 @@
 """Arrays that are made once and kept as memory maps, by the content of what they are made of."""
 
+from __future__ import annotations
+
+import contextlib
 import hashlib
 import io
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,30 +17,74 @@ from hemoct.base import files
 
 VERSION = 3
 CHUNK = 1 << 20  # bytes
-Shape = tuple[int, ...]
+Shape: TypeAlias = tuple[int, ...]
+Make: TypeAlias = Callable[[], tuple[Shape, Iterable[np.ndarray]]]
 
 
-def memory_map(path: Path, make: Callable[[], tuple[Shape, Iterable[np.ndarray]]], dtype: str = "|u1") -> np.ndarray:
+def memory_map(path: Path, make: Make, dtype: str = "|u1") -> np.ndarray:
     """A read-only memory map of what `make` says: shape, and the parts along its first axis, of `dtype`.
 
-    It is called only where `path` is missing or damaged: the file ends with the hash of what stands before.
+    It is called only where `path` is missing or damaged: the file ends with the hash of what stands before. What another process
+    is making is waited for.
     """
-    if path.exists() and not _is_whole(path):
-        print(f"{path} is damaged: it is made again")
-        path.unlink()
-    if not path.exists():
-        files.sweep(path.parent, below=0)
-        shape, parts = make()
-        # Written as a stream, not through a memory map: on a full disk that ends in an error with a name, not in a bus error.
-        header = io.BytesIO()
-        write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
-        digest = hashlib.sha256()
-        with files.replacing(path) as temporary, temporary.open("wb") as stream:
-            for part in itertools.chain([header.getvalue()], (np.ascontiguousarray(part, dtype).data for part in parts)):
-                digest.update(part)
-                stream.write(part)
-            stream.write(digest.digest())
+    return _memory_map(path, make, dtype, wait=True)
+
+
+def memory_maps(wanted: Sequence[tuple[Path, Make]], dtype: str = "|u1") -> Cached:
+    """Several of them, read as one: see `memory_map`. Processes that make the same ones share the work."""
+    there = [_memory_map(path, make, dtype, wait=len(wanted) == 1) for path, make in wanted]
+    return joined([memory_map(*wanted[place], dtype) if made is None else made for place, made in enumerate(there)])
+
+
+def _memory_map(path: Path, make: Make, dtype: str, wait: bool) -> np.ndarray | None:
+    """None, without `wait`, where another process is making it."""
+    if not _is_there(path):
+        with _alone(path, wait) as alone:
+            if not alone:
+                return None
+            if not _is_there(path):
+                files.sweep(path.parent, below=0)
+                _write(path, *make(), dtype)
     return np.load(path, mmap_mode="r")
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() and _is_whole(path)
+
+
+@contextlib.contextmanager
+def _alone(path: Path, wait: bool) -> Iterator[bool]:
+    """Whether this process alone makes `path`; others wait for it, or go on."""
+    from filelock import FileLock, Timeout  # where all is there, nothing has to be locked
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock.acquire(blocking=False))
+        except Timeout:
+            if not wait:
+                yield False
+                return
+            print(f"{path} is being made by another process: waiting for it")
+            held.enter_context(lock)
+        except NotImplementedError:  # a disk that knows no locks
+            pass
+        yield True
+
+
+def _write(path: Path, shape: Shape, parts: Iterable[np.ndarray], dtype: str) -> None:
+    """As a stream, not through a memory map: on a full disk that ends in an error with a name, not in a bus error."""
+    if path.exists():
+        print(f"{path} is damaged: it is made again")
+    header = io.BytesIO()
+    write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": shape})
+    digest = hashlib.sha256()
+    with files.replacing(path) as temporary, temporary.open("wb") as stream:
+        for part in itertools.chain([header.getvalue()], (np.ascontiguousarray(part, dtype).data for part in parts)):
+            digest.update(part)
+            stream.write(part)
+        stream.write(digest.digest())
 
 
 def _is_whole(path: Path) -> bool:

@@ -77,24 +77,26 @@ def cached(work: Workspace, labels: pd.DataFrame, size: int, channels: int = 1, 
 
     With 3 `channels` rows 3 i, 3 i + 1 and 3 i + 2 are red, green and blue of image i. Decoded once; a file is keyed by the
     content of its images and how they are prepared, so that changed data make a new one. Each SHARD images, by their place in
-    `labels`, have a file: a run that was killed goes on there. Stops at images that are not those of images.csv.
+    `labels`, have a file: a run that was killed goes on there, and several share the work. Stops at images that are not those
+    of images.csv.
     """
     names, fitting = labels["image"].tolist(), _Fitting(size, channels, lambda _: preparation)
     known = contents.checked(work, names)
     name, more = ("grey", b"") if channels == 1 else ("rgb", b"rgb")
 
-    def shard(start: int) -> np.ndarray:
-        here = slice(start, start + SHARD)
-        paths = [work.raw / name for name in names[here]]
-        place = f", {min(start + SHARD, len(names)):,} of {len(names):,}" if len(names) > SHARD else ""
-        return cache.memory_map(
-            work.cache / f"{name}-{size}px-{cache.key(known[here], size, more + preparation.key)}.npy",
-            lambda: ((len(paths) * channels, size, size), fitting.planes(paths, place)),
-        )
+    def shard(start: int) -> tuple[Path, cache.Make]:
+        here = slice(start, min(start + SHARD, len(names)))
+        place = f", {here.stop:,} of {len(names):,}" if len(names) > SHARD else ""
 
-    shards = [shard(start) for start in range(0, max(1, len(names)), SHARD)]
+        def make() -> tuple[cache.Shape, Iterator[np.ndarray]]:
+            paths = [work.raw / image for image in names[here]]
+            return (len(paths) * channels, size, size), fitting.planes(paths, place)
+
+        return work.cache / f"{name}-{size}px-{cache.key(known[here], size, more + preparation.key)}.npy", make
+
+    made = cache.memory_maps([shard(start) for start in range(0, max(1, len(names)), SHARD)])
     fitting.say()
-    return cache.joined(shards)
+    return made
 
 
 def decode(sources: Iterable[Source], desc: str = "decode", read: Callable[[Source], Read] = read_grey) -> Iterator[Read]:
