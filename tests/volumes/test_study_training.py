@@ -58,6 +58,9 @@ def test_a_volume_from_labels_to_metrics(step, heads, monkeypatch):
     assert content["labels_mean"] is None, "what labels of slices mean says nothing of sides"
     (only,) = results.evaluated(heads.task(1))
     assert only.level == 3 and only.tested_on.startswith("2 studies of 2 patients"), "no rank among classifiers of slices"
+    of_images, of_studies = (results.table([only], group) for group in results.GROUPS[1])
+    assert of_images.rows == [] and of_studies.columns[:2] == ["experiment", "label"]
+    assert of_studies.rows[0][:3] == ["e", "study_side_left", "toy, from scratch"]
     again = step(TRAIN, *TINY, "--network", "resnet10-3d", "--depth", 6, "--augment", "affine", "--skip-if-done")
     assert again.code == 0 and "up to date" in again.out
 

@@ -44,6 +44,8 @@ class Group:
     """one F1 for each label instead of `metrics`"""
     validation: tuple[str, str] | None = None
     """what chose on validation, by its name in metrics.json and history.csv, with its heading; the time of an epoch goes along"""
+    of_studies: bool = False
+    """of experiments that answer for whole studies; they have no rank among those of images"""
 
 
 GROUPS = {
@@ -51,6 +53,9 @@ GROUPS = {
         Group(f"Images, positive or not. {MEASURED} AUROC and AP {AVERAGED}", {
             "auroc": "AUROC", "ap": "AP", "f1": "F1", "recall": "Recall", "specificity": "Specificity", "precision": "Precision",
             "accuracy": "Accuracy"}),
+        Group("Whole studies, by a label of their own. As above; no rank among the experiments above, which answer for images.", {
+            "auroc": "AUROC", "ap": "AP", "f1": "F1", "recall": "Recall", "specificity": "Specificity", "accuracy": "Accuracy"},
+            of_studies=True),
     ),
     2: (
         Group(f"Boxes; a lesion is found when one of its boxes is. {MEASURED} mAP and FROC {AVERAGED}", {
@@ -148,7 +153,8 @@ class Experiment:
 def evaluated(task: Path, damaged: dict[str, str] | None = None) -> list[Experiment]:
     """The evaluated experiments of a task folder (outputs/NAME/taskN), level by level, the best of each level first.
 
-    `damaged`: gets the experiments that have a damaged file, by name with what is wrong, instead of stopping at the first.
+    Those of studies are told label by label. `damaged`: gets the experiments that have a damaged file, by name with what is
+    wrong, instead of stopping at the first.
     """
     number, found = int(task.name.removeprefix("task")), []
     for path in sorted([*task.glob("*/metrics.json"), *task.glob("*/truth-boxes/metrics.json")]):
@@ -163,28 +169,33 @@ def evaluated(task: Path, damaged: dict[str, str] | None = None) -> list[Experim
                 raise
             damaged[name] = str(error)
 
-    def rank(experiment: Experiment) -> tuple[int, float, str]:
-        value = experiment.headline["value"]
-        return experiment.level, math.inf if value is None else -value, experiment.name
+    def rank(experiment: Experiment) -> tuple[Any, ...]:
+        value, asked = experiment.headline["value"], experiment.content["labels"] if experiment.level == 3 else []
+        return experiment.level, asked, math.inf if value is None else -value, experiment.name
 
     return sorted(found, key=rank)
 
 
 def table(experiments: list[Experiment], group: Group) -> text.Table:
-    """One table of a task, a row an experiment; the first group of a task says what it was trained and tested on."""
+    """One table of a task, a row an experiment; the first group of a task says what it was trained and tested on.
+
+    That of studies says what it is asked, too.
+    """
+    experiments = [one for one in experiments if bool(one.content.get("of_studies")) is group.of_studies]
     if not experiments:
         return text.Table([], [])
-    metrics, first = group.metrics, group is GROUPS[experiments[0].task][0]
+    metrics, first = group.metrics, group is GROUPS[experiments[0].task][0] or group.of_studies
     if group.by_label:
         labels = dict.fromkeys(label for experiment in experiments for label in experiment.content["labels"])
         metrics = {f"f1_{label}": f"F1 {label}" for label in labels}
-    columns = ["experiment", *["trained on", "tested on"] * first, *metrics.values()]
+    columns = ["experiment", *["label"] * group.of_studies, *["trained on", "tested on"] * first, *metrics.values()]
     columns += [group.validation[1], "Seconds an epoch"] if group.validation else []
     rows = []
     for experiment in experiments:
         entries = [experiment.content["metrics"].get(key, {"value": None}) for key in metrics]
         trained_on = "; ".join([experiment.trained_on, *protocol.initial_weights(experiment.folder)])
-        row = [experiment.name, *[trained_on, experiment.tested_on] * first, *map(text.metric, entries)]
+        asked = [", ".join(experiment.content["labels"])] if group.of_studies else []
+        row = [experiment.name, *asked, *[trained_on, experiment.tested_on] * first, *map(text.metric, entries)]
         rows.append(row + (experiment.validated(group.validation[0]) if group.validation else []))
     return text.Table(columns, rows)
 
@@ -230,7 +241,7 @@ def readers(task: int) -> tuple[tuple[str, Callable[[Path], text.Table], str], .
         made = table(evaluated(path, damaged), group)
         columns = made.columns or ["experiment", ""]
         rows = [[name, f"LEFT OUT: {why}", *[""] * (len(columns) - 2)] for name, why in damaged.items()]
-        return text.Table(columns, [*made.rows, *rows])
+        return text.Table(columns, [*made.rows, *rows * (not group.of_studies)])
 
     groups = [("", partial(side_by_side, group), group.caption) for group in GROUPS[task]]
     return *groups, ("", lambda path: beside_baselines(evaluated(path, {})), BASELINES)
