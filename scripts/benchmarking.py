@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,7 @@ TABLES = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- end benchmarks -->)", re.D
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: `ours` against `other`, both in `unit`, the best of what was measured in alternation."""
+    """One comparison: `ours` against `other`, both in `unit`, as measured in alternation."""
 
     what: str
     ours: float
@@ -63,10 +64,14 @@ def alternate(
 
 
 def speed(what: str, seconds: dict[str, list[float]], count: int, unit: str, aim: float | None = None) -> Row:
-    """The row of `ours` against `bare` from their seconds for `count` things each."""
+    """The row of `ours` against `bare` from their seconds for `count` things each: medians, of the pairs for the ratio.
+
+    A machine changes its pace from minute to minute, and two measurements that follow each other share it.
+    """
     ours, bare = seconds["ours"], seconds["bare"]
-    best = [count / min(values) for values in (ours, bare)]  # what disturbs a measurement only adds to it
-    return Row(what, *best, best[0] / best[1], unit, aim)
+    usual = [count / statistics.median(values) for values in (ours, bare)]
+    ratio = statistics.median(other / one for one, other in zip(ours, bare, strict=True))
+    return Row(what, *usual, ratio, unit, aim)
 
 
 def machine(device: str = "") -> dict[str, Any]:
