@@ -13,7 +13,7 @@ Next    none: --prepare has no such word where it does not pay
 
 import tempfile
 from argparse import Namespace
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import environment  # noqa: F401 (first: without the environment it says how to 
 import numpy as np
 import torch
 
-from hemoct.base import cli, files, options as base_options
+from hemoct.base import cli, options as base_options
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     print_table(content := table(pairs, args.seed), args)
     if args.out:
         about = f"{args.dataset}, fold {args.fold}, {len(args.seeds)} seed(s), {args.epochs} epochs at {args.image_size} px"
-        files.write_json(args.out, kept(content, args.command, about))
+        keep(content, args, about)
 
 
 @torch.inference_mode()
@@ -106,17 +106,17 @@ def table(pairs: list[list[Evaluated]], seed: int) -> dict[str, Any]:
                    "difference": label_curve.mean(name, filtered, plain)} for name in names}  # fmt: skip
 
 
-def kept(content: dict[str, Any], command: str, about: str) -> dict[str, Any]:
-    """The table as other benchmarks keep theirs (benchmarking.publish): ours is restored, other is plain."""
+def keep(content: dict[str, Any], args: Namespace, about: str) -> None:
+    """Write the table as other benchmarks write theirs: ours is restored, other is plain."""
     rows, said = [], [f"**Slices that passed through an autoencoder against slices as they are** ({about}), differences:"]
     for name, of_both in content.items():
         restored, plain = (of_both[label]["value"] for label in ("restored", "plain"))
         if not restored or not plain:  # undefined, or 0: there is no ratio
             continue
         ratio = plain / restored if comparison.LOWER.fullmatch(name) else restored / plain
-        rows.append(asdict(benchmarking.Row(text.metric_name(name), restored, plain, ratio, "", more=of_both)))
+        rows.append(benchmarking.Row(text.metric_name(name), restored, plain, ratio, "", more=of_both))
         said.append(f"* {name}: {signed(of_both['difference'])}")
-    return {"command": command, "machine": benchmarking.machine(), "rows": rows, "notes": {"said": said}}
+    benchmarking.keep(args.out, args.command, benchmarking.machine(), rows, {"said": said})
 
 
 def signed(difference: dict[str, Any]) -> str:

@@ -94,10 +94,15 @@ def publish(out: Path | None, command: str, about: dict[str, Any], rows: list[Ro
     for row in rows:
         print(row)
     if out is not None:
-        kept = [{key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(row).items()}
-                for row in rows]  # fmt: skip
-        files.write_json(out, {"command": command, "machine": about, "rows": kept, "notes": notes or {}})
-        print(f"wrote {out}")
+        keep(out, command, about, rows, notes)
+
+
+def keep(out: Path, command: str, about: dict[str, Any], rows: list[Row], notes: dict[str, Any] | None = None) -> None:
+    """Write a table as JSON, for scripts/README.md."""
+    kept = [{key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(row).items()}
+            for row in rows]  # fmt: skip
+    files.write_json(out, {"command": command, "machine": about, "rows": kept, "notes": notes or {}})
+    print(f"wrote {out}")
 
 
 # ---- the page
