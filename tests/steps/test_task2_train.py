@@ -151,6 +151,14 @@ def test_yolo_killed_goes_on_with_the_next_epoch(yolo):
     assert history["train_box_loss"].iloc[-1] < 0.5 * history["train_box_loss"].max()
 
 
+@pytest.mark.parametrize("epoch, seconds", [(0, 0.0), (1, 1.5), (2, 4.0)])
+def test_yolo_counts_the_seconds_of_what_it_goes_on_with(tmp_path, epoch, seconds):
+    (tmp_path / "results.csv").write_text("epoch,time\n1,1.5\n2,3.0\n2,4.0\n3,6.0\n")  # killed in the second, and after the third
+    trainer = SimpleNamespace(save_dir=tmp_path, start_epoch=epoch, train_time_start=100.0)
+    detection_data.count_on(trainer)
+    assert trainer.train_time_start == 100 - seconds
+
+
 def test_yolo_is_quiet_and_offline_and_writes_nowhere_else(yolo):
     assert yolo.errors == ""
     lines = (yolo.first + yolo.second).splitlines()

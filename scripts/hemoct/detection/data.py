@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -229,5 +230,16 @@ def read_history(place: Path) -> pd.DataFrame:
     """Ultralytics' results.csv with the column names of all tasks; of an epoch that was repeated the last row counts."""
     results = pd.read_csv(place / "results.csv", skipinitialspace=True).drop_duplicates("epoch", keep="last")
     history = results[["epoch", *(name for name in HISTORY if name in results)]].rename(columns=HISTORY)
-    seconds = results["time"].diff().where(lambda step: step > 0).fillna(results["time"])  # its clock restarts when resumed
+    seconds = results["time"].diff().where(lambda step: step > 0).fillna(results["time"])  # until 0.1 it started anew
     return history.assign(seconds=seconds.round(2))
+
+
+def count_on(trainer: Any) -> None:
+    """Callback `on_train_start`: Ultralytics' clock would start anew where a training goes on, here it counts on.
+
+    Else the first epoch after that were as long as it took longer than all before it, which may be no time at all.
+    """
+    path = trainer.save_dir / "results.csv"
+    if trainer.start_epoch and path.exists():
+        results = pd.read_csv(path, skipinitialspace=True)
+        trainer.train_time_start -= results.loc[results["epoch"] <= trainer.start_epoch, "time"].iloc[-1:].sum()

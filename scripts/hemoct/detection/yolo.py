@@ -24,7 +24,7 @@ from hemoct.base import files, tables
 from hemoct.base.errors import UserError, one_line
 from hemoct.base.workspace import Workspace
 from hemoct.data.fusion import LEAST_CONFIDENCE, MOST_BOXES
-from hemoct.detection.data import check_export, export_folder, read_history, write_lists
+from hemoct.detection.data import check_export, count_on, export_folder, read_history, write_lists
 from hemoct.detection.networks import CT, TORCHVISION, FoldTraining, not_fetched, unknown
 from hemoct.detection.options import Options
 from hemoct.detection.predictions import DetectorSpec
@@ -148,11 +148,11 @@ def runner(model: nn.Module, spec: DetectorSpec) -> Callable[[list[np.ndarray]],
 class Trainer(DetectionTrainer):
     """Ultralytics' training, kept in last.pt, all that resuming needs, and in best.pt of the fold; plain, and written whole."""
 
-    state: Mapping[str, Any] | None = None  # of last.pt, where it is gone on with
-
-    def __init__(self, fold: FoldTraining, overrides: dict[str, Any]) -> None:
-        self.fold = fold
-        super().__init__(overrides=overrides)
+    def __init__(self, fold: FoldTraining, overrides: dict[str, Any], state: Mapping[str, Any] | None) -> None:
+        """`state` is that of last.pt, where it is gone on with."""
+        self.fold, self.state = fold, state
+        super().__init__(overrides=overrides | {"resume": state is not None})
+        self.add_callback("on_train_start", count_on)
         self.add_callback("on_fit_epoch_end", lambda _: _log(self, fold.run.folder))
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
@@ -256,8 +256,7 @@ def _fit(fold: FoldTraining, lists: Path, device: torch.device, state: dict[str,
     _keep_threads()
     torch.manual_seed(fold.options.training.seed)
     overrides = _overrides(fold, lists, device) | {"project": str(fold.run.folder), "name": lists.parent.name}
-    trainer = Trainer(fold, overrides | {"model": f"{fold.spec.model}.yaml", "resume": state is not None})
-    trainer.state = state
+    trainer = Trainer(fold, overrides | {"model": f"{fold.spec.model}.yaml"}, state)
     with contextlib.redirect_stdout(io.StringIO()):  # its bars, which no setting silences
         trainer.train()
 
@@ -290,11 +289,10 @@ def _log(trainer: DetectionTrainer, folder: Path) -> None:
     """Once an epoch: history.csv and one line."""
     history = read_history(trainer.save_dir)
     row = history.iloc[-1]
-    epoch = int(row["epoch"])
-    if trainer.epoch + 1 != epoch:  # the evaluation after the last epoch
+    if trainer.epoch + 1 != row["epoch"]:  # the evaluation after the last epoch
         return
     tables.write_csv(folder / "history.csv", history)
     best, first = history["map50_95"].idxmax() == history.index[-1], trainer.epoch == trainer.start_epoch
     numbers = {name: row[name] for name in history if name not in ("epoch", "lr", "seconds", "precision", "recall")}
     with contextlib.redirect_stdout(sys.__stdout__):
-        fit.print_epoch(epoch, trainer.epochs, numbers, row["seconds"], best, first)
+        fit.print_epoch(trainer.epoch + 1, trainer.epochs, numbers, row["seconds"], best, first)
