@@ -26,6 +26,8 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
+    from hemoct.data.slices import SliceData
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, Options)
@@ -35,15 +37,19 @@ def main(argv: list[str] | None = None) -> None:
     inputs = [work.work / name for name in step.TABLES]
     of_fold = {folder: inputs + chosen.initial.of_fold(work, folder).inputs() for folder in chosen.selection.folders(experiment)}
 
-    def prepare(where: torch.device) -> tuple:
-        from hemoct.pretrain import train  # what computes is not imported at the top: --help shall be quick
+    def read() -> SliceData:
+        from hemoct.pretrain import data  # what computes is not imported at the top: --help shall be quick
+
+        return data.load(work, chosen)
+
+    def begin(data: SliceData, where: torch.device) -> tuple:
+        from hemoct.pretrain import train
         from hemoct.training.batches import Store
 
-        data = train.load(work, chosen)
         store = Store(data.pixels, where)
         return f"{args.backbone}, {args.method}", lambda run: train.train_fold(run, chosen, data, store)
 
-    step.train(__file__, args, of_fold, prepare)
+    step.train(__file__, args, of_fold, read, begin)
     cli.say_next(work, experiments.train_step(1), "--backbone", args.backbone, "--weights", experiment.name)
 
 

@@ -26,6 +26,8 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
+    from hemoct.data.slices import SliceData
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
@@ -41,16 +43,19 @@ def main(argv: list[str] | None = None) -> None:
     inputs += [fold / "history.csv" for fold in experiments.folds(experiment, "history.csv")] if args.refit else []
     of_fold = {folder: inputs + chosen.initial.of_fold(work, folder).inputs() for folder in folders}
 
-    def prepare(where: torch.device) -> tuple:
-        from hemoct.classification import train  # what computes is not imported at the top: --help shall be quick
-        from hemoct.data import slices
+    def read() -> SliceData:
+        from hemoct.data import slices  # what computes is not imported at the top: --help shall be quick
+
+        return slices.load(work, args.image_size, args.label, args.limit_patients, known_only=False, prepare=args.prepare)
+
+    def begin(data: SliceData, where: torch.device) -> tuple:
+        from hemoct.classification import train
         from hemoct.training.batches import Store
 
-        data = slices.load(work, args.image_size, args.label, args.limit_patients, known_only=False, prepare=args.prepare)
         store = Store(data.pixels, where)
         return f"{args.backbone}, {', '.join(data.classes)}", lambda run: train.train_fold(run, chosen, data, store)
 
-    step.train(__file__, args, of_fold, prepare)
+    step.train(__file__, args, of_fold, read, begin)
     cli.say_next(work, experiments.evaluate_step(1))
 
 

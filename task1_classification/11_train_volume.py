@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hemoct.classification.predictions import ClassifierSpec
+    from hemoct.volumes.study_step import Studied
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,12 +45,17 @@ def main(argv: list[str] | None = None) -> None:
     inputs = [*(work.work / name for name in step.TABLES), work.work / "studies" / args.label / TABLE]
     started = {folder: chosen.of_fold(work, folder) for folder in chosen.selection.folders(experiment)}
 
-    def prepare(where: torch.device) -> tuple:
+    def read() -> Studied:
         from hemoct.volumes import study_step  # what computes is not imported at the top: --help shall be quick
 
-        return f"{args.network}, {args.label}", study_step.trains(work, chosen, started, load, where)
+        return study_step.read(work, chosen, started)
 
-    step.train(__file__, args, {folder: [*inputs, *made_of] for folder, (_, made_of) in started.items()}, prepare)
+    def begin(data: Studied, where: torch.device) -> tuple:
+        from hemoct.volumes import study_step
+
+        return f"{args.network}, {args.label}", study_step.begin(data, chosen, started, load, where)
+
+    step.train(__file__, args, {folder: [*inputs, *made_of] for folder, (_, made_of) in started.items()}, read, begin)
     cli.say_next(work, experiments.evaluate_step(1))
 
 

@@ -25,6 +25,8 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
+    from hemoct.detection.data import BoxData
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, options.Options)
@@ -34,15 +36,18 @@ def main(argv: list[str] | None = None) -> None:
     inputs = [work.work / name for name in ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")]
     inputs += chosen.initial.inputs()
 
-    def prepare(where: torch.device) -> tuple:
-        # what computes is not imported at the top: --help shall be quick
-        from hemoct.detection import data as detection_data, networks
+    def read() -> BoxData:
+        from hemoct.detection import data  # what computes is not imported at the top: --help shall be quick
+
+        return data.load(work, args.limit_patients)
+
+    def begin(data: BoxData, where: torch.device) -> tuple:
+        from hemoct.detection import networks
 
         networks.stop_if_unfit(chosen)
-        data = detection_data.load(work, args.limit_patients)
         return f"{args.model}, {', '.join(data.classes)}", lambda run: networks.train_fold(run, chosen, work, data, where)
 
-    step.train(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs), prepare)
+    step.train(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs), read, begin)
     cli.say_next(work, "task2_detection/03_training_curves.py")
 
 

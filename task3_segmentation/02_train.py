@@ -38,6 +38,8 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
+    from hemoct.segmentation.data import MaskData
+
 TABLES = ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")
 
 
@@ -59,15 +61,19 @@ def main(argv: list[str] | None = None) -> None:
         for folder in chosen.selection.folders(experiment)
     }
 
-    def prepare(where: torch.device) -> tuple:
-        from hemoct.segmentation import data as segmentation_data, train
+    def read() -> MaskData:
+        from hemoct.segmentation import data
 
-        data = segmentation_data.load(work, args.mask_value, args.limit_patients)
+        return data.load(work, args.mask_value, args.limit_patients)
+
+    def begin(data: MaskData, where: torch.device) -> tuple:
+        from hemoct.segmentation import train
+
         return f"{args.model}, {args.encoder}, {args.region}", lambda run: train.train_fold(
             run, chosen, work, data, detectors.get(run.folder.name), where
         )
 
-    step.train(__file__, args, of_fold, prepare)
+    step.train(__file__, args, of_fold, read, begin)
     cli.say_next(work, experiments.evaluate_step(3))
 
 

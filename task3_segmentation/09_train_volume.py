@@ -26,6 +26,8 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
+    from hemoct.segmentation.data import MaskData
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, Options)
@@ -34,16 +36,17 @@ def main(argv: list[str] | None = None) -> None:
     experiment = work.task(3) / cli.experiment_name(parser, args, f"{args.model}-3d")
     inputs = [*(work.work / name for name in step.TABLES), *chosen.initial.inputs()]
 
-    def prepare(where: torch.device) -> tuple:
-        from hemoct.segmentation import (
-            data as segmentation_data,  # what computes is not imported at the top: --help shall be quick
-        )
+    def read() -> MaskData:
+        from hemoct.segmentation import data  # what computes is not imported at the top: --help shall be quick
+
+        return data.load(work, args.mask_value, args.limit_patients)
+
+    def begin(data: MaskData, where: torch.device) -> tuple:
         from hemoct.segmentation3d import train
 
-        data = segmentation_data.load(work, args.mask_value, args.limit_patients)
         return f"{args.model} in 3D", lambda run: train.train_fold(run, chosen, work, data, where)
 
-    step.train(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs), prepare)
+    step.train(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs), read, begin)
     cli.say_next(work, experiments.evaluate_step(3))
 
 

@@ -37,6 +37,8 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
+    from hemoct.multitask.data import Data
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, Options)
@@ -50,10 +52,13 @@ def main(argv: list[str] | None = None) -> None:
     for place in places.values():
         stop_if_taken(work, [place / folder.name for folder in folders])
 
-    def prepare(where: torch.device) -> tuple:
-        from hemoct.multitask import data as multitask_data, train  # what computes is not imported at the top
+    def read() -> Data:
+        from hemoct.multitask import data  # what computes is not imported at the top: --help shall be quick
 
-        data = multitask_data.load(work, chosen)
+        return data.load(work, chosen)
+
+    def begin(data: Data, where: torch.device) -> tuple:
+        from hemoct.multitask import train
 
         def train_fold(run: Run) -> list[Path]:
             with contextlib.ExitStack() as held:
@@ -66,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
 
         return f"{', '.join(args.tasks)}, {args.backbone}", train_fold
 
-    step.train(__file__, args, of_fold, prepare)
+    step.train(__file__, args, of_fold, read, begin)
     for task in places:
         cli.say_next(work, experiments.evaluate_step(task))
     if not places:  # sizes.json says it all

@@ -32,6 +32,8 @@ from hemoct.training import step
 if TYPE_CHECKING:
     import torch
 
+    from hemoct.multilabel.data import LabelledSlices
+
 TABLES = ("task4/working_set.csv", "labels.csv", "images.csv", "dataset.json", "splits.csv")
 
 
@@ -45,18 +47,23 @@ def main(argv: list[str] | None = None) -> None:
     inputs, folders = [work.work / name for name in TABLES], chosen.selection.folders(experiment)
     of_fold = {folder: inputs + chosen.initial.of_fold(work, folder).inputs() for folder in folders}
 
-    def prepare(where: torch.device) -> tuple:
-        import torch  # what computes is not imported at the top: --help shall be quick
-
-        from hemoct.multilabel import data as multilabel_data, train
-        from hemoct.training.batches import Stacks, Store
+    def read() -> LabelledSlices:
+        from hemoct.multilabel import data as multilabel_data  # what computes is not imported at the top: --help shall be quick
 
         data = multilabel_data.load(work, chosen.network, chosen.view, args.limit_patients, args.prepare)
         chosen.stop_if_unfit(data.classes)
+        return data
+
+    def begin(data: LabelledSlices, where: torch.device) -> tuple:
+        import torch
+
+        from hemoct.multilabel import train
+        from hemoct.training.batches import Stacks, Store
+
         source = Stacks(Store(data.pixels, where), torch.as_tensor(data.planes))
         return f"{args.backbone}, {', '.join(data.classes)}", lambda run: train.train_fold(run, chosen, data, source)
 
-    step.train(__file__, args, of_fold, prepare)
+    step.train(__file__, args, of_fold, read, begin)
     cli.say_next(work, experiments.evaluate_step(4))
 
 

@@ -50,12 +50,12 @@ def load(folder: Path, where: torch.device) -> tuple[nn.Module, MultiLabelSpec]:
 
 def read(work: Workspace, chosen: Options, models: list[Path]) -> tuple[LabelledSlices, np.ndarray]:
     """The slices with the labels that the `models` learned, and what they see of each, or --backbone; see volumes.step.Kind."""
-    from hemoct.multilabel import data as multilabel_data, networks
+    from hemoct.multilabel import data as multilabel_data, predictions
 
     network, view = Network(backbone=chosen.features.backbone, image_size=chosen.features.image_size), View()
     if models:
         alike = ("classes", "heads", "image_size", "channels", "context")
-        network, view = networks.seen_by(networks.MultiLabelSpec.read_all(models, alike)[0])
+        network, view = predictions.seen_by(predictions.MultiLabelSpec.read_all(models, alike)[0])
     data = multilabel_data.load(work, network, view, chosen.selection.limit_patients, chosen.selection.prepare)
     return data, data.planes
 

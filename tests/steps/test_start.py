@@ -45,6 +45,7 @@ TRAIN = {
     experiments.train_step(3): ("--region", "slice"),
 }
 """steps that train, with the flags that they need for it"""
+TRAINING = {**TRAIN, "task3_segmentation/10_train_multitask.py": (), "scripts/07_pretrain.py": ()}
 USUAL = {"image_size": 32, "mean": 0.0, "std": 1.0, "protocol": "patient", "split": "folds", "fold": 0}
 
 
@@ -125,6 +126,18 @@ def test_what_is_up_to_date_is_said_without_networks(work):
     calls = [[step, starting.DONE, *words] for step, *words in calls]
     for call, started in zip(calls, starting.start(calls, NETWORKS), strict=True):
         assert started.code == 0 and "up to date" in started.out, (call, started.err)
+
+
+def test_damaged_data_are_said_before_networks_are_there(work):
+    toy.make(work, patients=5, slices=2, size=32, boxes=True, masks=True)
+    labels = work.work / "labels.csv"
+    labels.write_text(labels.read_text().replace("0003_01,0003", "0002_01,0002"))
+    (work.work / "task4").mkdir()
+    (work.work / "task4" / "working_set.csv").write_text("image_id,image,patient\n")
+    calls = [[step, "--root", work.root, "--dataset", "toy", "--fold", "0", *flags] for step, flags in TRAINING.items()]
+    for call, started in zip(calls, starting.start(calls, NETWORKS), strict=True):
+        assert started.code == 2 and started.err.count("\n") == 1, (call, started.err)
+        assert "labels.csv" in started.err or "working_set.csv" in started.err, (call, started.err)
 
 
 def test_words_of_flags_are_those_of_what_computes(helped):

@@ -87,7 +87,7 @@ def fresh(task: int, spec: Spec, device: torch.device, seed: int) -> nn.Module:
 def see(work: Workspace, spec: Spec, limit_patients: int | None, device: torch.device) -> Seen:
     """Read the images, in the form that the models of `spec` take."""
     if isinstance(spec, MultiLabelSpec):
-        data = multilabel_data.load(work, *multilabel_networks.seen_by(spec), limit_patients, spec.prepare)
+        data = multilabel_data.load(work, *multilabel_predictions.seen_by(spec), limit_patients, spec.prepare)
         source = Stacks(Store(data.pixels, device), torch.as_tensor(data.planes))
         return Seen(data, source, data.targets, data.pixels, data.planes[:, spec.planes // 2], spec.planes)
     data = slices.load(work, spec.image_size, spec.label, limit_patients, known_only=False, prepare=spec.prepare)

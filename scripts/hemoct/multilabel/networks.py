@@ -10,7 +10,7 @@ from torch import nn
 
 from hemoct.base.errors import UserError
 from hemoct.base.label_meaning import ANY
-from hemoct.multilabel.options import HEADS, SIMPLE, Network, View
+from hemoct.multilabel.options import SIMPLE
 from hemoct.multilabel.predictions import MultiLabelSpec
 from hemoct.training import checkpoints, heads, networks
 from hemoct.training.device import to_predict
@@ -96,15 +96,6 @@ def as_places(maps: torch.Tensor, features: int) -> torch.Tensor:
     if maps.shape[-1] != features:
         raise RuntimeError(f"maps {tuple(maps.shape)} without {features} features")
     return maps.flatten(1, -2)
-
-
-def seen_by(spec: MultiLabelSpec) -> tuple[Network, View]:
-    """What a trained network sees of an image, and the labels that it learned, as the options of its training said it."""
-    of_heads = next(words for words, names in HEADS.items() if names == spec.heads)
-    of_own_head = [ANY] if ANY in spec.heads else []
-    network = Network(backbone=spec.backbone, heads=of_heads, attention=spec.attention, head=spec.head,
-                      image_size=spec.image_size, channels=spec.channels, context=spec.context)  # fmt: skip
-    return network, View(labels=[name for name in spec.classes if name not in of_own_head])
 
 
 def build(spec: MultiLabelSpec, initial: Initial = SCRATCH) -> nn.Module:

@@ -14,7 +14,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.evaluation import external, predictions as evaluation_predictions
 from hemoct.evaluation.subjects import Subject
 from hemoct.multilabel import data
-from hemoct.multilabel.options import Stages
+from hemoct.multilabel.options import HEADS, Network, Stages, View
 from hemoct.training.options import LINEAR
 from hemoct.training.specs import Spec
 
@@ -168,3 +168,12 @@ def pool(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
     pooled = pd.concat([y, p], axis=1).reset_index()
     pooled = pooled.assign(image_id=pooled["patient"]).sort_values(["fold", "part", "image_id"], ignore_index=True)
     return pooled[[*tables.PREDICTION_COLUMNS, *(f"{kind}_{name}" for name in labels for kind in "yp")]]
+
+
+def seen_by(spec: MultiLabelSpec) -> tuple[Network, View]:
+    """What a trained network sees of an image, and the labels that it learned, as the options of its training said it."""
+    of_heads = next(words for words, names in HEADS.items() if names == spec.heads)
+    of_own_head = [ANY] if ANY in spec.heads else []
+    network = Network(backbone=spec.backbone, heads=of_heads, attention=spec.attention, head=spec.head,
+                      image_size=spec.image_size, channels=spec.channels, context=spec.context)  # fmt: skip
+    return network, View(labels=[name for name in spec.classes if name not in of_own_head])

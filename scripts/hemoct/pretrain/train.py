@@ -8,11 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hemoct.base import figure, tables
+from hemoct.base import figure
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
-from hemoct.base.workspace import Workspace
-from hemoct.data import images, prepared, slices
+from hemoct.data import images, slices
 from hemoct.data.slices import Fold, SliceData
 from hemoct.pretrain import figures, losses, networks
 from hemoct.pretrain.networks import PretrainedSpec
@@ -26,18 +25,6 @@ PATCHES = 8  # along one side
 SHOWN = 6
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """the loss of images in 0..1 (b, 1, side, side), which are these rows of the data (b,)"""
-
-
-def load(work: Workspace, options: Options) -> SliceData:
-    """All slices of a data set; `targets` (n, 0) unless the method reads labels, then of the slices whose label is known."""
-    method, selection = options.method, options.selection
-    if method.method == SUPERVISED:
-        return slices.load(work, method.image_size, method.label, selection.limit_patients, prepare=selection.prepare)
-    labels = tables.read_labels(work, tables.read_dataset(work))
-    chosen, _ = slices.choose(work, labels, np.full(len(labels), True), selection.limit_patients)
-    preparation = prepared.for_training(work, selection.prepare)
-    pixels = images.cached(work, chosen.table, method.image_size, preparation=preparation)
-    return SliceData(**vars(chosen), classes=[], exclusive=False, targets=np.zeros((len(pixels), 0), np.float32), pixels=pixels)
 
 
 def train_fold(run: Run, options: Options, data: SliceData, store: Store) -> list[Path]:

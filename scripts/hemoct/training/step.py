@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hemoct.base import cli, options, runs
 from hemoct.base.runs import Run
@@ -15,8 +15,10 @@ from hemoct.base.workspace import Workspace
 if TYPE_CHECKING:
     import torch
 
-    Prepare = Callable[[torch.device], tuple[str, Callable[[Run], list[Path]]]]
-    """reads the data; returns what is trained, in words, and the function that trains in a run's folder and returns what it
+    Read = Callable[[], Any]
+    """returns the data; imports no torch, which takes seconds: what is wrong with them is said before"""
+    Begin = Callable[[Any, torch.device], tuple[str, Callable[[Run], list[Path]]]]
+    """given the data, returns what is trained, in words, and the function that trains in a run's folder and returns what it
     wrote"""
 
 TABLES = ("labels.csv", "images.csv", "dataset.json", "splits.csv")
@@ -40,19 +42,20 @@ def parser(doc: str | None, kind: type, several: bool = False) -> cli.Parser:
     return made
 
 
-def train(step: str, args: argparse.Namespace, inputs: dict[Path, list[Path]], prepare: Prepare) -> None:
+def train(step: str, args: argparse.Namespace, inputs: dict[Path, list[Path]], read: Read, begin: Begin) -> None:
     """Train in each folder that is not up to date; where all are, no data is read. `inputs`: what each folder is made from."""
     if cli.processes() > 1:
-        _train_together(step, args, inputs, prepare)
+        _train_together(step, args, inputs, read, begin)
         return
     due = runs.due(step, args, inputs)
     if not due:
         return
     _need_tables(args, inputs)
-    from hemoct.training import device  # torch takes seconds: only now that there is something to train
+    data = read()
+    from hemoct.training import device  # torch takes seconds: only now that there is something to train, and to train on
 
     where = device.pick(args.device, args.threads)
-    what, train_fold = prepare(where)
+    what, train_fold = begin(data, where)
     for run in due:
         say(run, args, what)
         with run:
@@ -60,7 +63,7 @@ def train(step: str, args: argparse.Namespace, inputs: dict[Path, list[Path]], p
             run.wrote(*train_fold(run))
 
 
-def _train_together(step: str, args: argparse.Namespace, inputs: dict[Path, list[Path]], prepare: Prepare) -> None:
+def _train_together(step: str, args: argparse.Namespace, inputs: dict[Path, list[Path]], read: Read, begin: Begin) -> None:
     """The same by several processes, of which the first alone holds the folders and says what is due."""
     from hemoct.training import parallel
 
@@ -71,7 +74,7 @@ def _train_together(step: str, args: argparse.Namespace, inputs: dict[Path, list
         if not folders:
             return
         _need_tables(args, inputs)
-        what, train_fold = parallel.first_alone(lambda: prepare(where))  # it decodes what is not in the cache yet
+        what, train_fold = begin(parallel.first_alone(read), where)  # it decodes what is not in the cache yet
         for run in due or [Run(step, args, folder, inputs[folder]) for folder in folders]:
             say(run, args, what)
             with run if first else contextlib.nullcontext():

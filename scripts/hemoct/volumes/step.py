@@ -43,24 +43,29 @@ def run(step: str, doc: str | None, argv: list[str] | None, kind: Kind) -> None:
     tables = [work.work / name for name in kind.tables]
     made_from = {folder: chosen.inputs(work, kind.task, folder) for folder in chosen.selection.folders(experiment)}
 
-    def prepare(where: torch.device) -> tuple[str, Callable[[Run], list[Path]]]:
-        import torch  # not at the top: --help shall be quick
-
-        from hemoct.training.batches import Stacks, Store
-        from hemoct.volumes import features, scans, train
+    def read() -> tuple[Slices, np.ndarray, np.ndarray]:
+        from hemoct.volumes import scans  # not at the top: --help shall be quick
 
         models = [paths[0].parent for paths in made_from.values()] if chosen.features.features else []
         data, planes = kind.read(work, chosen, models)
         shown = work.show(work.work / "labels.csv")
-        rows = scans.scans(data.table, ordered=args.head != "linear", source=shown)
+        return data, planes, scans.scans(data.table, ordered=args.head != "linear", source=shown)
+
+    def begin(found: tuple[Slices, np.ndarray, np.ndarray], where: torch.device) -> tuple[str, Callable[[Run], list[Path]]]:
+        import torch
+
+        from hemoct.training.batches import Stacks, Store
+        from hemoct.volumes import features, train
+
+        data, planes, rows = found
         source = Stacks(Store(data.pixels, where), torch.as_tensor(planes))
 
         def train_fold(run: Run) -> list[Path]:
             maker = features.maker(made_from[run.folder], chosen, planes.shape[1], kind.load, where)
-            found = features.kept(work, data.table, maker, source, args.precision)
-            return train.train_fold(run, chosen, data, train.Scans(found, data.targets, rows, where), maker, kind.task)
+            kept = features.kept(work, data.table, maker, source, args.precision)
+            return train.train_fold(run, chosen, data, train.Scans(kept, data.targets, rows, where), maker, kind.task)
 
         return args.head, train_fold
 
-    training_step.train(step, args, {folder: [*tables, *paths] for folder, paths in made_from.items()}, prepare)
+    training_step.train(step, args, {folder: [*tables, *paths] for folder, paths in made_from.items()}, read, begin)
     cli.say_next(work, experiments.evaluate_step(kind.task))

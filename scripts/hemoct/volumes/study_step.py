@@ -1,12 +1,14 @@
 """What 11_train_volume.py does before it trains: the studies of a data set, and what is seen of their slices."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from hemoct.base import files
 from hemoct.base.errors import UserError
@@ -14,37 +16,55 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import slices
 from hemoct.data.slices import SliceData
-from hemoct.training import inference
-from hemoct.training.batches import Store
 from hemoct.training.options import WORDS, Initial
-from hemoct.volumes import arrays, features, studies, study_train
-from hemoct.volumes.arrays import Sequences, Volumes
+from hemoct.volumes import studies
 from hemoct.volumes.study_options import Options
-from hemoct.volumes.study_train import Studies
+
+if TYPE_CHECKING:
+    import torch
+
+    from hemoct.training import inference
 
 Started = dict[Path, tuple[Initial, list[Path]]]
 """of each fold's folder: see Options.of_fold"""
 
 
-def trains(
-    work: Workspace, options: Options, started: Started, load: inference.Load, where: torch.device
-) -> Callable[[Run], list[Path]]:
-    """The function that trains in a run's folder; reads the labels of the studies and their slices.
+@dataclass(frozen=True)
+class Studied:
+    """What is read: the slices, the studies as cases of their own, and the rows of their slices; see `of_slices`."""
 
-    `load`: the models of --features.
-    """
+    pixels: SliceData
+    found: SliceData
+    rows: np.ndarray
+
+
+def read(work: Workspace, options: Options, started: Started) -> Studied:
+    """The labels of the studies, and their slices."""
     for initial, _ in started.values():
         _stop_if_taught_by_slices(options, initial)
     size, prepare = options.features.image_size, options.selection.prepare
     pixels = slices.load(work, size, None, options.selection.limit_patients, known_only=False, prepare=prepare)
     table, classes = studies.read(work, options.study.label)
     found, rows = of_slices(table, classes, pixels, work.show(studies.path(work, options.study.label)))
-    shown = work.show(work.work / "labels.csv")
+    return Studied(pixels, found, rows)
+
+
+def begin(
+    data: Studied, options: Options, started: Started, load: inference.Load, where: torch.device
+) -> Callable[[Run], list[Path]]:
+    """The function that trains in a run's folder. `load`: the models of --features."""
+    import torch
+
+    from hemoct.training.batches import Store
+    from hemoct.volumes import arrays, features, study_train
+    from hemoct.volumes.study_train import Studies
+
+    work, pixels, found, rows = data.pixels.work, data.pixels, data.found, data.rows
     if not options.study.keeps_features:
         seen = rows
         if options.study.is_volume or _longest(rows) > options.study.depth:
-            seen = arrays.placed(rows, pixels.table, options.study, shown)
-        given = Studies(pixels, found, seen, Volumes.of(pixels.pixels, seen, where))
+            seen = arrays.placed(rows, pixels.table, options.study, work.show(work.work / "labels.csv"))
+        given = Studies(pixels, found, seen, arrays.Volumes.of(pixels.pixels, seen, where))
         return lambda run: study_train.train_fold(run, replace(options, initial=started[run.folder][0]), given, None)
 
     source = Store(pixels.pixels, where)
@@ -54,7 +74,7 @@ def trains(
         of_fold = replace(options, initial=initial)
         made_by = features.maker(paths, of_fold, 1, load, where)
         kept = features.kept(work, pixels.table, made_by, source, options.training.precision)
-        given = Studies(pixels, found, rows, Sequences(kept, torch.as_tensor(rows), where))
+        given = Studies(pixels, found, rows, arrays.Sequences(kept, torch.as_tensor(rows), where))
         return study_train.train_fold(run, of_fold, given, made_by)
 
     return train_fold
