@@ -15,7 +15,7 @@ from PIL import Image
 from hemoct.base import figure as base_figure
 from hemoct.classification import label_curve as curve
 from hemoct.data import boxes as data_boxes, images
-from hemoct.evaluation import metrics, overlays, text
+from hemoct.evaluation import metrics, overlays, protocol, text
 from hemoct.evaluation.decisions import Evaluation
 
 SHEET_COLUMNS = 6
@@ -150,7 +150,8 @@ def calibration(evaluation: Evaluation, content: dict[str, Any], heading: str) -
         below.hist(sure, bins=np.linspace(0, 1, 31), histtype="step", linewidth=1.5)
     axis.set(ylabel="share right" if many else f"share of {evaluation.question.positive}", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axis.legend(title="temperature scaling", loc="upper left")
-    below.set(xlabel="probability of the called class" if many else "predicted probability", ylabel="images", yscale="log")
+    below.set(xlabel="probability of the called class" if many else "predicted probability", ylabel=protocol.cases(content))
+    below.set_yscale("log")
     below.yaxis.set_minor_formatter(NullFormatter())
     return figure
 

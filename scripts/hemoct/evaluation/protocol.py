@@ -186,10 +186,14 @@ def patients(content: dict[str, Any]) -> str:
     return "no patient identifiers" if pd.isna(content["patients"]) else f"{content['patients']} patients"
 
 
+def cases(content: dict[str, Any]) -> str:
+    """What a metrics.json counts: `images` or `studies`."""
+    return "studies" if content.get("of_studies") else "images"
+
+
 def size(content: dict[str, Any]) -> str:
     """How much a metrics.json was measured on: `n images of m patients`."""
-    cases = "studies" if content.get("of_studies") else "images"
-    return f"{content['n']} {cases}{',' if pd.isna(content['patients']) else ' of'} {patients(content)}"
+    return f"{content['n']} {cases(content)}{',' if pd.isna(content['patients']) else ' of'} {patients(content)}"
 
 
 def headline(content: dict[str, Any]) -> list[str]:

@@ -14,6 +14,8 @@ from hemoct.report.commands import commands
 BEST = re.compile(r"(<!-- best: (?P<of>[^>]*?) -->\n).*?(<!-- end best -->)", re.DOTALL)
 """in README.md: `<!-- best: NAME/task1 NAME/task2 -->`, a row for each"""
 TASKS = {1: "Images with {positive}", 2: "Boxes around lesions", 3: "Masks of the edema", 4: "Types of bleeding"}
+COMPARED = ("*/comparison.md", "label_curve/*/label_curve.md")
+"""paired differences of experiments, below the folder of a task"""
 WIDEST = 10  # columns of a table
 
 
@@ -46,12 +48,13 @@ def _section(reference: Path, folder: Path, named: dict[str, str]) -> dict[str, 
     for one in found:
         paths = [path for pattern in ("fold*/*.run.json", "*.run.json") for path in sorted(one.folder.glob(pattern))]
         made.append((_title(one, folder, named), one, commands(map(files.read_json, paths))))
-    dataset, differences = folder.parent / "dataset.json", folder / "comparison" / "comparison.md"
+    dataset = folder.parent / "dataset.json"
+    compared = [path for pattern in COMPARED for path in sorted(folder.glob(pattern))]
     return {
         "task": task, "dataset": folder.parent.name, "folder": experiments.FOLDERS[task], "made": made,
         "tables": [(caption, part) for caption, whole in captioned if whole.rows for part in _narrow(whole)],
         "patients": files.read_json(dataset)["patient_source"] if dataset.is_file() else None,
-        "differences": differences.relative_to(reference) if differences.is_file() else None,
+        "compared": [(str(path.parent.relative_to(folder)), path.relative_to(reference)) for path in compared],
     }  # fmt: skip
 
 
