@@ -3,13 +3,15 @@
 import shutil
 import subprocess
 
+import benchmark_start
 import benchmarking
 import pytest
 from conftest import REPOSITORY
 
-from helpers import simulated
+from helpers import simulated, toy
 from helpers.refusals import refused
 from hemoct.base import files
+from hemoct.base.errors import UserError
 
 PAGE = REPOSITORY / "scripts" / "README.md"
 MEASURED = {"command": "python scripts/benchmark_x.py", "machine": {"processor": "P", "cores": 2, "device": "D", "torch": "2"},
@@ -56,6 +58,15 @@ def test_an_evaluation_is_measured_on_a_copy(work, run_step, tmp_path):
     after = {path: path.stat().st_mtime_ns for path in work.outputs.rglob("*") if not path.name.startswith(".")}
     assert after == before, "the experiment itself stays as it was"
     assert refused(run_step(*words, "1=f"), "outputs/toy/task1 holds no experiment f; there are: e")
+
+
+def test_the_start_of_a_training_ends_where_torch_is_asked_for(work):
+    toy.make(work, patients=5, slices=2)
+    call = ["task1_classification/01_train.py", "--root", work.root, "--dataset", "toy", "--fold", "0", "--image-size", "16"]
+    assert 0 < benchmark_start.until_torch(call) < 60
+    assert any(path.is_file() for path in (work.work / "cache").rglob("*")) and not work.outputs.exists()
+    with pytest.raises(UserError, match="--fold"):
+        benchmark_start.until_torch([*call, "--fold", "x"])
 
 
 def test_an_unknown_flag_of_the_benchmark_of_a_card_is_one_line():

@@ -22,6 +22,7 @@ DROPPED = "dropped"
 DOUBTFUL = "kept"
 FARTHEST = 1e6  # pixels: no image is so wide
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+PARSER = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 Size = tuple[int, int, int]
 
 
@@ -98,9 +99,8 @@ def _parse(path: Path) -> etree._Element:
         content = path.read_bytes()
     except OSError as error:
         raise AnnotationError(f"cannot be read ({error.strerror})") from None
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
-        root = etree.fromstring(content, parser)
+        root = etree.fromstring(content, PARSER)
     except etree.XMLSyntaxError as error:
         # The parser may stop inside an entity bomb before there is a document.
         if b"<!ENTITY" in content:

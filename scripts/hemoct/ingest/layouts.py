@@ -60,10 +60,10 @@ def recognise(folder: Path, listing: list[Path] | None = None) -> Recognised | N
     The first that fits is taken, from the most particular to the most general.
     """
     listing = list_files(folder) if listing is None else listing
-    images, tables = only_images(listing), top_tables(listing)
     sets = phe_sets(listing)
     if sets:
         return Recognised("phe-sich", "; ".join(str(sets[kind]) for kind in sorted(sets, reverse=True)))
+    images, tables = only_images(listing), top_tables(listing)
     rsna = rsna_tables(folder, listing)
     if rsna and (slices := images_or_dicom(listing)):
         return Recognised("rsna", f"RSNA 2019 labels: {few(rsna)}; {len(slices)} images")
@@ -114,8 +114,7 @@ def choose(folder: Path, listing: list[Path], wanted: str) -> str:
             f"{folder} has no layout that is known here ({', '.join(LAYOUTS)}); check the folder, or name its layout with "
             "--layout"
         )
-    classes = _class_names(only_images(listing))
-    if recognised.layout == "folders" and are_numbered(classes):
+    if recognised.layout == "folders" and are_numbered(classes := _class_names(only_images(listing))):
         raise UserError(
             f"{folder} has {len(classes)} folders whose names differ by a number alone ({few(classes, 3)}): patients? "
             "put a CSV table of images and labels into it, or use --layout folders if they are classes"

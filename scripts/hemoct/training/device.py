@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hemoct.base.errors import UserError
+from hemoct.training.options import cpu_has_bfloat16
 
 
 @functools.cache  # so that the line is printed once however many models a step loads
@@ -31,13 +32,20 @@ def precision(device: torch.device, wanted: str) -> torch.dtype | None:
     """The dtype for autocast, or None for full precision.
 
     `auto`: bfloat16 where a GPU has it in hardware, else float16, on CUDA only. `bf16` also on a CPU: where that has bfloat16 in
-    hardware (AVX-512 BF16, AMX), a U-Net trains about twice as fast.
+    hardware (AVX-512 BF16, AMX), a U-Net trains about twice as fast; where it has not, a line says so.
     """
     if wanted == "bf16":
+        if device.type == "cpu" and not cpu_has_bfloat16():
+            _say_imitated()
         return torch.bfloat16
     if wanted == "fp32" or device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+@functools.cache  # once
+def _say_imitated() -> None:
+    print("  mind: this processor has no bfloat16, it is imitated; --precision fp32 is many times faster")
 
 
 def memory_format(device: torch.device, image_size: int) -> torch.memory_format:
