@@ -46,7 +46,7 @@ from hemoct.base import cli, files
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.ct import hounsfield
+from hemoct.ct import windows as ct_windows
 from hemoct.ingest.options import LAYOUTS, ORIGIN, Shard
 from hemoct.sources import figshare
 
@@ -90,8 +90,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     demo.add_argument("--size", type=int, default=256, help="side of a slice in pixels")
     convert = parser.add_argument_group("conversion of DICOM files or NIfTI volumes, with --from")
     convert.add_argument("--convert", action="store_true", help="convert them even if DIR looks like a data set of images")
-    convert.add_argument("--window", type=hounsfield.words, default="brain", metavar="WINDOW[,WINDOW,WINDOW]",
-                         help=f"{', '.join(hounsfield.WINDOWS)}, LEVEL/WIDTH in HU or file")  # fmt: skip
+    convert.add_argument("--window", type=ct_windows.words, default="brain", metavar="WINDOW[,WINDOW,WINDOW]",
+                         help=f"{', '.join(ct_windows.WINDOWS)}, LEVEL/WIDTH in HU or file")  # fmt: skip
     convert.add_argument("--intercept", type=float, metavar="HU", help="for files whose RescaleIntercept is missing or 0")
     convert.add_argument("--shard", type=Shard.parse, metavar="I/N", help="convert these files alone, see above")
     convert.add_argument("--workers", type=cli.positive_int, metavar="N", help="processes; default: one per core")
@@ -193,7 +193,7 @@ def convert(origin: dict[str, Any], args: argparse.Namespace, work: Workspace) -
     from hemoct.sources.folder import Contents
 
     target = work.raw.with_name(f".converting-{work.dataset}")
-    windows, workers = hounsfield.parse_windows(args.window), args.workers or os.cpu_count() or 1
+    windows, workers = ct_windows.parse_windows(args.window), args.workers or os.cpu_count() or 1
     contents = Contents.of(Path(origin["converted"]))
     planned = scans.Conversion.of(contents, target, windows, args.intercept)
     if args.shard:

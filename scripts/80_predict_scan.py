@@ -33,7 +33,7 @@ from hemoct.base import cli, files, options
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.ct import hounsfield
+from hemoct.ct import windows as ct_windows
 from hemoct.prepare.options import KNOWN, UNKNOWN
 from hemoct.training.options import Hardware
 
@@ -97,7 +97,7 @@ def make_parser() -> cli.Parser:
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier call wrote there")
     group = parser.add_argument_group("how the scan is read")
     group.add_argument("--series", metavar="N|TEXT", help="one of several series: its number as listed, or a part of its words")
-    group.add_argument("--window", type=hounsfield.words, metavar="WINDOW[,WINDOW,WINDOW]",
+    group.add_argument("--window", type=ct_windows.words, metavar="WINDOW[,WINDOW,WINDOW]",
                        help="of HU, instead of that of the training data; also takes values that are no HU")  # fmt: skip
     group.add_argument("--intercept", type=float, metavar="HU", help="where a DICOM file's RescaleIntercept is missing or 0")
     group.add_argument("--orientation", default="auto", choices=("auto", *KNOWN, UNKNOWN), help="where the nose points")

@@ -36,7 +36,7 @@ from hemoct.base import cli, experiments, files, options
 from hemoct.base.errors import UserError
 from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
-from hemoct.ct import hounsfield
+from hemoct.ct import windows as ct_windows
 from hemoct.prepare.options import View
 from hemoct.training.options import Hardware
 
@@ -169,8 +169,8 @@ def make_parser() -> cli.Parser:
                         "groups of its labels.csv count")  # fmt: skip
     parser.add_argument("--threshold", type=cli.share, metavar="X",
                         help="least probability, the same for each label; default: as 03_evaluate.py chose them")  # fmt: skip
-    parser.add_argument("--window", type=hounsfield.words, metavar="WINDOW[,WINDOW,WINDOW]",
-                        help=f"of files in HU: {', '.join(hounsfield.WINDOWS)}, LEVEL/WIDTH or file (their own); default: that "
+    parser.add_argument("--window", type=ct_windows.words, metavar="WINDOW[,WINDOW,WINDOW]",
+                        help=f"of files in HU: {', '.join(ct_windows.WINDOWS)}, LEVEL/WIDTH or file (their own); default: that "
                         "of the training data")  # fmt: skip
     parser.add_argument("--intercept", type=float, metavar="HU", help="where a DICOM file's RescaleIntercept is missing or 0")
     parser.add_argument("--figures", type=cli.whole_number, default=FIGURES, metavar="N",

@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, HTJ2KLossless, ImplicitVRLittleE
 
 from helpers.dicom_files import AIR, BRAIN, SIZE, compress, head, store, write_series
 from hemoct.base.errors import UserError
-from hemoct.ct import dicom, hounsfield, kinds
+from hemoct.ct import dicom, hounsfield, kinds, windows as ct_windows
 from hemoct.ingest import conversion
 
 HEAD = head()[0]
@@ -356,8 +356,8 @@ def test_frames_without_places_keep_the_order_of_the_file(tmp_path):
 def test_windows_by_hand():
     """Brain 40/80: black at 0 HU, white at 80, the middle at 40."""
     hu = np.array([-1000, 0, 20, 40, 80, 3000], dtype=np.float32)
-    assert hounsfield.window(hu, hounsfield.WINDOWS["brain"]).tolist() == [0, 0, 64, 128, 255, 255]
-    three = hounsfield.to_grey(np.stack([hu, hu]), hounsfield.parse_windows("brain,subdural,bone"))
+    assert hounsfield.window(hu, ct_windows.WINDOWS["brain"]).tolist() == [0, 0, 64, 128, 255, 255]
+    three = hounsfield.to_grey(np.stack([hu, hu]), ct_windows.parse_windows("brain,subdural,bone"))
     assert three.shape == (2, 6, 3) and three.dtype == np.uint8
     assert three[0, 4].tolist() == [255, 128, 80], "80 HU: above brain, the middle of subdural, (80 + 800) / 2800 of bone"
 
@@ -365,12 +365,12 @@ def test_windows_by_hand():
 @pytest.mark.parametrize("text", ["brian", "40", "40/0", "brain,bone", "40/-80", ""])
 def test_a_window_that_is_none_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError):
-        hounsfield.parse_windows(text)
+        ct_windows.parse_windows(text)
 
 
 def test_windows_of_ones_own():
-    assert hounsfield.parse_windows("35/85") == (hounsfield.Window(35, 85),)
-    assert hounsfield.parse_windows("file") == (None,)
+    assert ct_windows.parse_windows("35/85") == (hounsfield.Window(35, 85),)
+    assert ct_windows.parse_windows("file") == (None,)
 
 
 def test_real_series_is_in_hu_though_its_slope_is_1_and_its_intercept_0(real_data):

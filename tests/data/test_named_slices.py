@@ -8,7 +8,7 @@ from helpers import toy
 from helpers.dicom_files import head, write_series
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ct import hounsfield
+from hemoct.ct import hounsfield, windows as ct_windows
 from hemoct.data import images, named_slices, prepared
 from hemoct.prepare.preparation import NOTHING
 
@@ -57,7 +57,7 @@ def test_a_series_is_images_for_steps_that_read_these(tmp_path):
     with named_slices.as_images(named_slices.find([tmp_path / "in"]), how) as files:
         assert files.paths == written and list(files.problems) == [tmp_path / "in" / "notes.dcm"]
         grey = [images.read_grey(files.read_as[str(path)]) for path in files.paths]
-        assert np.array_equal(grey, hounsfield.window(hu, hounsfield.WINDOWS["brain"]))
+        assert np.array_equal(grey, hounsfield.window(hu, ct_windows.WINDOWS["brain"]))
         assert all(
             None not in files.spacing[str(path)] and shown.of_file(files.read_as[str(path)]).turns == 1 for path in written
         )

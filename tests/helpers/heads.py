@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hemoct.ct import hounsfield
+from hemoct.ct import hounsfield, windows as ct_windows
 from hemoct.sources import phantom
 
 
@@ -14,7 +14,7 @@ def slices(key: int = 0, count: int = 6, size: int = 256) -> np.ndarray:
     """Slices of one head in the brain window, from base to vertex: uint8 (count, size, size)."""
     head = phantom.make_head((7, key), 12)
     hu = phantom.draw_volume(head, np.linspace(0.2, 0.8, count), size).hu
-    return hounsfield.window(hu, hounsfield.WINDOWS["brain"])
+    return hounsfield.window(hu, ct_windows.WINDOWS["brain"])
 
 
 def written(grey: np.ndarray, text: str, place: tuple[int, int], height: int, fill: int = 255) -> np.ndarray:

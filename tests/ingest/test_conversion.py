@@ -22,12 +22,12 @@ from PIL import Image
 from helpers.dicom_files import head, write_series
 from helpers.refusals import refused
 from hemoct.base import files
-from hemoct.ct import hounsfield, series
+from hemoct.ct import hounsfield, series, windows as ct_windows
 from hemoct.ingest import conversion
 from hemoct.sources import phantom_dataset
 
 STEP = "scripts/01_get_data.py"
-BRAIN = hounsfield.WINDOWS["brain"]
+BRAIN = ct_windows.WINDOWS["brain"]
 
 
 def convert(run_step, source: Path, root: Path, *words: object):
@@ -199,7 +199,7 @@ def test_channels_and_windows(run_step, tmp_path):
     hu = head(2)
     write_series(tmp_path, hu)
     assert convert(run_step, tmp_path / "dicom", tmp_path / "rgb", "--window", "brain,subdural,bone").code == 0
-    expected = hounsfield.to_grey(hu[0], hounsfield.parse_windows("brain,subdural,bone"))
+    expected = hounsfield.to_grey(hu[0], ct_windows.parse_windows("brain,subdural,bone"))
     np.testing.assert_array_equal(pixels(tmp_path / "rgb", "images/01.png"), expected)
     assert convert(run_step, tmp_path / "dicom", tmp_path / "own", "--window", "file").code == 0
     np.testing.assert_array_equal(pixels(tmp_path / "own", "images/01.png"), hounsfield.window(hu[0], BRAIN))

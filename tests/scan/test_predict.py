@@ -14,7 +14,7 @@ from PIL import Image
 from helpers import dicom_files, scan_networks
 from helpers.scan_networks import around, is_blood, models, task
 from hemoct.base.errors import UserError
-from hemoct.ct import hounsfield
+from hemoct.ct import hounsfield, windows as ct_windows
 from hemoct.scan import looking, write
 from hemoct.scan.predict import How, predict
 from hemoct.scan.runners import Models
@@ -66,7 +66,7 @@ def test_masks_of_a_volume_lie_on_it_whatever_the_order_of_its_voxels(tmp_path, 
     write.write(scan, out)
     given, edema = nib.load(path), nib.load(out / "edema.nii.gz")
     assert edema.shape == given.shape and np.allclose(edema.affine, given.affine)
-    blood = is_blood(hounsfield.window(np.asarray(given.dataobj), hounsfield.WINDOWS["brain"]))
+    blood = is_blood(hounsfield.window(np.asarray(given.dataobj), ct_windows.WINDOWS["brain"]))
     assert np.array_equal(np.asarray(edema.dataobj) > 0, blood) and blood.any()
     assert np.allclose(in_world(edema, np.asarray(edema.dataobj) > 0), in_world(given, blood))
     back = nib.load(out / "scan.nii.gz")

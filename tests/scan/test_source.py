@@ -9,7 +9,7 @@ from PIL import Image
 
 from helpers import dicom_files
 from hemoct.base.errors import UserError
-from hemoct.ct import hounsfield
+from hemoct.ct import hounsfield, windows as ct_windows
 from hemoct.scan import source
 from hemoct.scan.reading import Pixels, Wanted
 
@@ -53,7 +53,7 @@ def test_a_series_is_read_from_base_to_vertex_whatever_its_files_are_called(tmp_
         path.rename(path.with_name(name))
     found = read(tmp_path).source
     assert found.names == ["d", "b", "c", "a"] and np.array_equal(found.hu, hu) and found.hu.dtype == np.int16
-    assert np.array_equal(found.grey, hounsfield.window(hu, hounsfield.WINDOWS["brain"]))
+    assert np.array_equal(found.grey, hounsfield.window(hu, ct_windows.WINDOWS["brain"]))
     assert found.kind == "dicom" and found.orientation == "up" and found.spacing is not None
     assert found.series.startswith("axial") and "4 slices" in found.series and not found.others
 

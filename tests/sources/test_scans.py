@@ -9,7 +9,7 @@ from PIL import Image
 
 from helpers.dicom_files import head, write_series
 from helpers.fake_sources import BLOOD, save, scan
-from hemoct.ct import hounsfield
+from hemoct.ct import hounsfield, windows as ct_windows
 
 STEP = "scripts/01_get_data.py"
 
@@ -135,7 +135,7 @@ def test_unequal_sides_of_pixels_become_equal_with_masks_and_boxes(run_step, tmp
     shown, mask = (np.asarray(Image.open(raw / slices[column][2])) for column in ("image", "mask"))
     assert shown.shape == mask.shape == (32, 16)
     np.testing.assert_array_equal(mask, np.repeat(BLOOD[2], 2, axis=0))
-    expected = hounsfield.window(np.repeat(scan(1)[2], 2, axis=0), hounsfield.WINDOWS["brain"])
+    expected = hounsfield.window(np.repeat(scan(1)[2], 2, axis=0), ct_windows.WINDOWS["brain"])
     assert (np.abs(shown.astype(int) - expected) > 40).mean() < 0.1, "but for the rows between two others the same"
     boxes = pd.read_csv(raw / "conversion/boxes.csv")
     assert boxes.iloc[-1, 1:].tolist() == ["lesion", 8, 16, 12, 24]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from helpers.fake_sources import BLOOD, FAKES, TYPES, rsna, scan
-from hemoct.ct import hounsfield
+from hemoct.ct import hounsfield, windows as ct_windows
 from hemoct.sources import known
 from hemoct.sources.folder import Contents
 
@@ -79,7 +79,7 @@ def test_bhsd(run_step, tmp_path):
     assert made.boxes_of(first.format(2)) == [("subarachnoid", 8, 8, 12, 12), ("subdural", 1, 9, 3, 12)]
     assert made.boxes_of(first.format(1)) == [] and made.masks_are("ID_00000000_", TYPES) and made.bad == {}
     shown = np.asarray(Image.open(made.raw / made.labels["image"].iloc[0]))
-    np.testing.assert_array_equal(shown, hounsfield.window(scan(0)[0], hounsfield.WINDOWS["brain"]))
+    np.testing.assert_array_equal(shown, hounsfield.window(scan(0)[0], ct_windows.WINDOWS["brain"]))
 
 
 @pytest.mark.parametrize(("name", "label"), [("instance22", "any"), ("phe-sich-nifti", "edema")])

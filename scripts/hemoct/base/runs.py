@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import importlib.metadata
 import platform
 import subprocess
 import time
@@ -215,6 +214,8 @@ def _plain(value: Any) -> Any:
 
 @functools.cache
 def _version(package: str) -> str | None:
+    import importlib.metadata  # not at the top: --help shall be quick
+
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hemoct.ct.hounsfield import Window
+from hemoct.ct.windows import Window
 
 PLANES = ("sagittal", "coronal", "axial")
 AIR_BELOW = -200

@@ -20,9 +20,9 @@ from PIL import Image
 from hemoct.base import files, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ct import dicom, hounsfield, kinds, nifti, series as ct_series
+from hemoct.ct import dicom, kinds, nifti, series as ct_series, windows as ct_windows
 from hemoct.ct.facts import Facts
-from hemoct.ct.hounsfield import Window
+from hemoct.ct.windows import Window
 from hemoct.data import images, named_images
 from hemoct.data.named_images import ImageFiles, Place
 from hemoct.data.prepared import Shown
@@ -48,7 +48,7 @@ class Reading:
     channels: int
     """1 grey, or 3 of red, green and blue"""
     window: str
-    """one window or three of hounsfield.parse_windows, for files in HU"""
+    """one window or three of ct_windows.parse_windows, for files in HU"""
     intercept: float | None = None
     """HU, for DICOM files whose intercept is missing or 0"""
     shown: Shown | None = None
@@ -64,7 +64,7 @@ class Reading:
 
     @property
     def windows(self) -> tuple[Window | None, ...]:
-        return hounsfield.parse_windows(self.window)
+        return ct_windows.parse_windows(self.window)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def reading(work: Workspace, spec: Sees, window: str | None, intercept: float | 
     if window is None:
         why = "as the training data were converted" if recorded else "no other is recorded with the training data; see --window"
         return Reading(channels, recorded or BY_CHANNELS[channels], intercept), why
-    if channels == 1 and window != recorded and len(hounsfield.parse_windows(window)) == 3:
+    if channels == 1 and window != recorded and len(ct_windows.parse_windows(window)) == 3:
         raise UserError(f"--window {window}: these models see slices of one channel; give one window")
     return Reading(channels, window, intercept), "given"
 

@@ -14,7 +14,7 @@ import pandas as pd
 from hemoct.base import files, pixels, tables
 from hemoct.base.errors import UserError
 from hemoct.base.workspace import Workspace
-from hemoct.ct import hounsfield
+from hemoct.ct import hounsfield, windows as ct_windows
 from hemoct.data import images
 from hemoct.ingest import layouts
 from hemoct.prepare import methods, orientation as orientations
@@ -32,7 +32,7 @@ BONE_HU = 100  # Muschelli et al. 2015: brain is 0 to 100 HU
 
 def bone(window: str | None) -> int:
     """The grey value from which on it is bone, in images of a CT window; of an unknown one the usual value."""
-    first = hounsfield.parse_windows(window)[0] if window else None
+    first = ct_windows.parse_windows(window)[0] if window else None
     return methods.BONE if first is None else min(methods.BONE, int(hounsfield.window(np.array(BONE_HU), first)))
 
 

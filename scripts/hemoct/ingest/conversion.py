@@ -30,9 +30,9 @@ from tqdm import tqdm
 
 from hemoct.base import files, limits, pixels
 from hemoct.base.errors import UserError
-from hemoct.ct import dicom, hounsfield, kinds, nifti, stack
+from hemoct.ct import dicom, hounsfield, kinds, nifti, stack, windows as ct_windows
 from hemoct.ct.facts import Facts
-from hemoct.ct.hounsfield import Window
+from hemoct.ct.windows import Window
 from hemoct.ingest import conversion_tables, image_names
 from hemoct.ingest.conversion_tables import IMAGES, MASKS, Converted, Journal, Source, Written
 from hemoct.ingest.options import Shard
@@ -50,7 +50,7 @@ class Settings:
 
     source: Path
     target: Path
-    windows: tuple[Window | None, ...] = (hounsfield.WINDOWS["brain"],)
+    windows: tuple[Window | None, ...] = (ct_windows.WINDOWS["brain"],)
     """one (grey) or three (channels); None is the window that the file names for itself"""
     intercept: float | None = None
     """HU, for DICOM files whose intercept is missing or 0"""

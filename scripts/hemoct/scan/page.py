@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from hemoct.base import files
-from hemoct.ct import hounsfield
+from hemoct.ct import hounsfield, windows as ct_windows
 from hemoct.prepare import orientation
 from hemoct.prepare.geometry import Geometry
 from hemoct.scan import answer
@@ -121,7 +121,7 @@ def _presets(scan: Scan, how: Turned) -> dict[str, list[str]]:
     small = [how.image(of) for of in (source.grey if source.hu is None else source.hu)]
     if source.hu is None:
         return {"as stored": [_webp(grey, how.quality) for grey in small]}
-    return {name: [_webp(hounsfield.window(hu, hounsfield.WINDOWS[name]), how.quality) for hu in small] for name in PRESETS}
+    return {name: [_webp(hounsfield.window(hu, ct_windows.WINDOWS[name]), how.quality) for hu in small] for name in PRESETS}
 
 
 def _webp(grey: np.ndarray, quality: int) -> str:

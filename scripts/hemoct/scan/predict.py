@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from hemoct.base.errors import UserError
-from hemoct.ct import hounsfield
+from hemoct.ct import windows as ct_windows
 from hemoct.data import fusion
 from hemoct.scan import choose, source
 from hemoct.scan.looking import Looking, look_of
@@ -36,7 +36,7 @@ class How:
     series: str | None = None
     """one of several series: its number as they are listed, or a part of its words"""
     window: str | None = None
-    """in which values are shown instead of those that the models learned from (ct.hounsfield.parse_windows)"""
+    """in which values are shown instead of those that the models learned from (ct.windows.parse_windows)"""
     intercept: float | None = None
     """HU, for DICOM files whose intercept is missing or 0"""
     orientation: str = "auto"
@@ -78,7 +78,7 @@ def read(path: Path, models: Models, how: How) -> Pixels:
 def _stop_if_too_many_windows(models: Models, window: str | None) -> None:
     """Three windows as one channel are their mixture, which only those models know that learned from it."""
     grey = [str(task.model.task) for task in models.tasks if task.channels == 1 and task.window != window]
-    if window is not None and grey and len(hounsfield.parse_windows(window)) == 3:
+    if window is not None and grey and len(ct_windows.parse_windows(window)) == 3:
         raise UserError(f"--window {window}: the models of task {', '.join(grey)} see slices of one channel; give one window")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from hemoct.base.errors import UserError
-from hemoct.ct import hounsfield
+from hemoct.ct import windows as ct_windows
 from hemoct.ct.facts import Facts
 from hemoct.data import images, named_slices
 from hemoct.ingest import conversion
@@ -21,7 +21,7 @@ from hemoct.prepare.orientation import UNKNOWN
 from hemoct.scan.result import Source
 
 Look = tuple[int, str]
-"""channels, and the window or windows in which HU are shown (ct.hounsfield.parse_windows)"""
+"""channels, and the window or windows in which HU are shown (ct.windows.parse_windows)"""
 TILTED = 1.0  # degrees
 ROUNDED = 0.01  # of the side of a pixel
 
@@ -169,5 +169,5 @@ def _alike(sides: tuple[float | None, float | None], others: tuple[float | None,
 
 def _shown(path: Path, hu: np.ndarray, facts: Facts, look: Look) -> np.ndarray:
     """HU as images.read_planes would give them back from the image that scripts/01_get_data.py makes of them."""
-    made = Image.fromarray(conversion.to_grey(path, hu, facts, hounsfield.parse_windows(look[1])))
+    made = Image.fromarray(conversion.to_grey(path, hu, facts, ct_windows.parse_windows(look[1])))
     return np.atleast_3d(made.convert(images.MODES[look[0]])).transpose(2, 0, 1)

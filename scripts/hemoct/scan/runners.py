@@ -68,7 +68,7 @@ class Task:
     context: int
     """neighbouring slices on each side that are seen too"""
     window: str | None
-    """in which HU are shown (ct.hounsfield.parse_windows); None: it is not recorded, named_slices.BY_CHANNELS stands in"""
+    """in which HU are shown (ct.windows.parse_windows); None: it is not recorded, named_slices.BY_CHANNELS stands in"""
     prepare: list[str]
     orientation: str
     """where the nose points in what the networks know, or unknown"""

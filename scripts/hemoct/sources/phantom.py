@@ -11,12 +11,12 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from hemoct.ct import hounsfield
+from hemoct.ct import windows as ct_windows
 
 HEAD_HOLDER_HU, BONE_HU, AIR_HU = 700, 900, -1000
 WHITE_HU, GREY_HU, EDEMA_HU, CSF_HU = 29, 36, 20, 7
 NOISE_HU = 2.4
-BRAIN = hounsfield.WINDOWS["brain"]
+BRAIN = ct_windows.WINDOWS["brain"]
 GRAINS = (1.5, 4.0, 5.0, 1.2)  # of the layers of Texture, in pixels of 64
 
 

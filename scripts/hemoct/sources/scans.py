@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hemoct.base import experiments
 from hemoct.base.workspace import REPOSITORY, Workspace
-from hemoct.ct.hounsfield import Window
+from hemoct.ct.windows import Window
 from hemoct.ingest import conversion, conversion_tables, label_columns, layouts, table_text
 from hemoct.ingest.conversion_tables import Summary
 from hemoct.sources import known, labels, naming
