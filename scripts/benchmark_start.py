@@ -1,7 +1,7 @@
 """Measure how soon a step starts: its help, and the data that it works on, before torch is imported.
 
-A training has read and checked its tables and decoded its images by then, a prediction has found the images and its models. What
-comes next, importing torch and timm, is theirs; it is measured too.
+A training has read and checked its tables by then, those of labels have their decoded images as well; a prediction has found the
+images and its models. What comes next, importing torch and timm, is theirs; it is measured too.
 
 Reads   data/work/NAME                  scripts/05_make_splits.py, task4_multilabel/01_prepare_labels.py
         outputs/NAME/taskN/EXPERIMENT   for the predictions of those that are named
@@ -29,8 +29,10 @@ from hemoct.base.workspace import REPOSITORY, Workspace
 HELP, WORK = 0.3, 2.0  # s: the longest that is meant
 TRAININGS = {
     **{experiments.train_step(task): () for task in (1, 2, 4)}, experiments.train_step(3): ("--region", "slice"),
-    "task3_segmentation/10_train_multitask.py": (), "scripts/07_pretrain.py": (),
+    "task1_classification/05_train_head.py": (), "task4_multilabel/08_train_head.py": (), "scripts/07_pretrain.py": (),
+    "task3_segmentation/09_train_volume.py": (), "task3_segmentation/10_train_multitask.py": (),
 }  # fmt: skip
+"""steps that train, with the flags that they need for it; task 1's 11_train_volume.py needs labels of studies"""
 UNTIL_TORCH = """
 import os, runpy, sys, time
 
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     slowest = max(best(lambda step=step: helped(step), args.repeats) for step in tqdm(steps, desc="help", disable=None))
     rows = [row(f"help, the slowest of {len(steps)} steps", slowest, HELP)]
     for what, call in tqdm(calls.items(), disable=None):
-        until_torch(call)  # decodes what is not kept yet
+        until_torch(call)  # what is decoded once is kept
         rows.append(row(what, best(lambda call=call: until_torch(call), args.repeats), WORK))
     torch = best(lambda: timed([sys.executable, "-c", "import torch, timm"]), args.repeats)
     said = [f"Other is the longest that it may take. Then torch and timm are imported, which takes {torch:.1f} s here."]
@@ -95,7 +97,9 @@ def until_torch(call: Sequence[object]) -> float:
     step, *words = call
     start = time.time()
     out = run([sys.executable, "-c", UNTIL_TORCH, REPOSITORY / str(step), *words])
-    _, _, until = out.rpartition("\nuntil ")
+    _, found, until = out.rpartition("\nuntil ")
+    if not found:
+        raise UserError(f"{step} ended without torch: {one_line(out)}")
     return float(until) - start
 
 

@@ -32,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = step.parser(__doc__, options.Options)
     args = cli.parse(parser, argv, __file__)
     chosen, work = base_options.read(args, options.Options), Workspace.of(args)
+    chosen.stop_if_unfit()
     experiment = work.task(2) / cli.experiment_name(parser, args, args.model)
     inputs = [work.work / name for name in ("labels.csv", "images.csv", "boxes.csv", "dataset.json", "splits.csv")]
     inputs += chosen.initial.inputs()
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     def begin(data: BoxData, where: torch.device) -> tuple:
         from hemoct.detection import networks
 
-        networks.stop_if_unfit(chosen)
+        networks.family(args.model).stop_if_unfit(chosen)
         return f"{args.model}, {', '.join(data.classes)}", lambda run: networks.train_fold(run, chosen, work, data, where)
 
     step.train(__file__, args, dict.fromkeys(chosen.selection.folders(experiment), inputs), read, begin)

@@ -32,7 +32,7 @@ def test_hu_come_back_from_slope_and_intercept(tmp_path):
     hu, facts = read_one(one(tmp_path))
     assert hu.dtype == np.float32 and (hu == HEAD).all()
     assert facts.rescale == "tags" and facts.air and facts.patient == "0001" and facts.instance == 1
-    assert facts.window == hounsfield.Window(40, 80) and facts.plane == "axial" and facts.tilt == 0
+    assert facts.window == ct_windows.Window(40, 80) and facts.plane == "axial" and facts.tilt == 0
 
 
 def half_slope(header):
@@ -369,7 +369,7 @@ def test_a_window_that_is_none_is_refused(text):
 
 
 def test_windows_of_ones_own():
-    assert ct_windows.parse_windows("35/85") == (hounsfield.Window(35, 85),)
+    assert ct_windows.parse_windows("35/85") == (ct_windows.Window(35, 85),)
     assert ct_windows.parse_windows("file") == (None,)
 
 

@@ -6,10 +6,10 @@ import torch
 
 from helpers.simulated_boxes import spec
 from hemoct.data import fusion
-from hemoct.detection import data as detection_data, networks, torchvision_models
+from hemoct.detection import data as detection_data, networks, options, torchvision_models
 
 
-@pytest.mark.parametrize("name", [*networks.TORCHVISION, "fcos_resnet50_fpn"])
+@pytest.mark.parametrize("name", [*options.TORCHVISION, "fcos_resnet50_fpn"])
 def test_each_detector_learns_from_slices_without_a_box_and_says_where_boxes_are(name):
     torch.manual_seed(0)
     described = spec(name, ("a", "b"))
@@ -29,7 +29,7 @@ def test_each_detector_learns_from_slices_without_a_box_and_says_where_boxes_are
         assert set(found[:, 5]) <= {0, 1} and found[:, 4].max() <= 1
 
 
-@pytest.mark.parametrize("name", networks.TORCHVISION)
+@pytest.mark.parametrize("name", options.TORCHVISION)
 def test_anchors_fit_lesions(name):
     """Real boxes have 20 to 250 of 512 px: from 1/26 to 1/2 of the side."""
     model = torchvision_models.build(spec(name, size=256))

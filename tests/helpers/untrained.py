@@ -7,7 +7,7 @@ from torch import nn
 
 from hemoct.classification import networks as classification_networks
 from hemoct.classification.predictions import ClassifierSpec
-from hemoct.detection import networks as detection_networks, yolo as detection_yolo
+from hemoct.detection import networks as detection_networks, options as detection_options, yolo as detection_yolo
 from hemoct.detection.predictions import DetectorSpec
 from hemoct.multilabel import networks as multilabel_networks
 from hemoct.multilabel.predictions import MultiLabelSpec
@@ -41,7 +41,7 @@ def put(folder: Path, spec: Spec) -> Path:
         model, planes = multilabel_networks.build(spec), spec.planes
     else:
         model, planes = classification_networks.build(spec), 1
-    if not isinstance(spec, DetectorSpec) or not spec.model.startswith(detection_networks.FAMILIES):
+    if not isinstance(spec, DetectorSpec) or not spec.model.startswith(detection_options.FAMILIES):
         with torch.no_grad():  # statistics of noise
             model.train()(torch.rand(8, planes, spec.image_size, spec.image_size))
     if hasattr(model, "model") and type(model.model[-1]).__name__ in detection_yolo.HEADS:

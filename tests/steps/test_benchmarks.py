@@ -65,7 +65,7 @@ def test_the_start_of_a_training_ends_where_torch_is_asked_for(work):
     call = ["task1_classification/01_train.py", "--root", work.root, "--dataset", "toy", "--fold", "0", "--image-size", "16"]
     assert 0 < benchmark_start.until_torch(call) < 60
     assert any(path.is_file() for path in (work.work / "cache").rglob("*")) and not work.outputs.exists()
-    with pytest.raises(UserError, match="--fold"):
+    with pytest.raises(UserError, match="argument --fold"):
         benchmark_start.until_torch([*call, "--fold", "x"])
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import benchmark_start
 import pytest
 
 from helpers import starting, toy
@@ -39,13 +40,7 @@ NEEDED = {
 }
 """flags without which a step does not start"""
 WITHOUT_INPUT = "scripts/06_get_weights.py"
-TRAIN = {
-    **dict.fromkeys(map(experiments.train_step, (1, 2, 4)), ()),
-    **dict.fromkeys((step for step in STEPS if "train_head" in step or "train_volume" in step), ()),
-    experiments.train_step(3): ("--region", "slice"),
-}
-"""steps that train, with the flags that they need for it"""
-TRAINING = {**TRAIN, "task3_segmentation/10_train_multitask.py": (), "scripts/07_pretrain.py": ()}
+TRAIN = benchmark_start.TRAININGS | {"task1_classification/11_train_volume.py": ()}
 USUAL = {"image_size": 32, "mean": 0.0, "std": 1.0, "protocol": "patient", "split": "folds", "fold": 0}
 
 
@@ -134,7 +129,7 @@ def test_damaged_data_are_said_before_networks_are_there(work):
     labels.write_text(labels.read_text().replace("0003_01,0003", "0002_01,0002"))
     (work.work / "task4").mkdir()
     (work.work / "task4" / "working_set.csv").write_text("image_id,image,patient\n")
-    calls = [[step, "--root", work.root, "--dataset", "toy", "--fold", "0", *flags] for step, flags in TRAINING.items()]
+    calls = [[step, "--root", work.root, "--dataset", "toy", "--fold", "0", *flags] for step, flags in TRAIN.items()]
     for call, started in zip(calls, starting.start(calls, NETWORKS), strict=True):
         assert started.code == 2 and started.err.count("\n") == 1, (call, started.err)
         assert "labels.csv" in started.err or "working_set.csv" in started.err, (call, started.err)

@@ -148,6 +148,8 @@ def test_yolo_killed_goes_on_with_the_next_epoch(yolo):
     assert before[0] == 1 and after[0] in (len(before) + 1, len(before) + 2) and after[-1] == EPOCHS
     history = tables.read_csv(yolo.folder / "history.csv", ["epoch", "lr", "val_dfl_loss", "precision", "recall", "map50_95"])
     assert history["epoch"].tolist() == list(range(1, EPOCHS + 1)) and (history["seconds"] > 0).all()
+    clock = pd.read_csv(yolo.folder / "ultralytics" / "results.csv", skipinitialspace=True)["time"]
+    assert history["seconds"].sum() == pytest.approx(clock.iloc[-1], abs=0.1)  # it counted on
     assert history["train_box_loss"].iloc[-1] < 0.5 * history["train_box_loss"].max()
 
 

@@ -10,7 +10,7 @@ import torch
 
 from hemoct.base.errors import UserError
 from hemoct.training.options import Initial
-from hemoct.volumes import arrays, networks3d, study_networks
+from hemoct.volumes import networks3d, scans, study_networks
 from hemoct.volumes.arrays import Sequences, Volumes
 from hemoct.volumes.study_networks import StudySpec
 from hemoct.volumes.study_options import POOLED, Study
@@ -30,7 +30,7 @@ def spec(network: str, **changed: object) -> StudySpec:
 
 def placed(numbers: list[int], spacing: list[float] | None = None, **study: object) -> list[int]:
     table = pd.DataFrame({"patient": "a", "slice": numbers, **({"spacing_z": spacing} if spacing else {})})
-    return arrays.placed(np.arange(len(numbers))[None], table, Study(**study))[0].tolist()
+    return scans.placed(np.arange(len(numbers))[None], table, Study(**study))[0].tolist()
 
 
 @pytest.mark.parametrize(("numbers", "study", "rows"), [

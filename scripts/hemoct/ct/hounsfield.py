@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hemoct.ct.windows import Window
-
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+
+    from hemoct.ct.windows import Window
 
 AIR_HU = -1000
 WRAP_BITS, WRAP_FROM, WRAP_SHARE, WRAP_INTERCEPT = 12, 3072, 0.01, -100  # see hemoct.ct.dicom

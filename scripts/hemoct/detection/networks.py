@@ -22,16 +22,12 @@ from hemoct.base.runs import Run
 from hemoct.base.workspace import Workspace
 from hemoct.data import fusion, images, prepared
 from hemoct.detection.data import BoxData, choose_negatives
-from hemoct.detection.options import Options
+from hemoct.detection.options import FAMILIES, Options
 from hemoct.detection.predictions import DetectorSpec, as_rows
-from hemoct.prepare.options import stop_if_moving
 from hemoct.training import weights
 from hemoct.training.checkpoints import load_trained
 from hemoct.training.options import Strength
 
-FAMILIES = ("fasterrcnn_", "retinanet_", "fcos_", "ssd")
-"""how the names of torchvision's detectors begin"""
-TORCHVISION = ("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn")
 # Augmentation that suits a CT slice. A grey image has no colours, and its brightness is HU: it may vary as between scanners,
 # no more. A head may be turned and shifted a little and mirrored left to right, never front to back.
 CT = Strength(mirror=True, degrees=10.0, scale=0.25, shift=0.1, brightness=0.0, contrast=0.15)
@@ -59,22 +55,6 @@ def unknown(model: str, problem: str, known: Iterable[str]) -> UserError:
     """The error for a --model that there is not; `problem`: what it is not."""
     near = difflib.get_close_matches(model, list(known), n=3, cutoff=0.4)
     return UserError(f"--model {model} is {problem}; near it: {', '.join(near) or 'none'}")
-
-
-def stop_if_unfit(options: Options) -> None:
-    """Stop at a combination of flags that no detector serves, or not this one."""
-    model, backbone, initial = options.network.model, options.network.backbone, options.initial.weights
-    if backbone and not model.startswith(FAMILIES):
-        raise UserError(f"--backbone {backbone} goes with a detector of torchvision; choose --model {' or '.join(TORCHVISION)}")
-    if (initial == "imagenet") != bool(backbone) and initial in ("imagenet", "coco"):
-        fits = "imagenet, none or a file" if backbone else "coco, none or a file; or name a --backbone of timm"
-        raise UserError(f"--weights {initial} are not those of {model}{f' on {backbone}' if backbone else ''}; take {fits}")
-    if names := options.selection.prepare:
-        stop_if_moving(names, "boxes of task 2 would not follow")
-        if not model.startswith(FAMILIES):
-            others = " or ".join(TORCHVISION)
-            raise UserError(f"--prepare {','.join(names)}: {model} reads the files as they are; choose --model {others}")
-    family(model).stop_if_unfit(options)
 
 
 def not_fetched(model: str, error: Exception) -> UserError:

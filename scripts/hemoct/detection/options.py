@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 
 from hemoct.base import cli
+from hemoct.base.errors import UserError
 from hemoct.base.options import flag, part
+from hemoct.prepare.options import stop_if_moving
 from hemoct.training.options import Augmentation, Hardware, Initial, Selection, Training
 
+FAMILIES = ("fasterrcnn_", "retinanet_", "fcos_", "ssd")
+"""how the names of torchvision's detectors begin"""
+TORCHVISION = ("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn", "retinanet_resnet50_fpn")
 AUGMENTATIONS = ("none", "ct", "ct-mosaic", "ultralytics")
 
 
@@ -59,6 +64,20 @@ class Options:
     augmentation: Augmentation = part("augmentation", augment={"default": "ct", "choices": AUGMENTATIONS})
     selection: Selection = part("data")
     hardware: Hardware = part("device")
+
+    def stop_if_unfit(self) -> None:
+        """Stop at a combination of flags that no detector serves, or not this one."""
+        model, backbone, initial = self.network.model, self.network.backbone, self.initial.weights
+        others = " or ".join(TORCHVISION)
+        if backbone and not model.startswith(FAMILIES):
+            raise UserError(f"--backbone {backbone} goes with a detector of torchvision; choose --model {others}")
+        if (initial == "imagenet") != bool(backbone) and initial in ("imagenet", "coco"):
+            fits = "imagenet, none or a file" if backbone else "coco, none or a file; or name a --backbone of timm"
+            raise UserError(f"--weights {initial} are not those of {model}{f' on {backbone}' if backbone else ''}; take {fits}")
+        if names := self.selection.prepare:
+            stop_if_moving(names, "boxes of task 2 would not follow")
+            if not model.startswith(FAMILIES):
+                raise UserError(f"--prepare {','.join(names)}: {model} reads the files as they are; choose --model {others}")
 
 
 @dataclass(frozen=True, kw_only=True)

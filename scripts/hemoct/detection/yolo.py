@@ -25,8 +25,8 @@ from hemoct.base.errors import UserError, one_line
 from hemoct.base.workspace import Workspace
 from hemoct.data.fusion import LEAST_CONFIDENCE, MOST_BOXES
 from hemoct.detection.data import check_export, count_on, export_folder, read_history, write_lists
-from hemoct.detection.networks import CT, TORCHVISION, FoldTraining, not_fetched, unknown
-from hemoct.detection.options import Options
+from hemoct.detection.networks import CT, FoldTraining, not_fetched, unknown
+from hemoct.detection.options import TORCHVISION, Options
 from hemoct.detection.predictions import DetectorSpec
 from hemoct.training import checkpoints, device as devices, fit
 from hemoct.training.offline_ultralytics import (

@@ -35,7 +35,7 @@ def precision(device: torch.device, wanted: str) -> torch.dtype | None:
     hardware (AVX-512 BF16, AMX), a U-Net trains about twice as fast; where it has not, a line says so.
     """
     if wanted == "bf16":
-        if device.type == "cpu" and not cpu_has_bfloat16():
+        if device.type == "cpu" and cpu_has_bfloat16() is False:
             _say_imitated()
         return torch.bfloat16
     if wanted == "fp32" or device.type != "cuda":
@@ -45,7 +45,7 @@ def precision(device: torch.device, wanted: str) -> torch.dtype | None:
 
 @functools.cache  # once
 def _say_imitated() -> None:
-    print("  mind: this processor has no bfloat16, it is imitated; --precision fp32 is many times faster")
+    print("  mind: this processor has no bfloat16, it is imitated; --precision fp32 is several times faster")
 
 
 def memory_format(device: torch.device, image_size: int) -> torch.memory_format:

@@ -22,9 +22,12 @@ HEAD = "linear: a fully connected layer on the pooled features; conv: convolutio
 """what --head says"""
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16 by itself; else torch imitates it, some ten times slower than float32."""
-    told = CPU_INFO.read_text(encoding="utf-8").lower().split() if CPU_INFO.exists() else []
+def cpu_has_bfloat16() -> bool | None:
+    """Whether the processor computes in bfloat16 by itself, else torch imitates it, slower than float32; None: not known."""
+    try:
+        told = CPU_INFO.read_text(encoding="utf-8").split()
+    except OSError:
+        return None
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(told)  # the last one is what ARM calls it
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     Read = Callable[[], Any]
-    """returns the data; imports no torch, which takes seconds: what is wrong with them is said before"""
+    """returns the data; imports no torch, so that what is wrong with them is said before those seconds (of a single process)"""
     Begin = Callable[[Any, torch.device], tuple[str, Callable[[Run], list[Path]]]]
     """given the data, returns what is trained, in words, and the function that trains in a run's folder and returns what it
     wrote"""
@@ -51,16 +51,22 @@ def train(step: str, args: argparse.Namespace, inputs: dict[Path, list[Path]], r
     if not due:
         return
     _need_tables(args, inputs)
+    if args.device not in ("auto", "cpu"):  # one that is not there is told before anything is decoded
+        _pick(args)
     data = read()
-    from hemoct.training import device  # torch takes seconds: only now that there is something to train, and to train on
-
-    where = device.pick(args.device, args.threads)
+    where = _pick(args)
     what, train_fold = begin(data, where)
     for run in due:
         say(run, args, what)
         with run:
             run.note(device=str(where))
             run.wrote(*train_fold(run))
+
+
+def _pick(args: argparse.Namespace) -> torch.device:
+    from hemoct.training import device  # torch takes seconds: only now that there is something to train
+
+    return device.pick(args.device, args.threads)
 
 
 def _train_together(step: str, args: argparse.Namespace, inputs: dict[Path, list[Path]], read: Read, begin: Begin) -> None:

@@ -17,7 +17,7 @@ from hemoct.base.workspace import Workspace
 from hemoct.data import slices
 from hemoct.data.slices import SliceData
 from hemoct.training.options import WORDS, Initial
-from hemoct.volumes import studies
+from hemoct.volumes import scans, studies
 from hemoct.volumes.study_options import Options
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Started = dict[Path, tuple[Initial, list[Path]]]
 
 @dataclass(frozen=True)
 class Studied:
-    """What is read: the slices, the studies as cases of their own, and the rows of their slices; see `of_slices`."""
+    """What is read: the slices, the studies as cases of their own, and the rows of the slices that are seen of each."""
 
     pixels: SliceData
     found: SliceData
@@ -46,7 +46,10 @@ def read(work: Workspace, options: Options, started: Started) -> Studied:
     pixels = slices.load(work, size, None, options.selection.limit_patients, known_only=False, prepare=prepare)
     table, classes = studies.read(work, options.study.label)
     found, rows = of_slices(table, classes, pixels, work.show(studies.path(work, options.study.label)))
-    return Studied(pixels, found, rows)
+    study, seen = options.study, rows
+    if not study.keeps_features and (study.is_volume or _longest(rows) > study.depth):
+        seen = scans.placed(rows, pixels.table, study, work.show(work.work / "labels.csv"))
+    return Studied(pixels, found, seen)
 
 
 def begin(
@@ -61,10 +64,7 @@ def begin(
 
     work, pixels, found, rows = data.pixels.work, data.pixels, data.found, data.rows
     if not options.study.keeps_features:
-        seen = rows
-        if options.study.is_volume or _longest(rows) > options.study.depth:
-            seen = arrays.placed(rows, pixels.table, options.study, work.show(work.work / "labels.csv"))
-        given = Studies(pixels, found, seen, arrays.Volumes.of(pixels.pixels, seen, where))
+        given = Studies(pixels, found, rows, arrays.Volumes.of(pixels.pixels, rows, where))
         return lambda run: study_train.train_fold(run, replace(options, initial=started[run.folder][0]), given, None)
 
     source = Store(pixels.pixels, where)
