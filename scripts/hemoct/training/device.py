@@ -1,6 +1,8 @@
 """Which device computes, and in which precision."""
 
+import ctypes
 import functools
+import sys
 import types
 from collections.abc import Iterable, Iterator
 
@@ -10,6 +12,8 @@ from torch import nn
 
 from hemoct.base.errors import UserError
 from hemoct.training.options import cpu_has_bfloat16
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @functools.cache  # so that the line is printed once however many models a step loads
@@ -25,7 +29,21 @@ def pick(name: str, threads: int | None = None) -> torch.device:
         raise UserError(f"--device {name} is not available to this torch {torch.__version__}; choose one of: auto, {here}")
     label = torch.cuda.get_device_name() if name == "cuda" else f"{torch.get_num_threads()} threads" if name == "cpu" else "GPU"
     print(f"device: {name} ({label})")
+    if name == "cpu":
+        keep_memory()
     return torch.device(name)
+
+
+def keep_memory() -> None:
+    """Let glibc keep the memory of tensors that are gone, for the next batch, which needs blocks of the same sizes.
+
+    Else it gives large blocks back to the system at once, and each batch waits while the system clears new pages: several
+    hundred thousand of them in a few steps. What is computed stays the same to the bit. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)  # bytes: how much may be free before some is given back, as much as can be said
+        mallopt(M_MMAP_THRESHOLD, 2**30)  # bytes: from where on a block is the system's own
 
 
 def precision(device: torch.device, wanted: str) -> torch.dtype | None:
