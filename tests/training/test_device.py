@@ -47,8 +47,8 @@ def pages():
 
 usual = pages()
 device.pick("cpu")
-pages()
-print(usual, pages())
+kept = min(pages() for _ in range(5))
+print(usual, kept)
 """
 
 
