@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     cases = [(task, backbone) for task in args.tasks for backbone in args.backbones]
     for way, (task, backbone) in tqdm(list(itertools.product(["loops", *args.ways], cases)), disable=None):
         what = f"task {task}, {backbone}, batch {args.batch_size}"
+        tqdm.write(f"{way}: {what}")  # in a log too, where there is no bar
         if way != "loops" and args.seconds and time.monotonic() - started > args.seconds:
             notes[f"{way}, {what}"] = "not measured: the time was over"
             continue
