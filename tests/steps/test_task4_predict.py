@@ -18,7 +18,7 @@ from helpers.refusals import refused
 from hemoct.base import files, tables
 from hemoct.base.workspace import Workspace
 from hemoct.ct import hounsfield
-from hemoct.ct.hounsfield import WINDOWS
+from hemoct.ct.windows import WINDOWS
 from hemoct.data import images, named_images, splits
 from hemoct.data.named_slices import Slice
 from hemoct.evaluation import decisions

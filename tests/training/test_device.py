@@ -7,32 +7,24 @@ import sys
 import pytest
 import torch
 
-from hemoct.training import device, options
+from hemoct.training import device
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    "told, has",
+    "told, imitated",
     [
-        ("flags\t\t: fpu avx2", False), ("flags\t\t: avx2 avx512_bf16 avx512f", True), ("flags: amx_bf16", True),
-        ("Features\t: fp asimd i8mm bf16", True), ("flags: xbf16", False), (None, None),
+        ({"avx512_bf16": False, "amx_bf16": False}, True),
+        ({"avx512_bf16": True, "amx_bf16": False}, False),
+        ({}, False),
     ],
-)  # fmt: skip
-def test_a_processor_says_whether_it_has_bfloat16(tmp_path, monkeypatch, told, has):
-    path = tmp_path / "cpuinfo"
-    if told is not None:
-        path.write_text(f"processor\t: 0\n{told}\n")
-    monkeypatch.setattr(options, "CPU_INFO", path)
-    assert options.cpu_has_bfloat16() is has
-
-
-@pytest.mark.parametrize("has", [True, False, None])
-def test_imitated_bfloat16_is_said_once(monkeypatch, capsys, has):
-    device._say_imitated.cache_clear()
-    monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: has)
+)
+def test_imitated_bfloat16_is_said_once(monkeypatch, capsys, told, imitated):
+    device._say_if_imitated.cache_clear()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told)
     assert [device.precision(CPU, wanted) for wanted in ("auto", "fp32", "bf16", "bf16")] == [None, None, *[torch.bfloat16] * 2]
-    assert capsys.readouterr().out.count("has no bfloat16") == (has is False)
+    assert capsys.readouterr().out.count("has no bfloat16") == imitated
 
 
 FAULTS = """

@@ -23,7 +23,7 @@ def augment(images: torch.Tensor, strength: Strength, axis: str, generator: torc
 
 
 def places(moves: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """What torch's affine_grid gives for affine matrices (n, 2, 3), to the bit, in a tenth of its time: (n, height, width, 2)."""
+    """What torch's affine_grid gives for matrices (n, 2, 3), but for rounding, in a tenth of its time: (n, height, width, 2)."""
     return (moves @ _corners(height, width, moves.device)).view(len(moves), 2, height, width).permute(0, 2, 3, 1)
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from hemoct.base.errors import UserError
-from hemoct.training.options import cpu_has_bfloat16
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -53,8 +52,8 @@ def precision(device: torch.device, wanted: str) -> torch.dtype | None:
     hardware (AVX-512 BF16, AMX), a U-Net trains about twice as fast; where it has not, a line says so.
     """
     if wanted == "bf16":
-        if device.type == "cpu" and cpu_has_bfloat16() is False:
-            _say_imitated()
+        if device.type == "cpu":
+            _say_if_imitated()
         return torch.bfloat16
     if wanted == "fp32" or device.type != "cuda":
         return None
@@ -62,8 +61,10 @@ def precision(device: torch.device, wanted: str) -> torch.dtype | None:
 
 
 @functools.cache  # once
-def _say_imitated() -> None:
-    print("  mind: this processor has no bfloat16, it is imitated; --precision fp32 is several times faster")
+def _say_if_imitated() -> None:
+    known = [has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name]  # avx512_bf16, amx_bf16 ...
+    if known and not any(known):
+        print("  mind: this processor has no bfloat16, it is imitated; --precision fp32 is several times faster")
 
 
 def memory_format(device: torch.device, image_size: int) -> torch.memory_format:

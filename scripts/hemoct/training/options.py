@@ -16,19 +16,9 @@ DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "fp32", "bf16")
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("onecycle", "cosine", "plateau", "constant")
-CPU_INFO = Path("/proc/cpuinfo")
 LINEAR, CONV = HEAD_KINDS = ("linear", "conv")
 HEAD = "linear: a fully connected layer on the pooled features; conv: convolutions to a map for each class, then pooled"
 """what --head says"""
-
-
-def cpu_has_bfloat16() -> bool | None:
-    """Whether the processor computes in bfloat16 by itself, else torch imitates it, slower than float32; None: not known."""
-    try:
-        told = CPU_INFO.read_text(encoding="utf-8").split()
-    except OSError:
-        return None
-    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(told)  # the last one is what ARM calls it
 
 
 @dataclass(frozen=True, kw_only=True)
