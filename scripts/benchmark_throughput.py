@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> None:
             try:
                 rows.append(compared(case, what, way))
             except Exception as error:  # a compiler may lack what it needs on this machine: the other ways are worth knowing
-                notes[f"{way}, {what}"] = f"failed: {one_line(error)}"
+                notes[f"{way}, {what}"] = failed = f"failed: {one_line(error)}"
+                tqdm.write(failed)
     about = benchmarking.machine(torch.cuda.get_device_name() if where.type == "cuda" else where.type)
     about |= {"by": "by the clock" if where.type == "cuda" else "by processor time"}
     about |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "seconds": round(time.monotonic() - started)}

@@ -1,5 +1,6 @@
 """Steps start without what computes: help, wrong flags, missing input and `up to date` wait for no torch."""
 
+import re
 from pathlib import Path
 
 import benchmark_start
@@ -124,6 +125,7 @@ def test_what_is_up_to_date_is_said_without_networks(work):
 
 
 def test_damaged_data_are_said_before_networks_are_there(work):
+    assert {step for step in STEPS if re.search(r"_(pre)?train[_.]", step)} == TRAIN.keys(), "a new step that trains goes there"
     toy.make(work, patients=5, slices=2, size=32, boxes=True, masks=True)
     labels = work.work / "labels.csv"
     labels.write_text(labels.read_text().replace("0003_01,0003", "0002_01,0002"))

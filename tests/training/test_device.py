@@ -1,4 +1,4 @@
-"""Which precision is taken, and what is said of it."""
+"""Which precision is taken, what is said of it, and that a CPU keeps the memory of its batches."""
 
 import ctypes
 import subprocess

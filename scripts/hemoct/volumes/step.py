@@ -51,13 +51,13 @@ def run(step: str, doc: str | None, argv: list[str] | None, kind: Kind) -> None:
         shown = work.show(work.work / "labels.csv")
         return data, planes, scans.scans(data.table, ordered=args.head != "linear", source=shown)
 
-    def begin(found: tuple[Slices, np.ndarray, np.ndarray], where: torch.device) -> tuple[str, Callable[[Run], list[Path]]]:
+    def begin(loaded: tuple[Slices, np.ndarray, np.ndarray], where: torch.device) -> tuple[str, Callable[[Run], list[Path]]]:
         import torch
 
         from hemoct.training.batches import Stacks, Store
         from hemoct.volumes import features, train
 
-        data, planes, rows = found
+        data, planes, rows = loaded
         source = Stacks(Store(data.pixels, where), torch.as_tensor(planes))
 
         def train_fold(run: Run) -> list[Path]:

@@ -34,7 +34,7 @@ class Studied:
     """What is read: the slices, the studies as cases of their own, and the rows of the slices that are seen of each."""
 
     pixels: SliceData
-    found: SliceData
+    cases: SliceData
     rows: np.ndarray
 
 
@@ -45,11 +45,11 @@ def read(work: Workspace, options: Options, started: Started) -> Studied:
     size, prepare = options.features.image_size, options.selection.prepare
     pixels = slices.load(work, size, None, options.selection.limit_patients, known_only=False, prepare=prepare)
     table, classes = studies.read(work, options.study.label)
-    found, rows = of_slices(table, classes, pixels, work.show(studies.path(work, options.study.label)))
+    cases, rows = of_slices(table, classes, pixels, work.show(studies.path(work, options.study.label)))
     study, seen = options.study, rows
     if not study.keeps_features and (study.is_volume or _longest(rows) > study.depth):
         seen = scans.placed(rows, pixels.table, study, work.show(work.work / "labels.csv"))
-    return Studied(pixels, found, seen)
+    return Studied(pixels, cases, seen)
 
 
 def begin(
@@ -62,9 +62,9 @@ def begin(
     from hemoct.volumes import arrays, features, study_train
     from hemoct.volumes.study_train import Studies
 
-    work, pixels, found, rows = data.pixels.work, data.pixels, data.found, data.rows
+    work, pixels, cases, rows = data.pixels.work, data.pixels, data.cases, data.rows
     if not options.study.keeps_features:
-        given = Studies(pixels, found, rows, arrays.Volumes.of(pixels.pixels, rows, where))
+        given = Studies(pixels, cases, rows, arrays.Volumes.of(pixels.pixels, rows, where))
         return lambda run: study_train.train_fold(run, replace(options, initial=started[run.folder][0]), given, None)
 
     source = Store(pixels.pixels, where)
@@ -74,7 +74,7 @@ def begin(
         of_fold = replace(options, initial=initial)
         made_by = features.maker(paths, of_fold, 1, load, where)
         kept = features.kept(work, pixels.table, made_by, source, options.training.precision)
-        given = Studies(pixels, found, rows, arrays.Sequences(kept, torch.as_tensor(rows), where))
+        given = Studies(pixels, cases, rows, arrays.Sequences(kept, torch.as_tensor(rows), where))
         return study_train.train_fold(run, of_fold, given, made_by)
 
     return train_fold
